@@ -1,0 +1,70 @@
+use serde::{Deserialize, Serialize};
+
+/// Version of the card's fields. Raised when an older reader would misread a newer file.
+pub const CARD_VERSION: u32 = 1;
+
+/// What a checkpoint says of itself, as JSON in the file's header: enough to rebuild the model and its preprocessing, and to go on training.
+///
+/// It holds nothing of the clock or the machine, so that equal training gives equal bytes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelCard {
+    /// [`CARD_VERSION`] of the writer.
+    pub version: u32,
+    /// Registry name of the architecture, for example `convnext_atto`.
+    pub model: String,
+    /// Class names in the order of the logits.
+    pub classes: Vec<String>,
+    /// Side of the square that images are resized to, pixels.
+    pub image_size: usize,
+    /// 1 (grey) or 3 (RGB).
+    pub in_channels: usize,
+    /// How images are brought to a square: `squash`, `letterbox` or `center_crop`.
+    pub resize: String,
+    /// Per channel, subtracted from pixel values in 0 to 1.
+    pub mean: Vec<f32>,
+    /// Per channel, divides after the mean is taken off.
+    pub std: Vec<f32>,
+    /// Where training stood.
+    pub progress: Progress,
+}
+
+/// Where training stood when the file was written.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Progress {
+    /// Epochs that are finished, validated and recorded.
+    pub epochs_done: u32,
+    /// Effective batches of the unfinished epoch that are already in the weights.
+    pub batches_done: usize,
+    /// Optimizer steps since the start.
+    pub step: u64,
+    /// Sums over the unfinished epoch.
+    pub sums: RunningSums,
+    /// Validation macro-F1 and loss of the best epoch so far, and which it was.
+    pub best: Option<BestEpoch>,
+}
+
+/// The best epoch so far, by validation macro-F1, then by loss.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct BestEpoch {
+    /// Counted from 1.
+    pub epoch: u32,
+    /// 0 to 1.
+    pub macro_f1: f64,
+    /// Mean cross-entropy, nats.
+    pub loss: f64,
+}
+
+/// Sums over the samples of an epoch so far; means are taken when it ends.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct RunningSums {
+    /// Cross-entropy summed over samples, nats.
+    pub loss: f64,
+    /// Samples predicted right.
+    pub correct: u64,
+    /// Samples trained on.
+    pub samples: u64,
+    /// Corrupt samples left out.
+    pub skipped: u64,
+}

@@ -1,0 +1,169 @@
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use burn::module::Module;
+use burn::tensor::TensorData;
+use vision_nn::assign_parameters;
+
+use crate::{CARD_VERSION, CheckpointError, ModelCard, read_tensors, write_tensors};
+
+/// Names of averaged weights start with this.
+const EMA_PREFIX: &str = "ema/";
+
+/// Names of optimizer state start with this.
+const OPTIMIZER_PREFIX: &str = "optimizer/";
+
+/// Everything of one point in training.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Checkpoint {
+    /// What it is and where training stood.
+    pub card: ModelCard,
+    /// Weights by the reference's names. In a `best` file with averaging on, these are the averaged ones.
+    pub weights: BTreeMap<String, TensorData>,
+    /// Averaged weights, where training keeps them.
+    pub ema: Option<BTreeMap<String, TensorData>>,
+    /// Optimizer state; none in a file for prediction only.
+    pub optimizer: Option<OptimizerState>,
+}
+
+/// Optimizer state as named tensors: `<slot>/<parameter>`, for example `moment_1/head.fc.weight`.
+pub type OptimizerState = BTreeMap<String, TensorData>;
+
+impl Checkpoint {
+    /// Writes all of it to one file, atomically.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Write`]; what stood at `path` before is untouched.
+    pub fn write(&self, path: &Path) -> Result<(), CheckpointError> {
+        let card = serde_json::to_string(&self.card).expect("a card has string keys and plain values");
+        let weights = self.weights.iter().map(|(name, data)| (name.clone(), data));
+        let ema = prefixed(EMA_PREFIX, self.ema.as_ref());
+        let optimizer = prefixed(OPTIMIZER_PREFIX, self.optimizer.as_ref());
+        write_tensors(path, weights.chain(ema).chain(optimizer), Some(card))
+    }
+
+    /// Reads a checkpoint of ours.
+    ///
+    /// # Errors
+    /// A missing, unreadable, truncated or foreign file, or one of a newer version.
+    pub fn read(path: &Path) -> Result<Self, CheckpointError> {
+        let file = read_tensors(path)?;
+        let card = file.card.ok_or_else(|| CheckpointError::NoCard { path: path.to_owned() })?;
+        let card = parse_card(path, &card)?;
+        let mut checkpoint = Self { card, weights: BTreeMap::new(), ema: None, optimizer: None };
+        for (name, data) in file.tensors {
+            if let Some(name) = name.strip_prefix(EMA_PREFIX) {
+                checkpoint.ema.get_or_insert_default().insert(name.to_owned(), data);
+            } else if let Some(name) = name.strip_prefix(OPTIMIZER_PREFIX) {
+                checkpoint.optimizer.get_or_insert_default().insert(name.to_owned(), data);
+            } else {
+                checkpoint.weights.insert(name, data);
+            }
+        }
+        Ok(checkpoint)
+    }
+
+    /// Puts the weights for prediction into `module`: the averaged ones where there are any.
+    ///
+    /// # Errors
+    /// [`CheckpointError::OtherModel`] with every name and shape that does not fit.
+    pub fn load_for_prediction<M: Module>(&self, module: M, path: &Path) -> Result<M, CheckpointError> {
+        let weights = self.ema.as_ref().unwrap_or(&self.weights);
+        load_weights(module, weights.clone(), &self.card.model, path)
+    }
+}
+
+/// Puts named weights into `module`.
+///
+/// # Errors
+/// [`CheckpointError::OtherModel`] with every name and shape that does not fit.
+pub fn load_weights<M: Module>(
+    module: M,
+    weights: BTreeMap<String, TensorData>,
+    model: &str,
+    path: &Path,
+) -> Result<M, CheckpointError> {
+    assign_parameters(module, weights).map_err(|source| CheckpointError::OtherModel {
+        path: path.to_owned(),
+        model: model.to_owned(),
+        source,
+    })
+}
+
+fn prefixed<'a>(
+    prefix: &'a str,
+    tensors: Option<&'a BTreeMap<String, TensorData>>,
+) -> impl Iterator<Item = (String, &'a TensorData)> {
+    tensors.into_iter().flatten().map(move |(name, data)| (format!("{prefix}{name}"), data))
+}
+
+/// Parses the card, looking at its version before its fields.
+fn parse_card(path: &Path, json: &str) -> Result<ModelCard, CheckpointError> {
+    let malformed =
+        |error: serde_json::Error| CheckpointError::Malformed { path: path.to_owned(), reason: error.to_string() };
+    let value: serde_json::Value = serde_json::from_str(json).map_err(malformed)?;
+    let found = value["version"].as_u64().unwrap_or(0);
+    if found != u64::from(CARD_VERSION) {
+        return Err(CheckpointError::Version { path: path.to_owned(), found, supported: CARD_VERSION });
+    }
+    // Parsed from the text again: a `Value` would round the numbers on the way.
+    serde_json::from_str(json).map_err(malformed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{BestEpoch, Progress, RunningSums};
+
+    pub(crate) fn card() -> ModelCard {
+        ModelCard {
+            version: CARD_VERSION,
+            model: "convnext_atto".to_owned(),
+            classes: vec!["a".to_owned(), "b".to_owned()],
+            image_size: 64,
+            in_channels: 3,
+            resize: "squash".to_owned(),
+            mean: vec![0.485, 0.456, 0.406],
+            std: vec![0.229, 0.224, 0.225],
+            progress: Progress {
+                epochs_done: 3,
+                batches_done: 7,
+                step: 82,
+                sums: RunningSums { loss: 0.1 + 0.2, correct: 5, samples: 9, skipped: 1 },
+                best: Some(BestEpoch { epoch: 2, macro_f1: 1.0 / 3.0, loss: 0.7 }),
+            },
+        }
+    }
+
+    fn checkpoint() -> Checkpoint {
+        let tensors = |value: f32| BTreeMap::from([("head.fc.bias".to_owned(), TensorData::new(vec![value; 2], [2]))]);
+        Checkpoint { card: card(), weights: tensors(1.0), ema: Some(tensors(2.0)), optimizer: Some(tensors(3.0)) }
+    }
+
+    #[test]
+    fn a_checkpoint_reads_back_bit_for_bit() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("last.safetensors");
+        checkpoint().write(&path).unwrap();
+        assert_eq!(Checkpoint::read(&path).unwrap(), checkpoint());
+    }
+
+    #[test]
+    fn a_newer_format_is_refused_by_its_number() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("last.safetensors");
+        let mut newer = checkpoint();
+        newer.card.version = 99;
+        newer.write(&path).unwrap();
+        assert!(matches!(Checkpoint::read(&path), Err(CheckpointError::Version { found: 99, .. })));
+    }
+
+    #[test]
+    fn a_file_of_another_program_is_told_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("other.safetensors");
+        let data = TensorData::new(vec![1.0f32], [1]);
+        write_tensors(&path, [("x".to_owned(), &data)], None).unwrap();
+        assert!(matches!(Checkpoint::read(&path), Err(CheckpointError::NoCard { .. })));
+    }
+}

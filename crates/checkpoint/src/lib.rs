@@ -1,0 +1,21 @@
+//! The on-disk contract: what a run folder holds, and how weights and training state are written so that a crash, a full disk or a
+//! kill never costs the last good file.
+//!
+//! One checkpoint is one safetensors file, replaced by an atomic rename. Weights stand under the reference's names (timm's), so
+//! that other tools can read them; training state stands beside them under prefixes of its own.
+//!
+//! It never decides when to save, never trains and never prints.
+
+#![warn(missing_docs)]
+
+mod card;
+mod checkpoint_file;
+mod error;
+mod run_folder;
+mod tensor_file;
+
+pub use card::{BestEpoch, CARD_VERSION, ModelCard, Progress, RunningSums};
+pub use checkpoint_file::{Checkpoint, OptimizerState, load_weights};
+pub use error::CheckpointError;
+pub use run_folder::RunFolder;
+pub use tensor_file::{TensorFile, read_tensors, write_atomically, write_tensors};

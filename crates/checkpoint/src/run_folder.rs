@@ -1,0 +1,174 @@
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::CheckpointError;
+
+const RESOLVED_CONFIG: &str = "config.resolved.yaml";
+
+/// Where the files of one training run are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunFolder {
+    root: PathBuf,
+}
+
+impl RunFolder {
+    /// Makes the folder of a new run.
+    ///
+    /// # Errors
+    /// [`CheckpointError::RunExists`] when it holds anything and `overwrite` is off; [`CheckpointError::Write`] when it cannot be made.
+    pub fn create(root: &Path, overwrite: bool) -> Result<Self, CheckpointError> {
+        let write_error = |source| CheckpointError::Write { path: root.to_owned(), source };
+        let occupied = Self::is_occupied(root);
+        if occupied && !overwrite {
+            return Err(CheckpointError::RunExists { path: root.to_owned() });
+        }
+        if occupied {
+            Self::open(root)?; // only a run may be replaced, never a folder of something else
+            fs::remove_dir_all(root).map_err(write_error)?;
+        }
+        let folder = Self { root: root.to_owned() };
+        for inner in [folder.checkpoints(), folder.events()] {
+            fs::create_dir_all(inner).map_err(write_error)?;
+        }
+        Ok(folder)
+    }
+
+    /// Whether a new run would find the place taken.
+    pub fn is_occupied(root: &Path) -> bool {
+        fs::read_dir(root).is_ok_and(|mut entries| entries.next().is_some())
+    }
+
+    /// Opens the folder of an earlier run, following links such as `latest`.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Missing`], or [`CheckpointError::NotARun`] when it has no resolved config.
+    pub fn open(root: &Path) -> Result<Self, CheckpointError> {
+        let root = fs::canonicalize(root).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => CheckpointError::Missing { path: root.to_owned() },
+            _ => CheckpointError::Read { path: root.to_owned(), source },
+        })?;
+        // A short path reads better in messages and commands.
+        let root = match std::env::current_dir().ok().and_then(|here| root.strip_prefix(here).ok().map(Path::to_owned)) {
+            Some(relative) if !relative.as_os_str().is_empty() => relative,
+            _ => root,
+        };
+        let folder = Self { root };
+        if !folder.resolved_config().is_file() {
+            return Err(CheckpointError::NotARun { path: folder.root, missing: RESOLVED_CONFIG });
+        }
+        Ok(folder)
+    }
+
+    /// The folder itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// What ran, with nothing left undecided.
+    pub fn resolved_config(&self) -> PathBuf {
+        self.root.join(RESOLVED_CONFIG)
+    }
+
+    /// The memory plan.
+    pub fn plan(&self) -> PathBuf {
+        self.root.join("plan.json")
+    }
+
+    /// One line an epoch.
+    pub fn metrics(&self) -> PathBuf {
+        self.root.join("metrics.jsonl")
+    }
+
+    /// TensorBoard's event files.
+    pub fn events(&self) -> PathBuf {
+        self.root.join("events")
+    }
+
+    /// Learning curves.
+    pub fn curves(&self) -> PathBuf {
+        self.root.join("curves.svg")
+    }
+
+    /// Confusion matrix of the best epoch on the validation set.
+    pub fn confusion_matrix(&self) -> PathBuf {
+        self.root.join("confusion_matrix.svg")
+    }
+
+    /// Images that could not be read, and why.
+    pub fn corrupt_images(&self) -> PathBuf {
+        self.root.join("corrupt_images.txt")
+    }
+
+    /// The folder of both checkpoints.
+    pub fn checkpoints(&self) -> PathBuf {
+        self.root.join("checkpoints")
+    }
+
+    /// State to go on from: weights, averaged weights, optimizer, position.
+    pub fn last(&self) -> PathBuf {
+        self.checkpoints().join("last.safetensors")
+    }
+
+    /// Weights of the epoch with the best validation score, ready for prediction.
+    pub fn best(&self) -> PathBuf {
+        self.checkpoints().join("best.safetensors")
+    }
+
+    /// Makes `latest`, beside this folder's parent, point here. Where links cannot be made, `latest` is left as it is.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Write`].
+    pub fn mark_latest(&self, link: &Path) -> Result<(), CheckpointError> {
+        let write_error = |source| CheckpointError::Write { path: link.to_owned(), source };
+        let target = fs::canonicalize(&self.root).map_err(write_error)?;
+        let base = link.parent().and_then(|parent| fs::canonicalize(parent).ok());
+        // Relative, so that the whole tree can be moved.
+        let target = base.and_then(|base| target.strip_prefix(base).ok().map(Path::to_owned)).unwrap_or(target);
+        replace_link(&target, link).map_err(write_error)
+    }
+}
+
+#[cfg(unix)]
+fn replace_link(target: &Path, link: &Path) -> io::Result<()> {
+    let temporary = link.with_extension("linking");
+    let _ = fs::remove_file(&temporary);
+    std::os::unix::fs::symlink(target, &temporary)?;
+    fs::rename(&temporary, link)
+}
+
+#[cfg(not(unix))]
+fn replace_link(_target: &Path, _link: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_run_never_takes_an_occupied_folder() {
+        let parent = tempfile::tempdir().unwrap();
+        let root = parent.path().join("run");
+        let folder = RunFolder::create(&root, false).unwrap();
+        assert!(matches!(RunFolder::create(&root, false), Err(CheckpointError::RunExists { .. })));
+        // Without a resolved config it is nobody's run, so that even `overwrite` leaves it alone.
+        assert!(matches!(RunFolder::create(&root, true), Err(CheckpointError::NotARun { .. })));
+        fs::write(folder.resolved_config(), "").unwrap();
+        RunFolder::create(&root, true).unwrap();
+        assert!(!folder.resolved_config().exists());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn latest_follows_the_newest_run() {
+        let parent = tempfile::tempdir().unwrap();
+        let link = parent.path().join("latest");
+        for name in ["2026-01-01/a", "2026-01-02/b"] {
+            let folder = RunFolder::create(&parent.path().join(name), false).unwrap();
+            fs::write(folder.resolved_config(), name).unwrap();
+            folder.mark_latest(&link).unwrap();
+            assert_eq!(fs::read_to_string(RunFolder::open(&link).unwrap().resolved_config()).unwrap(), name);
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! Images on disk, turned into seeded, ordered batches of pixels.
+//!
+//! A [`Dataset`] lists a folder per class, or a CSV of `file,label`. [`decode()`] reads one image (jpeg, png, bmp, webp)
+//! as upright 8-bit RGB or grey. A [`Transform`] makes it a square: [`EvalTransform`] always the same, [`TrainTransform`]
+//! at random, from the seed, the epoch and the sample alone. A [`Loader`] runs both on worker threads and hands out the
+//! batches in order, byte for byte the same whatever the number of workers.
+//!
+//! It never touches a tensor or a device, never prints, never downloads, and never writes to disk.
+
+#![warn(missing_docs)]
+
+mod dataset;
+mod decode;
+mod loader;
+mod random;
+mod raster;
+mod transform;
+
+pub use dataset::{Dataset, DatasetError, Sample, is_image_path, natural_order};
+pub use decode::{DecodeError, DecodeOptions, decode, decode_bytes};
+pub use loader::{Batch, CorruptImage, LoadError, Loader, LoaderOptions, OnCorrupt, batches};
+pub use random::{SampleKey, epoch_order};
+pub use raster::{Channels, RasterImage};
+pub use transform::{EvalTransform, ResizeMode, TrainTransform, Transform, TransformError};

@@ -1,0 +1,69 @@
+//! What a loader hands out.
+
+use std::path::PathBuf;
+
+/// One effective batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// Place in the list of batches, from 0.
+    pub index: usize,
+    /// `[B, H, W, C]`, where B counts the readable samples alone and may be zero.
+    pub pixels: Vec<u8>,
+    /// Class of each sample: `[B]`
+    pub labels: Vec<Option<u32>>,
+    /// Index of each sample in the data set, in the order asked for: `[B]`
+    pub samples: Vec<usize>,
+    /// What was skipped here, in the order asked for.
+    pub corrupt: Vec<CorruptImage>,
+    /// H, W, C
+    pub size: [usize; 3],
+}
+
+impl Batch {
+    /// The number of samples: B.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.samples.len()
+    }
+
+    /// Whether every sample was skipped.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.samples.is_empty()
+    }
+
+    /// The bytes of one sample: H * W * C.
+    #[must_use]
+    pub fn sample_bytes(&self) -> usize {
+        self.size.iter().product()
+    }
+}
+
+/// An image that could not be read and was skipped.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CorruptImage {
+    /// Index in the data set.
+    pub sample: usize,
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// Cuts an order into batches; the last one takes the rest. A size of zero counts as one.
+#[must_use]
+pub fn batches(order: &[usize], batch_size: usize) -> Vec<Vec<usize>> {
+    order.chunks(batch_size.max(1)).map(<[usize]>::to_vec).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_hold_every_sample_in_order_and_the_last_one_the_rest() {
+        assert_eq!(batches(&[4, 2, 0, 1, 3], 2), [vec![4, 2], vec![0, 1], vec![3]]);
+        assert!(batches(&[], 2).is_empty());
+        assert_eq!(batches(&[1, 2], 0), [[1], [2]]);
+    }
+}

@@ -1,0 +1,105 @@
+//! One thread that loads samples until there are none left.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::{Builder, JoinHandle};
+
+use super::queue::Queue;
+use super::slot::Outcome;
+use super::{CorruptImage, LoadError, LoaderOptions, OnCorrupt};
+use crate::decode::decode_unless;
+use crate::{Dataset, DecodeError, DecodeOptions, RasterImage, Sample, SampleKey, Transform};
+
+/// All that a sample is made from.
+pub(super) struct Work {
+    dataset: Arc<Dataset>,
+    transform: Arc<dyn Transform>,
+    options: LoaderOptions,
+    decode: DecodeOptions,
+}
+
+/// Starts as many threads as the system gives; the queue tells the consumer when there is none.
+pub(super) fn start(workers: usize, queue: &Arc<Queue>, work: &Arc<Work>) -> Vec<JoinHandle<()>> {
+    let mut threads = Vec::with_capacity(workers);
+    for index in 0..workers {
+        queue.worker_enters();
+        let presence = Presence(Arc::clone(queue));
+        let work = Arc::clone(work);
+        let run = move || work.run(&presence.0);
+        match Builder::new().name(format!("loader-{index}")).spawn(run) {
+            Ok(thread) => threads.push(thread),
+            // The closure, and the presence in it, is gone by now.
+            Err(error) => queue.note_failure(LoadError::NoWorkers { reason: error.to_string() }),
+        }
+    }
+    threads
+}
+
+/// Counts the worker out however its thread ends.
+struct Presence(Arc<Queue>);
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        self.0.worker_leaves();
+    }
+}
+
+impl Work {
+    pub(super) fn new(dataset: Arc<Dataset>, transform: Arc<dyn Transform>, options: LoaderOptions) -> Self {
+        let decode = DecodeOptions { channels: transform.channels(), max_pixels: options.max_pixels };
+        Self { dataset, transform, options, decode }
+    }
+
+    fn run(&self, queue: &Queue) {
+        let mut scratch = vec![0; self.transform.output_size().iter().product()];
+        while let Some(task) = queue.take_task() {
+            let outcome = self.load(task.sample, queue, &mut scratch);
+            queue.place(&task, outcome, &scratch);
+        }
+    }
+
+    fn load(&self, index: usize, queue: &Queue, pixels: &mut [u8]) -> Outcome {
+        let Some(sample) = self.dataset.samples.get(index) else {
+            return Outcome::Failed(LoadError::NoSuchSample { sample: index, samples: self.dataset.len() });
+        };
+        let image = match self.decode(sample, queue) {
+            Ok(image) => image,
+            Err(error) => return self.unreadable(index, error),
+        };
+        let key = SampleKey { seed: self.options.seed, epoch: self.options.epoch, sample: index as u64 };
+        // Nothing that was shared is used again after a panic but the scratch buffer, which is overwritten.
+        let applied = catch_unwind(AssertUnwindSafe(|| self.transform.apply(&image, key, pixels)));
+        match applied {
+            Ok(()) => Outcome::Pixels { label: sample.label },
+            Err(panic) => Outcome::Failed(LoadError::WorkerPanicked {
+                path: sample.path.clone(),
+                message: message_of(panic.as_ref()),
+            }),
+        }
+    }
+
+    /// A decoder that panics at a file has met a corrupt one.
+    fn decode(&self, sample: &Sample, queue: &Queue) -> Result<RasterImage, DecodeError> {
+        let is_cancelled = || queue.is_stopped();
+        let decode = || decode_unless(&is_cancelled, &sample.path, &self.decode);
+        catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|panic| {
+            let reason = format!("the decoder gave up: {}", message_of(panic.as_ref()));
+            Err(DecodeError::CorruptImage { path: sample.path.clone(), reason })
+        })
+    }
+
+    fn unreadable(&self, sample: usize, error: DecodeError) -> Outcome {
+        match self.options.on_corrupt {
+            OnCorrupt::Fail => Outcome::Failed(error.into()),
+            OnCorrupt::Skip => {
+                Outcome::Skipped(CorruptImage { sample, path: error.path().to_owned(), reason: error.reason() })
+            }
+        }
+    }
+}
+
+fn message_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
+}

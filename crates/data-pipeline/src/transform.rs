@@ -1,0 +1,84 @@
+//! From an image of any size to a square of fixed size.
+
+mod augment;
+mod check;
+mod color;
+mod evaluate;
+mod geometry;
+mod resample;
+
+use std::borrow::Cow;
+
+pub use augment::TrainTransform;
+pub use check::TransformError;
+pub use evaluate::EvalTransform;
+
+use crate::{Channels, RasterImage, SampleKey};
+use resample::Crop;
+
+/// Turns decoded images into the pixels that a model sees. The result may depend on the image and the key alone.
+pub trait Transform: Send + Sync {
+    /// What images are decoded to.
+    fn channels(&self) -> Channels;
+
+    /// Height and width of the result, in pixels.
+    fn image_size(&self) -> usize;
+
+    /// Fills `output`.
+    ///
+    /// # Shapes
+    /// `output`: `[H, W, C]` with H = W = [`Transform::image_size`] and C = [`Transform::channels`].
+    fn apply(&self, image: &RasterImage, key: SampleKey, output: &mut [u8]);
+
+    /// Height, width and channels of the result.
+    fn output_size(&self) -> [usize; 3] {
+        [self.image_size(), self.image_size(), self.channels().count()]
+    }
+}
+
+/// How an image that is no square becomes one.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub enum ResizeMode {
+    /// Stretched: nothing is lost, proportions change.
+    #[default]
+    Squash,
+    /// Fitted in whole, with bars of a neutral colour beside it: proportions stay.
+    Letterbox,
+    /// The square in the middle, `crop_share` of the shorter side wide (timm's `crop_pct`): proportions stay.
+    CenterCrop {
+        /// In (0, 1].
+        crop_share: f32,
+    },
+}
+
+impl ResizeMode {
+    /// The part of the image that becomes the square, in pixels of the image. Bars lie outside the image.
+    fn evaluation_crop(self, image: &RasterImage) -> Crop {
+        let (width, height) = (image.width() as f64, image.height() as f64);
+        match self {
+            Self::Squash => Crop { left: 0.0, top: 0.0, width, height },
+            Self::Letterbox => Crop::centered_square(width, height, width.max(height)),
+            Self::CenterCrop { crop_share } => {
+                let side = width.min(height) * f64::from(crop_share).clamp(0.0, 1.0);
+                Crop::centered_square(width, height, side.max(1.0))
+            }
+        }
+    }
+}
+
+/// ImageNet's mean colour, so that bars are near zero once pixels are normalised.
+const BAR_COLOR: [u8; 3] = [124, 116, 104];
+
+/// The luma of [`BAR_COLOR`].
+const BAR_GREY: [u8; 1] = [117];
+
+fn bar_color(channels: Channels) -> &'static [u8] {
+    match channels {
+        Channels::Grey => &BAR_GREY,
+        Channels::Rgb => &BAR_COLOR,
+    }
+}
+
+fn with_channels(image: &RasterImage, channels: Channels) -> Cow<'_, RasterImage> {
+    if image.channels() == channels { Cow::Borrowed(image) } else { Cow::Owned(image.clone().into_channels(channels)) }
+}

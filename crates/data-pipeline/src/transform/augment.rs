@@ -1,0 +1,336 @@
+//! The transform of training: another view of the same image in each epoch.
+
+use super::resample::{Crop, resample};
+use super::{ResizeMode, Transform, TransformError, bar_color, check, color, geometry, with_channels};
+use crate::random::Random;
+use crate::{Channels, RasterImage, SampleKey};
+
+/// A random crop, turned, tinted and partly hidden. [`TrainTransform::new`] leaves everything out but the resizing.
+///
+/// Steps follow the order of the fields. Each draws its random numbers whether or not it is switched on, so that
+/// changing one setting leaves the choices of the others as they were.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrainTransform {
+    /// Height and width of the result, in pixels.
+    pub image_size: usize,
+    /// Grey or RGB.
+    pub channels: Channels,
+    /// The mode of evaluation. Crops are taken from what it shows: from the stretched image, from the image with bars,
+    /// or, for a centre crop, from the whole image with true proportions.
+    pub resize: ResizeMode,
+    /// Share of the area that a crop keeps, from and to.
+    pub scale: (f32, f32),
+    /// Width to height of a crop before it is stretched to a square, from and to; 1 keeps proportions as in evaluation.
+    pub ratio: (f32, f32),
+    /// Probability of mirroring left and right.
+    pub horizontal_flip: f32,
+    /// Probability of mirroring top and bottom.
+    pub vertical_flip: f32,
+    /// Turns by 0, 90, 180 or 270 degrees, all as likely.
+    pub quarter_turns: bool,
+    /// Turns by up to this angle either way; the corners repeat the pixels of the edge.
+    pub rotation_degrees: f32,
+    /// Brightness is multiplied by 1 - b to 1 + b.
+    pub brightness: f32,
+    /// Distance from the mean grey is multiplied by 1 - c to 1 + c.
+    pub contrast: f32,
+    /// Distance from each pixel's grey is multiplied by 1 - s to 1 + s.
+    pub saturation: f32,
+    /// Probability of hiding a rectangle of 2 % to 33 % of the area behind the mean colour.
+    pub erase: f32,
+}
+
+impl TrainTransform {
+    /// The whole image at this size: the augmentations are switched on by setting fields.
+    #[must_use]
+    pub fn new(image_size: usize, channels: Channels, resize: ResizeMode) -> Self {
+        Self {
+            image_size,
+            channels,
+            resize,
+            scale: (1.0, 1.0),
+            ratio: (1.0, 1.0),
+            horizontal_flip: 0.0,
+            vertical_flip: 0.0,
+            quarter_turns: false,
+            rotation_degrees: 0.0,
+            brightness: 0.0,
+            contrast: 0.0,
+            saturation: 0.0,
+            erase: 0.0,
+        }
+    }
+
+    /// Whether every value makes sense.
+    ///
+    /// # Errors
+    /// The first value that does not.
+    pub fn check(&self) -> Result<(), TransformError> {
+        check::image_size(self.image_size)?;
+        check::resize(self.resize)?;
+        check::scale(self.scale)?;
+        check::ratio(self.ratio)?;
+        check::probability("horizontal_flip", self.horizontal_flip)?;
+        check::probability("vertical_flip", self.vertical_flip)?;
+        check::rotation(self.rotation_degrees)?;
+        check::strength("brightness", self.brightness)?;
+        check::strength("contrast", self.contrast)?;
+        check::strength("saturation", self.saturation)?;
+        check::probability("erase", self.erase)
+    }
+}
+
+impl Transform for TrainTransform {
+    fn channels(&self) -> Channels {
+        self.channels
+    }
+
+    fn image_size(&self) -> usize {
+        self.image_size
+    }
+
+    fn apply(&self, image: &RasterImage, key: SampleKey, output: &mut [u8]) {
+        let choices = Choices::draw(self, &mut Random::for_sample(key));
+        let image = with_channels(image, self.channels);
+        let crop = choices.crop(self.resize, &image);
+        resample(&image, crop, self.image_size, bar_color(self.channels), output);
+        let mut view = geometry::Square { size: self.image_size, count: self.channels.count(), pixels: output };
+        if choices.flip_horizontally {
+            view.flip_horizontally();
+        }
+        if choices.flip_vertically {
+            view.flip_vertically();
+        }
+        view.turn(choices.quarter_turns);
+        view.rotate(choices.rotation_degrees);
+        color::adjust(view.pixels, self.channels, choices.brightness, choices.contrast, choices.saturation);
+        if let Some(patch) = choices.erased {
+            view.erase(patch.area_share, patch.ratio, patch.place);
+        }
+    }
+}
+
+/// Everything that chance decides for one sample.
+#[derive(Debug, Clone, PartialEq)]
+struct Choices {
+    area_share: f32,
+    ratio: f32,
+    /// Of the free room to the left and above, as shares.
+    place: [f32; 2],
+    flip_horizontally: bool,
+    flip_vertically: bool,
+    quarter_turns: u64,
+    rotation_degrees: f32,
+    brightness: f32,
+    contrast: f32,
+    saturation: f32,
+    erased: Option<Patch>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Patch {
+    area_share: f32,
+    ratio: f32,
+    place: [f32; 2],
+}
+
+impl Choices {
+    /// The order of these lines is part of what a seed means.
+    fn draw(transform: &TrainTransform, random: &mut Random) -> Self {
+        let area_share = random.between(transform.scale.0, transform.scale.1);
+        let ratio = log_uniform(random, transform.ratio);
+        let place = [random.unit(), random.unit()];
+        let flip_horizontally = random.unit() < transform.horizontal_flip;
+        let flip_vertically = random.unit() < transform.vertical_flip;
+        let quarter_turns = random.below(4) * u64::from(transform.quarter_turns);
+        let rotation_degrees = random.between(-1.0, 1.0) * transform.rotation_degrees;
+        let mut factor = |strength: f32| (1.0 + random.between(-1.0, 1.0) * strength).max(0.0);
+        let [brightness, contrast, saturation] =
+            [factor(transform.brightness), factor(transform.contrast), factor(transform.saturation)];
+        let is_erased = random.unit() < transform.erase;
+        let patch = Patch {
+            area_share: random.between(ERASED_AREA.0, ERASED_AREA.1),
+            ratio: log_uniform(random, ERASED_RATIO),
+            place: [random.unit(), random.unit()],
+        };
+        let erased = is_erased.then_some(patch);
+        Self {
+            area_share,
+            ratio,
+            place,
+            flip_horizontally,
+            flip_vertically,
+            quarter_turns,
+            rotation_degrees,
+            brightness,
+            contrast,
+            saturation,
+            erased,
+        }
+    }
+
+    /// A rectangle of `area_share` of what evaluation shows, no side longer than there is room.
+    fn crop(&self, resize: ResizeMode, image: &RasterImage) -> Crop {
+        let frame = match resize {
+            ResizeMode::Squash | ResizeMode::Letterbox => resize.evaluation_crop(image),
+            ResizeMode::CenterCrop { .. } => ResizeMode::Squash.evaluation_crop(image),
+        };
+        let proportions = match resize {
+            ResizeMode::Squash => frame.width / frame.height,
+            ResizeMode::Letterbox | ResizeMode::CenterCrop { .. } => 1.0,
+        };
+        let area = frame.width * frame.height * f64::from(self.area_share);
+        let ratio = proportions * f64::from(self.ratio);
+        let width = (area * ratio).sqrt().max(1.0).min(frame.width);
+        let height = (area / ratio).sqrt().max(1.0).min(frame.height);
+        Crop {
+            left: frame.left + (frame.width - width) * f64::from(self.place[0]),
+            top: frame.top + (frame.height - height) * f64::from(self.place[1]),
+            width,
+            height,
+        }
+    }
+}
+
+/// Of the image, as in "Random Erasing Data Augmentation" (Zhong et al., 2017) and timm.
+const ERASED_AREA: (f32, f32) = (0.02, 1.0 / 3.0);
+const ERASED_RATIO: (f32, f32) = (0.3, 1.0 / 0.3);
+
+/// Half as wide is as likely as twice as wide.
+fn log_uniform(random: &mut Random, (low, high): (f32, f32)) -> f32 {
+    random.between(low.ln(), high.ln()).exp()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::EvalTransform;
+
+    fn key(epoch: u64, sample: u64) -> SampleKey {
+        SampleKey { seed: 42, epoch, sample }
+    }
+
+    fn photograph(width: usize, height: usize) -> RasterImage {
+        let value = |place: usize| ((place * 31) % 251) as u8 ^ (place / 97) as u8;
+        RasterImage::new(width, height, Channels::Rgb, (0..width * height * 3).map(value).collect()).unwrap()
+    }
+
+    fn lively() -> TrainTransform {
+        TrainTransform {
+            scale: (0.3, 1.0),
+            ratio: (0.75, 1.33),
+            horizontal_flip: 0.5,
+            vertical_flip: 0.5,
+            quarter_turns: true,
+            rotation_degrees: 20.0,
+            brightness: 0.3,
+            contrast: 0.3,
+            saturation: 0.3,
+            erase: 0.5,
+            ..TrainTransform::new(16, Channels::Rgb, ResizeMode::Squash)
+        }
+    }
+
+    fn applied(transform: &dyn Transform, image: &RasterImage, key: SampleKey) -> Vec<u8> {
+        let mut output = vec![0; transform.output_size().iter().product()];
+        transform.apply(image, key, &mut output);
+        output
+    }
+
+    #[test]
+    fn the_same_key_gives_the_same_pixels_and_every_part_of_it_matters() {
+        let image = photograph(40, 30);
+        let views = [key(0, 0), key(1, 0), key(0, 1), SampleKey { seed: 43, epoch: 0, sample: 0 }];
+        let views = views.map(|key| applied(&lively(), &image, key));
+        assert_eq!(views[0], applied(&lively(), &image, key(0, 0)));
+        for (index, view) in views.iter().enumerate() {
+            assert!(views[index + 1..].iter().all(|other| other != view));
+        }
+    }
+
+    #[test]
+    fn with_everything_off_training_sees_what_evaluation_sees() {
+        let image = photograph(50, 30);
+        for resize in [ResizeMode::Squash, ResizeMode::Letterbox] {
+            let train = TrainTransform::new(16, Channels::Rgb, resize);
+            let eval = EvalTransform { image_size: 16, channels: Channels::Rgb, resize };
+            assert_eq!(applied(&train, &image, key(3, 4)), applied(&eval, &image, key(0, 0)));
+        }
+    }
+
+    #[test]
+    fn switching_one_step_on_leaves_the_choices_of_the_others() {
+        let draw = |transform: &TrainTransform| Choices::draw(transform, &mut Random::for_sample(key(1, 2)));
+        let plain = TrainTransform {
+            scale: (0.5, 1.0),
+            erase: 1.0,
+            ..TrainTransform::new(8, Channels::Rgb, ResizeMode::Squash)
+        };
+        let turned = TrainTransform { quarter_turns: true, brightness: 0.4, ..plain.clone() };
+        let (plain, turned) = (draw(&plain), draw(&turned));
+        assert_eq!((plain.area_share, plain.place, plain.erased), (turned.area_share, turned.place, turned.erased));
+    }
+
+    #[test]
+    fn choices_stay_in_their_ranges_and_use_them() {
+        let transform = lively();
+        let draws: Vec<Choices> =
+            (0..2000).map(|sample| Choices::draw(&transform, &mut Random::for_sample(key(0, sample)))).collect();
+        assert!(draws.iter().all(|draw| (0.3..=1.0).contains(&draw.area_share)));
+        assert!(draws.iter().all(|draw| (0.74..=1.34).contains(&draw.ratio)));
+        assert!(draws.iter().all(|draw| draw.rotation_degrees.abs() <= 20.0));
+        let flipped = draws.iter().filter(|draw| draw.flip_horizontally).count();
+        let erased = draws.iter().filter(|draw| draw.erased.is_some()).count();
+        assert!((900..1100).contains(&flipped) && (900..1100).contains(&erased), "{flipped} {erased}");
+        for quarters in 0..4 {
+            let count = draws.iter().filter(|draw| draw.quarter_turns == quarters).count();
+            assert!((420..580).contains(&count), "{count} of 2000 turned {quarters} times");
+        }
+    }
+
+    #[test]
+    fn crops_stay_inside_the_image_and_keep_their_share_of_it() {
+        let transform = TrainTransform { ratio: (0.9, 1.1), scale: (0.2, 0.6), ..lively() };
+        let image = photograph(200, 50);
+        for sample in 0..500 {
+            let choices = Choices::draw(&transform, &mut Random::for_sample(key(0, sample)));
+            let crop = choices.crop(ResizeMode::Squash, &image);
+            assert!(crop.left >= 0.0 && crop.left + crop.width <= 200.0 + 1e-9);
+            assert!(crop.top >= 0.0 && crop.top + crop.height <= 50.0 + 1e-9);
+            let share = crop.width * crop.height / 10_000.0;
+            assert!((share - f64::from(choices.area_share)).abs() < 1e-6);
+        }
+    }
+
+    #[test]
+    fn tiny_images_and_settings_without_sense_do_not_panic() {
+        let odd = TrainTransform {
+            scale: (f32::NAN, -1.0),
+            ratio: (0.0, f32::INFINITY),
+            rotation_degrees: f32::NAN,
+            brightness: 50.0,
+            ..lively()
+        };
+        for (width, height) in [(1, 1), (1, 300), (300, 1), (2, 3)] {
+            for sample in 0..50 {
+                for resize in [ResizeMode::Squash, ResizeMode::Letterbox, ResizeMode::CenterCrop { crop_share: 0.9 }] {
+                    for transform in [&lively(), &odd] {
+                        let transform = TrainTransform { resize, ..transform.clone() };
+                        applied(&transform, &photograph(width, height), key(0, sample));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_setting_without_sense_is_named() {
+        let error = TrainTransform { scale: (0.9, 0.2), ..lively() }.check().unwrap_err();
+        let expected =
+            "`scale` is [0.9, 0.2], but it must be a range of shares of the area, ascending, above 0 and at most 1";
+        assert_eq!(error.to_string(), expected);
+        assert_eq!(error.hint().unwrap(), "for instance `scale: [0.7, 1.0]`");
+        assert!(lively().check().is_ok());
+        assert_eq!(TrainTransform { erase: f32::NAN, ..lively() }.check().unwrap_err().setting, "erase");
+    }
+}

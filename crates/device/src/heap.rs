@@ -1,0 +1,143 @@
+//! A heap that knows how much it holds: the measure of memory on the CPU.
+//!
+//! ```no_run
+//! use device::heap::{self, CountingAllocator};
+//!
+//! #[global_allocator]
+//! static HEAP: CountingAllocator = CountingAllocator;
+//!
+//! heap::reset_peak();
+//! let step = vec![0u8; 1 << 20];
+//! assert!(heap::peak_bytes() >= 1 << 20);
+//! # drop(step);
+//! ```
+//!
+//! It counts the bytes that the program asks for. What the system's allocator adds (some bytes a block, free pages it
+//! keeps) is not in it, nor are stacks, code and mapped files. Memory that is asked for and never touched is.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::hint::black_box;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+/// The system's allocator, with a count of live bytes and of the most there ever were.
+///
+/// Install it with `#[global_allocator]` in the binary. Allocating and freeing cost one atomic addition each; the peak
+/// is written only while it rises. The count is one number for all threads, so that the peak is one that really was and
+/// not a sum of peaks of different moments.
+///
+/// Bytes are counted before they are allocated and until after they are freed: the count is never below the truth. A
+/// `realloc` counts as its difference: whether the block moved, and for a moment existed twice, cannot be seen from
+/// here.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct CountingAllocator;
+
+/// Bytes that are allocated now. 0 where the allocator is not installed.
+pub fn current_bytes() -> u64 {
+    CURRENT.0.load(Relaxed) as u64
+}
+
+/// The most bytes that were allocated at any moment since the start, or since [`reset_peak`]. 0 where the allocator is
+/// not installed.
+pub fn peak_bytes() -> u64 {
+    // An allocation that is counted but has not yet raised the peak must not make it look lower than the present.
+    PEAK.0.load(Relaxed).max(CURRENT.0.load(Relaxed)) as u64
+}
+
+/// Lets the peak begin again from the present, also while other threads allocate.
+pub fn reset_peak() {
+    // Storing the present would erase a higher peak that another thread reaches between reading and storing.
+    PEAK.0.store(0, Relaxed);
+    PEAK.0.fetch_max(CURRENT.0.load(Relaxed), Relaxed);
+}
+
+/// Whether [`CountingAllocator`] is this program's global allocator.
+pub fn is_counting() -> bool {
+    if CURRENT.0.load(Relaxed) > 0 {
+        return true;
+    }
+    let probe = black_box(Box::new(0u8));
+    let is_counting = CURRENT.0.load(Relaxed) > 0;
+    drop(probe);
+    is_counting
+}
+
+/// A counter on cache lines of its own: one that is only read must not move with one that every allocation writes. 128
+/// because processors fetch lines of 64 bytes in pairs.
+#[repr(align(128))]
+struct Counter(AtomicUsize);
+
+static CURRENT: Counter = Counter(AtomicUsize::new(0));
+static PEAK: Counter = Counter(AtomicUsize::new(0));
+
+/// Adds to the count and returns it. Additions to one atomic are in one order for all threads, so each value returned
+/// was the true count at a moment.
+fn add(bytes: usize) -> usize {
+    CURRENT.0.fetch_add(bytes, Relaxed).wrapping_add(bytes)
+}
+
+fn subtract(bytes: usize) {
+    CURRENT.0.fetch_sub(bytes, Relaxed);
+}
+
+/// Mostly only a read: the peak is seldom exceeded.
+fn raise_peak(count: usize) {
+    if count > PEAK.0.load(Relaxed) {
+        PEAK.0.fetch_max(count, Relaxed);
+    }
+}
+
+/// Counts an allocation of `bytes` that `allocate` makes. One that fails leaves no trace.
+fn counted(bytes: usize, allocate: impl FnOnce() -> *mut u8) -> *mut u8 {
+    let count = add(bytes);
+    let pointer = allocate();
+    if pointer.is_null() {
+        subtract(bytes);
+    } else {
+        raise_peak(count);
+    }
+    pointer
+}
+
+// SAFETY: every call goes to `System` with the arguments it came with, and its answer is returned as it is; counting
+// neither allocates nor panics.
+unsafe impl GlobalAlloc for CountingAllocator {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller keeps the contract of `alloc`, which is that of `System`.
+        counted(layout.size(), || unsafe { System.alloc(layout) })
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller keeps the contract of `alloc_zeroed`, which is that of `System`.
+        counted(layout.size(), || unsafe { System.alloc_zeroed(layout) })
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the pointer came from `System` by way of this allocator, with this layout.
+        unsafe { System.dealloc(pointer, layout) };
+        subtract(layout.size());
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        let grown_bytes = new_size.saturating_sub(layout.size());
+        // SAFETY: the pointer came from `System` by way of this allocator, with this layout; the caller keeps the
+        // contract for `new_size`.
+        let moved = counted(grown_bytes, || unsafe { System.realloc(pointer, layout, new_size) });
+        if !moved.is_null() {
+            subtract(layout.size().saturating_sub(new_size));
+        }
+        moved
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_without_the_allocator_counts_nothing_and_says_so() {
+        let block = black_box(vec![1u8; 1 << 20]);
+        assert!(!is_counting());
+        assert_eq!((current_bytes(), peak_bytes()), (0, 0));
+        drop(block);
+    }
+}

@@ -1,0 +1,29 @@
+//! What hardware there is: which device to run on, what its CUDA cards and its memory are, and how much heap this
+//! process holds.
+//!
+//! It never computes on a device, keeps none open, and knows no tensor library: the caller maps a
+//! [`SelectedDevice`] to its own. A missing driver is an answer here, not a failure.
+//!
+//! ```
+//! use device::{CompiledBackends, DeviceRequest, HostMemory, select};
+//!
+//! let request: DeviceRequest = "cpu".parse()?;
+//! let selection = select(request, CompiledBackends { cuda: false })?;
+//! assert!(selection.device.describe().starts_with("cpu, "));
+//! assert!(HostMemory::read()?.available_bytes > 0);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+#![warn(missing_docs)]
+
+mod cgroup;
+mod cuda;
+mod cuda_driver;
+pub mod heap;
+mod host;
+mod request;
+mod select;
+
+pub use cuda::{CudaDevice, CudaDriver, CudaMemory, CudaUnavailable, probe_cuda, probe_cuda_library};
+pub use host::{HostMemory, HostMemoryError};
+pub use request::{DeviceRequest, ParseDeviceError};
+pub use select::{CompiledBackends, DeviceError, SelectedDevice, Selection, select};

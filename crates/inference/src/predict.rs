@@ -1,0 +1,234 @@
+//! From images to probabilities.
+
+use burn::tensor::{Device, Tensor};
+use data_pipeline::{Batch, Dataset, Loader};
+use metrics::softmax;
+use trainer::{Normalization, images_to_tensor};
+use vision_nn::{Classifier, Pass};
+
+use crate::{PredictError, View};
+
+/// How images are predicted.
+#[derive(Debug, Clone, Copy)]
+pub struct PredictOptions<'a> {
+    /// The views that are averaged, each with the same weight: a view that is listed twice counts twice.
+    pub views: &'a [View],
+    /// How images are normalised: the model's own figures.
+    pub normalization: &'a Normalization,
+    /// Where the model is; not an autodiff device.
+    pub device: &'a Device,
+    /// The model's classes, in the order of its scores.
+    pub classes: &'a [String],
+}
+
+/// What became of one image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Prediction {
+    /// Index in the data set.
+    pub sample: usize,
+    /// Probabilities, or why there are none.
+    pub outcome: Outcome,
+}
+
+/// Probabilities, or why there are none.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// The image was scored.
+    Scored {
+        /// Probabilities from the image as it is: `[classes]`, sums to 1.
+        plain: Vec<f32>,
+        /// Mean of the probabilities over the views: `[classes]`, sums to 1.
+        merged: Vec<f32>,
+    },
+    /// The file could not be read as an image.
+    Unreadable {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The model's scores for the image are not finite numbers.
+    NotFinite {
+        /// The first such view.
+        view: View,
+    },
+}
+
+impl Outcome {
+    /// Why there are no probabilities, on one line; none where there are.
+    #[must_use]
+    pub fn error(&self) -> Option<String> {
+        match self {
+            Self::Scored { .. } => None,
+            Self::Unreadable { reason } => Some(reason.clone()),
+            Self::NotFinite { view } => Some(format!("the model's scores are not finite in view `{view}`")),
+        }
+    }
+}
+
+/// Predicts every sample of `dataset`, which `loader` gives in any order, and returns one prediction a sample in the data
+/// set's order. Calls `progress` with the number of images done after each batch. Waits for the device.
+///
+/// The views of a batch go through the model in turn: the device holds one view's activations at a time and, beside what a
+/// forward pass takes, a second copy of the batch's input.
+///
+/// # Errors
+/// A batch that cannot be loaded, a sample that the loader leaves out, and options that do not fit the data or the model. Have
+/// the loader skip corrupt images: they come back as [`Outcome::Unreadable`].
+pub fn predict(
+    model: &impl Classifier,
+    dataset: &Dataset,
+    loader: Loader,
+    options: &PredictOptions,
+    progress: &mut dyn FnMut(usize),
+) -> Result<Vec<Prediction>, PredictError> {
+    options.check_classes(dataset)?;
+    let mut outcomes = Outcomes::new(dataset);
+    let mut done = 0;
+    for batch in loader {
+        let batch = batch?;
+        if !batch.is_empty() {
+            options.check_images(batch.size)?;
+            let scored = score_views(model, &batch, options)?;
+            outcomes.extend(batch.samples.iter().copied().zip(scored))?;
+        }
+        done += batch.len() + batch.corrupt.len();
+        let unreadable = |reason| Outcome::Unreadable { reason };
+        outcomes.extend(batch.corrupt.into_iter().map(|image| (image.sample, unreadable(image.reason))))?;
+        progress(done);
+    }
+    outcomes.in_order()
+}
+
+impl PredictOptions<'_> {
+    fn check_classes(&self, dataset: &Dataset) -> Result<(), PredictError> {
+        if self.views.is_empty() {
+            return Err(PredictError::NoViews);
+        }
+        if dataset.classes != self.classes {
+            let (expected, found) = (self.classes.to_vec(), dataset.classes.clone());
+            return Err(PredictError::OtherClasses { expected, found });
+        }
+        Ok(())
+    }
+
+    fn check_images(&self, [height, width, found]: [usize; 3]) -> Result<(), PredictError> {
+        let expected = self.normalization.mean.len().min(self.normalization.std.len());
+        if found != expected {
+            return Err(PredictError::Channels { expected, found });
+        }
+        match self.views.iter().find(|view| view.swaps_axes()) {
+            Some(&view) if height != width => Err(PredictError::NotSquare { view, height, width }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The outcome of each sample of a batch, in its order.
+fn score_views(model: &impl Classifier, batch: &Batch, options: &PredictOptions) -> Result<Vec<Outcome>, PredictError> {
+    let images = images_to_tensor(&batch.pixels, batch.size, options.normalization, options.device); // [B, C, H, W]
+    let mut merges = vec![Merge::default(); batch.len()];
+    if !options.views.contains(&View::IDENTITY) {
+        let rows = score(model, images.clone(), options)?;
+        merges.iter_mut().zip(rows).for_each(|(merge, row)| merge.set_plain(row));
+    }
+    for &view in options.views {
+        let rows = score(model, view.apply(images.clone(), options.normalization), options)?;
+        merges.iter_mut().zip(rows).for_each(|(merge, row)| merge.add(view, row));
+    }
+    Ok(merges.into_iter().map(Merge::finish).collect())
+}
+
+/// Probabilities of one view's images, a row each. Waits for the device: so no view's work begins before the last one's
+/// memory is free.
+fn score(model: &impl Classifier, images: Tensor<4>, options: &PredictOptions) -> Result<Vec<Vec<f32>>, PredictError> {
+    let logits = model.forward(images, &mut Pass::evaluation()); // [B, K]
+    let [_, found] = logits.dims();
+    let expected = options.classes.len();
+    if found != expected {
+        return Err(PredictError::ModelWidth { expected, found });
+    }
+    // A reservation that failed shows here alone: reading the result would succeed, with meaningless numbers.
+    options.device.sync().map_err(PredictError::device)?;
+    let logits = logits.try_into_data().map_err(PredictError::device)?;
+    let logits: Vec<f32> = logits.iter::<f32>().collect();
+    Ok(logits.chunks_exact(expected).map(softmax).collect())
+}
+
+/// One image's probabilities, gathered view by view.
+#[derive(Debug, Clone, Default)]
+struct Merge {
+    plain: Vec<f32>,
+    /// In f64, so that the mean of one view is that view, bit for bit, and the order of views does not show.
+    sum: Vec<f64>,
+    views: usize,
+    not_finite: Option<View>,
+}
+
+impl Merge {
+    fn set_plain(&mut self, row: Vec<f32>) {
+        self.check(View::IDENTITY, &row);
+        self.plain = row;
+    }
+
+    fn add(&mut self, view: View, row: Vec<f32>) {
+        self.check(view, &row);
+        self.sum.resize(row.len(), 0.0);
+        self.sum.iter_mut().zip(&row).for_each(|(sum, &probability)| *sum += f64::from(probability));
+        self.views += 1;
+        if view == View::IDENTITY {
+            self.plain = row;
+        }
+    }
+
+    /// Softmax shows a score that is not finite as NaN, or is right about it: a class at minus infinity has probability 0.
+    fn check(&mut self, view: View, row: &[f32]) {
+        if self.not_finite.is_none() && row.iter().any(|probability| probability.is_nan()) {
+            self.not_finite = Some(view);
+        }
+    }
+
+    fn finish(self) -> Outcome {
+        let views = self.views as f64;
+        match self.not_finite {
+            Some(view) => Outcome::NotFinite { view },
+            None => {
+                let merged = self.sum.iter().map(|sum| (sum / views) as f32).collect();
+                Outcome::Scored { plain: self.plain, merged }
+            }
+        }
+    }
+}
+
+/// A place for each sample of a data set.
+struct Outcomes<'a> {
+    dataset: &'a Dataset,
+    by_sample: Vec<Option<Outcome>>,
+}
+
+impl<'a> Outcomes<'a> {
+    fn new(dataset: &'a Dataset) -> Self {
+        Self { dataset, by_sample: vec![None; dataset.len()] }
+    }
+
+    fn extend(&mut self, outcomes: impl Iterator<Item = (usize, Outcome)>) -> Result<(), PredictError> {
+        let samples = self.dataset.len();
+        for (sample, outcome) in outcomes {
+            // The loader may have been given another, larger data set.
+            let place = self.by_sample.get_mut(sample);
+            let place = place.ok_or(data_pipeline::LoadError::NoSuchSample { sample, samples })?;
+            *place = Some(outcome);
+        }
+        Ok(())
+    }
+
+    fn in_order(self) -> Result<Vec<Prediction>, PredictError> {
+        if let Some(first) = self.by_sample.iter().position(Option::is_none) {
+            return Err(PredictError::NotLoaded {
+                missing: self.by_sample.iter().filter(|outcome| outcome.is_none()).count(),
+                samples: self.by_sample.len(),
+                first: self.dataset.samples[first].path.clone(),
+            });
+        }
+        let outcomes = self.by_sample.into_iter().flatten().enumerate();
+        Ok(outcomes.map(|(sample, outcome)| Prediction { sample, outcome }).collect())
+    }
+}

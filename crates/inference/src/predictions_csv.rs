@@ -1,0 +1,172 @@
+//! Predictions as a table.
+
+use std::path::Path;
+
+use data_pipeline::Dataset;
+use metrics::argmax;
+
+use crate::{Outcome, PredictError, Prediction};
+
+/// Writes `file,class,<a column a class>,error`: a row for each sample, in the data set's order (for a folder: of relative
+/// paths). The file appears whole or not at all.
+///
+/// `file` is the relative path with `/` between folders on every system, `class` the most probable class over all views, and
+/// the class columns hold the merged probabilities, in the fewest digits that read back as the same `f32`. An image
+/// without probabilities has the reason in `error` and nothing in between.
+///
+/// # Errors
+/// [`PredictError::OtherPredictions`] where `predictions` are not one a sample, in order, with a probability for each of `classes`;
+/// [`PredictError::Write`].
+pub fn write_csv(
+    path: &Path,
+    dataset: &Dataset,
+    classes: &[String],
+    predictions: &[Prediction],
+) -> Result<(), PredictError> {
+    let content = to_csv(dataset, classes, predictions)?;
+    Ok(checkpoint::write_atomically(path, &content)?)
+}
+
+fn to_csv(dataset: &Dataset, classes: &[String], predictions: &[Prediction]) -> Result<Vec<u8>, PredictError> {
+    check(dataset, classes, predictions)?;
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    let mut write = |row: Vec<String>| {
+        writer.write_record(row).expect("memory takes every byte, and all rows have a field for each column");
+    };
+    let named = |name: &str| name.to_owned();
+    write([named("file"), named("class")].into_iter().chain(classes.to_vec()).chain([named("error")]).collect());
+    for prediction in predictions {
+        write(row(dataset, classes, prediction));
+    }
+    Ok(writer.into_inner().expect("memory takes every byte"))
+}
+
+fn check(dataset: &Dataset, classes: &[String], predictions: &[Prediction]) -> Result<(), PredictError> {
+    let is_foreign = |(index, prediction): (usize, &Prediction)| {
+        let other_width = match &prediction.outcome {
+            Outcome::Scored { merged, .. } => merged.len() != classes.len(),
+            Outcome::Unreadable { .. } | Outcome::NotFinite { .. } => false,
+        };
+        prediction.sample != index || index >= dataset.len() || other_width
+    };
+    let foreign = predictions.iter().enumerate().position(is_foreign);
+    let missing = (predictions.len() < dataset.len()).then_some(predictions.len());
+    match foreign.or(missing) {
+        Some(index) => Err(PredictError::OtherPredictions { index, samples: dataset.len(), classes: classes.len() }),
+        None => Ok(()),
+    }
+}
+
+fn row(dataset: &Dataset, classes: &[String], prediction: &Prediction) -> Vec<String> {
+    let mut fields = Vec::with_capacity(classes.len() + 3);
+    fields.push(file_name(dataset.relative_path(prediction.sample)));
+    match &prediction.outcome {
+        Outcome::Scored { merged, .. } => {
+            fields.push(argmax(merged).map(|class| classes[class].clone()).unwrap_or_default());
+            fields.extend(merged.iter().copied().map(number));
+        }
+        Outcome::Unreadable { .. } | Outcome::NotFinite { .. } => fields.resize(classes.len() + 2, String::new()),
+    }
+    fields.push(prediction.outcome.error().unwrap_or_default());
+    fields
+}
+
+fn file_name(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    if cfg!(windows) { text.replace('\\', "/") } else { text.into_owned() }
+}
+
+/// Below this, zeros would outnumber digits. The exponent form is understood wherever CSV is read.
+const SMALLEST_PLAIN: f32 = 1e-4;
+
+fn number(value: f32) -> String {
+    if value != 0.0 && value.abs() < SMALLEST_PLAIN { format!("{value:e}") } else { value.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use data_pipeline::Sample;
+
+    use super::*;
+    use crate::View;
+
+    fn dataset(files: &[&str], classes: &[&str]) -> Dataset {
+        Dataset {
+            root: PathBuf::from("test"),
+            classes: classes.iter().map(|&class| class.to_owned()).collect(),
+            samples: files.iter().map(|file| Sample { path: Path::new("test").join(file), label: None }).collect(),
+            ignored_files: 0,
+        }
+    }
+
+    fn scored(sample: usize, merged: &[f32]) -> Prediction {
+        Prediction { sample, outcome: Outcome::Scored { plain: vec![9.0; merged.len()], merged: merged.to_vec() } }
+    }
+
+    fn unreadable(sample: usize, reason: &str) -> Prediction {
+        Prediction { sample, outcome: Outcome::Unreadable { reason: reason.to_owned() } }
+    }
+
+    #[test]
+    fn every_file_has_a_row_and_what_needs_quotes_gets_them() {
+        let dataset = dataset(&["a/1.png", "a/2, \"copy\".png", "b/3.png", "b/4.png"], &["cat", "dog, big"]);
+        let predictions = [
+            scored(0, &[0.75, 0.25]),
+            scored(1, &[3.0e-8, 1.0]),
+            unreadable(2, "not an image, \"IEND\" is missing\nat byte 7"),
+            Prediction { sample: 3, outcome: Outcome::NotFinite { view: View::IDENTITY } },
+        ];
+        let csv = to_csv(&dataset, &dataset.classes, &predictions).unwrap();
+        let expected = "\
+file,class,cat,\"dog, big\",error
+a/1.png,cat,0.75,0.25,
+\"a/2, \"\"copy\"\".png\",\"dog, big\",3e-8,1,
+b/3.png,,,,\"not an image, \"\"IEND\"\" is missing
+at byte 7\"
+b/4.png,,,,the model's scores are not finite in view `identity`
+";
+        assert_eq!(String::from_utf8(csv).unwrap(), expected);
+    }
+
+    #[test]
+    fn numbers_read_back_as_the_same_number() {
+        for value in [0.0, 1.0, 0.1, 1.0 / 3.0, 1e-4, 9.999e-5, 1.17e-38, 1e-45, 0.999_999_94] {
+            let text = number(value);
+            assert_eq!(text.parse::<f32>(), Ok(value), "{text}");
+            assert!(text.len() <= 14, "{text}");
+        }
+    }
+
+    #[test]
+    fn predictions_of_another_data_set_are_refused() {
+        let dataset = dataset(&["1.png", "2.png"], &["cat", "dog"]);
+        let classes = &dataset.classes;
+        let good = [scored(0, &[0.5, 0.5]), scored(1, &[0.5, 0.5])];
+        assert!(to_csv(&dataset, classes, &good).is_ok());
+        let refused = |predictions: &[Prediction]| to_csv(&dataset, classes, predictions).unwrap_err().to_string();
+        let expected = "prediction 1 does not belong to the data set of 2 images and 2 classes";
+        assert_eq!(refused(&good[..1]), expected, "one too few");
+        assert_eq!(refused(&[good[0].clone(), good[0].clone()]), expected, "one twice");
+        assert_eq!(refused(&[good[0].clone(), scored(1, &[1.0])]), expected, "other width");
+        let three = [&good[..], &[unreadable(2, "cut short")]].concat();
+        assert!(refused(&three).starts_with("prediction 2 "), "one too many");
+    }
+
+    #[test]
+    fn the_file_is_replaced_whole_and_a_missing_folder_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("predictions.csv");
+        let dataset = dataset(&["1.png"], &["cat", "dog"]);
+        for merged in [[0.25, 0.75], [1.0, 0.0]] {
+            write_csv(&path, &dataset, &dataset.classes, &[scored(0, &merged)]).unwrap();
+        }
+        let written = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(written, "file,class,cat,dog,error\n1.png,cat,1,0,\n");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file is left");
+        let nowhere = folder.path().join("missing/predictions.csv");
+        let error = write_csv(&nowhere, &dataset, &dataset.classes, &[scored(0, &[1.0, 0.0])]).unwrap_err();
+        assert!(matches!(error, PredictError::Write(_)), "{error}");
+    }
+}

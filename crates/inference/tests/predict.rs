@@ -1,0 +1,262 @@
+//! Whole predictions: files on disk, a loader, a tiny model, every view.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use data_pipeline::{
+    Channels, Dataset, EvalTransform, Loader, LoaderOptions, RasterImage, ResizeMode, SampleKey, Transform, batches,
+};
+use image::{Rgb, RgbImage};
+use inference::{Outcome, PredictError, PredictOptions, Prediction, Preset, Symmetry, View, predict, score};
+use tempfile::TempDir;
+use trainer::Normalization;
+use vision_nn::{Classifier, Initializer, Linear, Pass};
+
+const IMAGE_SIZE: usize = 8;
+
+/// One linear layer over all pixels: what it says depends on where things are, so that every view counts.
+#[derive(Module, Debug)]
+struct PixelModel {
+    head: Linear,
+}
+
+impl PixelModel {
+    fn new(classes: usize) -> Self {
+        let mut init = Initializer::new(5, &Device::flex());
+        Self { head: Linear::init(3 * IMAGE_SIZE * IMAGE_SIZE, classes, 0.1, &mut init) }
+    }
+}
+
+impl Classifier for PixelModel {
+    fn forward(&self, images: Tensor<4>, _pass: &mut Pass) -> Tensor<2> {
+        let [batch, channels, height, width] = images.dims();
+        self.head.forward(images.reshape([batch, channels * height * width])) // [B, K]
+    }
+}
+
+/// The usual transform, which counts how often it runs.
+struct Counted {
+    inner: EvalTransform,
+    count: Arc<AtomicUsize>,
+}
+
+impl Transform for Counted {
+    fn channels(&self) -> Channels {
+        self.inner.channels()
+    }
+
+    fn image_size(&self) -> usize {
+        self.inner.image_size()
+    }
+
+    fn apply(&self, image: &RasterImage, key: SampleKey, output: &mut [u8]) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.inner.apply(image, key, output);
+    }
+}
+
+/// Seven pictures of two classes on disk; `cat/3.png` is a text file.
+struct Bench {
+    _folder: TempDir,
+    dataset: Arc<Dataset>,
+    loaded: Arc<AtomicUsize>,
+    normalization: Normalization,
+    device: Device,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for index in 0..7u32 {
+            let path = folder.path().join(["cat", "dog"][index as usize % 2]).join(format!("{}.png", index / 2));
+            write_picture(&path, index);
+        }
+        std::fs::write(folder.path().join("cat/3.png"), "no picture").unwrap();
+        let classes = ["cat".to_owned(), "dog".to_owned()];
+        let dataset = Arc::new(Dataset::open_for_prediction(folder.path(), &classes).unwrap());
+        Self {
+            _folder: folder,
+            dataset,
+            loaded: Arc::default(),
+            normalization: Normalization::imagenet(3),
+            device: Device::flex(),
+        }
+    }
+
+    fn loader(&self, order: &[usize], batch_size: usize) -> Loader {
+        let inner = EvalTransform { image_size: IMAGE_SIZE, channels: Channels::Rgb, resize: ResizeMode::default() };
+        let transform = Arc::new(Counted { inner, count: Arc::clone(&self.loaded) });
+        Loader::new(Arc::clone(&self.dataset), batches(order, batch_size), transform, LoaderOptions::default())
+    }
+
+    fn options<'a>(&'a self, views: &'a [View]) -> PredictOptions<'a> {
+        PredictOptions {
+            views,
+            normalization: &self.normalization,
+            device: &self.device,
+            classes: &self.dataset.classes,
+        }
+    }
+
+    fn predict(&self, views: &[View], batch_size: usize) -> Vec<Prediction> {
+        let order: Vec<usize> = (0..self.dataset.len()).collect();
+        let loader = self.loader(&order, batch_size);
+        predict(&PixelModel::new(2), &self.dataset, loader, &self.options(views), &mut |_| {}).unwrap()
+    }
+
+    fn error(&self, model: &PixelModel, order: &[usize], options: &PredictOptions) -> PredictError {
+        predict(model, &self.dataset, self.loader(order, 3), options, &mut |_| {}).unwrap_err()
+    }
+}
+
+fn write_picture(path: &Path, seed: u32) {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let shade = |x: u32, y: u32, c: u32| ((x * 31 + y * 57 + x * y * (seed + 3) + c * 71 + seed * 91) % 256) as u8;
+    RgbImage::from_fn(11, 9, |x, y| Rgb([shade(x, y, 0), shade(x, y, 1), shade(x, y, 2)])).save(path).unwrap();
+}
+
+/// `(plain, merged)` of the images that were scored.
+fn probabilities(predictions: &[Prediction]) -> Vec<(&[f32], &[f32])> {
+    let scored = predictions.iter().filter_map(|prediction| match &prediction.outcome {
+        Outcome::Scored { plain, merged } => Some((plain.as_slice(), merged.as_slice())),
+        _ => None,
+    });
+    scored.collect()
+}
+
+#[test]
+fn every_file_has_a_prediction_in_order_and_an_unreadable_one_has_its_reason() {
+    let bench = Bench::new();
+    let predictions = bench.predict(&Preset::Essential.views(), 3);
+    let samples: Vec<usize> = predictions.iter().map(|prediction| prediction.sample).collect();
+    assert_eq!(samples, (0..8).collect::<Vec<_>>());
+    let readable = predictions.iter().filter(|prediction| prediction.outcome.error().is_none()).count();
+    assert_eq!(readable, 7);
+    let text_file = (0..8).find(|&sample| bench.dataset.relative_path(sample) == Path::new("cat/3.png"));
+    assert_eq!(text_file, Some(3));
+    assert!(matches!(&predictions[3].outcome, Outcome::Unreadable { reason } if !reason.is_empty()), "{predictions:?}");
+
+    let csv = bench._folder.path().join("out.csv");
+    inference::write_csv(&csv, &bench.dataset, &bench.dataset.classes, &predictions).unwrap();
+    let csv = std::fs::read_to_string(csv).unwrap();
+    let rows: Vec<&str> = csv.lines().collect();
+    assert_eq!((rows.len(), rows[0]), (9, "file,class,cat,dog,error"));
+    assert!(rows[4].starts_with("cat/3.png,,,,") && rows[4].len() > 13, "{}", rows[4]);
+    let scores = score(&bench.dataset, &predictions).unwrap();
+    assert_eq!((scores.plain.total(), scores.merged.total(), scores.left_out), (7, 7, 1));
+}
+
+#[test]
+fn without_augmentation_merged_equals_plain() {
+    for (plain, merged) in probabilities(&Bench::new().predict(&Preset::None.views(), 3)) {
+        assert_eq!(plain, merged);
+    }
+}
+
+#[test]
+fn probabilities_sum_to_one_and_plain_is_the_same_in_every_preset() {
+    let bench = Bench::new();
+    let none = bench.predict(&Preset::None.views(), 3);
+    for preset in Preset::ALL {
+        let predictions = bench.predict(&preset.views(), 3);
+        for ((plain, merged), (plain_of_none, _)) in probabilities(&predictions).into_iter().zip(probabilities(&none)) {
+            assert_eq!(plain, plain_of_none, "{preset}");
+            for row in [plain, merged] {
+                assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-6, "{preset}: {row:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn merged_is_the_mean_of_what_each_view_says_alone() {
+    let bench = Bench::new();
+    let views = Preset::Comprehensive.views();
+    let merged = bench.predict(&views, 3);
+    let alone: Vec<Vec<Prediction>> = views.iter().map(|&view| bench.predict(&[view], 3)).collect();
+    for (image, (_, merged)) in probabilities(&merged).into_iter().enumerate() {
+        for (class, probability) in merged.iter().enumerate() {
+            let mean = alone.iter().map(|view| f64::from(probabilities(view)[image].1[class])).sum::<f64>() / 15.0;
+            assert!((mean - f64::from(*probability)).abs() < 1e-6, "image {image}: {mean} and {probability}");
+        }
+    }
+}
+
+#[test]
+fn plain_is_the_image_as_it_is_also_where_no_view_is() {
+    let bench = Bench::new();
+    let none = bench.predict(&[View::IDENTITY], 3);
+    let turned = bench.predict(&[View::Symmetry(Symmetry::Rotate180)], 3);
+    for ((plain, merged), (plain_of_none, _)) in probabilities(&turned).into_iter().zip(probabilities(&none)) {
+        assert_eq!(plain, plain_of_none);
+        assert_ne!(merged, plain);
+    }
+}
+
+#[test]
+fn batch_size_and_order_of_loading_change_nothing() {
+    let bench = Bench::new();
+    let views = Preset::Legacy.views();
+    let expected = bench.predict(&views, 8);
+    let loader = bench.loader(&[6, 3, 0, 7, 1, 2, 5, 4], 3);
+    let mut done = Vec::new();
+    let model = PixelModel::new(2);
+    let found = predict(&model, &bench.dataset, loader, &bench.options(&views), &mut |count| done.push(count));
+    let found = found.unwrap();
+    assert_eq!(done, [3, 6, 8], "unreadable images count as done");
+    assert_eq!(found[3], expected[3]);
+    // Matrix products of other sizes may add in another order.
+    for ((_, found), (_, expected)) in probabilities(&found).into_iter().zip(probabilities(&expected)) {
+        assert!(found.iter().zip(expected).all(|(found, expected)| (found - expected).abs() < 1e-5));
+    }
+}
+
+#[test]
+fn each_image_is_loaded_once_whatever_the_number_of_views() {
+    let bench = Bench::new();
+    bench.predict(&Preset::Comprehensive.views(), 3);
+    assert_eq!(bench.loaded.load(Ordering::Relaxed), 7);
+}
+
+#[test]
+fn scores_that_are_no_numbers_are_told_for_the_image_they_belong_to() {
+    let bench = Bench::new();
+    let mut normalization = Normalization::imagenet(3);
+    normalization.std = vec![0.0; 3];
+    let options = PredictOptions { normalization: &normalization, ..bench.options(&[View::IDENTITY]) };
+    let loader = bench.loader(&(0..8).collect::<Vec<_>>(), 3);
+    let predictions = predict(&PixelModel::new(2), &bench.dataset, loader, &options, &mut |_| {}).unwrap();
+    assert_eq!(predictions[0].outcome, Outcome::NotFinite { view: View::IDENTITY });
+    assert!(matches!(predictions[3].outcome, Outcome::Unreadable { .. }));
+    assert_eq!(score(&bench.dataset, &predictions).unwrap().left_out, 8);
+}
+
+#[test]
+fn what_does_not_fit_together_is_an_error_that_says_so() {
+    let bench = Bench::new();
+    let all: Vec<usize> = (0..8).collect();
+    let (model, views) = (PixelModel::new(2), Preset::Legacy.views());
+    let options = bench.options(&views);
+
+    let error = bench.error(&model, &all, &PredictOptions { views: &[], ..options });
+    assert_eq!(error.to_string(), "the list of views is empty");
+    assert!(error.hint().is_some());
+
+    let swapped = ["dog".to_owned(), "cat".to_owned()];
+    let error = bench.error(&model, &all, &PredictOptions { classes: &swapped, ..options });
+    assert_eq!(error.to_string(), "the data set is labelled with 2 classes, which are not the 2 of the model");
+
+    let error = bench.error(&PixelModel::new(5), &all, &options);
+    assert_eq!(error.to_string(), "the model gives 5 scores an image, but there are 2 classes");
+
+    let grey = Normalization::imagenet(1);
+    let error = bench.error(&model, &all, &PredictOptions { normalization: &grey, ..options });
+    assert_eq!(error.to_string(), "images have 3 channels, but they are to be normalised with 1");
+
+    let error = bench.error(&model, &[0, 1, 2, 4, 5, 7], &options);
+    let PredictError::NotLoaded { missing, samples, first } = error else { panic!("{error}") };
+    assert_eq!((missing, samples, first), (2, 8, PathBuf::from(&bench.dataset.samples[3].path)));
+}

@@ -1,0 +1,233 @@
+//! What one optimizer step holds in memory, as a function of the batch size.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{FootprintError, MemoryBreakdown, fit};
+
+/// The peak memory of one optimizer step for any batch size.
+///
+/// `peak(b) = max(floor, fixed + constant workspace + b * per sample)`, in bytes.
+///
+/// The floor is there because two phases compete for the peak: the end of the forward pass, which grows with the batch,
+/// and the optimizer step, which does not.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Footprint {
+    /// Where the numbers come from.
+    pub source: FootprintSource,
+    /// What is held whatever the batch size.
+    pub fixed: FixedMemory,
+    /// What each sample of the batch adds.
+    pub per_sample: PerSample,
+    /// Bytes at the peak beside `fixed`, independent of the batch. Negative when a part of `fixed` is not alive at the
+    /// peak (gradients that only come to be while activations are being freed).
+    pub constant_workspace: i64,
+    /// No step needs less than this, however small its batch.
+    pub floor_bytes: u64,
+    /// Bytes more that a step of several micro-batches holds: the gradient sums, kept through the next backward pass.
+    /// Zero if the observations were already made while accumulating.
+    #[serde(default)]
+    pub accumulation_extra: u64,
+}
+
+/// How a footprint was obtained.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum FootprintSource {
+    /// Real steps on the device that will train.
+    Measured {
+        /// The steps, by batch size.
+        observations: Vec<Observation>,
+        /// The largest distance of the fitted peak from an observed one, as a share of the latter.
+        largest_residual_share: f64,
+    },
+}
+
+/// The peak of one real step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Observation {
+    /// Samples in the step.
+    pub batch: usize,
+    /// The most bytes held at any moment of it.
+    pub peak_bytes: u64,
+}
+
+/// Bytes that do not depend on the batch size.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FixedMemory {
+    /// Trainable parameters.
+    pub weights: u64,
+    /// State that is not trained: running statistics, position tables.
+    pub buffers: u64,
+    /// One gradient per trainable parameter.
+    pub gradients: u64,
+    /// The optimizer's state. Adam keeps two moments: 8 bytes a parameter in f32.
+    pub optimizer: u64,
+    /// The moving average of the weights.
+    pub ema: u64,
+    /// The process, the device context, the allocator, the data queue.
+    pub overhead: u64,
+}
+
+impl FixedMemory {
+    /// The sum of all parts, in bytes.
+    pub fn total(&self) -> u64 {
+        [self.weights, self.buffers, self.gradients, self.optimizer, self.ema, self.overhead]
+            .into_iter()
+            .fold(0, u64::saturating_add)
+    }
+}
+
+/// Bytes that each sample of a batch adds to the peak.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PerSample {
+    /// The sample itself, as a tensor.
+    pub input: u64,
+    /// Saved for the backward pass, and transient at the peak.
+    pub activations: u64,
+}
+
+impl PerSample {
+    /// The sum of both parts, in bytes.
+    pub fn total(&self) -> u64 {
+        self.input.saturating_add(self.activations)
+    }
+}
+
+impl Footprint {
+    /// Fits a footprint to real steps at two or more batch sizes.
+    ///
+    /// `known` holds what arithmetic gives exactly; `input_bytes_per_sample` is the size of one input tensor. The slope
+    /// comes from least squares and the line is lifted until no observed peak lies above it. Where the curve bends up
+    /// (at small batches the optimizer step sets the peak), the flat beginning becomes the floor and the slope comes
+    /// from the rest.
+    ///
+    /// # Errors
+    /// A [`FootprintError`] when there are too few batch sizes, one is zero, or the peak does not grow with the batch.
+    pub fn from_measurements(
+        known: FixedMemory,
+        input_bytes_per_sample: u64,
+        observations: &[Observation],
+    ) -> Result<Self, FootprintError> {
+        let line = fit::fit_line(known.total(), input_bytes_per_sample, observations)?;
+        let mut footprint = Self {
+            source: FootprintSource::Measured { observations: Vec::new(), largest_residual_share: 0.0 },
+            fixed: known,
+            per_sample: PerSample {
+                input: input_bytes_per_sample,
+                activations: line.bytes_per_sample - input_bytes_per_sample,
+            },
+            constant_workspace: line.constant_workspace,
+            floor_bytes: line.floor_bytes,
+            accumulation_extra: 0,
+        };
+        let largest_residual_share = fit::largest_residual_share(&footprint, observations);
+        let mut observations = observations.to_vec();
+        observations.sort_by_key(|observation| (observation.batch, observation.peak_bytes));
+        footprint.source = FootprintSource::Measured { observations, largest_residual_share };
+        Ok(footprint)
+    }
+
+    /// Says how many bytes more a step holds that accumulates over several micro-batches.
+    #[must_use]
+    pub fn with_accumulation_extra(mut self, bytes: u64) -> Self {
+        self.accumulation_extra = bytes;
+        self
+    }
+
+    /// The footprint of a step that accumulates: the gradient sums count as gradients.
+    #[must_use]
+    pub fn accumulating(&self) -> Self {
+        let extra = self.accumulation_extra;
+        let mut footprint = self.clone();
+        footprint.fixed.gradients = footprint.fixed.gradients.saturating_add(extra);
+        footprint.floor_bytes = footprint.floor_bytes.saturating_add(extra);
+        footprint.accumulation_extra = 0;
+        footprint
+    }
+
+    /// The predicted peak of one step of `batch` samples, in bytes. It never falls as the batch grows.
+    pub fn peak_bytes(&self, batch: usize) -> u64 {
+        let samples = (batch as i128).saturating_mul(i128::from(self.per_sample.total()));
+        let constant = i128::from(self.fixed.total()) + i128::from(self.constant_workspace);
+        let line = samples.saturating_add(constant);
+        u64::try_from(line.max(0)).unwrap_or(u64::MAX).max(self.floor_bytes)
+    }
+
+    /// The predicted peak of one step of `batch` samples, part by part.
+    pub fn breakdown(&self, batch: usize) -> MemoryBreakdown {
+        MemoryBreakdown::new(self, batch)
+    }
+
+    /// The largest batch that was really run, if any was.
+    pub fn largest_observed_batch(&self) -> Option<usize> {
+        match &self.source {
+            FootprintSource::Measured { observations, .. } => observations.iter().map(|seen| seen.batch).max(),
+        }
+    }
+}
+
+impl FootprintSource {
+    /// One line about where the numbers come from: `measured in 3 steps at batch 1, 2, 4; fitted within 0.4 %`.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Measured { observations, largest_residual_share } => {
+                let mut batches: Vec<usize> = observations.iter().map(|seen| seen.batch).collect();
+                batches.dedup();
+                let batches: Vec<String> = batches.iter().map(ToString::to_string).collect();
+                format!(
+                    "measured in {} steps at batch {}; fitted within {:.1} %",
+                    observations.len(),
+                    batches.join(", "),
+                    100.0 * largest_residual_share
+                )
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KNOWN: FixedMemory =
+        FixedMemory { weights: 100, buffers: 10, gradients: 100, optimizer: 200, ema: 100, overhead: 40 };
+
+    fn seen(batch: usize, peak_bytes: u64) -> Observation {
+        Observation { batch, peak_bytes }
+    }
+
+    #[test]
+    fn accumulating_adds_the_gradient_sums_at_every_batch_size() {
+        let footprint = Footprint::from_measurements(KNOWN, 3, &[seen(1, 600), seen(2, 650)]).unwrap();
+        let accumulating = footprint.clone().with_accumulation_extra(100).accumulating();
+        for batch in [0, 1, 2, 50] {
+            assert_eq!(accumulating.peak_bytes(batch), footprint.peak_bytes(batch) + 100);
+        }
+        assert_eq!(accumulating.accumulating(), accumulating, "the sums must not be counted twice");
+    }
+
+    #[test]
+    fn a_footprint_survives_json() {
+        let footprint = Footprint::from_measurements(KNOWN, 3, &[seen(4, 900), seen(1, 600)]).unwrap();
+        let text = serde_json::to_string(&footprint).unwrap();
+        assert!(text.contains(r#""kind":"measured""#), "{text}");
+        assert_eq!(serde_json::from_str::<Footprint>(&text).unwrap(), footprint);
+    }
+
+    #[test]
+    fn the_source_tells_its_batch_sizes_in_order() {
+        let steps = [seen(4, 900), seen(1, 600), seen(4, 900)];
+        let footprint = Footprint::from_measurements(KNOWN, 3, &steps).unwrap();
+        assert_eq!(footprint.source.describe(), "measured in 3 steps at batch 1, 4; fitted within 0.0 %");
+        assert_eq!(footprint.largest_observed_batch(), Some(4));
+    }
+
+    #[test]
+    fn absurd_sizes_saturate_instead_of_overflowing() {
+        let mut footprint = Footprint::from_measurements(KNOWN, 3, &[seen(1, 600), seen(2, 650)]).unwrap();
+        footprint.per_sample.activations = u64::MAX;
+        footprint.fixed.weights = u64::MAX;
+        assert_eq!(footprint.peak_bytes(usize::MAX), u64::MAX);
+    }
+}

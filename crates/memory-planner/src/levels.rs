@@ -1,0 +1,155 @@
+//! The batch sizes that a budget admits, from bold to cautious.
+
+use std::convert::Infallible;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Budget, Footprint, LARGEST_BATCH, PlanRequest, largest_fitting_batch};
+
+/// The `safe` level takes this share of the budget. The rest is about twice the 8 % by which the 95th percentile of
+/// predictions may be off.
+const SAFE_SHARE: f64 = 0.85;
+
+/// Below this share of the recommended batch, the device is mostly idle.
+const UNDERUSED_SHARE: f64 = 0.5;
+
+/// Batch sizes for one micro-batch of a step, smallest margin first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchLevels {
+    /// The largest batch within the budget.
+    pub maximum: Level,
+    /// The largest within the budget that the rounding policy admits.
+    pub recommended: Level,
+    /// The largest that the rounding policy admits within 85 % of the budget.
+    pub safe: Level,
+    /// The batch that the config asks for, and what to think of it.
+    pub current: Option<(Level, Verdict)>,
+}
+
+/// A batch size and its price.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Level {
+    /// Samples in the micro-batch; 0 when not even one fits.
+    pub batch: usize,
+    /// Its predicted peak.
+    pub peak_bytes: u64,
+}
+
+/// What to think of a batch size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// At most half of what is recommended: it runs, and wastes the device.
+    Underused,
+    /// Within the `safe` level.
+    Safe,
+    /// Within the budget.
+    Fits,
+    /// Above the budget, but within free memory and the user's limit: it may run, and may not.
+    Risky,
+    /// Above all free memory, or above the user's limit.
+    TooLarge,
+}
+
+impl Verdict {
+    /// In a sentence.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::Underused => "fits, but uses at most half of what is recommended",
+            Self::Safe => "safe",
+            Self::Fits => "fits the budget",
+            Self::Risky => "risky: above the budget, inside the safety margin",
+            Self::TooLarge => "too large: more than is free or allowed",
+        }
+    }
+}
+
+impl BatchLevels {
+    pub(crate) fn new(footprint: &Footprint, budget: &Budget, request: &PlanRequest) -> Self {
+        let limit = request.maximum.unwrap_or(LARGEST_BATCH).min(LARGEST_BATCH);
+        let largest_within = |bytes| largest_batch(footprint, bytes, limit);
+        let level = |batch| Level { batch, peak_bytes: footprint.peak_bytes(batch) };
+        let safe_bytes = (budget.budget_bytes as f64 * SAFE_SHARE) as u64;
+        let maximum = level(largest_within(budget.budget_bytes));
+        let recommended = level(request.rounding.round_down(maximum.batch));
+        let safe = level(request.rounding.round_down(largest_within(safe_bytes)));
+        let current = request.current.map(|batch| {
+            let current = level(batch);
+            (current, verdict(current, recommended, safe, budget))
+        });
+        Self { maximum, recommended, safe, current }
+    }
+}
+
+/// The largest batch of `footprint` within `bytes`, or 0.
+pub(crate) fn largest_batch(footprint: &Footprint, bytes: u64, limit: usize) -> usize {
+    let found = largest_fitting_batch(limit, bytes, |batch| Ok::<_, Infallible>(footprint.peak_bytes(batch)));
+    found.unwrap_or_else(|never| match never {})
+}
+
+fn verdict(current: Level, recommended: Level, safe: Level, budget: &Budget) -> Verdict {
+    let room_bytes = budget.free_bytes.min(budget.user_limit_bytes.unwrap_or(u64::MAX));
+    if current.peak_bytes > room_bytes {
+        Verdict::TooLarge
+    } else if current.peak_bytes > budget.budget_bytes {
+        Verdict::Risky
+    } else if current.batch as f64 <= recommended.batch as f64 * UNDERUSED_SHARE {
+        Verdict::Underused
+    } else if current.batch <= safe.batch {
+        Verdict::Safe
+    } else {
+        Verdict::Fits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{BudgetRequest, FixedMemory, MemoryReading, Observation};
+
+    /// 1000 bytes fixed, 10 a sample; 10,000 bytes free of which 8,000 are the budget: 700 samples.
+    fn levels(current: Option<usize>, maximum: Option<usize>) -> BatchLevels {
+        levels_under(BudgetRequest::default(), current, maximum)
+    }
+
+    fn levels_under(request: BudgetRequest, current: Option<usize>, maximum: Option<usize>) -> BatchLevels {
+        let known = FixedMemory { weights: 1_000, ..FixedMemory::default() };
+        let observations = [(1, 1_010), (2, 1_020)].map(|(batch, peak_bytes)| Observation { batch, peak_bytes });
+        let footprint = Footprint::from_measurements(known, 1, &observations).unwrap();
+        let reading = MemoryReading { total_bytes: 12_000, free_bytes: 10_000, own_bytes: 0 };
+        let budget = Budget::for_host(reading, &request).unwrap();
+        BatchLevels::new(&footprint, &budget, &PlanRequest { current, maximum, ..PlanRequest::default() })
+    }
+
+    #[test]
+    fn levels_go_from_bold_to_cautious() {
+        let levels = levels(None, Some(699));
+        assert_eq!(levels.maximum, Level { batch: 699, peak_bytes: 7_990 });
+        assert_eq!(levels.recommended, Level { batch: 696, peak_bytes: 7_960 });
+        assert_eq!(levels.safe, Level { batch: 580, peak_bytes: 6_800 });
+    }
+
+    #[test]
+    fn the_current_batch_is_judged_by_what_it_takes() {
+        let expected = [
+            (350, Verdict::Underused),
+            (351, Verdict::Safe),
+            (580, Verdict::Safe),
+            (581, Verdict::Fits),
+            (700, Verdict::Fits),
+            (701, Verdict::Risky),
+            (900, Verdict::Risky),
+            (901, Verdict::TooLarge),
+        ];
+        for (batch, verdict) in expected {
+            assert_eq!(levels(Some(batch), None).current.unwrap().1, verdict, "{batch}");
+        }
+    }
+
+    #[test]
+    fn nothing_above_the_users_limit_is_called_risky() {
+        let limited = BudgetRequest { limit_bytes: Some(3_000), ..BudgetRequest::default() };
+        assert_eq!(levels_under(limited, Some(200), None).current.unwrap().1, Verdict::Fits);
+        assert_eq!(levels_under(limited, Some(201), None).current.unwrap().1, Verdict::TooLarge);
+    }
+}

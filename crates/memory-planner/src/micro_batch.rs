@@ -1,0 +1,241 @@
+//! The choice of the micro-batch, given the effective batch.
+
+use crate::levels::largest_batch;
+use crate::{Budget, Footprint, LARGEST_BATCH, PlanError, PlanRequest, format_bytes};
+
+/// An uneven last micro-batch costs a second set of kernel shapes and an idle tail. To avoid it, the micro-batch may
+/// shrink to this share, even if that takes more passes.
+const EVEN_SPLIT_SHARE: f64 = 0.90;
+
+/// A micro-batch within the budget.
+pub(crate) struct ChosenMicroBatch {
+    pub(crate) batch: usize,
+    pub(crate) peak_bytes: u64,
+    pub(crate) reason: String,
+}
+
+pub(crate) fn choose_micro_batch(
+    footprint: &Footprint,
+    budget: &Budget,
+    request: &PlanRequest,
+    effective: usize,
+) -> Result<ChosenMicroBatch, PlanError> {
+    if let Some(asked) = request.micro_batch {
+        return take_as_asked(footprint, budget, asked, effective);
+    }
+    let peak_bytes = footprint.peak_bytes(effective);
+    if effective <= request.maximum.unwrap_or(LARGEST_BATCH) && peak_bytes <= budget.budget_bytes {
+        let reason = format!("the whole effective batch fits at once: {}", of_budget(peak_bytes, budget));
+        return Ok(ChosenMicroBatch { batch: effective, peak_bytes, reason });
+    }
+    choose_part(footprint, budget, request, effective)
+}
+
+/// The user's word is not rounded; it is only held to the budget.
+fn take_as_asked(
+    footprint: &Footprint,
+    budget: &Budget,
+    asked: usize,
+    effective: usize,
+) -> Result<ChosenMicroBatch, PlanError> {
+    let batch = asked.min(effective);
+    let footprint = if batch < effective { &footprint.accumulating() } else { footprint };
+    let peak_bytes = footprint.peak_bytes(batch);
+    if peak_bytes > budget.budget_bytes {
+        let largest_fitting = largest_batch(footprint, budget.budget_bytes, batch);
+        return Err(PlanError::does_not_fit(footprint, budget, batch, largest_fitting));
+    }
+    let origin = if asked > effective {
+        format!("the whole effective batch: `train.micro_batch_size` {asked} is more than that")
+    } else {
+        "set by `train.micro_batch_size`".to_owned()
+    };
+    Ok(ChosenMicroBatch { batch, peak_bytes, reason: format!("{origin}: {}", of_budget(peak_bytes, budget)) })
+}
+
+fn choose_part(
+    footprint: &Footprint,
+    budget: &Budget,
+    request: &PlanRequest,
+    effective: usize,
+) -> Result<ChosenMicroBatch, PlanError> {
+    let minimum = request.minimum.unwrap_or(1);
+    if minimum >= effective {
+        let largest_fitting = largest_batch(footprint, budget.budget_bytes, effective);
+        return Err(PlanError::does_not_fit(footprint, budget, effective, largest_fitting));
+    }
+    let accumulating = footprint.accumulating();
+    let ceiling = request.maximum.unwrap_or(LARGEST_BATCH).min(effective - 1);
+    let largest = largest_batch(&accumulating, budget.budget_bytes, ceiling);
+    if largest < minimum {
+        return Err(PlanError::does_not_fit(&accumulating, budget, minimum, largest));
+    }
+    let rounded = request.rounding.round_down(largest).max(minimum);
+    let even = even_divisor(request, effective, rounded);
+    let batch = even.unwrap_or(rounded);
+    let peak_bytes = accumulating.peak_bytes(batch);
+    let why = explain(request, batch, largest, effective);
+    Ok(ChosenMicroBatch { batch, peak_bytes, reason: format!("{why}: {}", of_budget(peak_bytes, budget)) })
+}
+
+/// The largest admissible divisor of `effective` that needs as few passes as `rounded`, or is at most 10 % smaller.
+fn even_divisor(request: &PlanRequest, effective: usize, rounded: usize) -> Option<usize> {
+    let minimum = request.minimum.unwrap_or(1);
+    let is_even =
+        |batch: &usize| *batch >= minimum && effective.is_multiple_of(*batch) && request.rounding.allows(*batch);
+    let passes = effective.div_ceil(rounded);
+    let in_as_few_passes = effective.is_multiple_of(passes).then(|| effective / passes);
+    let lowest = (rounded as f64 * EVEN_SPLIT_SHARE).ceil() as usize;
+    in_as_few_passes.filter(is_even).or_else(|| (lowest..=rounded).rev().find(is_even))
+}
+
+fn explain(request: &PlanRequest, batch: usize, largest: usize, effective: usize) -> String {
+    let policy = request.rounding.describe();
+    let rounded = request.rounding.round_down(largest);
+    if request.maximum == Some(batch) {
+        format!("held to the maximum of {batch}")
+    } else if batch < rounded {
+        format!("divides {effective} evenly, and {rounded}, the largest {policy} that fits, does not")
+    } else if batch > rounded {
+        format!("held to the minimum of {batch}, though no {policy}")
+    } else if batch == largest {
+        "the largest that fits".to_owned()
+    } else {
+        format!("the largest {policy} that fits")
+    }
+}
+
+fn of_budget(bytes: u64, budget: &Budget) -> String {
+    format!("{} of {}", format_bytes(bytes), format_bytes(budget.budget_bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{BudgetRequest, FixedMemory, MemoryReading, Observation, Plan, Rounding, WayOut, plan_batch_size};
+
+    /// 1 MiB fixed and 1 MiB a sample, so that a limit of `n + 1` MiB holds `n` samples.
+    fn plan(fits: u64, request: PlanRequest) -> Result<Plan, PlanError> {
+        let known = FixedMemory { weights: 1 << 20, ..FixedMemory::default() };
+        let observations = [(1, 2 << 20), (16, 17 << 20)].map(|(batch, peak_bytes)| Observation { batch, peak_bytes });
+        let footprint = Footprint::from_measurements(known, 12_288, &observations).unwrap();
+        let reading = MemoryReading { total_bytes: 8 << 30, free_bytes: 8 << 30, own_bytes: 0 };
+        let limit = BudgetRequest { limit_bytes: Some((fits + 1) << 20), ..BudgetRequest::default() };
+        plan_batch_size(&footprint, &Budget::for_host(reading, &limit).unwrap(), &request)
+    }
+
+    fn effective(batch: usize) -> PlanRequest {
+        PlanRequest { effective_batch: Some(batch), ..PlanRequest::default() }
+    }
+
+    fn reason_of(plan: &Plan, name: &str) -> String {
+        plan.choices.iter().find(|choice| choice.name == name).unwrap().reason.clone()
+    }
+
+    #[test]
+    fn an_effective_batch_that_fits_is_taken_whole_and_unrounded() {
+        let plan = plan(70, effective(50)).unwrap();
+        assert_eq!(plan.micro_batches, [50]);
+        assert_eq!(reason_of(&plan, "micro-batch"), "the whole effective batch fits at once: 51.0 MiB of 71.0 MiB");
+        assert_eq!(reason_of(&plan, "accumulation"), "one forward pass a step");
+    }
+
+    #[test]
+    fn a_larger_one_is_cut_at_the_largest_admissible_size() {
+        let plan = plan(63, effective(100)).unwrap();
+        assert_eq!(plan.micro_batches, [60, 40]);
+        assert_eq!(reason_of(&plan, "micro-batch"), "the largest multiple of 4 that fits: 61.0 MiB of 64.0 MiB");
+        assert_eq!(reason_of(&plan, "accumulation"), "60 + 40 = 100");
+        assert!(reason_of(&plan, "per sample").ends_with("; 3.8 times beyond the largest batch run"));
+    }
+
+    #[test]
+    fn an_even_cut_in_as_few_passes_is_free() {
+        let plan = plan(127, effective(128)).unwrap();
+        assert_eq!(plan.micro_batches, [64, 64]);
+    }
+
+    #[test]
+    fn an_even_cut_is_worth_a_tenth_of_the_size_and_no_more() {
+        let near = plan(71, effective(128)).unwrap();
+        assert_eq!(near.micro_batches, [64, 64]);
+        assert_eq!(
+            reason_of(&near, "micro-batch"),
+            "divides 128 evenly, and 68, the largest multiple of 4 that fits, does not: 65.0 MiB of 72.0 MiB"
+        );
+        assert_eq!(plan(39, effective(144)).unwrap().micro_batches, [36; 4]);
+        assert_eq!(plan(43, effective(144)).unwrap().micro_batches, [36; 4]);
+        assert_eq!(plan(31, effective(96)).unwrap().micro_batches, [24; 4], "as few passes");
+        assert_eq!(plan(35, effective(256)).unwrap().micro_batches, [32; 8]);
+        assert_eq!(plan(39, effective(100)).unwrap().micro_batches, [36, 36, 28]);
+    }
+
+    #[test]
+    fn the_rounding_policy_is_kept() {
+        let request = PlanRequest { rounding: Rounding::PowerOfTwo, ..effective(100) };
+        assert_eq!(plan(63, request).unwrap().micro_batches, [32, 32, 32, 4]);
+        assert_eq!(plan(3, effective(8)).unwrap().micro_batches, [3, 3, 2]);
+    }
+
+    #[test]
+    fn the_sums_of_accumulation_make_the_micro_batch_smaller() {
+        let known = FixedMemory { weights: 1_000, ..FixedMemory::default() };
+        let observations = [(1, 1_100), (2, 1_200)].map(|(batch, peak_bytes)| Observation { batch, peak_bytes });
+        let footprint = Footprint::from_measurements(known, 1, &observations).unwrap().with_accumulation_extra(400);
+        let reading = MemoryReading { total_bytes: 9_000, free_bytes: 9_000, own_bytes: 0 };
+        let limit = BudgetRequest { limit_bytes: Some(2_650), ..BudgetRequest::default() };
+        let budget = Budget::for_host(reading, &limit).unwrap();
+        let micro = |batch| plan_batch_size(&footprint, &budget, &effective(batch)).unwrap().micro_batch;
+        assert_eq!(micro(16), 16, "one pass holds no sums");
+        assert_eq!(micro(17), 12);
+    }
+
+    #[test]
+    fn the_users_micro_batch_is_taken_as_it_is_or_refused() {
+        let request = |micro| PlanRequest { micro_batch: Some(micro), ..effective(8) };
+        assert_eq!(plan(10, request(3)).unwrap().micro_batches, [3, 3, 2]);
+        assert_eq!(plan(10, request(64)).unwrap().micro_batches, [8]);
+        let PlanError::DoesNotFit { batch, way_out, .. } = plan(4, request(6)).unwrap_err() else {
+            panic!("another error");
+        };
+        assert_eq!((batch, way_out), (6, WayOut::SmallerBatch(4)));
+    }
+
+    #[test]
+    fn without_an_effective_batch_the_recommended_one_is_taken() {
+        let free = plan(63, PlanRequest::default()).unwrap();
+        assert_eq!((free.effective_batch, free.accumulation_steps), (60, 1));
+        let micro = PlanRequest { micro_batch: Some(7), ..PlanRequest::default() };
+        assert_eq!(plan(63, micro).unwrap().effective_batch, 7);
+    }
+
+    #[test]
+    fn bounds_hold_and_contradictions_are_refused() {
+        let request = |minimum, maximum| PlanRequest { minimum, maximum, ..effective(64) };
+        let held = plan(63, request(None, Some(16))).unwrap();
+        assert_eq!(held.micro_batch, 16);
+        assert!(reason_of(&held, "micro-batch").starts_with("held to the maximum of 16"));
+        assert_eq!(plan(7, request(Some(6), None)).unwrap().micro_batch, 6);
+        assert!(matches!(plan(5, request(Some(6), None)), Err(PlanError::DoesNotFit { batch: 6, .. })));
+        assert!(matches!(plan(9, request(Some(9), Some(8))), Err(PlanError::MinimumAboveMaximum { .. })));
+        assert!(matches!(plan(9, request(Some(65), None)), Err(PlanError::OutsideBounds { value: 64, .. })));
+        assert!(matches!(plan(9, effective(0)), Err(PlanError::ZeroBatch { .. })));
+        assert!(matches!(plan(9, effective(usize::MAX)), Err(PlanError::AbsurdBatch { .. })));
+    }
+
+    #[test]
+    fn what_would_help_depends_on_what_is_in_the_way() {
+        let PlanError::DoesNotFit { way_out, .. } = plan(0, effective(8)).unwrap_err() else { panic!("another error") };
+        assert_eq!(way_out, WayOut::HigherLimit(2 << 20));
+        let known = FixedMemory { weights: 900, ..FixedMemory::default() };
+        let help = |sample: u64| {
+            let observations = [1usize, 2].map(|batch| Observation { batch, peak_bytes: 900 + batch as u64 * sample });
+            let footprint = Footprint::from_measurements(known, 1, &observations).unwrap();
+            let reading = MemoryReading { total_bytes: 1_000, free_bytes: 1_000, own_bytes: 0 };
+            let budget = Budget::for_host(reading, &BudgetRequest::default()).unwrap();
+            plan_batch_size(&footprint, &budget, &effective(8)).unwrap_err().hint().unwrap()
+        };
+        assert!(help(5_000).contains("`model.image_size`"));
+        assert!(help(50).contains("smaller `model.name`"));
+    }
+}

@@ -1,0 +1,218 @@
+//! The memory report that a run prints before it starts.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::plan::{BUDGET_CHOICE, split_in_words};
+use crate::table::Table;
+use crate::{Budget, Footprint, MemoryBreakdown, Plan, format_bytes};
+
+/// Everything known about the memory of a run, before it starts. Displays as the memory report.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MemoryAnalysis {
+    /// The device in words: `cpu, 2 threads`, `cuda:0, NVIDIA H200`.
+    pub device: String,
+    /// The model in words: `convnext_atto at 64x64`.
+    pub model: String,
+    /// What a step takes.
+    pub footprint: Footprint,
+    /// What it may take.
+    pub budget: Budget,
+    /// How it is cut.
+    pub plan: Plan,
+}
+
+impl MemoryAnalysis {
+    /// The report: lines of aligned columns, closed by a line break.
+    pub fn render(&self) -> String {
+        let mut table = Table::default();
+        table.heading(format!("memory of {} on {}", self.model, self.device));
+        self.device_rows(&mut table);
+        let breakdown = self.planned_breakdown();
+        self.model_rows(&mut table, &breakdown);
+        self.step_rows(&mut table, &breakdown);
+        self.level_rows(&mut table);
+        self.plan_rows(&mut table);
+        table.render()
+    }
+
+    /// The parts of the predicted peak.
+    pub fn planned_breakdown(&self) -> MemoryBreakdown {
+        if self.plan.accumulation_steps > 1 {
+            self.footprint.accumulating().breakdown(self.plan.micro_batch)
+        } else {
+            self.footprint.breakdown(self.plan.micro_batch)
+        }
+    }
+
+    fn device_rows(&self, table: &mut Table) {
+        let budget = &self.budget;
+        table.row("in all", format_bytes(budget.total_bytes), "");
+        table.row("in use by others", format_bytes(budget.in_use_by_others_bytes), "");
+        table.row("free", format_bytes(budget.free_bytes), "");
+        table.row("budget", format_bytes(budget.budget_bytes), &budget.reason);
+    }
+
+    fn model_rows(&self, table: &mut Table, breakdown: &MemoryBreakdown) {
+        table.heading("fixed, whatever the batch");
+        let fixed = breakdown.fixed;
+        let note = if self.footprint.accumulation_extra > 0 && self.plan.accumulation_steps > 1 {
+            "with their sums, kept over the micro-batches"
+        } else {
+            ""
+        };
+        table.row("weights", format_bytes(fixed.weights), "");
+        optional_row(table, "buffers", fixed.buffers, "");
+        table.row("gradients", format_bytes(fixed.gradients), note);
+        table.row("optimizer", format_bytes(fixed.optimizer), "");
+        optional_row(table, "EMA", fixed.ema, "");
+        optional_row(table, "overhead", fixed.overhead, "process, device context, data queue");
+    }
+
+    fn step_rows(&self, table: &mut Table, breakdown: &MemoryBreakdown) {
+        let per_sample = &self.footprint.per_sample;
+        let of_each = |bytes| format!("{} a sample", format_bytes(bytes));
+        table.heading(format!("one micro-batch of {}", breakdown.batch));
+        table.row("fixed", format_bytes(breakdown.fixed.total()), "");
+        table.row("input", format_bytes(breakdown.input), of_each(per_sample.input));
+        table.row("activations", format_bytes(breakdown.activations), of_each(per_sample.activations));
+        optional_row(table, "workspace", breakdown.workspace, "scratch, allocator slack");
+        if breakdown.not_alive_at_peak > 0 {
+            let freed = format!("-{}", format_bytes(breakdown.not_alive_at_peak));
+            table.row("not alive at peak", freed, "the parts above do not all live at once");
+        }
+        let share = format!("{} of the budget", self.budget.percent(breakdown.total));
+        table.row("predicted peak", format_bytes(breakdown.total), share);
+        let remaining = self.budget.budget_bytes.saturating_sub(breakdown.total);
+        table.row("remaining", format_bytes(remaining), "");
+    }
+
+    fn level_rows(&self, table: &mut Table) {
+        let levels = &self.plan.levels;
+        table.heading("batch sizes in one forward pass");
+        let rows = [
+            ("maximum", levels.maximum, "fits the budget"),
+            ("recommended", levels.recommended, "fits, rounded"),
+            ("safe", levels.safe, "within 85 % of the budget, rounded"),
+        ];
+        for (name, level, meaning) in rows {
+            table.row(name, level.batch.to_string(), format!("{:>10}  {meaning}", format_bytes(level.peak_bytes)));
+        }
+        if let Some((level, verdict)) = levels.current {
+            let note = format!("{:>10}  {}", format_bytes(level.peak_bytes), verdict.describe());
+            table.row("current", level.batch.to_string(), note);
+        }
+    }
+
+    fn plan_rows(&self, table: &mut Table) {
+        let plan = &self.plan;
+        table.heading(format!("plan: {} samples a step", split_in_words(&plan.micro_batches)));
+        // The budget stands with the device.
+        for choice in plan.choices.iter().filter(|choice| choice.name != BUDGET_CHOICE) {
+            table.row(&choice.name, &choice.value, &choice.reason);
+        }
+    }
+}
+
+impl fmt::Display for MemoryAnalysis {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.render())
+    }
+}
+
+fn optional_row(table: &mut Table, label: &str, bytes: u64, note: &str) {
+    if bytes > 0 {
+        table.row(label, format_bytes(bytes), note);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{BudgetRequest, FixedMemory, MemoryReading, Observation, PlanRequest, plan_batch_size};
+
+    fn analysis(effective: usize, ema: u64) -> MemoryAnalysis {
+        let fixed = FixedMemory {
+            weights: 13_500_000,
+            gradients: 13_500_000,
+            optimizer: 27_000_000,
+            ema,
+            overhead: 9 << 20,
+            ..FixedMemory::default()
+        };
+        let observations =
+            [(2, 92), (4, 103), (8, 124)].map(|(batch, mib)| Observation { batch, peak_bytes: mib << 20 });
+        let footprint = Footprint::from_measurements(fixed, 49_152, &observations).unwrap();
+        let footprint = footprint.with_accumulation_extra(13_500_000);
+        let reading = MemoryReading { total_bytes: 24 << 30, free_bytes: 21 << 30, own_bytes: 9 << 20 };
+        let request = BudgetRequest { limit_bytes: Some(512 << 20), ..BudgetRequest::default() };
+        let budget = Budget::for_host(reading, &request).unwrap();
+        let request =
+            PlanRequest { effective_batch: Some(effective), current: Some(effective), ..PlanRequest::default() };
+        let plan = plan_batch_size(&footprint, &budget, &request).unwrap();
+        let (device, model) = ("cpu, 2 threads".to_owned(), "convnext_atto at 64x64".to_owned());
+        MemoryAnalysis { device, model, footprint, budget, plan }
+    }
+
+    #[test]
+    fn the_report_shows_the_budget_the_parts_the_levels_and_the_reasons() {
+        let expected = "\
+memory of convnext_atto at 64x64 on cpu, 2 threads
+  in all             24.0 GiB
+  in use by others    3.0 GiB
+  free               21.0 GiB
+  budget            512.0 MiB  `memory.limit` 512.0 MiB
+
+fixed, whatever the batch
+  weights            12.9 MiB
+  gradients          25.7 MiB  with their sums, kept over the micro-batches
+  optimizer          25.7 MiB
+  overhead            9.0 MiB  process, device context, data queue
+
+one micro-batch of 76
+  fixed              73.4 MiB
+  input               3.6 MiB  48.0 KiB a sample
+  activations       400.9 MiB  5.3 MiB a sample
+  workspace          21.2 MiB  scratch, allocator slack
+  predicted peak    499.0 MiB  97.5 % of the budget
+  remaining          13.0 MiB
+
+batch sizes in one forward pass
+  maximum                  80   507.4 MiB  fits the budget
+  recommended              80   507.4 MiB  fits, rounded
+  safe                     64   422.3 MiB  within 85 % of the budget, rounded
+  current                 100   613.9 MiB  too large: more than is free or allowed
+
+plan: 76 + 24 = 100 samples a step
+  effective batch         100  set by `train.effective_batch_size`
+  micro-batch              76  the largest multiple of 4 that fits: 499.0 MiB of 512.0 MiB
+  accumulation              2  76 + 24 = 100
+  per sample          5.3 MiB  measured in 3 steps at batch 2, 4, 8; fitted within 0.4 %; 9.5 times beyond the largest batch run
+";
+        assert_eq!(analysis(100, 0).to_string(), expected);
+    }
+
+    #[test]
+    fn only_parts_that_exist_are_shown() {
+        assert!(!analysis(32, 0).render().contains("EMA"));
+        assert!(analysis(32, 13_500_000).render().contains("EMA"));
+    }
+
+    #[test]
+    fn no_line_ends_in_blanks_or_runs_wide() {
+        for effective in [1, 32, 128, 1000] {
+            for line in analysis(effective, 13_500_000).render().lines() {
+                assert_eq!(line, line.trim_end());
+                assert!(line.chars().count() <= 140, "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_analysis_survives_json() {
+        let analysis = analysis(128, 0);
+        let text = serde_json::to_string(&analysis).unwrap();
+        assert_eq!(serde_json::from_str::<MemoryAnalysis>(&text).unwrap(), analysis);
+    }
+}

@@ -1,0 +1,110 @@
+use burn::module::Module;
+use data_pipeline::Batch;
+use memory_planner::{FixedMemory, Footprint, FootprintError, Observation};
+use trainer::TrainStep;
+use vision_nn::{Classifier, parameter_shapes};
+
+use crate::Meter;
+
+/// Bytes of one f32.
+const F32_BYTES: u64 = 4;
+
+/// A line needs points on its slope: measuring goes on at least to this batch size, unless the budget ends before.
+const BATCH_TO_REACH: usize = 8;
+
+/// Beyond this the answer will not come from measuring on.
+const LARGEST_BATCH: usize = 256;
+
+/// What is measured, and where measuring must stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProbeOptions {
+    /// H, W, C of the images.
+    pub image: [usize; 3],
+    /// A step that would come out above this is not tried.
+    pub budget_bytes: u64,
+}
+
+/// Why there is no footprint.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProbeError {
+    /// The peaks do not make a line.
+    #[error(transparent)]
+    Footprint(#[from] FootprintError),
+}
+
+/// Runs real optimizer steps at batch 1, 2, 4, 8 and onwards, and fits their peaks.
+///
+/// The step is used up: its weights are no longer those it came with. Its micro-batch size must be at least every batch tried, so that no step
+/// accumulates.
+///
+/// # Errors
+/// When the peaks do not grow with the batch.
+pub fn measure_training<M: Classifier>(
+    step: TrainStep<M>,
+    options: ProbeOptions,
+    meter: &dyn Meter,
+    known: FixedMemory,
+) -> Result<Footprint, ProbeError> {
+    let [height, width, channels] = options.image;
+    let input_bytes = (height * width * channels) as u64 * F32_BYTES;
+    let mut probe = Probe { step, image: options.image, turn: 0 };
+    probe.run(1); // allocates the optimizer's state, which later steps have from their start
+    let mut observations = Vec::new();
+    let mut batch = 1;
+    loop {
+        meter.reset();
+        probe.run(batch);
+        observations.push(Observation { batch, peak_bytes: meter.peak_bytes() });
+        let fit = Footprint::from_measurements(known, input_bytes, &observations);
+        let next = batch * 2;
+        let enough = batch >= BATCH_TO_REACH && fit.is_ok();
+        // Before there is a line, twice the peak bounds the next step.
+        let next_peak = match &fit {
+            Ok(footprint) => footprint.peak_bytes(next),
+            Err(_) => observations.last().map_or(0, |last| 2 * last.peak_bytes),
+        };
+        let must_measure = observations.len() < 2;
+        if enough || next > LARGEST_BATCH || (!must_measure && next_peak > options.budget_bytes) {
+            return Ok(fit?);
+        }
+        batch = next;
+    }
+}
+
+/// What a model's parameters take in training, by arithmetic: f32 weights, gradients, two moments, an average.
+pub fn parameter_memory<M: Module>(model: &M, has_ema: bool) -> FixedMemory {
+    let elements: usize = parameter_shapes(model).iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
+    let weights = elements as u64 * F32_BYTES;
+    FixedMemory {
+        weights,
+        gradients: weights,
+        // Adam keeps two moments a parameter.
+        optimizer: 2 * weights,
+        ema: if has_ema { weights } else { 0 },
+        ..FixedMemory::default()
+    }
+}
+
+struct Probe<M> {
+    step: TrainStep<M>,
+    image: [usize; 3],
+    turn: u64,
+}
+
+impl<M: Classifier> Probe<M> {
+    fn run(&mut self, samples: usize) {
+        self.turn += 1;
+        let pixels = self.image.iter().product::<usize>() * samples;
+        let batch = Batch {
+            index: 0,
+            pixels: (0..pixels).map(|position| (position % 251) as u8).collect(),
+            labels: vec![Some(0); samples],
+            samples: (0..samples).collect(),
+            corrupt: Vec::new(),
+            size: self.image,
+        };
+        let (gradients, scores) = self.step.gradients(&batch, self.turn);
+        // No learning: weights that stay where they are cannot run off into infinities.
+        self.step.apply(gradients, scores.gradient_norm, 0.0, self.turn);
+    }
+}

@@ -1,0 +1,132 @@
+//! TensorBoard event files: `tensorboard --logdir RUN` draws them.
+
+use std::io::ErrorKind;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::append_file::AppendFile;
+use crate::protobuf::{Event, event_record};
+use crate::{EpochRecord, MetricsFileError};
+
+/// Writes scalars to one TensorBoard event file. What a call wrote outlives a kill once it has returned.
+#[derive(Debug)]
+pub struct EventWriter {
+    file: AppendFile,
+}
+
+impl EventWriter {
+    /// Starts a new event file in `folder`, which must be there.
+    ///
+    /// # Errors
+    /// [`MetricsFileError::Write`].
+    pub fn create(folder: &Path) -> Result<Self, MetricsFileError> {
+        let mut writer = Self { file: new_event_file(folder, unix_seconds() as u64)? };
+        writer.write(0, &Event::FileVersion)?;
+        Ok(writer)
+    }
+
+    /// Starts a new event file in `folder` for a run that goes on after `last_step`: TensorBoard drops what earlier
+    /// files say of later steps, which this run does again.
+    ///
+    /// # Errors
+    /// [`MetricsFileError::Write`].
+    pub fn resume(folder: &Path, last_step: u64) -> Result<Self, MetricsFileError> {
+        let mut writer = Self::create(folder)?;
+        writer.write(last_step + 1, &Event::Start)?;
+        Ok(writer)
+    }
+
+    /// Adds named numbers at an optimizer step. Names group by what stands before a `/`. TensorBoard keeps them as f32.
+    ///
+    /// # Errors
+    /// [`MetricsFileError::Write`], as on a full disk; nothing of this call is in the file then.
+    pub fn add_scalars(&mut self, step: u64, scalars: &[(&str, f64)]) -> Result<(), MetricsFileError> {
+        self.write(step, &Event::Scalars(scalars))
+    }
+
+    /// Adds everything that an epoch's record says, at its step.
+    ///
+    /// # Errors
+    /// As [`add_scalars`](Self::add_scalars).
+    pub fn add_epoch(&mut self, record: &EpochRecord) -> Result<(), MetricsFileError> {
+        let top_k_tag = record.validation.as_ref().map(|scores| format!("top_{}_accuracy/validation", scores.top_k.k));
+        let mut scalars = vec![
+            ("epoch", f64::from(record.epoch)),
+            ("learning_rate", record.learning_rate),
+            ("loss/train", record.train.loss),
+            ("accuracy/train", record.train.accuracy),
+            ("run/images_per_second", record.run.images_per_second),
+            ("run/data_wait_share", record.run.data_wait_share),
+        ];
+        if let Some(peak_bytes) = record.run.peak_memory_bytes {
+            scalars.push(("run/peak_memory_gib", peak_bytes as f64 / f64::from(1 << 30)));
+        }
+        if let (Some(scores), Some(top_k_tag)) = (&record.validation, &top_k_tag) {
+            scalars.push(("loss/validation", scores.loss));
+            scalars.push(("accuracy/validation", scores.accuracy));
+            scalars.push(("macro_f1/validation", scores.macro_f1));
+            scalars.push((top_k_tag, scores.top_k.accuracy));
+        }
+        self.add_scalars(record.step, &scalars)
+    }
+
+    /// The event file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    fn write(&mut self, step: u64, event: &Event<'_>) -> Result<(), MetricsFileError> {
+        self.file.append(&event_record(unix_seconds(), step, event))
+    }
+}
+
+/// TensorBoard reads files whose name holds `tfevents`, in the order of their names: two that start in one second need
+/// a number too.
+fn new_event_file(folder: &Path, seconds: u64) -> Result<AppendFile, MetricsFileError> {
+    let mut number = 0;
+    loop {
+        let path = folder.join(format!("events.out.tfevents.{seconds:010}.stoker.{number}"));
+        match AppendFile::create_new(&path) {
+            Err(MetricsFileError::Write { source, .. }) if source.kind() == ErrorKind::AlreadyExists => number += 1,
+            other => return other,
+        }
+    }
+}
+
+fn unix_seconds() -> f64 {
+    // A clock set before 1970 only spoils TensorBoard's time axis.
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::tests::record;
+
+    #[test]
+    fn files_of_one_second_get_names_of_their_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = new_event_file(folder.path(), 1_700_000_000).unwrap();
+        let second = new_event_file(folder.path(), 1_700_000_000).unwrap();
+        assert!(first.path() < second.path());
+        assert!(second.path().ends_with("events.out.tfevents.1700000000.stoker.1"));
+    }
+
+    #[test]
+    fn an_epoch_without_validation_writes_no_validation_tags() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut writer = EventWriter::create(folder.path()).unwrap();
+        writer.add_epoch(&EpochRecord { validation: None, ..record(1) }).unwrap();
+        let has = |path: &Path, tag: &[u8]| std::fs::read(path).unwrap().windows(tag.len()).any(|part| part == tag);
+        assert!(has(writer.path(), b"loss/train") && !has(writer.path(), b"/validation"));
+        writer.add_epoch(&record(2)).unwrap();
+        assert!(has(writer.path(), b"top_3_accuracy/validation"));
+    }
+
+    #[test]
+    fn a_missing_folder_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(matches!(EventWriter::create(&folder.path().join("none")), Err(MetricsFileError::Write { .. })));
+    }
+}

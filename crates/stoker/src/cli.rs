@@ -1,0 +1,223 @@
+//! What can be asked for: commands, flags, and their help.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
+
+use crate::config::{AutoCount, ConfigError, DeviceRequest, Override, Tta};
+
+/// Trains image classifiers at the batch size that the device can take, and predicts with them.
+#[derive(Debug, Parser)]
+#[command(name = "stoker", version, max_term_width = 100, after_help = FIRST_STEPS)]
+pub struct Arguments {
+    /// What to do; nothing shows the help.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+const FIRST_STEPS: &str = "\
+First steps:
+  stoker train --config configs/quickstart.yaml    draw sample pages and train on them
+  stoker predict --input data/quickstart/test      classify images with the newest run
+  stoker config-reference                          every setting, with default and range
+
+`stoker COMMAND --help` has examples of each command.";
+
+/// One thing that stoker does.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Train a classifier, as a configuration file says.
+    #[command(long_about = TRAIN_ABOUT, after_help = TRAIN_EXAMPLES)]
+    Train(TrainArguments),
+    /// Classify images with a trained run, and write a CSV file.
+    #[command(long_about = PREDICT_ABOUT, after_help = PREDICT_EXAMPLES)]
+    Predict(PredictArguments),
+    /// List the architectures that `model.name` takes.
+    #[command(after_help = MODELS_EXAMPLES)]
+    Models,
+    /// Check a configuration, and print it with every default filled in.
+    #[command(after_help = CONFIG_CHECK_EXAMPLES)]
+    ConfigCheck(ConfigArguments),
+    /// Print every configuration key: type, default, meaning (Markdown).
+    #[command(after_help = REFERENCE_EXAMPLES)]
+    ConfigReference,
+}
+
+/// A configuration and what is put over it.
+#[derive(Debug, Args)]
+pub struct ConfigArguments {
+    /// Configuration file
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub config: PathBuf,
+    /// Put a value over the file's, as in `train.epochs=3`; can be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE", action = ArgAction::Append)]
+    pub settings: Vec<String>,
+}
+
+const MODELS_EXAMPLES: &str = "\
+Example:
+  stoker models
+
+Next: `stoker train --config FILE --set model.name=NAME`.";
+
+const REFERENCE_EXAMPLES: &str = "\
+Examples:
+  stoker config-reference | less
+  stoker config-reference | grep learning_rate
+
+Next: `stoker config-check --config FILE`.";
+
+const CONFIG_CHECK_EXAMPLES: &str = "\
+Examples:
+  stoker config-check --config configs/quickstart.yaml
+  stoker config-check --config configs/quickstart.yaml --set train.epochs=3 > mine.yaml
+
+Next: `stoker train --config FILE`.";
+
+/// What `train` is asked.
+#[derive(Debug, Args)]
+pub struct TrainArguments {
+    /// Configuration file (YAML); `stoker config-reference` explains its keys
+    #[arg(
+        long,
+        value_name = "FILE",
+        value_hint = ValueHint::FilePath,
+        required_unless_present = "resume",
+        conflicts_with = "resume"
+    )]
+    pub config: Option<PathBuf>,
+    /// Put a value over the file's, as in `train.epochs=3`; can be repeated
+    #[arg(
+        long = "set",
+        value_name = "KEY=VALUE",
+        action = ArgAction::Append,
+        conflicts_with = "resume"
+    )]
+    pub settings: Vec<String>,
+    /// Go on with a run that was stopped, with its own configuration
+    #[arg(long, value_name = "RUN", value_hint = ValueHint::DirPath)]
+    pub resume: Option<PathBuf>,
+    /// `auto`, `cpu`, `cuda` or `cuda:N` [default: what the configuration says]
+    #[arg(long)]
+    pub device: Option<DeviceRequest>,
+    /// Replace the run folder when it exists, instead of refusing
+    #[arg(long, conflicts_with = "resume")]
+    pub overwrite: bool,
+}
+
+const TRAIN_ABOUT: &str = "\
+Train a classifier, as a configuration file says.
+
+Measures the memory of some training steps, plans the micro-batch and the gradient accumulation so
+that the effective batch size is kept exactly, and trains. Everything goes into a run folder below
+`output`: the configuration, the plan, metrics, curves, and the weights of the last and the best
+epoch. `latest` there points to the newest run.
+
+Ctrl-C saves and says how to resume.";
+
+const TRAIN_EXAMPLES: &str = "\
+Examples:
+  stoker train --config configs/quickstart.yaml
+  stoker train --config configs/quickstart.yaml --set train.epochs=3 --set name=short
+  stoker train --config mine.yaml --set data.train=photos --set memory.limit=2GiB
+  stoker train --resume experiments/train/latest
+
+Next: `stoker predict --input FOLDER` uses the newest run.
+Exit codes: 0 done, 1 the run failed, 2 the request was wrong, 130 interrupted.";
+
+impl TrainArguments {
+    /// The settings from flags, in the order in which they win.
+    ///
+    /// # Errors
+    /// When a `--set` is not of the form `KEY=VALUE`.
+    pub fn overrides(&self) -> Result<Vec<Override>, ConfigError> {
+        let mut overrides = parse_settings(&self.settings)?;
+        if let Some(device) = &self.device {
+            let (value, written) = (device.to_string(), format!("--device {device}"));
+            overrides.push(Override::from_flag("device", &value, written));
+        }
+        Ok(overrides)
+    }
+}
+
+impl ConfigArguments {
+    /// The settings from flags.
+    ///
+    /// # Errors
+    /// When a `--set` is not of the form `KEY=VALUE`.
+    pub fn overrides(&self) -> Result<Vec<Override>, ConfigError> {
+        parse_settings(&self.settings)
+    }
+}
+
+fn parse_settings(settings: &[String]) -> Result<Vec<Override>, ConfigError> {
+    settings.iter().map(|text| Override::parse(text)).collect()
+}
+
+/// What `predict` is asked.
+#[derive(Debug, Args)]
+pub struct PredictArguments {
+    /// Run folder to take the weights from
+    #[arg(
+        long,
+        value_name = "RUN",
+        default_value = "experiments/train/latest",
+        value_hint = ValueHint::DirPath
+    )]
+    pub run: PathBuf,
+    /// Images: a folder, or a CSV file with the column `file` and, when known, `label`
+    #[arg(long, value_name = "FOLDER|CSV", value_hint = ValueHint::AnyPath)]
+    pub input: PathBuf,
+    /// Test-time augmentation: average the probabilities of several views of each image [default:
+    /// what the run's configuration says]
+    #[arg(long)]
+    pub tta: Option<Tta>,
+    /// CSV file to write [default: `predictions.csv` in the run folder]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub output: Option<PathBuf>,
+    /// Weights of the best or of the last epoch
+    #[arg(long, default_value = "best")]
+    pub checkpoint: Checkpoint,
+    /// `auto`, `cpu`, `cuda` or `cuda:N`
+    #[arg(long, default_value = "auto")]
+    pub device: DeviceRequest,
+    /// Images computed at once: `auto` or a number [default: what the run's configuration says]
+    #[arg(long, value_name = "COUNT")]
+    pub batch_size: Option<AutoCount>,
+}
+
+const PREDICT_ABOUT: &str = "\
+Classify images with a trained run, and write a CSV file.
+
+The CSV file has a line for each image: file, class, and the probability of each class. Where labels
+are known, because the images lie in one folder per class or the input CSV has them, macro-F1 is
+printed, without and with test-time augmentation.";
+
+const PREDICT_EXAMPLES: &str = "\
+Examples:
+  stoker predict --input data/quickstart/test
+  stoker predict --input photos --tta essential --output photos.csv
+  stoker predict --run experiments/train/latest --checkpoint last --input labels.csv
+
+Exit codes: 0 done, 1 the run failed, 2 the request was wrong, 130 interrupted.";
+
+/// Which weights of a run are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Checkpoint {
+    /// the epoch with the best validation score
+    Best,
+    /// the last epoch
+    Last,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,56 @@
+//! What each command does: its request made whole, the libraries called, the result shown.
+
+mod config;
+mod help;
+mod models;
+mod predict;
+mod train;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::cli::Command;
+use crate::error::CommandError;
+use crate::ui;
+
+/// Carries out a command; none shows the help.
+///
+/// # Errors
+/// Whatever stopped the command, ready to be shown.
+pub fn execute(command: Option<Command>) -> Result<(), CommandError> {
+    match command {
+        None => help::print(),
+        Some(Command::ConfigReference) => config::print_reference(),
+        Some(Command::ConfigCheck(arguments)) => config::check(&arguments),
+        Some(Command::Models) => models::print(),
+        Some(Command::Train(arguments)) => train::train(&arguments, &catch_interrupts()?),
+        Some(Command::Predict(arguments)) => predict::predict(&arguments, &catch_interrupts()?),
+    }
+}
+
+/// A flag that Ctrl-C raises, so that the work can be saved first. A second Ctrl-C ends the process at once.
+fn catch_interrupts() -> Result<Arc<AtomicBool>, CommandError> {
+    let flag = Arc::new(AtomicBool::new(false));
+    let raised = flag.clone();
+    ctrlc::set_handler(move || {
+        if raised.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        ui::note("stopping after this step; press Ctrl-C again to stop at once");
+    })
+    .map_err(|error| CommandError::from_run(&error).in_context("cannot catch Ctrl-C"))?;
+    Ok(flag)
+}
+
+/// A command line that the user can paste, the way this process was started.
+fn next_step(arguments: &str) -> String {
+    match std::env::var_os("CARGO_MANIFEST_DIR") {
+        Some(_) => format!("cargo run --release -- {arguments}"),
+        None => format!("stoker {arguments}"),
+    }
+}
+
+/// The date in UTC, as folders are named.
+fn today() -> String {
+    time::OffsetDateTime::now_utc().date().to_string()
+}

@@ -1,0 +1,171 @@
+//! `predict`: a trained run, images, a CSV file.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use checkpoint::{Checkpoint as Weights, CheckpointError, RunFolder};
+use data_pipeline::{Channels, Dataset, EvalTransform, Loader, LoaderOptions, batches};
+use inference::{PredictError, PredictOptions, Prediction, Preset, predict as predict_all, score, write_csv};
+use trainer::Normalization;
+use vision_nn::ClassifierSpec;
+
+use crate::cli::{Checkpoint, PredictArguments};
+use crate::config::{Tta, UserConfig};
+use crate::error::CommandError;
+use crate::registry::{Network, find_architecture};
+use crate::run::compute::Compute;
+use crate::run::resolved::resize_from_name;
+use crate::ui::{self, Progress};
+
+/// Images in one pass when neither the run nor the user says.
+const DEFAULT_BATCH: usize = 16;
+
+/// Classifies images and writes the CSV file.
+pub(crate) fn predict(arguments: &PredictArguments, interrupt: &Arc<AtomicBool>) -> Result<(), CommandError> {
+    let run = TrainedRun::open(arguments)?;
+    let compute = Compute::select(arguments.device)?;
+    let dataset = Dataset::open_for_prediction(&arguments.input, &run.weights.card.classes)
+        .map_err(|error| CommandError::from_request(&error).with_hint(error.hint()))?;
+    let dataset = Arc::new(dataset);
+    let tta = arguments.tta.unwrap_or(run.config.predict.tta);
+    let output = arguments.output.clone().unwrap_or_else(|| run.folder.root().join("predictions.csv"));
+    let predictions = run.predict(&dataset, preset(tta), &compute, interrupt)?;
+    write_csv(&output, &dataset, &run.weights.card.classes, &predictions)
+        .map_err(|error| CommandError::from_run(&error).with_hint(error.hint()))?;
+    report(&run, &dataset, &predictions, tta, &output)
+}
+
+/// A run folder with the weights that are asked for.
+struct TrainedRun {
+    folder: RunFolder,
+    config: UserConfig,
+    weights: Weights,
+    path: PathBuf,
+    batch_size: usize,
+}
+
+impl TrainedRun {
+    fn open(arguments: &PredictArguments) -> Result<Self, CommandError> {
+        let folder = RunFolder::open(&arguments.run).map_err(|error| request(&error))?;
+        let config = UserConfig::load(&folder.resolved_config(), &[])?;
+        let path = match arguments.checkpoint {
+            Checkpoint::Best => folder.best(),
+            Checkpoint::Last => folder.last(),
+        };
+        let weights = Weights::read(&path).map_err(|error| request(&error))?;
+        // The training step of this size fitted with its activations kept; a forward pass alone takes less.
+        let planned = config.train.micro_batch_size;
+        let asked = arguments.batch_size.unwrap_or(config.predict.batch_size);
+        let batch_size = asked.exactly().or(planned.exactly()).unwrap_or(DEFAULT_BATCH);
+        Ok(Self { folder, config, weights, path, batch_size })
+    }
+
+    fn predict(
+        &self,
+        dataset: &Arc<Dataset>,
+        preset: Preset,
+        compute: &Compute,
+        interrupt: &Arc<AtomicBool>,
+    ) -> Result<Vec<Prediction>, CommandError> {
+        let card = &self.weights.card;
+        let model = self.model(compute)?;
+        let order: Vec<usize> = (0..dataset.len()).collect();
+        let options = LoaderOptions {
+            workers: self.config.data.workers.exactly().unwrap_or_else(|| compute.default_workers()),
+            prefetch_batches: self.config.data.prefetch_batches,
+            interrupt: Some(interrupt.clone()),
+            ..LoaderOptions::default()
+        };
+        let transform = Arc::new(self.transform()?);
+        let loader = Loader::new(dataset.clone(), batches(&order, self.batch_size), transform, options);
+        let options = PredictOptions {
+            views: preset.views(),
+            normalization: Normalization { mean: card.mean.clone(), std: card.std.clone() },
+            device: compute.device.clone(),
+            num_classes: card.classes.len(),
+        };
+        let mut progress = Progress::start("predicting", "images", dataset.len() as u64);
+        let predictions =
+            predict_all(&model, dataset, loader, &options, &mut |done| progress.set(done as u64)).map_err(failed)?;
+        progress.finish("done");
+        Ok(predictions)
+    }
+
+    fn model(&self, compute: &Compute) -> Result<Network, CommandError> {
+        let card = &self.weights.card;
+        let architecture = find_architecture(&card.model).map_err(|_| {
+            CommandError::wrong_request(format!("`{}` needs the model `{}`", self.path.display(), card.model))
+                .with_hint("this program does not know it: update stoker, or see `stoker models`".to_owned())
+        })?;
+        let spec = ClassifierSpec {
+            in_channels: card.in_channels,
+            num_classes: card.classes.len(),
+            drop_path: 0.0,
+            seed: 0,
+            device: compute.device.clone(),
+        };
+        self.weights.load_for_prediction(architecture.build(&spec), &self.path).map_err(|error| request(&error))
+    }
+
+    fn transform(&self) -> Result<EvalTransform, CommandError> {
+        let card = &self.weights.card;
+        let known = resize_from_name(&card.resize).zip(Channels::from_count(card.in_channels));
+        let (resize, channels) = known.ok_or_else(|| {
+            CommandError::wrong_request(format!(
+                "`{}` asks for resize `{}` of {} channels, which this program does not know",
+                self.path.display(),
+                card.resize,
+                card.in_channels
+            ))
+        })?;
+        Ok(EvalTransform { image_size: card.image_size, channels, resize })
+    }
+}
+
+/// Prints where the predictions are, and how good they are where labels are known.
+fn report(
+    run: &TrainedRun,
+    dataset: &Dataset,
+    predictions: &[Prediction],
+    tta: Tta,
+    output: &std::path::Path,
+) -> Result<(), CommandError> {
+    let unreadable = predictions.iter().filter(|prediction| prediction.outcome.is_err()).count();
+    let views = preset(tta).views().len();
+    if let Some(scores) = score(dataset, &run.weights.card.classes, predictions) {
+        ui::out(format_args!("{:<24} {:>10} {:>10} {:>8}", "", "macro-F1", "accuracy", "images"))?;
+        let mut rows = vec![("without TTA".to_owned(), &scores.plain)];
+        if views > 1 {
+            rows.push((format!("with TTA, {views} views"), &scores.merged));
+        }
+        for (name, matrix) in rows {
+            let (macro_f1, accuracy) = (matrix.macro_f1(), matrix.accuracy());
+            ui::out(format_args!("{name:<24} {macro_f1:>10.4} {accuracy:>10.4} {:>8}", matrix.total()))?;
+        }
+    }
+    if unreadable > 0 {
+        ui::out(format_args!("unreadable images: {unreadable}, each a row with the reason in the column `error`"))?;
+    }
+    ui::out(format_args!("{} rows written to {}", predictions.len(), output.display()))
+}
+
+fn preset(tta: Tta) -> Preset {
+    match tta {
+        Tta::None => Preset::None,
+        Tta::Legacy => Preset::Legacy,
+        Tta::Essential => Preset::Essential,
+        Tta::Comprehensive => Preset::Comprehensive,
+    }
+}
+
+fn request(error: &CheckpointError) -> CommandError {
+    CommandError::from_request(error).with_hint(error.hint())
+}
+
+fn failed(error: PredictError) -> CommandError {
+    if error.is_interrupted() {
+        return CommandError::interrupted("interrupted; nothing was written");
+    }
+    CommandError::from_run(&error).with_hint(error.hint())
+}

@@ -1,0 +1,256 @@
+//! `train`: configuration, device, data, memory plan, training, and how to predict.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use checkpoint::{CARD_VERSION, Checkpoint, CheckpointError, ModelCard, Progress, RunFolder, write_atomically};
+use data_pipeline::{Loader, batches};
+use memory_planner::{MemoryAnalysis, PlanCheck};
+use trainer::{Evaluator, FitOutcome, Normalization, TrainError, TrainSession, evaluate, fit};
+
+use crate::cli::TrainArguments;
+use crate::commands::{config, next_step, today};
+use crate::config::UserConfig;
+use crate::error::CommandError;
+use crate::registry::Network;
+use crate::run::compute::{Compute, Gauge};
+use crate::run::data::{self, RunData};
+use crate::run::memory::{Planning, build_step, spec};
+use crate::run::observer::RunObserver;
+use crate::run::resolved::{ResolvedConfig, resize_name};
+use crate::ui;
+
+/// Trains a new run, or goes on with one.
+pub(crate) fn train(arguments: &TrainArguments, interrupt: &Arc<AtomicBool>) -> Result<(), CommandError> {
+    let request = Request::read(arguments)?;
+    let compute = Compute::select(request.resolved.config.device)?;
+    let mut run = Run::prepare(request, compute)?;
+    let analysis = run.plan()?;
+    let folder = run.open_folder(&analysis)?;
+    let outcome = run.fit(&folder, interrupt)?;
+    run.report(&folder, &analysis, &outcome, interrupt)
+}
+
+/// What the command line asks for, read and checked as far as is possible without touching data.
+struct Request {
+    resolved: ResolvedConfig,
+    /// The run to go on with.
+    resumed: Option<RunFolder>,
+    /// Where a new run goes.
+    root: PathBuf,
+    overwrite: bool,
+}
+
+impl Request {
+    fn read(arguments: &TrainArguments) -> Result<Self, CommandError> {
+        let request = match (&arguments.resume, &arguments.config) {
+            (Some(run), _) => Self::of_resumed(run.as_path(), arguments)?,
+            (None, Some(path)) => {
+                let user = config::load(path, &arguments.overrides()?)?;
+                let resolved = ResolvedConfig::new(user, path);
+                let root = resolved.run_folder(&today());
+                Self { resolved, resumed: None, root, overwrite: arguments.overwrite }
+            }
+            (None, None) => return Err(CommandError::wrong_request("`train` needs `--config FILE` or `--resume RUN`")),
+        };
+        request.resolved.architecture()?;
+        if request.resumed.is_none() && !request.overwrite && RunFolder::is_occupied(&request.root) {
+            return Err(checkpoint_request(&CheckpointError::RunExists { path: request.root }));
+        }
+        Ok(request)
+    }
+
+    fn of_resumed(run: &std::path::Path, arguments: &TrainArguments) -> Result<Self, CommandError> {
+        let folder = RunFolder::open(run).map_err(|error| checkpoint_request(&error))?;
+        let path = folder.resolved_config();
+        let user = UserConfig::load(&path, &arguments.overrides()?)?;
+        let resolved = ResolvedConfig::new(user, &path);
+        Ok(Self { resolved, root: folder.root().to_owned(), resumed: Some(folder), overwrite: false })
+    }
+}
+
+/// A run whose data is open and whose model is described.
+struct Run {
+    request: Request,
+    compute: Compute,
+    data: RunData,
+    card: ModelCard,
+}
+
+impl Run {
+    fn prepare(mut request: Request, compute: Compute) -> Result<Self, CommandError> {
+        request.resolved.decide_workers(compute.default_workers());
+        let data = data::open(&request.resolved)?;
+        let config = &request.resolved.config;
+        let normalization = Normalization::imagenet(config.model.in_channels);
+        let card = ModelCard {
+            version: CARD_VERSION,
+            model: config.model.name.clone(),
+            classes: data.training.train.classes.clone(),
+            image_size: config.model.image_size,
+            in_channels: config.model.in_channels,
+            resize: resize_name(config.augment.resize).to_owned(),
+            mean: normalization.mean,
+            std: normalization.std,
+            progress: Progress::default(),
+        };
+        Ok(Self { request, compute, data, card })
+    }
+
+    /// Prints the memory analysis and fixes the micro-batch.
+    fn plan(&mut self) -> Result<MemoryAnalysis, CommandError> {
+        let planning = Planning {
+            resolved: &self.request.resolved,
+            architecture: &self.request.resolved.architecture()?,
+            compute: &self.compute,
+            card: &self.card,
+            train_samples: self.data.training.train.len(),
+        };
+        let analysis = planning.analyze()?;
+        ui::out(&analysis)?;
+        let micro_batch = analysis.plan.choices.iter().find(|choice| choice.name == "micro-batch");
+        let reason = micro_batch.map_or(String::new(), |choice| choice.reason.clone());
+        self.request.resolved.decide_micro_batch(analysis.plan.micro_batch, &reason);
+        Ok(analysis)
+    }
+
+    /// Makes the run folder with its configuration and plan, or opens the one to go on with.
+    fn open_folder(&self, analysis: &MemoryAnalysis) -> Result<RunFolder, CommandError> {
+        if let Some(folder) = &self.request.resumed {
+            return Ok(folder.clone());
+        }
+        let request = &self.request;
+        let written = || -> Result<RunFolder, CheckpointError> {
+            let folder = RunFolder::create(&request.root, request.overwrite)?;
+            write_atomically(&folder.resolved_config(), request.resolved.to_yaml().as_bytes())?;
+            let plan = serde_json::to_string_pretty(analysis).expect("a plan has string keys and plain values");
+            write_atomically(&folder.plan(), plan.as_bytes())?;
+            folder.mark_latest(&request.resolved.config.output.join("latest"))?;
+            Ok(folder)
+        };
+        written().map_err(|error| checkpoint_request(&error))
+    }
+
+    fn fit(&self, folder: &RunFolder, interrupt: &Arc<AtomicBool>) -> Result<Fitted, CommandError> {
+        let device = self.compute.autodiff();
+        let resolved = &self.request.resolved;
+        let options = resolved.train_options(self.data.training.train.len());
+        let spec = spec(&self.card, resolved, device.clone());
+        let step = build_step(&resolved.architecture()?, &spec, options, &self.card);
+        let session = TrainSession::new(step, self.card.clone(), folder.clone());
+        let session = session.start_from(resolved.config.model.weights.as_deref()).map_err(|error| failed(&error))?;
+        let session = session.resume(&device).map_err(|error| failed(&error))?;
+        if self.request.resumed.is_some() {
+            let progress = session.progress();
+            ui::note(format_args!(
+                "going on after epoch {} and {} steps of the next",
+                progress.epochs_done, progress.batches_done
+            ));
+        }
+        let gauge = Gauge(self.compute.meter());
+        gauge.0.reset();
+        let mut observer = RunObserver::new(self.data.training.train.len());
+        let (session, outcome) = fit(session, &self.data.training, &device, interrupt, &gauge, &mut observer)
+            .map_err(|error| self.say_how_to_resume(failed(&error), folder))?;
+        Ok(Fitted { session, outcome, peak_bytes: gauge.0.peak_bytes(), corrupt: observer.corrupt() })
+    }
+
+    /// Prints what came of the run, and last the command that uses it.
+    fn report(
+        &self,
+        folder: &RunFolder,
+        analysis: &MemoryAnalysis,
+        fitted: &Fitted,
+        interrupt: &Arc<AtomicBool>,
+    ) -> Result<(), CommandError> {
+        let resume = next_step(&format!("train --resume {}", folder.root().display()));
+        if fitted.outcome == FitOutcome::Interrupted {
+            return Err(CommandError::interrupted(format!("interrupted; the run is saved in `{}`", folder.root().display()))
+                .with_hint(format!("go on with: {resume}")));
+        }
+        let check = PlanCheck {
+            predicted_peak_bytes: analysis.plan.predicted_peak_bytes,
+            measured_peak_bytes: fitted.peak_bytes,
+            budget_bytes: analysis.budget.budget_bytes,
+        };
+        ui::out(format_args!("\n{}", check.render().trim_end()))?;
+        if fitted.corrupt > 0 {
+            let list = folder.corrupt_images();
+            ui::out(format_args!("corrupt images skipped: {}, listed in {}", fitted.corrupt, list.display()))?;
+        }
+        if let Some(best) = fitted.session.progress().best {
+            ui::out(format_args!("best epoch {}: macro-F1 {:.4}, loss {:.4}", best.epoch, best.macro_f1, best.loss))?;
+        }
+        self.test(folder, &fitted.session, interrupt)?;
+        ui::out(format_args!("run folder: {}", folder.root().display()))?;
+        ui::out(format_args!("\nnext, predict:\n  {}", self.predict_command(folder)))
+    }
+
+    /// Scores the best weights on the test images, where there are any.
+    fn test(
+        &self,
+        folder: &RunFolder,
+        session: &TrainSession<Network>,
+        interrupt: &Arc<AtomicBool>,
+    ) -> Result<(), CommandError> {
+        let Some(test) = &self.data.test else { return Ok(()) };
+        let path = folder.best();
+        let best = Checkpoint::read(&path).map_err(|error| failed(&error.into()))?;
+        let model = session.evaluation_model();
+        let model = best.load_for_prediction(model, &path).map_err(|error| failed(&error.into()))?;
+        let order: Vec<usize> = (0..test.len()).collect();
+        let options = data_pipeline::LoaderOptions {
+            interrupt: Some(interrupt.clone()),
+            ..self.request.resolved.loader_options()
+        };
+        let micro_batch = self.request.resolved.train_options(1).micro_batch_size;
+        let transform = self.data.training.eval_transform.clone();
+        let loader = Loader::new(test.clone(), batches(&order, micro_batch), transform, options);
+        let normalization = Normalization { mean: self.card.mean.clone(), std: self.card.std.clone() };
+        let evaluator = Evaluator {
+            normalization: &normalization,
+            device: &self.compute.device,
+            top_k: self.request.resolved.config.train.top_k,
+        };
+        let mut progress = ui::Progress::start("testing the best weights", "images", test.len() as u64);
+        let evaluation = evaluate(&model, test, loader, &evaluator, &mut |done| progress.set(done as u64));
+        let scores = evaluation.map_err(|error| failed(&error))?.scores(false);
+        drop(progress);
+        ui::out(format_args!(
+            "test: accuracy {:.4}, macro-F1 {:.4}, loss {:.4} over {} images",
+            scores.accuracy, scores.macro_f1, scores.loss, scores.samples
+        ))
+    }
+
+    fn predict_command(&self, folder: &RunFolder) -> String {
+        let input = self.request.resolved.config.data.test.as_ref();
+        let input = input.map_or("FOLDER".to_owned(), |test| test.display().to_string());
+        let run = folder.root().display();
+        next_step(&format!("predict --run {run} --input {input} --tta essential --output predictions.csv"))
+    }
+
+    fn say_how_to_resume(&self, error: CommandError, folder: &RunFolder) -> CommandError {
+        let command = next_step(&format!("train --resume {}", folder.root().display()));
+        match (folder.last().exists(), error.hint.clone()) {
+            (true, None) => error.with_hint(format!("go on from the last checkpoint: {command}")),
+            _ => error,
+        }
+    }
+}
+
+/// What training left behind.
+struct Fitted {
+    session: TrainSession<Network>,
+    outcome: FitOutcome,
+    peak_bytes: u64,
+    corrupt: usize,
+}
+
+fn failed(error: &TrainError) -> CommandError {
+    CommandError::from_run(error).with_hint(error.hint())
+}
+
+fn checkpoint_request(error: &CheckpointError) -> CommandError {
+    CommandError::from_request(error).with_hint(error.hint())
+}

@@ -1,0 +1,120 @@
+//! Settings that are right by themselves and wrong, or without effect, beside each other.
+
+use super::error::{Problem, ProblemKind};
+use super::position::Part;
+use super::source::Source;
+use super::user::UserConfig;
+use super::values::AutoCount;
+
+/// Every rule between settings that does not hold.
+pub(crate) fn broken_rules(config: &UserConfig, source: &Source) -> Vec<Problem> {
+    let broken = [
+        name_is_a_folder_name(config),
+        ends_in_order("augment.scale", config.augment.scale),
+        ends_in_order("augment.ratio", config.augment.ratio),
+        micro_batch_fits_in_the_effective(config),
+        learning_rate_falls(config),
+        weights_are_safetensors(config),
+        validation_is_not_training(config),
+    ];
+    broken.into_iter().flatten().map(|broken| broken.at(source)).collect()
+}
+
+/// Every setting that another one makes pointless, as sentences.
+pub(crate) fn settings_without_effect(config: &UserConfig) -> Vec<String> {
+    let (augment, train) = (&config.augment, &config.train);
+    let pointless = [
+        (
+            config.data.validation.is_some() && config.data.validation_share.is_some(),
+            "`data.validation_share` has no effect, because `data.validation` is given".to_owned(),
+        ),
+        (
+            config.model.in_channels == 1 && augment.saturation > 0.0,
+            "`augment.saturation` has no effect on grey images (`model.in_channels: 1`)".to_owned(),
+        ),
+        (
+            train.warmup_epochs >= train.epochs as f64,
+            format!(
+                "the learning rate only rises: `train.warmup_epochs` is {} of {} epochs",
+                train.warmup_epochs, train.epochs
+            ),
+        ),
+    ];
+    pointless.into_iter().filter_map(|(is_so, sentence)| is_so.then_some(sentence)).collect()
+}
+
+/// A rule that does not hold, before its place is known.
+struct Broken {
+    key: &'static str,
+    reason: String,
+    hint: String,
+}
+
+impl Broken {
+    fn at(self, source: &Source) -> Problem {
+        let names: Vec<String> = self.key.split('.').map(str::to_owned).collect();
+        Problem {
+            key: self.key.to_owned(),
+            place: source.place(&names, Part::Value),
+            kind: ProblemKind::Conflict(self.reason),
+            hint: self.hint,
+        }
+    }
+}
+
+fn name_is_a_folder_name(config: &UserConfig) -> Option<Broken> {
+    let name = config.name.as_deref()?;
+    let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let is_fine = name.chars().all(is_plain) && !name.starts_with('.') && name != "latest";
+    (!is_fine).then(|| Broken {
+        key: "name",
+        reason: format!("`{name}` cannot be the name of a run folder"),
+        hint: "use letters, digits, `-`, `_` and `.`, as in `name: quickstart_2`".to_owned(),
+    })
+}
+
+fn ends_in_order(key: &'static str, [low, high]: [f64; 2]) -> Option<Broken> {
+    (low > high).then(|| Broken {
+        key,
+        reason: format!("the low end {low} is above the high end {high}"),
+        hint: format!("did you mean `[{high}, {low}]`?"),
+    })
+}
+
+fn micro_batch_fits_in_the_effective(config: &UserConfig) -> Option<Broken> {
+    let effective = config.train.effective_batch_size;
+    let AutoCount::Exactly(micro) = config.train.micro_batch_size else { return None };
+    (micro > effective).then(|| Broken {
+        key: "train.micro_batch_size",
+        reason: format!("{micro} is above `train.effective_batch_size`, which is {effective}"),
+        hint: "set `train.micro_batch_size: auto`, or raise the effective batch size".to_owned(),
+    })
+}
+
+fn learning_rate_falls(config: &UserConfig) -> Option<Broken> {
+    let (lowest, highest) = (config.train.min_learning_rate, config.train.learning_rate);
+    (lowest > highest).then(|| Broken {
+        key: "train.min_learning_rate",
+        reason: format!("{lowest} is above `train.learning_rate`, which is {highest}"),
+        hint: "set `train.min_learning_rate: 0`, or raise the learning rate".to_owned(),
+    })
+}
+
+fn weights_are_safetensors(config: &UserConfig) -> Option<Broken> {
+    let weights = config.model.weights.as_ref()?;
+    let is_fine = weights.extension().is_some_and(|end| end.eq_ignore_ascii_case("safetensors"));
+    (!is_fine).then(|| Broken {
+        key: "model.weights",
+        reason: format!("`{}` is not a `.safetensors` file", weights.display()),
+        hint: "save the weights with `safetensors.torch.save_file(model.state_dict(), FILE)`".to_owned(),
+    })
+}
+
+fn validation_is_not_training(config: &UserConfig) -> Option<Broken> {
+    let is_same = config.data.validation.as_ref() == Some(&config.data.train);
+    is_same.then(|| Broken {
+        key: "data.validation",
+        reason: "these are the training images, so the scores would say nothing".to_owned(),
+        hint: "leave `validation` out, and `validation_share` of the training images is held out".to_owned(),
+    })
+}

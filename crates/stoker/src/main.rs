@@ -1,0 +1,28 @@
+//! `stoker`: trains image classifiers at the batch size that the device can take, and predicts.
+
+use std::panic::{self, AssertUnwindSafe};
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use device::heap::CountingAllocator;
+use stoker::cli::Arguments;
+use stoker::{commands, crash};
+
+/// Counts what the CPU backend allocates: the measure of the memory plan there.
+#[global_allocator]
+static HEAP: CountingAllocator = CountingAllocator;
+
+fn main() -> ExitCode {
+    // Help ends here with exit code 0, and a wrong flag with 2.
+    let arguments = Arguments::parse();
+    crash::catch_messages();
+    // Burn reports some failures of a device by panicking: they end as an error, like every other.
+    let result = panic::catch_unwind(AssertUnwindSafe(|| commands::execute(arguments.command)));
+    match result.unwrap_or_else(|_| Err(crash::as_error())) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error.report();
+            error.outcome.into()
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! From the device asked for to the device that Burn computes on, and what memory it has.
+
+use burn::tensor::Device;
+use device::{CompiledBackends, DeviceRequest, HostMemory, SelectedDevice, heap};
+use memory_planner::{Budget, BudgetRequest, MemoryReading, Tier};
+use memory_probe::{HeapMeter, Meter, PoolMeter};
+use trainer::MemoryGauge;
+
+use crate::error::CommandError;
+use crate::ui;
+
+/// Where a command computes.
+pub(crate) struct Compute {
+    /// What was selected.
+    pub(crate) selected: SelectedDevice,
+    /// Burn's device, off the tape.
+    pub(crate) device: Device,
+}
+
+impl Compute {
+    /// Selects the device; says on stderr when `auto` did not find what might be hoped for.
+    pub(crate) fn select(request: DeviceRequest) -> Result<Self, CommandError> {
+        let compiled = CompiledBackends { cuda: cfg!(feature = "cuda") };
+        let selection = device::select(request, compiled)
+            .map_err(|error| CommandError::from_request(&error).with_hint(error.hint()))?;
+        if let Some(note) = selection.note {
+            ui::note(format_args!("note: {note}"));
+        }
+        let device = burn_device(&selection.device);
+        Ok(Self { selected: selection.device, device })
+    }
+
+    /// The device with a tape, for training.
+    pub(crate) fn autodiff(&self) -> Device {
+        self.device.clone().autodiff()
+    }
+
+    /// What measures memory here.
+    pub(crate) fn meter(&self) -> Box<dyn Meter> {
+        match self.selected {
+            SelectedDevice::Cpu { .. } => Box::new(HeapMeter),
+            SelectedDevice::Cuda(_) => Box::new(PoolMeter::new(&self.device)),
+        }
+    }
+
+    /// Threads that load images when the user leaves it open: on the CPU half the cores, for the model wants them too.
+    pub(crate) fn default_workers(&self) -> usize {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        match self.selected {
+            SelectedDevice::Cpu { .. } => cores.div_ceil(2),
+            SelectedDevice::Cuda(_) => cores.min(16),
+        }
+    }
+
+    /// What a run may take here.
+    pub(crate) fn budget(&self, request: &BudgetRequest) -> Result<Budget, CommandError> {
+        let budget = match &self.selected {
+            SelectedDevice::Cpu { .. } => {
+                let host = HostMemory::read().map_err(|error| CommandError::from_run(&error).with_hint(error.hint()))?;
+                let reading = MemoryReading {
+                    total_bytes: host.total_bytes,
+                    free_bytes: host.available_bytes,
+                    own_bytes: heap::current_bytes(),
+                };
+                Budget::for_host(reading, request)
+            }
+            SelectedDevice::Cuda(card) => {
+                let memory =
+                    card.read_memory().map_err(|error| CommandError::from_run(&error).with_hint(error.hint()))?;
+                let own_bytes = self.meter().peak_bytes();
+                let reading = MemoryReading { total_bytes: memory.total_bytes, free_bytes: memory.free_bytes, own_bytes };
+                Budget::for_card(reading, Tier::of_unknown_card(card.total_bytes, card.compute_capability), request)
+            }
+        };
+        budget.map_err(|error| CommandError::from_request(&error).with_hint(error.hint()))
+    }
+}
+
+/// Tells the trainer the peak since the meter was last reset.
+pub(crate) struct Gauge(pub(crate) Box<dyn Meter>);
+
+impl MemoryGauge for Gauge {
+    fn peak_bytes(&self) -> Option<u64> {
+        Some(self.0.peak_bytes())
+    }
+}
+
+fn burn_device(selected: &SelectedDevice) -> Device {
+    match selected {
+        SelectedDevice::Cpu { .. } => Device::flex(),
+        #[cfg(feature = "cuda")]
+        SelectedDevice::Cuda(card) => Device::cuda(card.index),
+        #[cfg(not(feature = "cuda"))]
+        SelectedDevice::Cuda(_) => unreachable!("a build without CUDA selects no card"),
+    }
+}

@@ -1,0 +1,101 @@
+//! From the configuration's paths to data sets.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use data_pipeline::{Dataset, DatasetError};
+use sample_pages::{SampleSet, write_sample_set};
+use trainer::TrainingData;
+
+use crate::config::SampleData;
+use crate::error::CommandError;
+use crate::run::resolved::ResolvedConfig;
+use crate::ui::{self, Progress};
+
+/// The data sets of a run.
+pub(crate) struct RunData {
+    /// What the trainer gets.
+    pub(crate) training: TrainingData,
+    /// Scored at the end, where the configuration names one.
+    pub(crate) test: Option<Arc<Dataset>>,
+}
+
+/// Draws the sample data if it is asked for and missing, and opens all data sets.
+pub(crate) fn open(resolved: &ResolvedConfig) -> Result<RunData, CommandError> {
+    draw_samples(resolved)?;
+    let data = &resolved.config.data;
+    let all = open_set(Dataset::open(&data.train), "training")?;
+    let (train, validation) = match (&data.validation, data.validation_share) {
+        (Some(path), _) => {
+            let validation = open_set(Dataset::open_for_classes(path, &all.classes), "validation")?;
+            (all, validation)
+        }
+        (None, share) => {
+            let share = share.expect("resolved: a share, where no folder is given");
+            all.split_stratified(share, resolved.config.seed).map_err(|error| request_error(&error, "validation"))?
+        }
+    };
+    let test = match &data.test {
+        Some(path) => Some(Arc::new(open_set(Dataset::open_for_classes(path, &train.classes), "test")?)),
+        None => None,
+    };
+    report(&train, &validation, test.as_deref());
+    let training = TrainingData {
+        train: Arc::new(train),
+        validation: Arc::new(validation),
+        train_transform: Arc::new(resolved.train_transform()),
+        eval_transform: Arc::new(resolved.eval_transform()),
+        loader: resolved.loader_options(),
+    };
+    Ok(RunData { training, test })
+}
+
+/// The sample set lies in the folder that holds `data.train`.
+fn draw_samples(resolved: &ResolvedConfig) -> Result<(), CommandError> {
+    let train = &resolved.config.data.train;
+    let Some(SampleData::DocumentPages) = resolved.config.sample_data else {
+        return Ok(());
+    };
+    let root = train.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if root.join("train") != *train {
+        let message = format!("`data.train` is `{}`, but sample data is drawn into a folder `train`", train.display());
+        return Err(CommandError::wrong_request(message).with_hint("set `data.train: data/quickstart/train`".to_owned()));
+    }
+    let mut progress: Option<Progress> = None;
+    let task = format!("drawing sample pages into {}", root.display());
+    let drawn = write_sample_set(root, &SampleSet::default(), &mut |done, total| {
+        progress.get_or_insert_with(|| Progress::start(&task, "pages", total as u64)).set(done as u64);
+    });
+    match drawn {
+        Err(error) => Err(CommandError::from_run(&error).with_hint(error.hint())),
+        Ok(sample_pages::Written::Drawn { pages }) => {
+            if let Some(progress) = progress {
+                progress.finish(format_args!("{pages} pages"));
+            }
+            Ok(())
+        }
+        Ok(sample_pages::Written::AlreadyComplete) => Ok(()),
+    }
+}
+
+fn open_set(opened: Result<Dataset, DatasetError>, which: &str) -> Result<Dataset, CommandError> {
+    let dataset = opened.map_err(|error| request_error(&error, which))?;
+    if dataset.ignored_files > 0 {
+        ui::note(format_args!("{} files beside the {which} images are passed over", dataset.ignored_files));
+    }
+    Ok(dataset)
+}
+
+fn request_error(error: &DatasetError, which: &str) -> CommandError {
+    CommandError::from_request(error).with_hint(error.hint()).in_context(format!("cannot use the {which} images"))
+}
+
+fn report(train: &Dataset, validation: &Dataset, test: Option<&Dataset>) {
+    let test = test.map_or(String::new(), |test| format!(", {} to test", test.len()));
+    ui::note(format_args!(
+        "{} images to train on, {} to validate{test}; {} classes",
+        train.len(),
+        validation.len(),
+        train.classes.len()
+    ));
+}

@@ -1,0 +1,117 @@
+//! Measures a training step, plans the batch, and says so.
+
+use burn::tensor::Device;
+use checkpoint::ModelCard;
+use device::heap;
+use memory_planner::{BudgetRequest, MemoryAnalysis, PlanRequest, plan_batch_size};
+use memory_probe::{ProbeOptions, measure_training, parameter_memory};
+use trainer::{Normalization, TrainOptions, TrainStep};
+use vision_nn::ClassifierSpec;
+
+use crate::config::Rounding;
+use crate::error::CommandError;
+use crate::registry::Architecture;
+use crate::run::compute::Compute;
+use crate::run::resolved::ResolvedConfig;
+use crate::ui::Progress;
+
+/// What the planning phase needs to know.
+pub(crate) struct Planning<'a> {
+    pub(crate) resolved: &'a ResolvedConfig,
+    pub(crate) architecture: &'a Architecture,
+    pub(crate) compute: &'a Compute,
+    pub(crate) card: &'a ModelCard,
+    /// Training samples in the data set.
+    pub(crate) train_samples: usize,
+}
+
+impl Planning<'_> {
+    /// Measures a few real steps on a throwaway model and plans the batch.
+    pub(crate) fn analyze(&self) -> Result<MemoryAnalysis, CommandError> {
+        let config = &self.resolved.config;
+        let budget = self.compute.budget(&BudgetRequest {
+            limit_bytes: config.memory.limit.as_ref().map(|limit| limit.bytes()),
+            safety_margin: config.memory.safety_margin,
+            memory_fraction: None,
+        })?;
+        let progress = Progress::start("measuring training steps", "steps", 0);
+        let meter = self.compute.meter();
+        meter.reset();
+        let mut options = self.resolved.train_options(self.train_samples);
+        options.micro_batch_size = usize::MAX;
+        let spec = spec(self.card, self.resolved, self.compute.autodiff());
+        let base_bytes = heap::current_bytes();
+        let step = build_step(self.architecture, &spec, options, self.card);
+        let mut known = parameter_memory(step.model(), config.train.ema_decay.is_some());
+        if matches!(self.compute.selected, device::SelectedDevice::Cpu { .. }) {
+            known.overhead = base_bytes;
+        }
+        let image = [config.model.image_size, config.model.image_size, config.model.in_channels];
+        let probe = ProbeOptions { image, budget_bytes: budget.budget_bytes };
+        let mut footprint = measure_training(step, probe, meter.as_ref(), known)
+            .map_err(|error| CommandError::from_run(&error).in_context("cannot measure the memory of a training step"))?;
+        progress.finish("done");
+        meter.reset();
+        if matches!(self.compute.selected, device::SelectedDevice::Cpu { .. }) {
+            // On the CPU the data queue lives in the same memory as the step.
+            let queue = self.queue_bytes();
+            footprint.fixed.overhead += queue;
+            footprint.floor_bytes += queue;
+        }
+        let footprint = footprint.with_accumulation_extra(footprint_gradients(&known));
+        let plan = plan_batch_size(&footprint, &budget, &self.request())
+            .map_err(|error| CommandError::from_request(&error).with_hint(error.hint()))?;
+        let model = format!("{} at {}x{}", self.card.model, self.card.image_size, self.card.image_size);
+        Ok(MemoryAnalysis { device: self.compute.selected.describe(), model, footprint, budget, plan })
+    }
+
+    fn request(&self) -> PlanRequest {
+        let config = &self.resolved.config;
+        PlanRequest {
+            // A data set smaller than the effective batch never fills it.
+            effective_batch: Some(config.train.effective_batch_size.min(self.train_samples)),
+            micro_batch: config.train.micro_batch_size.exactly(),
+            rounding: match config.memory.rounding {
+                Rounding::MultipleOf4 => memory_planner::Rounding::MultipleOf(4),
+                Rounding::PowerOfTwo => memory_planner::Rounding::PowerOfTwo,
+            },
+            current: config.train.micro_batch_size.exactly(),
+            ..PlanRequest::default()
+        }
+    }
+
+    /// The most that queued batches take: effective batches of bytes, ready and in the making.
+    fn queue_bytes(&self) -> u64 {
+        let config = &self.resolved.config;
+        let image = config.model.image_size.pow(2) * config.model.in_channels;
+        let batches = config.data.prefetch_batches + 1;
+        let workers = config.data.workers.exactly().unwrap_or(1);
+        ((batches * config.train.effective_batch_size.min(self.train_samples) + workers) * image) as u64
+    }
+}
+
+fn footprint_gradients(known: &memory_planner::FixedMemory) -> u64 {
+    known.gradients
+}
+
+/// What the model is built from.
+pub(crate) fn spec(card: &ModelCard, resolved: &ResolvedConfig, device: Device) -> ClassifierSpec {
+    ClassifierSpec {
+        in_channels: card.in_channels,
+        num_classes: card.classes.len(),
+        drop_path: resolved.config.model.drop_path as f32,
+        seed: resolved.config.seed,
+        device,
+    }
+}
+
+/// A step over a fresh model.
+pub(crate) fn build_step(
+    architecture: &Architecture,
+    spec: &ClassifierSpec,
+    options: TrainOptions,
+    card: &ModelCard,
+) -> TrainStep<crate::registry::Network> {
+    let normalization = Normalization { mean: card.mean.clone(), std: card.std.clone() };
+    TrainStep::new(architecture.build(spec), options, normalization, spec.device.clone())
+}

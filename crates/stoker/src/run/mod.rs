@@ -1,0 +1,7 @@
+//! One run, phase by phase: where it computes, what it trains on, what memory it takes, how it is shown.
+
+pub(crate) mod compute;
+pub(crate) mod data;
+pub(crate) mod memory;
+pub(crate) mod observer;
+pub(crate) mod resolved;

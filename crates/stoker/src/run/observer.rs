@@ -1,0 +1,88 @@
+//! Shows a training run as it goes.
+
+use std::path::Path;
+
+use device::heap;
+use memory_planner::format_bytes;
+use metrics::EpochRecord;
+use trainer::{Observer, StepReport};
+
+use crate::ui::{self, Progress};
+
+/// Corrupt images are named up to this many; the rest is in the run folder's list.
+const CORRUPT_SHOWN: usize = 5;
+
+/// One bar an epoch, one line when it ends.
+#[derive(Default)]
+pub(crate) struct RunObserver {
+    train_samples: usize,
+    epochs: u32,
+    progress: Option<Progress>,
+    corrupt: usize,
+}
+
+impl RunObserver {
+    /// An observer of a run over so many training images.
+    pub(crate) fn new(train_samples: usize) -> Self {
+        Self { train_samples, ..Self::default() }
+    }
+
+    /// Corrupt images that were skipped so far.
+    pub(crate) fn corrupt(&self) -> usize {
+        self.corrupt
+    }
+}
+
+impl Observer for RunObserver {
+    fn epoch_started(&mut self, epoch: u32, epochs: u32, _batches: usize) {
+        self.epochs = epochs;
+        let task = format!("epoch {epoch} of {epochs}");
+        self.progress = Some(Progress::start(task, "images", self.train_samples as u64));
+    }
+
+    fn step_done(&mut self, report: &StepReport) {
+        if let Some(progress) = &mut self.progress {
+            let memory = match heap::is_counting() {
+                true => format!(", heap {}", format_bytes(heap::current_bytes())),
+                false => String::new(),
+            };
+            progress.say(format_args!("loss {:.3}{memory}", report.mean_loss));
+            progress.set(report.samples_done);
+        }
+    }
+
+    fn validating(&mut self, done: usize, total: usize) {
+        if let Some(progress) = &mut self.progress {
+            progress.say(format_args!("validating {done} of {total}"));
+            progress.set(self.train_samples as u64);
+        }
+    }
+
+    fn epoch_done(&mut self, record: &EpochRecord, improved: bool) {
+        let Some(progress) = self.progress.take() else { return };
+        let scores = record.validation.as_ref().map_or(String::new(), |scores| {
+            format!(
+                ", validation loss {:.3}, accuracy {:.1} %, macro-F1 {:.3}{}",
+                scores.loss,
+                100.0 * scores.accuracy,
+                scores.macro_f1,
+                if improved { " (best)" } else { "" }
+            )
+        });
+        let run = &record.run;
+        let peak = run.peak_memory_bytes.map_or(String::new(), |peak| format!(", peak {}", format_bytes(peak)));
+        progress.finish(format_args!(
+            "loss {:.3}{scores}; {:.0} images/s, {:.0} % waiting for data{peak}",
+            record.train.loss,
+            run.images_per_second,
+            100.0 * run.data_wait_share
+        ));
+    }
+
+    fn corrupt_image(&mut self, path: &Path, reason: &str) {
+        self.corrupt += 1;
+        if self.corrupt <= CORRUPT_SHOWN {
+            ui::warn(format_args!("skipped `{}`: {reason}", path.display()));
+        }
+    }
+}

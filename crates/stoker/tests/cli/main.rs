@@ -1,0 +1,11 @@
+//! The whole command line, from the outside: each test runs the binary in a folder of its own and
+//! holds everything that it prints, and its exit code, to a snapshot.
+//!
+//! After a wanted change: `INSTA_UPDATE=always cargo test -p stoker`, then read the difference.
+
+mod config_files;
+mod help;
+mod overrides;
+mod reference;
+mod settings;
+mod stage;

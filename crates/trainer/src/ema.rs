@@ -1,0 +1,78 @@
+use std::collections::BTreeMap;
+
+use burn::module::{AutodiffModule, Module, ModuleVisitor, Param, ParamId};
+use burn::tensor::{Tensor, TensorData};
+use vision_nn::{AssignError, ParameterMap, ParameterPath, assign_parameters, map_parameters, named_parameters};
+
+/// Exponential moving average of a model's weights, kept off the tape.
+///
+/// The decay warms up, `min(decay, (1 + t) / (10 + t))` at step t, so that the average of a short run is not mostly its start
+/// (TensorFlow's `ExponentialMovingAverage`; timm's `ModelEmaV3` has a warm-up of another form).
+#[derive(Debug, Clone)]
+pub(crate) struct Ema<M> {
+    model: M,
+    decay: f64,
+}
+
+impl<M: AutodiffModule> Ema<M> {
+    /// An average that starts at the model's weights.
+    pub(crate) fn new(model: &M, decay: f64) -> Self {
+        Self { model: model.valid(), decay }
+    }
+
+    /// The averaged model, for evaluation.
+    pub(crate) fn model(&self) -> &M {
+        &self.model
+    }
+
+    /// Moves the average towards `model`, after optimizer step `step` (counted from 1).
+    pub(crate) fn update(self, model: &M, step: u64) -> Self {
+        let decay = self.decay.min((1 + step) as f64 / (10 + step) as f64);
+        let mut towards = Towards { weights: flat_weights(model), decay };
+        Self { model: map_parameters(self.model, &mut towards), decay: self.decay }
+    }
+
+    /// The averaged weights by name, copied to the host.
+    pub(crate) fn state(&self) -> BTreeMap<String, TensorData> {
+        named_parameters(&self.model).into_iter().map(|parameter| (parameter.name, parameter.data)).collect()
+    }
+
+    /// Takes up what [`state`](Self::state) gave.
+    pub(crate) fn restore(self, state: BTreeMap<String, TensorData>) -> Result<Self, Box<AssignError>> {
+        Ok(Self { model: assign_parameters(self.model, state)?, decay: self.decay })
+    }
+}
+
+struct Towards {
+    weights: BTreeMap<String, Tensor<1>>,
+    decay: f64,
+}
+
+impl ParameterMap for Towards {
+    fn map<const D: usize>(&mut self, name: &str, _id: ParamId, average: Tensor<D>) -> Tensor<D> {
+        let weight = self.weights.remove(name).expect("the average has the model's own structure");
+        let shape = average.dims();
+        average.mul_scalar(self.decay) + weight.mul_scalar(1.0 - self.decay).reshape(shape)
+    }
+}
+
+/// Weights by name, off the tape; views of the model's own memory.
+fn flat_weights<M: Module>(model: &M) -> BTreeMap<String, Tensor<1>> {
+    struct Flat(ParameterPath, BTreeMap<String, Tensor<1>>);
+    impl ModuleVisitor for Flat {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let weight = param.val().no_grad();
+            let elements = weight.shape().num_elements();
+            self.1.insert(self.0.name(), weight.reshape([elements]));
+        }
+        fn enter_module(&mut self, name: &str, container: &str) {
+            self.0.enter(name, container);
+        }
+        fn exit_module(&mut self, _name: &str, container: &str) {
+            self.0.exit(container);
+        }
+    }
+    let mut flat = Flat(ParameterPath::default(), BTreeMap::new());
+    model.visit(&mut flat);
+    flat.1
+}

@@ -1,0 +1,308 @@
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use burn::tensor::Device;
+use checkpoint::{BestEpoch, RunningSums, write_atomically};
+use data_pipeline::{Batch, CorruptImage, Dataset, LoadError, Loader, LoaderOptions, Transform, batches, epoch_order};
+use metrics::{EpochRecord, EventWriter, MetricsWriter, RunCosts, TrainScores, ValidationScores};
+use metrics::{confusion_matrix_svg, curves_svg, keep_first_epochs, read_records};
+use vision_nn::Classifier;
+
+use crate::{Evaluation, Evaluator, MemoryGauge, Observer, StepReport, TrainError, TrainSession, evaluate};
+
+/// What a run trains and validates on.
+pub struct TrainingData {
+    /// Training samples.
+    pub train: Arc<Dataset>,
+    /// Validation samples.
+    pub validation: Arc<Dataset>,
+    /// Random transform of training images.
+    pub train_transform: Arc<dyn Transform>,
+    /// Fixed transform of validation images.
+    pub eval_transform: Arc<dyn Transform>,
+    /// Workers, prefetch, and what to do at a corrupt image; seed and epoch are set by the loop.
+    pub loader: LoaderOptions,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FitOutcome {
+    /// All epochs are done.
+    Finished,
+    /// The caller's flag was raised; `last` holds the state of that moment.
+    Interrupted,
+}
+
+/// Trains until all epochs are done or `interrupt` is raised.
+///
+/// Writes `last` and the metrics after every epoch, `best` when validation improves, and everything again on an interrupt.
+///
+/// # Errors
+/// See [`TrainError`]. What was saved before stays.
+pub fn fit<M: Classifier>(
+    session: TrainSession<M>,
+    data: &TrainingData,
+    device: &Device,
+    interrupt: &Arc<AtomicBool>,
+    gauge: &dyn MemoryGauge,
+    observer: &mut dyn Observer,
+) -> Result<(TrainSession<M>, FitOutcome), TrainError> {
+    let mut run = Run::start(session, data, device, interrupt, gauge, observer)?;
+    while run.session.card.progress.epochs_done < run.session.step.options().epochs {
+        if run.train_epoch()? == FitOutcome::Interrupted {
+            return Ok((run.session, FitOutcome::Interrupted));
+        }
+    }
+    Ok((run.session, FitOutcome::Finished))
+}
+
+struct Run<'a, M> {
+    session: TrainSession<M>,
+    data: &'a TrainingData,
+    device: &'a Device,
+    interrupt: &'a Arc<AtomicBool>,
+    gauge: &'a dyn MemoryGauge,
+    observer: &'a mut dyn Observer,
+    metrics: MetricsWriter,
+    events: EventWriter,
+    corrupt: BTreeMap<PathBuf, String>,
+}
+
+impl<'a, M: Classifier> Run<'a, M> {
+    fn start(
+        session: TrainSession<M>,
+        data: &'a TrainingData,
+        device: &'a Device,
+        interrupt: &'a Arc<AtomicBool>,
+        gauge: &'a dyn MemoryGauge,
+        observer: &'a mut dyn Observer,
+    ) -> Result<Self, TrainError> {
+        let folder = &session.folder;
+        let progress = &session.card.progress;
+        // A run killed between its metrics line and its checkpoint does that epoch again.
+        keep_first_epochs(&folder.metrics(), progress.epochs_done as usize)?;
+        let metrics = MetricsWriter::open(&folder.metrics())?;
+        let events = EventWriter::resume(&folder.events(), progress.step)?;
+        let corrupt = BTreeMap::new();
+        Ok(Self { session, data, device, interrupt, gauge, observer, metrics, events, corrupt })
+    }
+
+    /// Trains the epoch that progress stands in, from the batch where it stands, then validates and records it.
+    fn train_epoch(&mut self) -> Result<FitOutcome, TrainError> {
+        let start = Instant::now();
+        let samples_before = self.session.card.progress.sums.samples;
+        let (outcome, wait_seconds) = self.train_batches(start)?;
+        if outcome == FitOutcome::Interrupted {
+            self.session.save_last()?;
+            return Ok(outcome);
+        }
+        let train_seconds = start.elapsed().as_secs_f64();
+        let Some(evaluation) = self.validate()? else {
+            self.session.save_last()?;
+            return Ok(FitOutcome::Interrupted);
+        };
+        let sums = self.session.card.progress.sums;
+        let costs = RunCosts {
+            seconds: start.elapsed().as_secs_f64(),
+            images_per_second: (sums.samples - samples_before) as f64 / train_seconds,
+            data_wait_share: wait_seconds / train_seconds,
+            peak_memory_bytes: self.gauge.peak_bytes(),
+        };
+        self.finish_epoch(&evaluation, sums, costs)?;
+        Ok(FitOutcome::Finished)
+    }
+
+    /// Runs the effective batches that are left of the epoch. Returns also the seconds spent waiting for data.
+    fn train_batches(&mut self, start: Instant) -> Result<(FitOutcome, f64), TrainError> {
+        let options = self.session.step.options();
+        let (seed, epochs) = (options.seed, options.epochs);
+        let epoch = self.session.card.progress.epochs_done + 1;
+        let order = epoch_order(self.data.train.len(), seed, u64::from(epoch));
+        let all = batches(&order, options.effective_batch_size);
+        let total = all.len();
+        let left = all[self.session.card.progress.batches_done.min(total)..].to_vec();
+        self.observer.epoch_started(epoch, epochs, total);
+        let mut loader = self.loader(&self.data.train, left, &self.data.train_transform, u64::from(epoch));
+        let samples_before = self.session.card.progress.sums.samples;
+        while let Some(batch) = loader.next() {
+            let batch = match batch {
+                Err(LoadError::Interrupted) => return Ok((FitOutcome::Interrupted, loader.wait_seconds())),
+                batch => batch?,
+            };
+            let report = self.train_batch(&batch, epoch, total)?;
+            let samples = self.session.card.progress.sums.samples - samples_before;
+            let images_per_second = samples as f64 / start.elapsed().as_secs_f64();
+            self.observer.step_done(&StepReport { images_per_second, ..report });
+            if self.interrupt.load(Ordering::Relaxed) {
+                return Ok((FitOutcome::Interrupted, loader.wait_seconds()));
+            }
+        }
+        let sums = &self.session.card.progress.sums;
+        if sums.samples == 0 {
+            return Err(TrainError::NothingReadable { samples: sums.skipped });
+        }
+        Ok((FitOutcome::Finished, loader.wait_seconds()))
+    }
+
+    /// One optimizer step and its bookkeeping. A batch without a readable sample counts as done and moves nothing.
+    fn train_batch(&mut self, batch: &Batch, epoch: u32, batches: usize) -> Result<StepReport, TrainError> {
+        self.list_corrupt(&batch.corrupt)?;
+        self.check_labels(batch)?;
+        let step = self.session.card.progress.step;
+        let options = self.session.step.options();
+        let learning_rate = options.schedule.at(step);
+        let mut gradient_norm = 0.0;
+        if !batch.is_empty() {
+            let (gradients, scores) = self.session.step.gradients(batch, step_seed(options.seed, step));
+            for (what, value) in [("loss", scores.loss_sum), ("gradient norm", scores.gradient_norm)] {
+                if !value.is_finite() {
+                    return Err(TrainError::NotFinite { what, value, step, epoch });
+                }
+            }
+            gradient_norm = scores.gradient_norm;
+            self.session.step.apply(gradients, gradient_norm, learning_rate, step + 1);
+            let sums = &mut self.session.card.progress.sums;
+            sums.loss += scores.loss_sum;
+            sums.correct += scores.correct;
+            sums.samples += scores.samples;
+        }
+        let progress = &mut self.session.card.progress;
+        progress.sums.skipped += batch.corrupt.len() as u64;
+        progress.batches_done += 1;
+        progress.step += 1;
+        let mean_loss = progress.sums.loss / progress.sums.samples as f64;
+        Ok(StepReport {
+            epoch,
+            batches_done: progress.batches_done,
+            batches,
+            samples_done: progress.sums.samples,
+            step: progress.step,
+            mean_loss,
+            learning_rate,
+            gradient_norm,
+            images_per_second: 0.0,
+        })
+    }
+
+    /// Scores the evaluated weights on the validation set; `None` when interrupted.
+    fn validate(&mut self) -> Result<Option<Evaluation>, TrainError> {
+        let validation = &self.data.validation;
+        let order: Vec<usize> = (0..validation.len()).collect();
+        let batch_size = self.session.step.options().micro_batch_size;
+        let loader = self.loader(validation, batches(&order, batch_size), &self.data.eval_transform, 0);
+        let evaluator = Evaluator {
+            normalization: self.session.step.normalization(),
+            device: &self.device.clone().inner(),
+            top_k: self.session.step.options().top_k,
+        };
+        let model = self.session.step.evaluation_model();
+        let observer = &mut self.observer;
+        let mut progress = |done| observer.validating(done, validation.len());
+        match evaluate(&model, validation, loader, &evaluator, &mut progress) {
+            Err(TrainError::Load(LoadError::Interrupted)) => Ok(None),
+            evaluation => evaluation.map(Some),
+        }
+    }
+
+    /// Records the epoch, keeps the best weights, and saves.
+    fn finish_epoch(
+        &mut self,
+        evaluation: &Evaluation,
+        sums: RunningSums,
+        run: RunCosts,
+    ) -> Result<(), TrainError> {
+        self.list_corrupt(&evaluation.corrupt)?;
+        let options = self.session.step.options();
+        let scores = evaluation.scores(options.ema_decay.is_some());
+        let progress = &mut self.session.card.progress;
+        let epoch = progress.epochs_done + 1;
+        let improved = is_better(&scores, progress.best.as_ref());
+        progress.epochs_done = epoch;
+        progress.batches_done = 0;
+        progress.sums = RunningSums::default();
+        let record = EpochRecord {
+            epoch,
+            step: progress.step,
+            learning_rate: options.schedule.at(progress.step.saturating_sub(1)),
+            train: TrainScores {
+                loss: sums.loss / sums.samples as f64,
+                accuracy: sums.correct as f64 / sums.samples as f64,
+                samples: sums.samples,
+                skipped: sums.skipped,
+            },
+            validation: Some(scores),
+            run,
+        };
+        if improved {
+            let scores = record.validation.as_ref().expect("set just above");
+            self.session.card.progress.best =
+                Some(BestEpoch { epoch, macro_f1: scores.macro_f1, loss: scores.loss });
+            self.session.save_best()?;
+            let matrix = confusion_matrix_svg(&evaluation.confusion);
+            write_atomically(&self.session.folder.confusion_matrix(), matrix.as_bytes())?;
+        }
+        self.metrics.append(&record)?;
+        self.events.add_epoch(&record)?;
+        let history = read_records(self.metrics.path())?;
+        write_atomically(&self.session.folder.curves(), curves_svg(&history).as_bytes())?;
+        self.session.save_last()?;
+        self.observer.epoch_done(&record, improved);
+        Ok(())
+    }
+
+    /// Tells the observer of corrupt images that it has not heard of, and lists all of them in the run folder.
+    fn list_corrupt(&mut self, corrupt: &[CorruptImage]) -> Result<(), TrainError> {
+        let known = self.corrupt.len();
+        for image in corrupt {
+            if self.corrupt.insert(image.path.clone(), image.reason.clone()).is_none() {
+                self.observer.corrupt_image(&image.path, &image.reason);
+            }
+        }
+        if self.corrupt.len() > known {
+            let lines = self.corrupt.iter().map(|(path, reason)| format!("{}: {reason}\n", path.display()));
+            write_atomically(&self.session.folder.corrupt_images(), lines.collect::<String>().as_bytes())?;
+        }
+        Ok(())
+    }
+
+    fn check_labels(&self, batch: &Batch) -> Result<(), TrainError> {
+        let classes = self.session.card.classes.len();
+        let unlabelled = batch.labels.iter().position(|label| label.is_none_or(|label| label as usize >= classes));
+        match unlabelled {
+            None => Ok(()),
+            Some(row) => {
+                let path = self.data.train.samples[batch.samples[row]].path.clone();
+                Err(TrainError::NoLabel { path, classes })
+            }
+        }
+    }
+
+    fn loader(
+        &self,
+        dataset: &Arc<Dataset>,
+        batches: Vec<Vec<usize>>,
+        transform: &Arc<dyn Transform>,
+        epoch: u64,
+    ) -> Loader {
+        let options = LoaderOptions {
+            seed: self.session.step.options().seed,
+            epoch,
+            interrupt: Some(self.interrupt.clone()),
+            ..self.data.loader.clone()
+        };
+        Loader::new(dataset.clone(), batches, transform.clone(), options)
+    }
+}
+
+/// Higher macro-F1 wins; at equal macro-F1 the lower loss.
+fn is_better(scores: &ValidationScores, best: Option<&BestEpoch>) -> bool {
+    best.is_none_or(|best| (scores.macro_f1, -scores.loss) > (best.macro_f1, -best.loss))
+}
+
+/// A seed of its own for each optimizer step.
+fn step_seed(seed: u64, step: u64) -> u64 {
+    seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ step
+}

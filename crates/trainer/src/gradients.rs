@@ -1,0 +1,91 @@
+use std::collections::BTreeMap;
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::{Gradients as Tape, Tensor};
+use vision_nn::ParameterPath;
+
+/// Added to the norm before dividing, as PyTorch's `clip_grad_norm_` does.
+const CLIP_EPSILON: f64 = 1e-6;
+
+/// One flat gradient a parameter, by name. Flat, so that one map holds every rank.
+#[derive(Debug, Default, Clone)]
+pub struct Gradients {
+    tensors: BTreeMap<String, Tensor<1>>,
+}
+
+impl Gradients {
+    /// Takes the gradients of `module`'s parameters out of a backward pass. Frozen parameters have none.
+    pub fn take<M: Module>(mut tape: Tape, module: &M) -> Self {
+        let mut visitor = Take { path: ParameterPath::default(), tape: &mut tape, tensors: BTreeMap::new() };
+        module.visit(&mut visitor);
+        Self { tensors: visitor.tensors }
+    }
+
+    /// Adds another micro-batch's gradients.
+    pub fn add(&mut self, other: Self) {
+        for (name, tensor) in other.tensors {
+            let sum = match self.tensors.remove(&name) {
+                Some(own) => own + tensor,
+                None => tensor,
+            };
+            self.tensors.insert(name, sum);
+        }
+    }
+
+    /// The gradient of the parameter of that name, `[elements]`.
+    pub fn get(&self, name: &str) -> Option<&Tensor<1>> {
+        self.tensors.get(name)
+    }
+
+    /// Takes one gradient out, so that it can be freed as soon as it is used.
+    pub fn remove(&mut self, name: &str) -> Option<Tensor<1>> {
+        self.tensors.remove(name)
+    }
+
+    /// Euclidean norm over all gradients together. Waits for the device.
+    pub fn global_norm(&self) -> f64 {
+        let squares: Vec<Tensor<1>> = self.tensors.values().map(|tensor| tensor.clone().square().sum()).collect();
+        if squares.is_empty() {
+            return 0.0;
+        }
+        let squares: Vec<f32> = Tensor::cat(squares, 0).into_data().iter::<f32>().collect();
+        squares.into_iter().map(f64::from).sum::<f64>().sqrt()
+    }
+
+    /// Scales all gradients down when their norm exceeds `max_norm`; PyTorch's `clip_grad_norm_`.
+    pub fn clip(&mut self, norm: f64, max_norm: f64) {
+        let factor = max_norm / (norm + CLIP_EPSILON);
+        if factor < 1.0 {
+            let tensors = std::mem::take(&mut self.tensors);
+            self.tensors = tensors.into_iter().map(|(name, tensor)| (name, tensor.mul_scalar(factor))).collect();
+        }
+    }
+
+    /// Names and gradients, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor<1>)> {
+        self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor))
+    }
+}
+
+struct Take<'a> {
+    path: ParameterPath,
+    tape: &'a mut Tape,
+    tensors: BTreeMap<String, Tensor<1>>,
+}
+
+impl ModuleVisitor for Take<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(gradient) = param.val().grad_remove(self.tape) {
+            let elements = gradient.shape().num_elements();
+            self.tensors.insert(self.path.name(), gradient.reshape([elements]));
+        }
+    }
+
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
+    }
+
+    fn exit_module(&mut self, _name: &str, container: &str) {
+        self.path.exit(container);
+    }
+}

@@ -1,0 +1,59 @@
+use burn::tensor::{Device, Tensor, TensorData};
+
+/// Means and deviations that images are normalised by, a channel each, for pixel values in 0 to 1.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Normalization {
+    /// Subtracted.
+    pub mean: Vec<f32>,
+    /// Divides.
+    pub std: Vec<f32>,
+}
+
+impl Normalization {
+    /// ImageNet's RGB figures, timm's default; for one channel their averages.
+    pub fn imagenet(in_channels: usize) -> Self {
+        match in_channels {
+            1 => Self { mean: vec![0.449], std: vec![0.226] },
+            _ => Self { mean: vec![0.485, 0.456, 0.406], std: vec![0.229, 0.224, 0.225] },
+        }
+    }
+}
+
+/// Bytes of pixels to a normalised tensor.
+///
+/// # Shapes
+/// - `pixels`: `[B, H, W, C]` with `size = [H, W, C]`
+/// - output: `[B, C, H, W]`
+pub fn images_to_tensor(pixels: &[u8], size: [usize; 3], normalization: &Normalization, device: &Device) -> Tensor<4> {
+    let [height, width, channels] = size;
+    let area = height * width;
+    let batch = pixels.len() / (area * channels).max(1);
+    // One table a channel: 256 possible bytes are fewer than a batch's pixels.
+    let tables: Vec<[f32; 256]> = (0..channels)
+        .map(|c| std::array::from_fn(|byte| (byte as f32 / 255.0 - normalization.mean[c]) / normalization.std[c]))
+        .collect();
+    let mut values = vec![0.0f32; pixels.len()];
+    for (image, out) in pixels.chunks_exact(area * channels).zip(values.chunks_exact_mut(area * channels)) {
+        for (c, (table, plane)) in tables.iter().zip(out.chunks_exact_mut(area)).enumerate() {
+            for (value, pixel) in plane.iter_mut().zip(image[c..].iter().step_by(channels)) {
+                *value = table[usize::from(*pixel)];
+            }
+        }
+    }
+    Tensor::from_data(TensorData::new(values, [batch, channels, height, width]), device) // [B, C, H, W]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn channels_move_in_front_and_are_normalised() {
+        let normalization = Normalization { mean: vec![0.0, 0.5, 0.0], std: vec![1.0, 0.5, 2.0] };
+        // One image of 1x2: pixels (0, 0, 255) and (255, 255, 0).
+        let tensor = images_to_tensor(&[0, 0, 255, 255, 255, 0], [1, 2, 3], &normalization, &Device::flex());
+        assert_eq!(tensor.dims(), [1, 3, 1, 2]);
+        let values: Vec<f32> = tensor.into_data().to_vec().unwrap();
+        assert_eq!(values, [0.0, 1.0, -1.0, 1.0, 0.5, 0.0]);
+    }
+}

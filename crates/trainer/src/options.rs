@@ -1,0 +1,26 @@
+use crate::{AdamWOptions, WarmupCosine};
+
+/// What a training run does, with nothing left undecided.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrainOptions {
+    /// Passes over the training set.
+    pub epochs: u32,
+    /// Samples in one optimizer step.
+    pub effective_batch_size: usize,
+    /// Most samples in one forward and backward pass.
+    pub micro_batch_size: usize,
+    /// The optimizer's constants.
+    pub adamw: AdamWOptions,
+    /// Learning rate at every step.
+    pub schedule: WarmupCosine,
+    /// Share of the target spread evenly over all classes, in `[0, 1)`.
+    pub label_smoothing: f32,
+    /// Largest global gradient norm.
+    pub clip_norm: Option<f64>,
+    /// Decay of the averaged weights, a step; none keeps no average.
+    pub ema_decay: Option<f64>,
+    /// The k of top-k accuracy.
+    pub top_k: usize,
+    /// Seed of shuffling, augmentation and stochastic depth.
+    pub seed: u64,
+}

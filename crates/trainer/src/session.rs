@@ -1,0 +1,92 @@
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use burn::tensor::{Device, TensorData};
+use checkpoint::{Checkpoint, ModelCard, Progress, RunFolder, load_weights, read_tensors};
+use vision_nn::{Classifier, named_parameters};
+
+use crate::ema::Ema;
+use crate::{TrainError, TrainStep};
+
+/// A run's state: the step with its weights, where training stands, and the folder that holds it.
+pub struct TrainSession<M> {
+    pub(crate) step: TrainStep<M>,
+    pub(crate) card: ModelCard,
+    pub(crate) folder: RunFolder,
+}
+
+impl<M: Classifier> TrainSession<M> {
+    /// A session at its start. `card` describes the model; its progress is set to the start.
+    pub fn new(step: TrainStep<M>, mut card: ModelCard, folder: RunFolder) -> Self {
+        card.progress = Progress::default();
+        Self { step, card, folder }
+    }
+
+    /// Starts from the weights in a safetensors file with the reference's names; `None` keeps the fresh ones.
+    ///
+    /// # Errors
+    /// A damaged file, or one of another model.
+    pub fn start_from(mut self, weights: Option<&Path>) -> Result<Self, TrainError> {
+        if let Some(path) = weights {
+            let tensors = read_tensors(path)?.tensors;
+            self.step.map_model(|model| load_weights(model, tensors, &self.card.model, path))?;
+            self.step.restart_ema();
+        }
+        Ok(self)
+    }
+
+    /// The model to evaluate, off the tape.
+    pub fn evaluation_model(&self) -> M {
+        self.step.evaluation_model()
+    }
+
+    /// Takes up the state of `last`; a run that was stopped before its first checkpoint starts over.
+    ///
+    /// # Errors
+    /// A damaged checkpoint, or one of another model.
+    pub fn resume(mut self, device: &Device) -> Result<Self, TrainError> {
+        let path = self.folder.last();
+        if !path.exists() {
+            return Ok(self);
+        }
+        let saved = Checkpoint::read(&path)?;
+        let progress = saved.card.progress.clone();
+        let plain_device = device.clone().inner();
+        self.step.map_model(|model| load_weights(model, saved.weights, &self.card.model, &path))?;
+        self.step.optimizer.restore(saved.optimizer.unwrap_or_default(), progress.step, &plain_device);
+        self.step.ema = match (self.step.ema.take(), saved.ema) {
+            (Some(ema), Some(state)) => Some(ema.restore(state)?),
+            // Averaging was switched on or off since; switched on, it starts from the weights of now.
+            _ => self.step.fresh_ema(),
+        };
+        self.card.progress = progress;
+        Ok(self)
+    }
+
+    /// Where training stands.
+    pub fn progress(&self) -> &Progress {
+        &self.card.progress
+    }
+
+    /// Writes `last`: all that is needed to go on.
+    pub(crate) fn save_last(&self) -> Result<(), TrainError> {
+        let checkpoint = Checkpoint {
+            card: self.card.clone(),
+            weights: host_weights(self.step.model()),
+            ema: self.step.ema.as_ref().map(Ema::state),
+            optimizer: Some(self.step.optimizer.state()),
+        };
+        Ok(checkpoint.write(&self.folder.last())?)
+    }
+
+    /// Writes `best`: the evaluated weights alone, ready for prediction.
+    pub(crate) fn save_best(&self) -> Result<(), TrainError> {
+        let weights = host_weights(&self.step.evaluation_model());
+        let checkpoint = Checkpoint { card: self.card.clone(), weights, ema: None, optimizer: None };
+        Ok(checkpoint.write(&self.folder.best())?)
+    }
+}
+
+fn host_weights<M: Classifier>(model: &M) -> BTreeMap<String, TensorData> {
+    named_parameters(model).into_iter().map(|parameter| (parameter.name, parameter.data)).collect()
+}

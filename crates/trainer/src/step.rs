@@ -1,0 +1,139 @@
+use burn::tensor::{Device, Tensor};
+use data_pipeline::Batch;
+use memory_planner::split_effective_batch;
+use vision_nn::{Classifier, Pass};
+
+use crate::ema::Ema;
+use crate::loss::cross_entropy_of_row;
+use crate::{AdamW, Gradients, Normalization, TrainOptions, cross_entropy_sum, images_to_tensor, smoothed_targets};
+
+/// Sums over the samples of one effective batch.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct StepScores {
+    /// Cross-entropy summed over samples, nats, with label smoothing.
+    pub loss_sum: f64,
+    /// Samples predicted right.
+    pub correct: u64,
+    /// Samples.
+    pub samples: u64,
+    /// Global gradient norm before clipping.
+    pub gradient_norm: f64,
+}
+
+/// One optimizer step: micro-batches forward and backward, clip, AdamW, averaged weights.
+pub struct TrainStep<M> {
+    /// Taken out only while [`apply`](Self::apply) moves it: a clone would keep a second copy of the weights alive.
+    model: Option<M>,
+    pub(crate) optimizer: AdamW,
+    pub(crate) ema: Option<Ema<M>>,
+    options: TrainOptions,
+    normalization: Normalization,
+    device: Device,
+}
+
+impl<M: Classifier> TrainStep<M> {
+    /// A step over `model`, which lives on the autodiff device `device`.
+    pub fn new(model: M, options: TrainOptions, normalization: Normalization, device: Device) -> Self {
+        let ema = options.ema_decay.map(|decay| Ema::new(&model, decay));
+        Self { optimizer: AdamW::new(options.adamw), ema, model: Some(model), options, normalization, device }
+    }
+
+    /// What the step was made with.
+    pub fn options(&self) -> &TrainOptions {
+        &self.options
+    }
+
+    /// How images are normalised.
+    pub fn normalization(&self) -> &Normalization {
+        &self.normalization
+    }
+
+    /// The model that trains.
+    pub fn model(&self) -> &M {
+        self.model.as_ref().expect("the model is only away while `apply` runs")
+    }
+
+    /// Puts other weights in the model's place.
+    pub(crate) fn map_model<E>(&mut self, map: impl FnOnce(M) -> Result<M, E>) -> Result<(), E> {
+        let model = self.model.take().expect("the model is only away while `apply` runs");
+        self.model = Some(map(model)?);
+        Ok(())
+    }
+
+    /// An average that starts at the weights of now, where one is kept.
+    pub(crate) fn fresh_ema(&self) -> Option<Ema<M>> {
+        self.options.ema_decay.map(|decay| Ema::new(self.model(), decay))
+    }
+
+    /// Lets the average start anew.
+    pub(crate) fn restart_ema(&mut self) {
+        self.ema = self.fresh_ema();
+    }
+
+    /// The model to evaluate: the averaged one where there is one; off the tape.
+    pub fn evaluation_model(&self) -> M {
+        match &self.ema {
+            Some(ema) => ema.model().clone(),
+            None => self.model().valid(),
+        }
+    }
+
+    /// Gradients of the mean loss over an effective batch, summed over micro-batches in turn: equal to one pass over all of it.
+    ///
+    /// Every sample must have a label below the number of classes. Waits for the device.
+    pub fn gradients(&self, batch: &Batch, step_seed: u64) -> (Gradients, StepScores) {
+        let mut gradients = Gradients::default();
+        let mut scores = StepScores { samples: batch.len() as u64, ..StepScores::default() };
+        let mut first_sample = 0;
+        for samples in split_effective_batch(batch.len(), self.options.micro_batch_size) {
+            let pass = Pass::training(step_seed, first_sample);
+            let (micro_gradients, logits, labels) = self.micro_batch(batch, first_sample, samples, pass);
+            gradients.add(micro_gradients);
+            score(&mut scores, logits, &labels, self.options.label_smoothing);
+            first_sample += samples;
+        }
+        scores.gradient_norm = gradients.global_norm();
+        (gradients, scores)
+    }
+
+    /// Moves the weights by `gradients`, clipped, as optimizer step `step` (counted from 1).
+    pub fn apply(&mut self, mut gradients: Gradients, norm: f64, learning_rate: f64, step: u64) {
+        if let Some(max_norm) = self.options.clip_norm {
+            gradients.clip(norm, max_norm);
+        }
+        let model = self.model.take().expect("the model is only away while `apply` runs");
+        let model = self.optimizer.step(learning_rate, model, gradients);
+        self.ema = self.ema.take().map(|ema| ema.update(&model, step));
+        self.model = Some(model);
+    }
+
+    /// Forward and backward over `samples` samples from `first_sample` on.
+    fn micro_batch(
+        &self,
+        batch: &Batch,
+        first_sample: usize,
+        samples: usize,
+        mut pass: Pass,
+    ) -> (Gradients, Tensor<2>, Vec<u32>) {
+        let sample_bytes = batch.sample_bytes();
+        let pixels = &batch.pixels[first_sample * sample_bytes..(first_sample + samples) * sample_bytes];
+        let labels: Vec<u32> = batch.labels[first_sample..first_sample + samples].iter().flatten().copied().collect();
+        let images = images_to_tensor(pixels, batch.size, &self.normalization, &self.device); // [B, C, H, W]
+        let logits = self.model().forward(images, &mut pass); // [B, K]
+        let [_, num_classes] = logits.dims();
+        let targets = smoothed_targets(&labels, num_classes, self.options.label_smoothing, &self.device); // [B, K]
+        let loss = cross_entropy_sum(logits.clone(), targets).div_scalar(batch.len() as f64);
+        let gradients = Gradients::take(loss.backward(), self.model());
+        (gradients, logits.no_grad(), labels)
+    }
+}
+
+/// Adds a micro-batch's losses and hits. Waits for the device.
+fn score(scores: &mut StepScores, logits: Tensor<2>, labels: &[u32], smoothing: f32) {
+    let [_, num_classes] = logits.dims();
+    let logits: Vec<f32> = logits.into_data().iter::<f32>().collect();
+    for (row, &label) in logits.chunks_exact(num_classes).zip(labels) {
+        scores.loss_sum += cross_entropy_of_row(row, label as usize, smoothing);
+        scores.correct += u64::from(metrics::top_k_hits(row, label as usize, 1));
+    }
+}

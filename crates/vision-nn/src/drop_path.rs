@@ -1,0 +1,36 @@
+use burn::module::Module;
+use burn::tensor::{Tensor, TensorData};
+
+use crate::Pass;
+
+/// Stochastic depth: in training, drops a sample's whole residual branch and scales the kept ones by `1 / (1 - probability)`.
+///
+/// Huang et al., "Deep Networks with Stochastic Depth", 2016; timm's `DropPath` with `scale_by_keep`.
+#[derive(Module, Debug)]
+pub struct DropPath {
+    probability: f32,
+}
+
+impl DropPath {
+    /// A layer that drops with `probability`, in `[0, 1)`.
+    pub fn new(probability: f32) -> Self {
+        Self { probability }
+    }
+
+    /// Drops samples of a residual branch.
+    ///
+    /// # Shapes
+    /// - `branch` and output: `[B, ..]`
+    pub fn forward<const D: usize>(&self, branch: Tensor<D>, pass: &mut Pass) -> Tensor<D> {
+        let batch = branch.dims()[0];
+        let Some(kept) = pass.draw_kept(batch, self.probability) else {
+            return branch;
+        };
+        let scale = 1.0 / (1.0 - self.probability);
+        let factors: Vec<f32> = kept.into_iter().map(|kept| if kept { scale } else { 0.0 }).collect();
+        let mut shape = [1; D];
+        shape[0] = batch;
+        let device = branch.device();
+        branch * Tensor::from_data(TensorData::new(factors, shape), &device)
+    }
+}

@@ -1,0 +1,78 @@
+use burn::module::Param;
+use burn::tensor::{Device, Tensor, TensorData};
+use rand::SeedableRng;
+use rand::rngs::ChaCha8Rng;
+use rand_distr::{Distribution, StandardNormal};
+
+use crate::pass::mix;
+
+/// Draws initial weights on the host, so that a seed gives the same model on every device.
+///
+/// Each parameter has a stream of its own (seed and turn), so that one layer's size does not shift the next layer's numbers.
+pub struct Initializer {
+    seed: u64,
+    turn: u64,
+    device: Device,
+}
+
+impl Initializer {
+    /// An initializer for a model on `device`.
+    pub fn new(seed: u64, device: &Device) -> Self {
+        Self { seed, turn: 0, device: device.clone() }
+    }
+
+    /// A parameter of one value.
+    pub fn constant<const D: usize>(&mut self, shape: [usize; D], value: f32) -> Param<Tensor<D>> {
+        self.turn += 1;
+        self.parameter(shape, vec![value; shape.iter().product()])
+    }
+
+    /// Normal numbers of mean 0 and standard deviation `std`, redrawn outside `[-2, 2]`: the bounds are absolute, as in PyTorch's `trunc_normal_`.
+    pub fn truncated_normal<const D: usize>(&mut self, shape: [usize; D], std: f32) -> Param<Tensor<D>> {
+        self.turn += 1;
+        let mut random = ChaCha8Rng::seed_from_u64(mix(self.seed ^ mix(self.turn)));
+        let mut draw = || loop {
+            let normal: f32 = StandardNormal.sample(&mut random);
+            if (normal * std).abs() <= 2.0 {
+                return normal * std;
+            }
+        };
+        let values = (0..shape.iter().product()).map(|_| draw()).collect();
+        self.parameter(shape, values)
+    }
+
+    fn parameter<const D: usize>(&self, shape: [usize; D], values: Vec<f32>) -> Param<Tensor<D>> {
+        Param::from_data(TensorData::new(values, shape), &self.device)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn draw(seed: u64, std: f32) -> Vec<f32> {
+        let mut init = Initializer::new(seed, &Device::flex());
+        init.truncated_normal([200, 500], std).val().into_data().to_vec().unwrap()
+    }
+
+    #[test]
+    fn truncated_normal_has_the_moments_asked_for() {
+        let values = draw(3, 0.02);
+        let mean = values.iter().sum::<f32>() / values.len() as f32;
+        let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / values.len() as f32;
+        // Four standard errors at 100,000 draws: 0.02 / sqrt(n) for the mean, 1 / sqrt(2 n) of itself for the deviation.
+        assert!(mean.abs() < 4.0 * 0.02 / 316.0, "mean {mean}");
+        assert!((variance.sqrt() / 0.02 - 1.0).abs() < 4.0 / 447.0, "deviation {}", variance.sqrt());
+    }
+
+    #[test]
+    fn truncated_normal_stays_inside_two() {
+        assert!(draw(3, 1.5).iter().all(|value| value.abs() <= 2.0));
+    }
+
+    #[test]
+    fn a_seed_gives_the_same_weights_again() {
+        assert_eq!(draw(9, 0.02), draw(9, 0.02));
+        assert_ne!(draw(9, 0.02), draw(10, 0.02));
+    }
+}

@@ -1,0 +1,66 @@
+//! The CPU form: [`cpu_kernels`] on Burn's flex tensors. Half precision takes the composed form.
+
+use std::ops::Deref;
+
+use burn::backend::Flex;
+use burn::backend::flex::{FlexTensor, Layout};
+use burn::backend::tensor::FloatTensor;
+use burn::tensor::{Bytes, DType, Shape};
+use cpu_kernels::DepthwiseShape;
+
+use super::depthwise::{Depthwise, composed};
+
+impl Depthwise for Flex {
+    fn depthwise(map: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
+        if map.dtype() != DType::F32 {
+            return composed::forward::<Self>(map, weight, Some(bias));
+        }
+        let output = shape_of(&map, &weight).forward(&values(&map), &values(&weight), &values(&bias));
+        tensor(output, map.layout().shape())
+    }
+
+    fn depthwise_map_gradient(weight: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self> {
+        if gradient.dtype() != DType::F32 {
+            return composed::map_gradient::<Self>(weight, gradient);
+        }
+        let output = shape_of(&gradient, &weight).map_gradient(&values(&gradient), &values(&weight));
+        tensor(output, gradient.layout().shape())
+    }
+
+    fn depthwise_weight_gradient(
+        map: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        if gradient.dtype() != DType::F32 {
+            return composed::weight_gradient::<Self>(map, weight, gradient);
+        }
+        let output = shape_of(&map, &weight).weight_gradient(&values(&map), &values(&gradient));
+        tensor(output, weight.layout().shape())
+    }
+}
+
+fn shape_of(map: &FlexTensor, weight: &FlexTensor) -> DepthwiseShape {
+    let map = map.layout().shape();
+    let kernel = weight.layout().shape()[2];
+    DepthwiseShape { batch: map[0], height: map[1], width: map[2], channels: map[3], kernel }
+}
+
+/// The tensor's numbers in order; copied only when it is a view.
+struct Values(FlexTensor);
+
+fn values(tensor: &FlexTensor) -> Values {
+    Values(tensor.to_contiguous())
+}
+
+impl Deref for Values {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        self.0.as_slice::<f32>().expect("contiguous by construction, and f32 by the caller's check")
+    }
+}
+
+fn tensor(numbers: Vec<f32>, shape: &Shape) -> FlexTensor {
+    FlexTensor::new(Bytes::from_elems(numbers), Layout::contiguous(shape.clone()), DType::F32)
+}

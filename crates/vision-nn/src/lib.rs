@@ -1,0 +1,29 @@
+//! Layers that the model families share, the [`Classifier`] trait that they all implement, and parameters by name.
+//!
+//! It never trains, loads, saves or prints: a layer here has a config, an `init` and a `forward`, and nothing else.
+//!
+//! Weights keep PyTorch's layout and names, so that a timm checkpoint fits a model of ours tensor by tensor.
+
+#![warn(missing_docs)]
+
+mod classifier;
+mod conv;
+mod drop_path;
+mod init;
+mod kernels;
+mod linear;
+mod norm;
+mod parameters;
+mod pass;
+
+pub use classifier::{Classifier, ClassifierSpec};
+pub use conv::{DepthwiseConv2d, PatchConv2d};
+pub use drop_path::DropPath;
+pub use init::Initializer;
+pub use kernels::depthwise_conv2d;
+pub use linear::{Linear, Pointwise, Projection};
+pub use norm::LayerNorm;
+pub use parameters::{
+    AssignError, NamedTensor, ParameterMap, ParameterPath, assign_parameters, map_parameters, named_parameters, parameter_shapes, visit_parameters,
+};
+pub use pass::Pass;

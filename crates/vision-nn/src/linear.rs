@@ -1,0 +1,94 @@
+use burn::module::{Module, Param};
+use burn::tensor::{Tensor, module};
+
+use crate::Initializer;
+
+/// A fully connected layer over the last axis, stored as PyTorch stores it: weight `[out, in]`, bias `[out]`.
+#[derive(Module, Debug)]
+pub struct Linear {
+    /// Weight, `[out, in]`.
+    pub weight: Param<Tensor<2>>,
+    /// Bias, `[out]`.
+    pub bias: Param<Tensor<1>>,
+}
+
+impl Linear {
+    /// A layer with weights from a truncated normal of standard deviation `std` and a zero bias.
+    pub fn init(in_features: usize, out_features: usize, std: f32, init: &mut Initializer) -> Self {
+        Self { weight: init.truncated_normal([out_features, in_features], std), bias: init.constant([out_features], 0.0) }
+    }
+
+    /// Applies the layer to rows.
+    ///
+    /// The input is two-dimensional on purpose: on more axes the weight gradient would be built once per leading index before
+    /// it is summed.
+    ///
+    /// # Shapes
+    /// - `rows`: `[N, in]`
+    /// - output: `[N, out]`
+    pub fn forward(&self, rows: Tensor<2>) -> Tensor<2> {
+        module::linear(rows, self.weight.val().transpose(), Some(self.bias.val()))
+    }
+}
+
+/// A 1x1 convolution that works on rows of a channels-last tensor: a [`Linear`] whose weight is stored as `[out, in, 1, 1]`.
+#[derive(Module, Debug)]
+pub struct Pointwise {
+    /// Weight, `[out, in, 1, 1]`.
+    pub weight: Param<Tensor<4>>,
+    /// Bias, `[out]`.
+    pub bias: Param<Tensor<1>>,
+}
+
+impl Pointwise {
+    /// A layer with weights from a truncated normal of standard deviation `std` and a zero bias.
+    pub fn init(in_features: usize, out_features: usize, std: f32, init: &mut Initializer) -> Self {
+        Self {
+            weight: init.truncated_normal([out_features, in_features, 1, 1], std),
+            bias: init.constant([out_features], 0.0),
+        }
+    }
+
+    /// Applies the layer to rows.
+    ///
+    /// # Shapes
+    /// - `rows`: `[N, in]`
+    /// - output: `[N, out]`
+    pub fn forward(&self, rows: Tensor<2>) -> Tensor<2> {
+        let [out_features, in_features, _, _] = self.weight.dims();
+        let weight = self.weight.val().reshape([out_features, in_features]);
+        module::linear(rows, weight.transpose(), Some(self.bias.val()))
+    }
+}
+
+/// A layer over the channel axis in the form that the reference checkpoint stores: the arithmetic is the same, the weight's shape is not.
+#[derive(Module, Debug)]
+pub enum Projection {
+    /// Weight `[out, in]`.
+    Linear(Linear),
+    /// Weight `[out, in, 1, 1]`.
+    Pointwise(Pointwise),
+}
+
+impl Projection {
+    /// A layer of the form asked for; see [`Linear::init`].
+    pub fn init(in_features: usize, out_features: usize, pointwise: bool, std: f32, init: &mut Initializer) -> Self {
+        if pointwise {
+            Self::Pointwise(Pointwise::init(in_features, out_features, std, init))
+        } else {
+            Self::Linear(Linear::init(in_features, out_features, std, init))
+        }
+    }
+
+    /// Applies the layer to rows.
+    ///
+    /// # Shapes
+    /// - `rows`: `[N, in]`
+    /// - output: `[N, out]`
+    pub fn forward(&self, rows: Tensor<2>) -> Tensor<2> {
+        match self {
+            Self::Linear(linear) => linear.forward(rows),
+            Self::Pointwise(pointwise) => pointwise.forward(rows),
+        }
+    }
+}
