@@ -7,5 +7,9 @@
 
 mod block;
 mod depthwise;
+mod gelu;
+mod layer_norm;
 
 pub use depthwise::DepthwiseShape;
+pub use gelu::{gelu, gelu_gradient};
+pub use layer_norm::{LayerNormGradient, layer_norm, layer_norm_gradient};

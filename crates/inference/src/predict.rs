@@ -232,3 +232,36 @@ impl<'a> Outcomes<'a> {
         Ok(outcomes.map(|(sample, outcome)| Prediction { sample, outcome }).collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Preset;
+
+    #[test]
+    fn views_that_swap_axes_are_refused_for_images_that_are_not_square_and_others_are_not() {
+        let (normalization, device) = (Normalization::imagenet(3), Device::flex());
+        let check = |views: &[View], size| {
+            let options = PredictOptions { views, normalization: &normalization, device: &device, classes: &[] };
+            options.check_images(size)
+        };
+        let views = Preset::Essential.views();
+        let error = check(&views, [4, 6, 3]).unwrap_err();
+        assert_eq!(error.to_string(), "view `rotate_90` swaps height and width, but images are 4 x 6");
+        assert!(error.hint().is_some());
+        assert!(check(&views, [6, 6, 3]).is_ok());
+        assert!(check(&views[..3], [4, 6, 3]).is_ok(), "the image and its flips");
+    }
+
+    #[test]
+    fn the_first_view_without_finite_scores_is_the_one_that_is_told() {
+        let brighter = View::Brightness { factor: 1.1 };
+        let mut merge = Merge::default();
+        merge.add(View::IDENTITY, vec![0.5, 0.5]);
+        merge.add(brighter, vec![f32::NAN, f32::NAN]);
+        merge.add(View::Zoom { factor: 1.1 }, vec![f32::NAN, f32::NAN]);
+        let outcome = merge.finish();
+        assert_eq!(outcome, Outcome::NotFinite { view: brighter });
+        assert_eq!(outcome.error().unwrap(), "the model's scores are not finite in view `brightness_1.1`");
+    }
+}

@@ -19,8 +19,8 @@ pub enum Preset {
     Comprehensive,
 }
 
-/// Beside the symmetries. Small enough that no class changes its meaning: a tenth is inside the variation of cameras and
-/// scanners. The crop is timm's usual `crop_pct` of 0.875 taken twice (0.77, rounded up), so that it differs from the zoom.
+/// Beside the symmetries. A tenth more or less is inside the variation of cameras and scanners, so that no class changes its
+/// meaning; the crop is twice as tight as the zoom, to be another view.
 const VARIATIONS: [View; 7] = [
     View::Zoom { factor: 0.9 },
     View::Zoom { factor: 1.1 },

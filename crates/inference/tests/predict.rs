@@ -58,9 +58,9 @@ impl Transform for Counted {
     }
 }
 
-/// Seven pictures of two classes on disk; `cat/3.png` is a text file.
+/// Seven pictures of two classes on disk; `cat/4.png` is a text file.
 struct Bench {
-    _folder: TempDir,
+    folder: TempDir,
     dataset: Arc<Dataset>,
     loaded: Arc<AtomicUsize>,
     normalization: Normalization,
@@ -74,11 +74,11 @@ impl Bench {
             let path = folder.path().join(["cat", "dog"][index as usize % 2]).join(format!("{}.png", index / 2));
             write_picture(&path, index);
         }
-        std::fs::write(folder.path().join("cat/3.png"), "no picture").unwrap();
+        std::fs::write(folder.path().join("cat/4.png"), "no picture").unwrap();
         let classes = ["cat".to_owned(), "dog".to_owned()];
         let dataset = Arc::new(Dataset::open_for_prediction(folder.path(), &classes).unwrap());
         Self {
-            _folder: folder,
+            folder: folder,
             dataset,
             loaded: Arc::default(),
             normalization: Normalization::imagenet(3),
@@ -135,16 +135,16 @@ fn every_file_has_a_prediction_in_order_and_an_unreadable_one_has_its_reason() {
     assert_eq!(samples, (0..8).collect::<Vec<_>>());
     let readable = predictions.iter().filter(|prediction| prediction.outcome.error().is_none()).count();
     assert_eq!(readable, 7);
-    let text_file = (0..8).find(|&sample| bench.dataset.relative_path(sample) == Path::new("cat/3.png"));
-    assert_eq!(text_file, Some(3));
-    assert!(matches!(&predictions[3].outcome, Outcome::Unreadable { reason } if !reason.is_empty()), "{predictions:?}");
+    let text_file = (0..8).find(|&sample| bench.dataset.relative_path(sample) == Path::new("cat/4.png"));
+    assert_eq!(text_file, Some(4));
+    assert!(matches!(&predictions[4].outcome, Outcome::Unreadable { reason } if !reason.is_empty()), "{predictions:?}");
 
-    let csv = bench._folder.path().join("out.csv");
+    let csv = bench.folder.path().join("out.csv");
     inference::write_csv(&csv, &bench.dataset, &bench.dataset.classes, &predictions).unwrap();
     let csv = std::fs::read_to_string(csv).unwrap();
     let rows: Vec<&str> = csv.lines().collect();
     assert_eq!((rows.len(), rows[0]), (9, "file,class,cat,dog,error"));
-    assert!(rows[4].starts_with("cat/3.png,,,,") && rows[4].len() > 13, "{}", rows[4]);
+    assert!(rows[5].starts_with("cat/4.png,,,,") && rows[5].len() > 13, "{}", rows[5]);
     let scores = score(&bench.dataset, &predictions).unwrap();
     assert_eq!((scores.plain.total(), scores.merged.total(), scores.left_out), (7, 7, 1));
 }
@@ -207,7 +207,7 @@ fn batch_size_and_order_of_loading_change_nothing() {
     let found = predict(&model, &bench.dataset, loader, &bench.options(&views), &mut |count| done.push(count));
     let found = found.unwrap();
     assert_eq!(done, [3, 6, 8], "unreadable images count as done");
-    assert_eq!(found[3], expected[3]);
+    assert_eq!(found[4], expected[4]);
     // Matrix products of other sizes may add in another order.
     for ((_, found), (_, expected)) in probabilities(&found).into_iter().zip(probabilities(&expected)) {
         assert!(found.iter().zip(expected).all(|(found, expected)| (found - expected).abs() < 1e-5));
@@ -230,7 +230,7 @@ fn scores_that_are_no_numbers_are_told_for_the_image_they_belong_to() {
     let loader = bench.loader(&(0..8).collect::<Vec<_>>(), 3);
     let predictions = predict(&PixelModel::new(2), &bench.dataset, loader, &options, &mut |_| {}).unwrap();
     assert_eq!(predictions[0].outcome, Outcome::NotFinite { view: View::IDENTITY });
-    assert!(matches!(predictions[3].outcome, Outcome::Unreadable { .. }));
+    assert!(matches!(predictions[4].outcome, Outcome::Unreadable { .. }));
     assert_eq!(score(&bench.dataset, &predictions).unwrap().left_out, 8);
 }
 
@@ -256,7 +256,7 @@ fn what_does_not_fit_together_is_an_error_that_says_so() {
     let error = bench.error(&model, &all, &PredictOptions { normalization: &grey, ..options });
     assert_eq!(error.to_string(), "images have 3 channels, but they are to be normalised with 1");
 
-    let error = bench.error(&model, &[0, 1, 2, 4, 5, 7], &options);
+    let error = bench.error(&model, &[0, 1, 2, 3, 5, 7], &options);
     let PredictError::NotLoaded { missing, samples, first } = error else { panic!("{error}") };
-    assert_eq!((missing, samples, first), (2, 8, PathBuf::from(&bench.dataset.samples[3].path)));
+    assert_eq!((missing, samples, first), (2, 8, PathBuf::from(&bench.dataset.samples[4].path)));
 }

@@ -1,7 +1,7 @@
 use burn::module::{Module, Param};
-use burn::tensor::{Tensor, module};
+use burn::tensor::Tensor;
 
-use crate::Initializer;
+use crate::{Initializer, layer_norm};
 
 /// Layer normalisation over the last axis, with PyTorch's parameter names.
 ///
@@ -26,6 +26,6 @@ impl LayerNorm {
     /// # Shapes
     /// - `input` and output: `[.., C]`
     pub fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
-        module::layer_norm(input, self.weight.val(), Some(self.bias.val()), self.epsilon)
+        layer_norm(input, self.weight.val(), self.bias.val(), self.epsilon)
     }
 }

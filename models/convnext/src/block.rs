@@ -1,6 +1,6 @@
 use burn::module::{Module, Param};
-use burn::tensor::{Tensor, activation};
-use vision_nn::{DepthwiseConv2d, DropPath, Initializer, LayerNorm, Pass, Projection};
+use burn::tensor::Tensor;
+use vision_nn::{DepthwiseConv2d, DropPath, Initializer, LayerNorm, Pass, Projection, gelu};
 
 use crate::model::{NORM_EPSILON, WEIGHT_STD};
 
@@ -63,6 +63,6 @@ impl Mlp {
     /// # Shapes
     /// - `rows` and output: `[N, C]`; `[N, 4 C]` between
     fn forward(&self, rows: Tensor<2>) -> Tensor<2> {
-        self.fc2.forward(activation::gelu(self.fc1.forward(rows)))
+        self.fc2.forward(gelu(self.fc1.forward(rows)))
     }
 }

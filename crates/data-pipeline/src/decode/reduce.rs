@@ -1,6 +1,6 @@
 //! Shrinks large images by a whole factor: the mean of each block, which is exact antialiasing for that factor.
 
-use crate::RasterImage;
+use crate::{Channels, RasterImage};
 
 /// Reduces by the smallest whole factor that leaves at most `max_pixels`, and by nothing where that already holds.
 pub(super) fn reduce_to(image: RasterImage, max_pixels: u64) -> RasterImage {
@@ -12,32 +12,41 @@ pub(super) fn reduce_to(image: RasterImage, max_pixels: u64) -> RasterImage {
     if factor == 1 { image } else { reduce_by(&image, factor) }
 }
 
-/// Blocks at the right and lower edge are averaged over the pixels they have.
 fn reduce_by(image: &RasterImage, factor: usize) -> RasterImage {
-    let count = image.channels().count();
+    let pixels = match image.channels() {
+        Channels::Grey => block_means::<1>(image, factor),
+        Channels::Rgb => block_means::<3>(image, factor),
+    };
     let (width, height) = (image.width().div_ceil(factor), image.height().div_ceil(factor));
-    let mut pixels = Vec::with_capacity(width * height * count);
-    let mut sums = vec![0u64; width * count];
-    for band in image.pixels().chunks(image.width() * count * factor) {
-        sums.fill(0);
-        for row in band.chunks_exact(image.width() * count) {
-            add_row(&mut sums, row, factor, count);
-        }
-        let rows = band.len() / (image.width() * count);
-        pixels.extend(sums.iter().enumerate().map(|(place, &sum)| {
-            let columns = factor.min(image.width() - place / count * factor);
-            let area = (rows * columns) as u64;
-            ((sum + area / 2) / area) as u8
-        }));
-    }
     RasterImage::new(width, height, image.channels(), pixels).expect("each block gives one pixel")
 }
 
-fn add_row(sums: &mut [u64], row: &[u8], factor: usize, count: usize) {
-    for (block, sums) in row.chunks(factor * count).zip(sums.chunks_exact_mut(count)) {
-        for pixel in block.chunks_exact(count) {
-            for (sum, &value) in sums.iter_mut().zip(pixel) {
-                *sum += u64::from(value);
+/// Blocks at the right and lower edge are averaged over the pixels they have.
+fn block_means<const COUNT: usize>(image: &RasterImage, factor: usize) -> Vec<u8> {
+    let (pixels, _) = image.pixels().as_chunks::<COUNT>();
+    let width = image.width().div_ceil(factor);
+    let mut means = Vec::with_capacity(width * image.height().div_ceil(factor));
+    let mut sums = vec![[0u64; COUNT]; width];
+    for band in pixels.chunks(image.width() * factor) {
+        sums.fill([0; COUNT]);
+        for row in band.chunks_exact(image.width()) {
+            add_row(&mut sums, row, factor);
+        }
+        let rows = band.len() / image.width();
+        means.extend(sums.iter().enumerate().map(|(block, sum)| {
+            let columns = factor.min(image.width() - block * factor);
+            let area = (rows * columns) as u64;
+            sum.map(|sum| ((sum + area / 2) / area) as u8)
+        }));
+    }
+    means.into_flattened()
+}
+
+fn add_row<const COUNT: usize>(sums: &mut [[u64; COUNT]], row: &[[u8; COUNT]], factor: usize) {
+    for (block, sums) in row.chunks(factor).zip(sums) {
+        for pixel in block {
+            for channel in 0..COUNT {
+                sums[channel] += u64::from(pixel[channel]);
             }
         }
     }
@@ -46,7 +55,6 @@ fn add_row(sums: &mut [u64], row: &[u8], factor: usize, count: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Channels;
 
     #[test]
     fn each_block_becomes_its_mean_also_at_the_edges() {

@@ -33,7 +33,7 @@ pub(crate) fn predict(arguments: &PredictArguments, interrupt: &Arc<AtomicBool>)
     let predictions = run.predict(&dataset, preset(tta), &compute, interrupt)?;
     write_csv(&output, &dataset, &run.weights.card.classes, &predictions)
         .map_err(|error| CommandError::from_run(&error).with_hint(error.hint()))?;
-    report(&run, &dataset, &predictions, tta, &output)
+    report(&dataset, &predictions, tta, &output)
 }
 
 /// A run folder with the weights that are asked for.
@@ -79,11 +79,12 @@ impl TrainedRun {
         };
         let transform = Arc::new(self.transform()?);
         let loader = Loader::new(dataset.clone(), batches(&order, self.batch_size), transform, options);
+        let normalization = Normalization { mean: card.mean.clone(), std: card.std.clone() };
         let options = PredictOptions {
-            views: preset.views(),
-            normalization: Normalization { mean: card.mean.clone(), std: card.std.clone() },
-            device: compute.device.clone(),
-            num_classes: card.classes.len(),
+            views: &preset.views(),
+            normalization: &normalization,
+            device: &compute.device,
+            classes: &card.classes,
         };
         let mut progress = Progress::start("predicting", "images", dataset.len() as u64);
         let predictions =
@@ -125,15 +126,14 @@ impl TrainedRun {
 
 /// Prints where the predictions are, and how good they are where labels are known.
 fn report(
-    run: &TrainedRun,
     dataset: &Dataset,
     predictions: &[Prediction],
     tta: Tta,
     output: &std::path::Path,
 ) -> Result<(), CommandError> {
-    let unreadable = predictions.iter().filter(|prediction| prediction.outcome.is_err()).count();
+    let failed = predictions.iter().filter(|prediction| prediction.outcome.error().is_some()).count();
     let views = preset(tta).views().len();
-    if let Some(scores) = score(dataset, &run.weights.card.classes, predictions) {
+    if let Some(scores) = score(dataset, predictions) {
         ui::out(format_args!("{:<24} {:>10} {:>10} {:>8}", "", "macro-F1", "accuracy", "images"))?;
         let mut rows = vec![("without TTA".to_owned(), &scores.plain)];
         if views > 1 {
@@ -144,8 +144,8 @@ fn report(
             ui::out(format_args!("{name:<24} {macro_f1:>10.4} {accuracy:>10.4} {:>8}", matrix.total()))?;
         }
     }
-    if unreadable > 0 {
-        ui::out(format_args!("unreadable images: {unreadable}, each a row with the reason in the column `error`"))?;
+    if failed > 0 {
+        ui::out(format_args!("images without a prediction: {failed}, each a row with the reason in the column `error`"))?;
     }
     ui::out(format_args!("{} rows written to {}", predictions.len(), output.display()))
 }
@@ -164,7 +164,7 @@ fn request(error: &CheckpointError) -> CommandError {
 }
 
 fn failed(error: PredictError) -> CommandError {
-    if error.is_interrupted() {
+    if matches!(error, PredictError::Load(data_pipeline::LoadError::Interrupted)) {
         return CommandError::interrupted("interrupted; nothing was written");
     }
     CommandError::from_run(&error).with_hint(error.hint())

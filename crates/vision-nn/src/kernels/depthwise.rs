@@ -3,6 +3,8 @@
 //! Burn's own runs the input gradient as a direct transposed convolution and the weight gradient channel by channel. Here the input
 //! gradient is the forward pass with the kernel turned by 180 degrees, which holds for stride 1 and odd kernels.
 
+#[cfg(feature = "cuda")]
+use burn::backend::Cuda;
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -10,7 +12,7 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::ops::ConvOptions;
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend, Dispatch, TensorMetadata, backend_extension};
+use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
 use burn::tensor::{Shape, Tensor};
 
 /// Convolves each channel with its own kernel.
@@ -83,7 +85,7 @@ pub(super) mod composed {
 }
 
 #[cfg(feature = "cuda")]
-impl Depthwise for burn::backend::Cuda {
+impl Depthwise for Cuda {
     fn depthwise(map: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
         composed::forward::<Self>(map, weight, Some(bias))
     }

@@ -1,14 +1,13 @@
 //! The CPU form: [`cpu_kernels`] on Burn's flex tensors. Half precision takes the composed form.
 
-use std::ops::Deref;
-
 use burn::backend::Flex;
-use burn::backend::flex::{FlexTensor, Layout};
+use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
-use burn::tensor::{Bytes, DType, Shape};
+use burn::tensor::DType;
 use cpu_kernels::DepthwiseShape;
 
 use super::depthwise::{Depthwise, composed};
+use super::host::{tensor, values};
 
 impl Depthwise for Flex {
     fn depthwise(map: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -44,23 +43,4 @@ fn shape_of(map: &FlexTensor, weight: &FlexTensor) -> DepthwiseShape {
     let map = map.layout().shape();
     let kernel = weight.layout().shape()[2];
     DepthwiseShape { batch: map[0], height: map[1], width: map[2], channels: map[3], kernel }
-}
-
-/// The tensor's numbers in order; copied only when it is a view.
-struct Values(FlexTensor);
-
-fn values(tensor: &FlexTensor) -> Values {
-    Values(tensor.to_contiguous())
-}
-
-impl Deref for Values {
-    type Target = [f32];
-
-    fn deref(&self) -> &[f32] {
-        self.0.as_slice::<f32>().expect("contiguous by construction, and f32 by the caller's check")
-    }
-}
-
-fn tensor(numbers: Vec<f32>, shape: &Shape) -> FlexTensor {
-    FlexTensor::new(Bytes::from_elems(numbers), Layout::contiguous(shape.clone()), DType::F32)
 }

@@ -1,8 +1,13 @@
 //! Operations that Burn composes or runs slowly, as one operation each, with its own backward pass.
 //!
-//! An operation has a form that is composed of Burn's own, which runs on every backend, and faster ones where they are worth it.
+//! On the CPU they run the loops of `cpu-kernels`; elsewhere they are Burn's own operations, or composed of them.
 
 mod depthwise;
 mod depthwise_cpu;
+mod gelu;
+mod host;
+mod layer_norm;
 
 pub use depthwise::depthwise_conv2d;
+pub use gelu::gelu;
+pub use layer_norm::layer_norm;

@@ -1,0 +1,134 @@
+//! GELU in its exact form, `x Φ(x)`, and its gradient (Hendrycks and Gimpel, 2016).
+
+use pulp::Arch;
+use rayon::prelude::*;
+
+/// Numbers a task: large enough to be worth a task, small enough to stay in the second cache.
+const TASK: usize = 1 << 14;
+
+/// `x Φ(x)` of each number.
+pub fn gelu(input: &[f32]) -> Vec<f32> {
+    let mut output = vec![0.0; input.len()];
+    output.par_chunks_mut(TASK).zip(input.par_chunks(TASK)).for_each(|(output, input)| {
+        Arch::new().dispatch(|| {
+            for (output, &x) in output.iter_mut().zip(input) {
+                *output = x * normal_cdf(x);
+            }
+        });
+    });
+    output
+}
+
+/// `gradient (Φ(x) + x φ(x))` of each number. Both slices are of one length.
+pub fn gelu_gradient(input: &[f32], gradient: &[f32]) -> Vec<f32> {
+    /// `1 / sqrt(2 pi)`
+    const DENSITY_AT_ZERO: f32 = 0.398_942_3;
+    let mut output = vec![0.0; input.len()];
+    let inputs = input.par_chunks(TASK).zip(gradient.par_chunks(TASK));
+    output.par_chunks_mut(TASK).zip(inputs).for_each(|(output, (input, gradient))| {
+        Arch::new().dispatch(|| {
+            for ((output, &x), &gradient) in output.iter_mut().zip(input).zip(gradient) {
+                let density = DENSITY_AT_ZERO * exp_of_negative(-0.5 * x * x);
+                *output = gradient * x.mul_add(density, normal_cdf(x));
+            }
+        });
+    });
+    output
+}
+
+#[inline(always)]
+fn normal_cdf(x: f32) -> f32 {
+    0.5 * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2))
+}
+
+/// The error function as a ratio of polynomials in x², the one that Eigen and XLA use for f32; within 5e-7 of it everywhere.
+#[inline(always)]
+fn erf(x: f32) -> f32 {
+    /// Beyond this, erf is 1 in f32.
+    const LIMIT: f32 = 4.0;
+    let x = x.clamp(-LIMIT, LIMIT);
+    let square = x * x;
+    let mut above = -2.726_142_3e-10f32;
+    for coefficient in [
+        2.770_681_4e-8,
+        -2.101_024e-6,
+        -5.692_506_4e-5,
+        -7.349_906_3e-4,
+        -2.954_599_8e-3,
+        -1.609_603_3e-2,
+    ] {
+        above = above.mul_add(square, coefficient);
+    }
+    let mut below = -1.456_607_2e-5f32;
+    for coefficient in [-2.133_740_6e-4, -1.682_827e-3, -7.373_329e-3, -1.426_473_9e-2] {
+        below = below.mul_add(square, coefficient);
+    }
+    x * above / below
+}
+
+/// `exp(x)` for x at most 0: the power of two from the bits, the rest from a Taylor polynomial of degree 6 over half a binary order.
+#[inline(always)]
+fn exp_of_negative(x: f32) -> f32 {
+    /// Below this, exp leaves the normal numbers.
+    const LOWEST: f32 = -87.0;
+    /// ln 2 in two parts, the first exact in few bits, so that `x - n ln 2` loses nothing.
+    const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
+    let x = x.max(LOWEST);
+    let power = (x * std::f32::consts::LOG2_E).round_ties_even();
+    let rest = power.mul_add(-LN_2[1], power.mul_add(-LN_2[0], x));
+    let mut sum = 1.0f32 / 720.0;
+    for coefficient in [1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
+        sum = sum.mul_add(rest, coefficient);
+    }
+    sum * f32::from_bits(((power as i32 + 127) as u32) << 23)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// erf by its Maclaurin series in f64; exact to 1e-12 for |x| up to 3.
+    fn erf_series(x: f64) -> f64 {
+        let (mut term, mut sum) = (x, x);
+        for n in 1..200 {
+            term *= -x * x / f64::from(n);
+            sum += term / f64::from(2 * n + 1);
+        }
+        sum * 2.0 / std::f64::consts::PI.sqrt()
+    }
+
+    fn grid() -> Vec<f32> {
+        (-4200..=4200).map(|step| step as f32 / 1000.0).collect()
+    }
+
+    #[test]
+    fn gelu_is_within_half_precision_of_nothing_lost() {
+        for (x, found) in grid().into_iter().zip(gelu(&grid())) {
+            let x = f64::from(x);
+            let expected = x * 0.5 * (1.0 + erf_series(x / std::f64::consts::SQRT_2));
+            assert!((f64::from(found) - expected).abs() < 2e-6, "gelu({x}) is {expected}, found {found}");
+        }
+    }
+
+    #[test]
+    fn the_gradient_is_the_slope() {
+        let ones = vec![1.0; grid().len()];
+        for (x, found) in grid().into_iter().zip(gelu_gradient(&grid(), &ones)) {
+            let x = f64::from(x);
+            let density = (-0.5 * x * x).exp() / (2.0 * std::f64::consts::PI).sqrt();
+            let expected = 0.5 * (1.0 + erf_series(x / std::f64::consts::SQRT_2)) + x * density;
+            assert!((f64::from(found) - expected).abs() < 2e-6, "slope at {x} is {expected}, found {found}");
+        }
+    }
+
+    #[test]
+    fn far_from_zero_it_is_the_identity_or_nothing() {
+        // erf ends one unit in the last place below 1.
+        for (x, found) in [50.0f32, 1e30].into_iter().zip(gelu(&[50.0, 1e30])) {
+            assert!((found / x - 1.0).abs() <= f32::EPSILON, "{found}");
+        }
+        assert!(gelu(&[-50.0, -1e3]).iter().all(|value| value.abs() < 1e-3));
+        assert!((gelu_gradient(&[60.0], &[2.0])[0] - 2.0).abs() <= 2.0 * f32::EPSILON);
+        assert!(gelu(&[f32::NAN])[0].is_nan() && gelu_gradient(&[f32::NAN], &[1.0])[0].is_nan());
+    }
+}

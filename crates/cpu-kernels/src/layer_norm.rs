@@ -1,0 +1,198 @@
+//! Layer normalisation over rows, keeping nothing for the backward pass but its input.
+
+use pulp::Arch;
+use rayon::prelude::*;
+
+/// Numbers a task.
+const TASK: usize = 1 << 13;
+
+/// Partial sums: enough to fill the vector units, and a sum that stays accurate.
+const LANES: usize = 16;
+
+/// What [`layer_norm_gradient`] finds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LayerNormGradient {
+    /// `[N, C]`
+    pub input: Vec<f32>,
+    /// `[C]`
+    pub weight: Vec<f32>,
+    /// `[C]`
+    pub bias: Vec<f32>,
+}
+
+/// Normalises each row to mean 0 and variance 1, then scales and shifts it.
+///
+/// # Shapes
+/// - `rows` and result: `[N, C]`
+/// - `weight`, `bias`: `[C]`
+pub fn layer_norm(rows: &[f32], weight: &[f32], bias: &[f32], epsilon: f32) -> Vec<f32> {
+    let channels = weight.len();
+    let mut output = vec![0.0; rows.len()];
+    let task = rows_a_task(channels) * channels;
+    output.par_chunks_mut(task).zip(rows.par_chunks(task)).for_each(|(output, rows)| {
+        Arch::new().dispatch(|| {
+            for (output, row) in output.chunks_exact_mut(channels).zip(rows.chunks_exact(channels)) {
+                let (mean, scale) = moments(row, epsilon);
+                for (((output, &x), &weight), &bias) in output.iter_mut().zip(row).zip(weight).zip(bias) {
+                    *output = ((x - mean) * scale).mul_add(weight, bias);
+                }
+            }
+        });
+    });
+    output
+}
+
+/// The gradients of [`layer_norm`]. Rows are summed in tasks of a fixed size and in their order, whatever the number of threads.
+///
+/// # Shapes
+/// - `rows`, `gradient`: `[N, C]`
+/// - `weight`: `[C]`
+pub fn layer_norm_gradient(rows: &[f32], weight: &[f32], gradient: &[f32], epsilon: f32) -> LayerNormGradient {
+    let channels = weight.len();
+    let mut input = vec![0.0; rows.len()];
+    let task = rows_a_task(channels) * channels;
+    let inputs = rows.par_chunks(task).zip(gradient.par_chunks(task));
+    let partial: Vec<[Vec<f32>; 2]> = input
+        .par_chunks_mut(task)
+        .zip(inputs)
+        .map(|(output, (rows, gradient))| {
+            let mut sums = [vec![0.0; channels], vec![0.0; channels]];
+            Arch::new().dispatch(|| task_gradient(rows, weight, gradient, epsilon, output, &mut sums));
+            sums
+        })
+        .collect();
+    let mut total = [vec![0.0f32; channels], vec![0.0; channels]];
+    for sums in &partial {
+        for (total, sums) in total.iter_mut().zip(sums) {
+            total.iter_mut().zip(sums).for_each(|(total, sum)| *total += sum);
+        }
+    }
+    let [weight, bias] = total;
+    LayerNormGradient { input, weight, bias }
+}
+
+/// With x̂ the normalised row and h = gradient * weight: `dx = scale (h - mean(h) - x̂ mean(h x̂))`.
+#[inline(always)]
+fn task_gradient(
+    rows: &[f32],
+    weight: &[f32],
+    gradient: &[f32],
+    epsilon: f32,
+    output: &mut [f32],
+    [of_weight, of_bias]: &mut [Vec<f32>; 2],
+) {
+    let channels = weight.len();
+    let rows = rows.chunks_exact(channels).zip(gradient.chunks_exact(channels));
+    for (output, (row, gradient)) in output.chunks_exact_mut(channels).zip(rows) {
+        let (mean, scale) = moments(row, epsilon);
+        let sum_h = sum(channels, |c| gradient[c] * weight[c]) / channels as f32;
+        let sum_hx = sum(channels, |c| gradient[c] * weight[c] * (row[c] - mean)) * scale / channels as f32;
+        for c in 0..channels {
+            let normalised = (row[c] - mean) * scale;
+            output[c] = scale * (gradient[c].mul_add(weight[c], -sum_h) - normalised * sum_hx);
+            of_weight[c] = gradient[c].mul_add(normalised, of_weight[c]);
+            of_bias[c] += gradient[c];
+        }
+    }
+}
+
+/// A row's mean, and one over the root of its (biased) variance plus `epsilon`.
+#[inline(always)]
+fn moments(row: &[f32], epsilon: f32) -> (f32, f32) {
+    let count = row.len() as f32;
+    let mean = sum(row.len(), |c| row[c]) / count;
+    let variance = sum(row.len(), |c| (row[c] - mean) * (row[c] - mean)) / count;
+    (mean, 1.0 / (variance + epsilon).sqrt())
+}
+
+/// Sums in [`LANES`] parts, so that the additions need not wait for each other.
+#[inline(always)]
+fn sum(count: usize, term: impl Fn(usize) -> f32) -> f32 {
+    let mut parts = [0.0f32; LANES];
+    let whole = count / LANES * LANES;
+    for start in (0..whole).step_by(LANES) {
+        for lane in 0..LANES {
+            parts[lane] += term(start + lane);
+        }
+    }
+    let rest: f32 = (whole..count).map(term).sum();
+    parts.iter().sum::<f32>() + rest
+}
+
+fn rows_a_task(channels: usize) -> usize {
+    (TASK / channels.max(1)).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EPSILON: f32 = 1e-6;
+
+    fn numbers(count: usize, seed: u32) -> Vec<f32> {
+        let mut state = seed;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1u32 << 23) as f32 - 1.0
+        };
+        (0..count).map(|_| next()).collect()
+    }
+
+    /// The layer in f64, as the paper writes it.
+    fn reference(row: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f64> {
+        let row: Vec<f64> = row.iter().map(|x| f64::from(*x)).collect();
+        let mean = row.iter().sum::<f64>() / row.len() as f64;
+        let variance = row.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / row.len() as f64;
+        let scale = 1.0 / (variance + f64::from(EPSILON)).sqrt();
+        (0..row.len()).map(|c| (row[c] - mean) * scale * f64::from(weight[c]) + f64::from(bias[c])).collect()
+    }
+
+    #[test]
+    fn rows_follow_the_definition() {
+        for (rows, channels) in [(1, 1), (3, 5), (700, 40), (2, 320), (9, 17)] {
+            let (input, weight, bias) = (numbers(rows * channels, 1), numbers(channels, 2), numbers(channels, 3));
+            let output = layer_norm(&input, &weight, &bias, EPSILON);
+            for (found, row) in output.chunks(channels).zip(input.chunks(channels)) {
+                for (found, expected) in found.iter().zip(reference(row, &weight, &bias)) {
+                    assert!((f64::from(*found) - expected).abs() < 1e-5, "{found} is not {expected}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn gradients_are_those_of_finite_differences_in_f64() {
+        let (rows, channels) = (4, 19);
+        let (input, weight, bias) = (numbers(rows * channels, 4), numbers(channels, 5), numbers(channels, 6));
+        let upstream = numbers(rows * channels, 7);
+        let loss = |input: &[f32], weight: &[f32], bias: &[f32]| -> f64 {
+            let outputs = input.chunks(channels).flat_map(|row| reference(row, weight, bias));
+            outputs.zip(&upstream).map(|(output, gradient)| output * f64::from(*gradient)).sum()
+        };
+        let found = layer_norm_gradient(&input, &weight, &upstream, EPSILON);
+        let check = |at: usize, found: f32, which: usize| {
+            let step = 1e-3f32;
+            let moved = |by: f32| {
+                let mut values = [input.clone(), weight.clone(), bias.clone()];
+                values[which][at] += by;
+                loss(&values[0], &values[1], &values[2])
+            };
+            let slope = (moved(step) - moved(-step)) / (2.0 * f64::from(step));
+            // The step's own error is of order step² times the third derivative.
+            assert!((slope - f64::from(found)).abs() < 2e-4, "slope {slope}, found {found}");
+        };
+        (0..rows * channels).for_each(|at| check(at, found.input[at], 0));
+        (0..channels).for_each(|at| check(at, found.weight[at], 1));
+        (0..channels).for_each(|at| check(at, found.bias[at], 2));
+    }
+
+    #[test]
+    fn the_number_of_threads_does_not_change_a_bit() {
+        let (input, weight) = (numbers(4000 * 40, 1), numbers(40, 2));
+        let run = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| layer_norm_gradient(&input, &weight, &input, EPSILON))
+        };
+        assert_eq!(run(1), run(3));
+    }
+}
