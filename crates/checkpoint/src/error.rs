@@ -94,22 +94,31 @@ impl CheckpointError {
             Self::Missing { path } if path.extension().is_none() => {
                 Some("train first, or name a run folder: `ls experiments/train`".to_owned())
             }
-            Self::Missing { .. } => Some("an unfinished run may have no `best` yet: try `--checkpoint last`".to_owned()),
-            Self::Write { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
-                Some("free some space, then go on with `stoker train --resume RUN`; the last good checkpoint is still there".to_owned())
+            Self::Missing { .. } => {
+                Some("an unfinished run may have no `best` yet: try `--checkpoint last`".to_owned())
             }
+            Self::Write { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => Some(
+                "free some space, then go on with `stoker train --resume RUN`; the last good checkpoint is still there"
+                    .to_owned(),
+            ),
             Self::Write { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
                 Some("choose a folder that you may write to, for example `--set output=/tmp/stoker`".to_owned())
             }
-            Self::Malformed { .. } => Some("the other checkpoint may be whole: `--checkpoint last` or `--checkpoint best`".to_owned()),
+            Self::Malformed { .. } => {
+                Some("the other checkpoint may be whole: `--checkpoint last` or `--checkpoint best`".to_owned())
+            }
             Self::NoCard { .. } => Some("load it as starting weights: `--set model.weights=FILE`".to_owned()),
             Self::Version { .. } => Some("update stoker".to_owned()),
-            Self::OtherModel { .. } => Some("set `model.name` to the architecture that the file was made with".to_owned()),
+            Self::OtherModel { .. } => {
+                Some("set `model.name` to the architecture that the file was made with".to_owned())
+            }
             Self::RunExists { path } => Some(format!(
                 "go on with it: `--resume {0}`, replace it: `--overwrite`, or keep both: `--set name=OTHER`",
                 path.display()
             )),
-            Self::NotARun { .. } => Some("name the folder that `stoker train` printed, for example `experiments/train/latest`".to_owned()),
+            Self::NotARun { .. } => {
+                Some("name the folder that `stoker train` printed, for example `experiments/train/latest`".to_owned())
+            }
             Self::Read { .. } | Self::Write { .. } | Self::NumberType { .. } => None,
         }
     }

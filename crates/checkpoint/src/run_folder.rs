@@ -49,7 +49,8 @@ impl RunFolder {
             _ => CheckpointError::Read { path: root.to_owned(), source },
         })?;
         // A short path reads better in messages and commands.
-        let root = match std::env::current_dir().ok().and_then(|here| root.strip_prefix(here).ok().map(Path::to_owned)) {
+        let root = match std::env::current_dir().ok().and_then(|here| root.strip_prefix(here).ok().map(Path::to_owned))
+        {
             Some(relative) if !relative.as_os_str().is_empty() => relative,
             _ => root,
         };

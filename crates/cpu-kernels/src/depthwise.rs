@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use pulp::Arch;
+use multiversion::multiversion;
 use rayon::prelude::*;
 
 use crate::block::{Block, LANES, add, load, multiply_add};
@@ -93,13 +93,20 @@ fn convolve(map: &[f32], taps: &[Block], bias: Option<&[f32]>, shape: &Depthwise
     let image = height * width * channels;
     output.par_chunks_mut(width * channels).enumerate().for_each(|(row, output)| {
         let map = &map[row / height * image..][..image];
-        Arch::new().dispatch(|| convolve_row(map, row % height, taps, bias, shape, output));
+        convolve_row(map, row % height, taps, bias, shape, output);
     });
     output
 }
 
-#[inline(always)]
-fn convolve_row(map: &[f32], y: usize, taps: &[Block], bias: Option<&[f32]>, shape: &DepthwiseShape, output: &mut [f32]) {
+#[multiversion(targets = "simd")]
+fn convolve_row(
+    map: &[f32],
+    y: usize,
+    taps: &[Block],
+    bias: Option<&[f32]>,
+    shape: &DepthwiseShape,
+    output: &mut [f32],
+) {
     let &DepthwiseShape { height, width, channels, kernel, .. } = shape;
     let (rows, first_row) = shape.window(y, height);
     for block in 0..shape.blocks() {
@@ -128,7 +135,7 @@ fn correlate(map: &[f32], gradient: &[f32], shape: &DepthwiseShape) -> Vec<f32> 
         .into_par_iter()
         .map(|task| {
             let mut sums = vec![[0.0; LANES]; kernel];
-            Arch::new().dispatch(|| correlate_row(map, gradient, task / kernel, task % kernel, shape, &mut sums));
+            correlate_row(map, gradient, task / kernel, task % kernel, shape, &mut sums);
             sums
         })
         .collect();
@@ -142,7 +149,7 @@ fn correlate(map: &[f32], gradient: &[f32], shape: &DepthwiseShape) -> Vec<f32> 
 }
 
 /// Sums gradient times map over all positions, for one row of taps. Each map row is summed by itself first, so that long sums stay accurate.
-#[inline(always)]
+#[multiversion(targets = "simd")]
 fn correlate_row(
     map: &[f32],
     gradient: &[f32],

@@ -1,39 +1,45 @@
 //! GELU in its exact form, `x Φ(x)`, and its gradient (Hendrycks and Gimpel, 2016).
 
-use pulp::Arch;
+use multiversion::multiversion;
 use rayon::prelude::*;
 
 /// Numbers a task: large enough to be worth a task, small enough to stay in the second cache.
 const TASK: usize = 1 << 14;
 
+/// `1 / sqrt(2 pi)`
+const DENSITY_AT_ZERO: f32 = 0.398_942_3;
+
 /// `x Φ(x)` of each number.
 pub fn gelu(input: &[f32]) -> Vec<f32> {
     let mut output = vec![0.0; input.len()];
-    output.par_chunks_mut(TASK).zip(input.par_chunks(TASK)).for_each(|(output, input)| {
-        Arch::new().dispatch(|| {
-            for (output, &x) in output.iter_mut().zip(input) {
-                *output = x * normal_cdf(x);
-            }
-        });
-    });
+    output.par_chunks_mut(TASK).zip(input.par_chunks(TASK)).for_each(|(output, input)| gelu_task(input, output));
     output
 }
 
 /// `gradient (Φ(x) + x φ(x))` of each number. Both slices are of one length.
 pub fn gelu_gradient(input: &[f32], gradient: &[f32]) -> Vec<f32> {
-    /// `1 / sqrt(2 pi)`
-    const DENSITY_AT_ZERO: f32 = 0.398_942_3;
     let mut output = vec![0.0; input.len()];
     let inputs = input.par_chunks(TASK).zip(gradient.par_chunks(TASK));
-    output.par_chunks_mut(TASK).zip(inputs).for_each(|(output, (input, gradient))| {
-        Arch::new().dispatch(|| {
-            for ((output, &x), &gradient) in output.iter_mut().zip(input).zip(gradient) {
-                let density = DENSITY_AT_ZERO * exp_of_negative(-0.5 * x * x);
-                *output = gradient * x.mul_add(density, normal_cdf(x));
-            }
-        });
-    });
     output
+        .par_chunks_mut(TASK)
+        .zip(inputs)
+        .for_each(|(output, (input, gradient))| gelu_gradient_task(input, gradient, output));
+    output
+}
+
+#[multiversion(targets = "simd")]
+fn gelu_task(input: &[f32], output: &mut [f32]) {
+    for (output, &x) in output.iter_mut().zip(input) {
+        *output = x * normal_cdf(x);
+    }
+}
+
+#[multiversion(targets = "simd")]
+fn gelu_gradient_task(input: &[f32], gradient: &[f32], output: &mut [f32]) {
+    for ((output, &x), &gradient) in output.iter_mut().zip(input).zip(gradient) {
+        let density = DENSITY_AT_ZERO * exp_of_negative(-0.5 * x * x);
+        *output = gradient * x.mul_add(density, normal_cdf(x));
+    }
 }
 
 #[inline(always)]
@@ -49,14 +55,9 @@ fn erf(x: f32) -> f32 {
     let x = x.clamp(-LIMIT, LIMIT);
     let square = x * x;
     let mut above = -2.726_142_3e-10f32;
-    for coefficient in [
-        2.770_681_4e-8,
-        -2.101_024e-6,
-        -5.692_506_4e-5,
-        -7.349_906_3e-4,
-        -2.954_599_8e-3,
-        -1.609_603_3e-2,
-    ] {
+    for coefficient in
+        [2.770_681_4e-8, -2.101_024e-6, -5.692_506_4e-5, -7.349_906_3e-4, -2.954_599_8e-3, -1.609_603_3e-2]
+    {
         above = above.mul_add(square, coefficient);
     }
     let mut below = -1.456_607_2e-5f32;

@@ -1,6 +1,6 @@
 //! Layer normalisation over rows, keeping nothing for the backward pass but its input.
 
-use pulp::Arch;
+use multiversion::multiversion;
 use rayon::prelude::*;
 
 /// Numbers a task.
@@ -29,16 +29,10 @@ pub fn layer_norm(rows: &[f32], weight: &[f32], bias: &[f32], epsilon: f32) -> V
     let channels = weight.len();
     let mut output = vec![0.0; rows.len()];
     let task = rows_a_task(channels) * channels;
-    output.par_chunks_mut(task).zip(rows.par_chunks(task)).for_each(|(output, rows)| {
-        Arch::new().dispatch(|| {
-            for (output, row) in output.chunks_exact_mut(channels).zip(rows.chunks_exact(channels)) {
-                let (mean, scale) = moments(row, epsilon);
-                for (((output, &x), &weight), &bias) in output.iter_mut().zip(row).zip(weight).zip(bias) {
-                    *output = ((x - mean) * scale).mul_add(weight, bias);
-                }
-            }
-        });
-    });
+    output
+        .par_chunks_mut(task)
+        .zip(rows.par_chunks(task))
+        .for_each(|(output, rows)| forward_task(rows, weight, bias, epsilon, output));
     output
 }
 
@@ -57,7 +51,7 @@ pub fn layer_norm_gradient(rows: &[f32], weight: &[f32], gradient: &[f32], epsil
         .zip(inputs)
         .map(|(output, (rows, gradient))| {
             let mut sums = [vec![0.0; channels], vec![0.0; channels]];
-            Arch::new().dispatch(|| task_gradient(rows, weight, gradient, epsilon, output, &mut sums));
+            gradient_task(rows, weight, gradient, epsilon, output, &mut sums);
             sums
         })
         .collect();
@@ -71,17 +65,29 @@ pub fn layer_norm_gradient(rows: &[f32], weight: &[f32], gradient: &[f32], epsil
     LayerNormGradient { input, weight, bias }
 }
 
+#[multiversion(targets = "simd")]
+fn forward_task(rows: &[f32], weight: &[f32], bias: &[f32], epsilon: f32, output: &mut [f32]) {
+    let channels = weight.len();
+    for (output, row) in output.chunks_exact_mut(channels).zip(rows.chunks_exact(channels)) {
+        let (mean, scale) = moments(row, epsilon);
+        for (((output, &x), &weight), &bias) in output.iter_mut().zip(row).zip(weight).zip(bias) {
+            *output = ((x - mean) * scale).mul_add(weight, bias);
+        }
+    }
+}
+
 /// With x̂ the normalised row and h = gradient * weight: `dx = scale (h - mean(h) - x̂ mean(h x̂))`.
-#[inline(always)]
-fn task_gradient(
+#[multiversion(targets = "simd")]
+fn gradient_task(
     rows: &[f32],
     weight: &[f32],
     gradient: &[f32],
     epsilon: f32,
     output: &mut [f32],
-    [of_weight, of_bias]: &mut [Vec<f32>; 2],
+    sums: &mut [Vec<f32>; 2],
 ) {
     let channels = weight.len();
+    let [of_weight, of_bias] = sums;
     let rows = rows.chunks_exact(channels).zip(gradient.chunks_exact(channels));
     for (output, (row, gradient)) in output.chunks_exact_mut(channels).zip(rows) {
         let (mean, scale) = moments(row, epsilon);

@@ -208,12 +208,7 @@ impl<'a, M: Classifier> Run<'a, M> {
     }
 
     /// Records the epoch, keeps the best weights, and saves.
-    fn finish_epoch(
-        &mut self,
-        evaluation: &Evaluation,
-        sums: RunningSums,
-        run: RunCosts,
-    ) -> Result<(), TrainError> {
+    fn finish_epoch(&mut self, evaluation: &Evaluation, sums: RunningSums, run: RunCosts) -> Result<(), TrainError> {
         self.list_corrupt(&evaluation.corrupt)?;
         let options = self.session.step.options();
         let scores = evaluation.scores(options.ema_decay.is_some());
@@ -238,8 +233,7 @@ impl<'a, M: Classifier> Run<'a, M> {
         };
         if improved {
             let scores = record.validation.as_ref().expect("set just above");
-            self.session.card.progress.best =
-                Some(BestEpoch { epoch, macro_f1: scores.macro_f1, loss: scores.loss });
+            self.session.card.progress.best = Some(BestEpoch { epoch, macro_f1: scores.macro_f1, loss: scores.loss });
             self.session.save_best()?;
             let matrix = confusion_matrix_svg(&evaluation.confusion);
             write_atomically(&self.session.folder.confusion_matrix(), matrix.as_bytes())?;

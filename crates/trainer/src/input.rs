@@ -53,7 +53,7 @@ mod tests {
         // One image of 1x2: pixels (0, 0, 255) and (255, 255, 0).
         let tensor = images_to_tensor(&[0, 0, 255, 255, 255, 0], [1, 2, 3], &normalization, &Device::flex());
         assert_eq!(tensor.dims(), [1, 3, 1, 2]);
-        let values: Vec<f32> = tensor.into_data().to_vec().unwrap();
+        let values: Vec<f32> = tensor.into_data().iter().collect();
         assert_eq!(values, [0.0, 1.0, -1.0, 1.0, 0.5, 0.0]);
     }
 }

@@ -7,11 +7,11 @@
 
 #![warn(missing_docs)]
 
-mod options;
+mod evaluate;
 mod fit;
+mod options;
 mod session;
 mod step;
-mod evaluate;
 
 mod ema;
 mod gradients;

@@ -191,7 +191,7 @@ fn assert_same_scores(found: &StepScores, expected: &StepScores) {
 
 /// Not finite where a value of `found` is not.
 fn relative_error(found: &Tensor<1>, reference: &Tensor<1>) -> f32 {
-    let [found, reference] = [found, reference].map(|tensor| tensor.to_data().to_vec::<f32>().unwrap());
+    let [found, reference] = [found, reference].map(|tensor| tensor.to_data().iter::<f32>().collect::<Vec<_>>());
     let largest = reference.iter().copied().map(f32::abs).fold(0.0, f32::max);
     let differences = found.iter().zip(&reference).map(|(found, reference)| (found - reference).abs());
     // `f32::max` would pass over a NaN.

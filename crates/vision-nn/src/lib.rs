@@ -24,6 +24,7 @@ pub use kernels::{depthwise_conv2d, gelu, layer_norm};
 pub use linear::{Linear, Pointwise, Projection};
 pub use norm::LayerNorm;
 pub use parameters::{
-    AssignError, NamedTensor, ParameterMap, ParameterPath, assign_parameters, map_parameters, named_parameters, parameter_shapes, visit_parameters,
+    AssignError, NamedTensor, ParameterMap, ParameterPath, assign_parameters, map_parameters, named_parameters,
+    parameter_shapes, visit_parameters,
 };
 pub use pass::Pass;

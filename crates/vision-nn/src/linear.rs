@@ -15,7 +15,10 @@ pub struct Linear {
 impl Linear {
     /// A layer with weights from a truncated normal of standard deviation `std` and a zero bias.
     pub fn init(in_features: usize, out_features: usize, std: f32, init: &mut Initializer) -> Self {
-        Self { weight: init.truncated_normal([out_features, in_features], std), bias: init.constant([out_features], 0.0) }
+        Self {
+            weight: init.truncated_normal([out_features, in_features], std),
+            bias: init.constant([out_features], 0.0),
+        }
     }
 
     /// Applies the layer to rows.

@@ -9,7 +9,13 @@ fn main() {
     let batch: usize = args[3].parse().unwrap();
     let device = Device::flex().autodiff();
     let variant = find_variant(&args[1]).unwrap();
-    let mut model = variant.config.init(&ClassifierSpec { in_channels: 3, num_classes: 10, drop_path: 0.0, seed: 1, device: device.clone() });
+    let mut model = variant.config.init(&ClassifierSpec {
+        in_channels: 3,
+        num_classes: 10,
+        drop_path: 0.0,
+        seed: 1,
+        device: device.clone(),
+    });
     let mut optim = AdamWConfig::new().init();
     for _ in 0..6 {
         let x = Tensor::<4>::random([batch, 3, size, size], Distribution::Normal(0., 1.), &device);

@@ -23,8 +23,7 @@ impl ConvNextConfig {
     pub fn num_parameters(&self, in_channels: usize, num_classes: usize) -> usize {
         let [first, _, _, last] = self.widths;
         let stem = in_channels * 16 * first + first + 2 * first;
-        let downsamples: usize =
-            self.widths.windows(2).map(|pair| 2 * pair[0] + 4 * pair[0] * pair[1] + pair[1]).sum();
+        let downsamples: usize = self.widths.windows(2).map(|pair| 2 * pair[0] + 4 * pair[0] * pair[1] + pair[1]).sum();
         // Depthwise 7x7 with bias, norm, two projections with bias, layer scale.
         let block = |c: usize| 49 * c + c + 2 * c + (4 * c * c + 4 * c) + (4 * c * c + c) + c;
         let blocks: usize = self.widths.iter().zip(self.depths).map(|(&width, depth)| depth * block(width)).sum();

@@ -25,7 +25,8 @@ impl Stage {
             let norm = LayerNorm::init(in_channels, NORM_EPSILON, init);
             (norm, PatchConv2d::init(in_channels, out_channels, 2, WEIGHT_STD, init))
         });
-        let blocks = drop_paths.iter().map(|&drop_path| Block::init(out_channels, pointwise, drop_path, init)).collect();
+        let blocks =
+            drop_paths.iter().map(|&drop_path| Block::init(out_channels, pointwise, drop_path, init)).collect();
         Self { downsample, blocks }
     }
 

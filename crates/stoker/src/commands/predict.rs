@@ -145,7 +145,9 @@ fn report(
         }
     }
     if failed > 0 {
-        ui::out(format_args!("images without a prediction: {failed}, each a row with the reason in the column `error`"))?;
+        ui::out(format_args!(
+            "images without a prediction: {failed}, each a row with the reason in the column `error`"
+        ))?;
     }
     ui::out(format_args!("{} rows written to {}", predictions.len(), output.display()))
 }

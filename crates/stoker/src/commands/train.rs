@@ -166,8 +166,11 @@ impl Run {
     ) -> Result<(), CommandError> {
         let resume = next_step(&format!("train --resume {}", folder.root().display()));
         if fitted.outcome == FitOutcome::Interrupted {
-            return Err(CommandError::interrupted(format!("interrupted; the run is saved in `{}`", folder.root().display()))
-                .with_hint(format!("go on with: {resume}")));
+            return Err(CommandError::interrupted(format!(
+                "interrupted; the run is saved in `{}`",
+                folder.root().display()
+            ))
+            .with_hint(format!("go on with: {resume}")));
         }
         let check = PlanCheck {
             predicted_peak_bytes: analysis.plan.predicted_peak_bytes,

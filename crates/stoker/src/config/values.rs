@@ -4,9 +4,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use clap::ValueEnum;
+pub use device::DeviceRequest;
 use memory_planner::parse_bytes;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-pub use device::DeviceRequest;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// The most that an [`AutoCount`] may be: far above what is useful, far below what overflows.

@@ -56,7 +56,8 @@ impl Compute {
     pub(crate) fn budget(&self, request: &BudgetRequest) -> Result<Budget, CommandError> {
         let budget = match &self.selected {
             SelectedDevice::Cpu { .. } => {
-                let host = HostMemory::read().map_err(|error| CommandError::from_run(&error).with_hint(error.hint()))?;
+                let host =
+                    HostMemory::read().map_err(|error| CommandError::from_run(&error).with_hint(error.hint()))?;
                 let reading = MemoryReading {
                     total_bytes: host.total_bytes,
                     free_bytes: host.available_bytes,
@@ -68,7 +69,8 @@ impl Compute {
                 let memory =
                     card.read_memory().map_err(|error| CommandError::from_run(&error).with_hint(error.hint()))?;
                 let own_bytes = self.meter().peak_bytes();
-                let reading = MemoryReading { total_bytes: memory.total_bytes, free_bytes: memory.free_bytes, own_bytes };
+                let reading =
+                    MemoryReading { total_bytes: memory.total_bytes, free_bytes: memory.free_bytes, own_bytes };
                 Budget::for_card(reading, Tier::of_unknown_card(card.total_bytes, card.compute_capability), request)
             }
         };

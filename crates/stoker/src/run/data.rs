@@ -59,7 +59,9 @@ fn draw_samples(resolved: &ResolvedConfig) -> Result<(), CommandError> {
     let root = train.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if root.join("train") != *train {
         let message = format!("`data.train` is `{}`, but sample data is drawn into a folder `train`", train.display());
-        return Err(CommandError::wrong_request(message).with_hint("set `data.train: data/quickstart/train`".to_owned()));
+        return Err(
+            CommandError::wrong_request(message).with_hint("set `data.train: data/quickstart/train`".to_owned())
+        );
     }
     let mut progress: Option<Progress> = None;
     let task = format!("drawing sample pages into {}", root.display());

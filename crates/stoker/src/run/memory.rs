@@ -48,8 +48,9 @@ impl Planning<'_> {
         }
         let image = [config.model.image_size, config.model.image_size, config.model.in_channels];
         let probe = ProbeOptions { image, budget_bytes: budget.budget_bytes };
-        let mut footprint = measure_training(step, probe, meter.as_ref(), known)
-            .map_err(|error| CommandError::from_run(&error).in_context("cannot measure the memory of a training step"))?;
+        let mut footprint = measure_training(step, probe, meter.as_ref(), known).map_err(|error| {
+            CommandError::from_run(&error).in_context("cannot measure the memory of a training step")
+        })?;
         progress.finish("done");
         meter.reset();
         if matches!(self.compute.selected, device::SelectedDevice::Cpu { .. }) {

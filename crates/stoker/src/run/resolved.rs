@@ -6,8 +6,8 @@ use data_pipeline::{Channels, EvalTransform, LoaderOptions, ResizeMode, TrainTra
 use trainer::{AdamWOptions, TrainOptions, WarmupCosine};
 
 use crate::config::{AutoCount, DEFAULT_VALIDATION_SHARE, OnCorrupt, Resize, UserConfig};
-use crate::registry::{Architecture, find_architecture};
 use crate::error::CommandError;
+use crate::registry::{Architecture, find_architecture};
 
 /// Share of the shorter side that a centre crop keeps (timm's default `crop_pct`).
 const CROP_SHARE: f32 = 0.875;
@@ -71,7 +71,10 @@ impl ResolvedConfig {
     /// Bytes of the file in the run folder: the choices as comments, then the configuration.
     pub(crate) fn to_yaml(&self) -> String {
         let choices: String = self.choices.iter().map(|choice| format!("# {choice}\n")).collect();
-        format!("# What ran, with nothing left to decide. It is a configuration again.\n{choices}\n{}", self.config.to_yaml())
+        format!(
+            "# What ran, with nothing left to decide. It is a configuration again.\n{choices}\n{}",
+            self.config.to_yaml()
+        )
     }
 
     /// Options of the training loop. A micro-batch that is not decided yet is the effective batch.

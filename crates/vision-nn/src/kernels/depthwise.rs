@@ -26,6 +26,7 @@ pub fn depthwise_conv2d(map: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>) -> T
 }
 
 /// The operation on a backend; the bodies here are composed of Burn's own operations.
+#[allow(unreachable_pub, reason = "the macro implements the trait for a type of another crate")]
 #[backend_extension(Flex, Cuda: cfg(feature = "cuda"), Autodiff)]
 pub trait Depthwise: Backend {
     /// See [`depthwise_conv2d`].
@@ -43,7 +44,10 @@ pub trait Depthwise: Backend {
 }
 
 /// The operation in terms of Burn's own.
-#[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "the CPU has its own form; this one is for cards and for tests"))]
+#[cfg_attr(
+    not(feature = "cuda"),
+    allow(dead_code, reason = "the CPU has its own form; this one is for cards and for tests")
+)]
 pub(super) mod composed {
     use super::*;
 

@@ -21,6 +21,7 @@ pub fn gelu<const D: usize>(input: Tensor<D>) -> Tensor<D> {
 }
 
 /// The operation on the CPU, in f32.
+#[allow(unreachable_pub, reason = "the macro implements the trait for a type of another crate")]
 #[backend_extension(Flex, Autodiff)]
 pub trait FusedGelu: Backend {
     /// See [`gelu`].

@@ -2,8 +2,8 @@
 
 use std::ops::Deref;
 
-use burn::backend::flex::{FlexTensor, Layout};
 use burn::backend::DispatchDevice;
+use burn::backend::flex::{FlexTensor, Layout};
 use burn::tensor::{Bytes, DType, Device, Shape};
 
 /// Whether tensors on this device, on the tape or off it, lie in this process's memory.

@@ -26,6 +26,7 @@ pub fn layer_norm<const D: usize>(input: Tensor<D>, weight: Tensor<1>, bias: Ten
 }
 
 /// The operation on the CPU, in f32.
+#[allow(unreachable_pub, reason = "the macro implements the trait for a type of another crate")]
 #[backend_extension(Flex, Autodiff)]
 pub trait FusedLayerNorm: Backend {
     /// See [`layer_norm`].

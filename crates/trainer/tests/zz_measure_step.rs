@@ -1,0 +1,202 @@
+//! A whole training step on a small ConvNeXt: exact accumulation, averaging, learning, and the same bytes again.
+
+use std::collections::BTreeMap;
+
+use burn::module::ParamId;
+use burn::tensor::{Device, Tensor, TensorData};
+use convnext::{ConvNext, ConvNextConfig};
+use data_pipeline::Batch;
+use memory_planner::split_effective_batch;
+use trainer::{AdamWOptions, Gradients, Normalization, StepScores, TrainOptions, TrainStep, WarmupCosine};
+use vision_nn::{ClassifierSpec, Initializer, Linear, ParameterMap, map_parameters, named_parameters};
+
+const NUM_CLASSES: usize = 3;
+const BATCH: usize = 8;
+const SIDE: usize = 64;
+
+/// Largest difference between two ways to sum the same gradients, over the largest value of the tensor. The terms are equal; their order is
+/// not, in f32 of 6e-8.
+const ACCUMULATION_TOLERANCE: f32 = 1e-5;
+
+type Weights = BTreeMap<String, TensorData>;
+
+#[test]
+fn accumulated_gradients_are_those_of_the_whole_batch() {
+    assert_eq!(split_effective_batch(BATCH, 3), [3, 3, 2]);
+    for drop_path in [0.0, 0.5] {
+        let (whole, whole_scores) = gradients(BATCH, drop_path);
+        for micro_batch_size in [4, 2, 3] {
+            let (parts, scores) = gradients(micro_batch_size, drop_path);
+            for (name, gradient) in whole.iter() {
+                let error = relative_error(parts.get(name).unwrap(), gradient);
+                let cut = format!("micro-batches of {micro_batch_size}, drop path {drop_path}");
+                eprintln!("ACC {cut} {name} {error:e}");
+                assert!(error < ACCUMULATION_TOLERANCE, "{cut}: `{name}` is off by {error:e}");
+            }
+            assert_eq!(parts.iter().count(), whole.iter().count());
+            assert_same_scores(&scores, &whole_scores);
+        }
+    }
+}
+
+/// Else the test above would say nothing about stochastic depth.
+#[test]
+fn drop_path_moves_the_gradients() {
+    let (kept, _) = gradients(BATCH, 0.0);
+    let (dropped, _) = gradients(BATCH, 0.5);
+    let name = "stages.3.blocks.0.mlp.fc1.weight";
+    assert!(relative_error(dropped.get(name).unwrap(), kept.get(name).unwrap()) > 0.1);
+}
+
+#[test]
+fn the_average_is_the_recursion_in_double_precision() {
+    // Step 1 and 2 are warm-up, 2/11 and 3/12; then the decay holds.
+    let decay = 0.3;
+    let mut step = train_step(TrainOptions { ema_decay: Some(decay), ..options(BATCH) }, 0.0);
+    let mut expected = doubles(&weights(step.model()));
+    for number in 1..=5 {
+        train(&mut step, number);
+        let decay = decay.min((1 + number) as f64 / (10 + number) as f64);
+        for (name, weight) in doubles(&weights(step.model())) {
+            for (average, weight) in expected.get_mut(&name).unwrap().iter_mut().zip(weight) {
+                *average = decay * *average + (1.0 - decay) * weight;
+            }
+        }
+    }
+    let found = doubles(&weights(&step.evaluation_model()));
+    let differences = found.iter().flat_map(|(name, values)| values.iter().zip(&expected[name]));
+    // Weights are below 2, and each step rounds three times in f32: 6e-8.
+    eprintln!("EMA {:e}", differences.clone().map(|(a, b)| (a - b).abs()).fold(0.0, f64::max));
+    assert!(differences.clone().all(|(found, expected)| (found - expected).abs() < 1e-6));
+    assert_ne!(found, doubles(&weights(step.model())), "the average is the model itself");
+}
+
+#[test]
+fn without_an_average_the_model_itself_is_evaluated() {
+    let step = train_step(options(BATCH), 0.0);
+    assert_eq!(weights(&step.evaluation_model()), weights(step.model()));
+}
+
+#[test]
+fn ten_steps_on_one_batch_lower_its_loss() {
+    let mut step = train_step(options(3), 0.0);
+    let losses: Vec<f64> = (1..=10).map(|number| train(&mut step, number).loss_sum).collect();
+    eprintln!("LOSS {losses:?}");
+    assert!(losses[9] < 0.5 * losses[0], "{losses:?}");
+}
+
+#[test]
+fn two_equal_runs_end_with_the_same_bytes() {
+    let run = || {
+        let more = TrainOptions { ema_decay: Some(0.9), clip_norm: Some(0.5), ..options(3) };
+        let mut step = train_step(more, 0.3);
+        let scores: Vec<StepScores> = (1..=5).map(|number| train(&mut step, number)).collect();
+        (scores, weights(step.model()), weights(&step.evaluation_model()))
+    };
+    let first = run();
+    assert_eq!(first, run());
+    assert!(first.0.iter().all(|scores| scores.gradient_norm > 0.5), "clipping had nothing to do: {:?}", first.0);
+}
+
+/// 8 million gradients in one tensor, as ConvNeXt-L has: a sum that threads share must not depend on which of them was faster.
+#[test]
+fn the_norm_of_a_large_gradient_is_the_same_bits_every_time() {
+    let device = Device::flex().autodiff();
+    let layer = Linear::init(4096, 2048, 0.0, &mut Initializer::new(0, &device));
+    let values: Vec<f32> = (0..4096 * 2048).map(|index| (index as f32).sin()).collect();
+    let values = Tensor::<2>::from_data(TensorData::new(values, [2048, 4096]), &device);
+    let gradients = Gradients::take((layer.weight.val() * values).sum().backward(), &layer);
+    let norm = gradients.global_norm();
+    assert!((norm - (4096.0 * 2048.0f64 / 2.0).sqrt()).abs() < 1.0, "the mean of a squared sine is a half; {norm}");
+    for _ in 0..30 {
+        assert_eq!(gradients.global_norm().to_bits(), norm.to_bits());
+    }
+}
+
+fn options(micro_batch_size: usize) -> TrainOptions {
+    TrainOptions {
+        epochs: 1,
+        effective_batch_size: BATCH,
+        micro_batch_size,
+        adamw: AdamWOptions::default(),
+        schedule: WarmupCosine { peak: 1e-2, minimum: 0.0, warmup_steps: 0, total_steps: 100 },
+        label_smoothing: 0.1,
+        clip_norm: None,
+        ema_decay: None,
+        top_k: 1,
+        seed: 0,
+    }
+}
+
+fn train_step(options: TrainOptions, drop_path: f32) -> TrainStep<ConvNext> {
+    let device = Device::flex().autodiff();
+    let config = ConvNextConfig { depths: [1, 1, 2, 1], widths: [32, 40, 48, 64], pointwise_mlp: true };
+    let spec = ClassifierSpec { in_channels: 3, num_classes: NUM_CLASSES, drop_path, seed: 7, device: device.clone() };
+    let model = map_parameters(config.init(&spec), &mut OpenBranches);
+    TrainStep::new(model, options, Normalization::imagenet(3), device)
+}
+
+/// Raises layer scale from its initial 1e-6, behind which residual branches do not show.
+struct OpenBranches;
+
+impl ParameterMap for OpenBranches {
+    fn map<const D: usize>(&mut self, name: &str, _id: ParamId, tensor: Tensor<D>) -> Tensor<D> {
+        if !name.ends_with("gamma") {
+            return tensor;
+        }
+        Tensor::full(tensor.dims(), 0.5, &tensor.device()).require_grad()
+    }
+}
+
+/// Trains on the one batch as optimizer step `number`, from 1.
+fn train(step: &mut TrainStep<ConvNext>, number: u64) -> StepScores {
+    let (gradients, scores) = step.gradients(&batch(), number);
+    let learning_rate = step.options().schedule.at(number - 1);
+    step.apply(gradients, scores.gradient_norm, learning_rate, number);
+    scores
+}
+
+fn gradients(micro_batch_size: usize, drop_path: f32) -> (Gradients, StepScores) {
+    train_step(options(micro_batch_size), drop_path).gradients(&batch(), 11)
+}
+
+/// Coarse patterns that differ by sample, under noise.
+fn batch() -> Batch {
+    let pixel = |index: usize| {
+        let (sample, place) = (index / (SIDE * SIDE * 3), index % (SIDE * SIDE * 3));
+        let noise = (index as u32).wrapping_mul(2_654_435_761) >> 26; // 0 to 63
+        let block = (place / 1536 * (sample + 2) * 37) % 192;
+        block as u8 + noise as u8
+    };
+    Batch {
+        index: 0,
+        pixels: (0..BATCH * SIDE * SIDE * 3).map(pixel).collect(),
+        labels: (0..BATCH).map(|sample| Some((sample % NUM_CLASSES) as u32)).collect(),
+        samples: (0..BATCH).collect(),
+        corrupt: Vec::new(),
+        size: [SIDE, SIDE, 3],
+    }
+}
+
+fn weights(model: &ConvNext) -> Weights {
+    named_parameters(model).into_iter().map(|parameter| (parameter.name, parameter.data)).collect()
+}
+
+fn doubles(weights: &Weights) -> BTreeMap<String, Vec<f64>> {
+    weights.iter().map(|(name, data)| (name.clone(), data.iter::<f64>().collect())).collect()
+}
+
+fn assert_same_scores(found: &StepScores, expected: &StepScores) {
+    assert_eq!((found.samples, found.correct), (expected.samples, expected.correct));
+    assert!((found.loss_sum / expected.loss_sum - 1.0).abs() < 1e-5, "{found:?}, expected {expected:?}");
+    assert!((found.gradient_norm / expected.gradient_norm - 1.0).abs() < 1e-5, "{found:?}, expected {expected:?}");
+}
+
+/// Not finite where a value of `found` is not.
+fn relative_error(found: &Tensor<1>, reference: &Tensor<1>) -> f32 {
+    let [found, reference] = [found, reference].map(|tensor| tensor.to_data().iter::<f32>().collect::<Vec<_>>());
+    let largest = reference.iter().copied().map(f32::abs).fold(0.0, f32::max);
+    let differences = found.iter().zip(&reference).map(|(found, reference)| (found - reference).abs());
+    // `f32::max` would pass over a NaN.
+    differences.fold(0.0, |worst, difference| if difference <= worst { worst } else { difference }) / largest
+}

@@ -1,0 +1,216 @@
+//! ConvNeXt against timm: sizes, names, logits and gradients of two test-size models with random weights.
+//!
+//! `scripts/timm_fixtures.py` writes the fixtures; its head says what stands in them.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::{Device, Gradients as Tape, Tensor, TensorData};
+use checkpoint::read_tensors;
+use convnext::{ConvNext, ConvNextConfig, VARIANTS};
+use vision_nn::{
+    Classifier, ClassifierSpec, ParameterPath, Pass, assign_parameters, named_parameters, parameter_shapes,
+};
+
+/// Largest difference to timm's f64 reference, over the reference's largest value.
+///
+/// Rounding in f32 accounts for 1e-6 (logits) and 5e-6 (gradients): PyTorch's own f32 is that far off, and so are we. The mistakes that
+/// load without an error are far above: another norm epsilon moves both by 1e-3, the tanh form of GELU by 1e-4 and 1e-3.
+const LOGITS_TOLERANCE: f32 = 1e-5;
+const GRADIENT_TOLERANCE: f32 = 1e-4;
+
+const NUM_CLASSES: usize = 5;
+
+type Tensors = BTreeMap<String, TensorData>;
+
+struct Fixture {
+    name: &'static str,
+    in_channels: usize,
+    config: ConvNextConfig,
+    cases: &'static [&'static str],
+}
+
+/// `rgb` stores its MLP as timm's small sizes do, `grey` as its large ones; `uneven` is an input that the strides do not divide.
+const FIXTURES: [Fixture; 2] = [
+    Fixture {
+        name: "rgb",
+        in_channels: 3,
+        config: ConvNextConfig { depths: [1, 1, 2, 1], widths: [8, 16, 24, 32], pointwise_mlp: true },
+        cases: &["square", "wide", "uneven"],
+    },
+    Fixture {
+        name: "grey",
+        in_channels: 1,
+        config: ConvNextConfig { depths: [1, 1, 1, 1], widths: [4, 8, 12, 16], pointwise_mlp: false },
+        cases: &["square"],
+    },
+];
+
+#[test]
+fn logits_match_timm() {
+    for fixture in &FIXTURES {
+        let model = fixture.load_model(&Device::flex());
+        let tensors = fixture.read("cases");
+        for case in fixture.cases {
+            let logits = model.forward(images(&tensors, case, &Device::flex()), &mut Pass::evaluation());
+            let error = relative_error(&logits.into_data(), &tensors[&format!("{case}.logits")]);
+            eprintln!("LOGITS {} {case} {error:e}", fixture.name);
+            assert!(error < LOGITS_TOLERANCE, "{} {case}: off by {error:e}", fixture.name);
+        }
+    }
+}
+
+#[test]
+fn gradients_match_timm() {
+    let device = Device::flex().autodiff();
+    for fixture in &FIXTURES {
+        let model = fixture.load_model(&device);
+        let tensors = fixture.read("cases");
+        for case in fixture.cases {
+            let logits = model.forward(images(&tensors, case, &device), &mut Pass::training(0, 0));
+            let gradients = gradients_by_name(&model, weighted_sum(logits).backward());
+            assert_eq!(gradients.len(), parameter_shapes(&model).len(), "a parameter has no gradient");
+            for (name, gradient) in gradients {
+                let error = relative_error(&gradient, &tensors[&format!("{case}.gradient.{name}")]);
+                eprintln!("GRAD {} {case} {name} {error:e}", fixture.name);
+                assert!(error < GRADIENT_TOLERANCE, "{} {case}: `{name}` is off by {error:e}", fixture.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn timms_weights_come_back_with_the_same_names_and_bytes() {
+    for fixture in &FIXTURES {
+        let file = fixture.read("weights");
+        let model = fixture.load_model(&Device::flex());
+        let ours: Tensors = named_parameters(&model).into_iter().map(|tensor| (tensor.name, tensor.data)).collect();
+        assert_eq!(ours.keys().collect::<Vec<_>>(), file.keys().collect::<Vec<_>>());
+        for (name, data) in &file {
+            assert_eq!(ours[name].shape, data.shape, "{name}");
+            assert_eq!(ours[name].as_bytes(), data.as_bytes(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_tensor_too_few_or_too_many_is_refused_by_name() {
+    let [fixture, _] = &FIXTURES;
+    let mut weights = fixture.read("weights");
+    let moved = weights.remove("stages.2.blocks.1.gamma").unwrap();
+    weights.insert("stages.2.blocks.1.layer_scale".to_owned(), moved);
+    let error = assign_parameters(fixture.init(&Device::flex()), weights).unwrap_err();
+    assert_eq!(error.missing, ["stages.2.blocks.1.gamma"]);
+    assert_eq!(error.unused, ["stages.2.blocks.1.layer_scale"]);
+    assert!(error.mismatched.is_empty());
+}
+
+#[test]
+fn parameter_counts_are_timms() {
+    // sum(p.numel() for p in timm.create_model(name, num_classes=1000).parameters()), timm 1.0.31
+    let timm = [
+        ("convnext_atto", 3_695_520),
+        ("convnext_femto", 5_217_784),
+        ("convnext_pico", 9_045_672),
+        ("convnext_nano", 15_593_560),
+        ("convnext_tiny", 28_589_128),
+        ("convnext_small", 50_223_688),
+        ("convnext_base", 88_591_464),
+        ("convnext_large", 197_767_336),
+        ("convnext_xlarge", 350_196_968),
+    ];
+    let ours = VARIANTS.each_ref().map(|variant| (variant.name, variant.config.num_parameters(3, 1000)));
+    assert_eq!(ours, timm);
+}
+
+#[test]
+fn counted_parameters_equal_the_arithmetic() {
+    let spec = |in_channels, num_classes| ClassifierSpec {
+        in_channels,
+        num_classes,
+        drop_path: 0.0,
+        seed: 0,
+        device: Device::flex(),
+    };
+    // Larger sizes differ in nothing that the arithmetic sees, and take seconds to draw.
+    for variant in &VARIANTS[..3] {
+        let model = variant.config.init(&spec(3, 1000));
+        assert_eq!(count_parameters(&model), variant.config.num_parameters(3, 1000), "{}", variant.name);
+    }
+    for fixture in &FIXTURES {
+        let model = fixture.config.init(&spec(fixture.in_channels, NUM_CLASSES));
+        let expected = fixture.config.num_parameters(fixture.in_channels, NUM_CLASSES);
+        assert_eq!(count_parameters(&model), expected, "{}", fixture.name);
+    }
+}
+
+impl Fixture {
+    fn read(&self, part: &str) -> Tensors {
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+        read_tensors(&path.join(format!("{}_{part}.safetensors", self.name))).unwrap().tensors
+    }
+
+    fn init(&self, device: &Device) -> ConvNext {
+        self.config.init(&ClassifierSpec {
+            in_channels: self.in_channels,
+            num_classes: NUM_CLASSES,
+            drop_path: 0.0,
+            seed: 0,
+            device: device.clone(),
+        })
+    }
+
+    fn load_model(&self, device: &Device) -> ConvNext {
+        assign_parameters(self.init(device), self.read("weights")).unwrap()
+    }
+}
+
+/// The case's bytes as the reference saw them: (byte - 128) / 64, which f32 holds exactly. `[B, C, H, W]`
+fn images(tensors: &Tensors, case: &str, device: &Device) -> Tensor<4> {
+    let input = &tensors[&format!("{case}.input")];
+    let values: Vec<f32> = input.as_bytes().iter().map(|&byte| (f32::from(byte) - 128.0) / 64.0).collect();
+    Tensor::from_data(TensorData::new(values, input.shape.clone()), device)
+}
+
+/// `sum(logits[i] * cos(i))`: a scalar that every logit moves differently.
+fn weighted_sum(logits: Tensor<2>) -> Tensor<1> {
+    let [batch, classes] = logits.dims();
+    let weights: Vec<f32> = (0..batch * classes).map(|index| (index as f64).cos() as f32).collect();
+    let weights = Tensor::<2>::from_data(TensorData::new(weights, [batch, classes]), &logits.device());
+    (logits * weights).sum()
+}
+
+fn gradients_by_name(model: &ConvNext, tape: Tape) -> Tensors {
+    struct Collect(ParameterPath, Tape, Tensors);
+    impl ModuleVisitor for Collect {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if let Some(gradient) = param.val().grad(&self.1) {
+                self.2.insert(self.0.name(), gradient.into_data());
+            }
+        }
+        fn enter_module(&mut self, name: &str, container: &str) {
+            self.0.enter(name, container);
+        }
+        fn exit_module(&mut self, _name: &str, container: &str) {
+            self.0.exit(container);
+        }
+    }
+    let mut collect = Collect(ParameterPath::default(), tape, Tensors::new());
+    model.visit(&mut collect);
+    collect.2
+}
+
+fn count_parameters(model: &ConvNext) -> usize {
+    parameter_shapes(model).iter().map(|(_, shape)| shape.iter().product::<usize>()).sum()
+}
+
+/// Not finite where a value of `found` is not.
+fn relative_error(found: &TensorData, reference: &TensorData) -> f32 {
+    assert_eq!(found.shape, reference.shape);
+    let largest = reference.iter::<f32>().map(f32::abs).fold(0.0, f32::max);
+    let differences =
+        found.iter::<f32>().zip(reference.iter::<f32>()).map(|(found, reference)| (found - reference).abs());
+    // `f32::max` would pass over a NaN.
+    differences.fold(0.0, |worst, difference| if difference <= worst { worst } else { difference }) / largest
+}
