@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use burn::tensor::{Device, Tensor, TensorData};
 use checkpoint::read_tensors;
 use trainer::{AdamW, AdamWOptions, Gradients, WarmupCosine, cross_entropy_sum, smoothed_targets};
-use vision_nn::{Initializer, Linear, assign_parameters, named_parameters};
+use vision_nn::{Initialization, Initializer, Linear, assign_parameters, named_parameters};
 
 /// Largest difference over the reference's largest value: a handful of roundings in f32, 6e-8 each. PyTorch's own f32 is held to the same.
 const TOLERANCE: f32 = 1e-6;
@@ -147,7 +147,7 @@ fn initial_layer(fixture: &Tensors) -> Linear {
 
 /// A layer of the fixtures' shapes: weight `[4, 3]`, bias `[4]`.
 fn empty_layer() -> Linear {
-    Linear::init(3, 4, 1.0, &mut Initializer::new(0, &Device::flex().autodiff()))
+    Linear::init(3, 4, 1.0, &mut Initializer::new(0, Initialization::Reference, &Device::flex().autodiff()))
 }
 
 fn layer_gradients(fixture: &Tensors, step: u64) -> [TensorData; 2] {

@@ -16,7 +16,7 @@ pub struct DepthwiseConv2d {
 impl DepthwiseConv2d {
     /// A layer with weights from a truncated normal of standard deviation `std` and a zero bias.
     pub fn init(channels: usize, kernel: usize, std: f32, init: &mut Initializer) -> Self {
-        Self { weight: init.truncated_normal([channels, 1, kernel, kernel], std), bias: init.constant([channels], 0.0) }
+        Self { weight: init.weight([channels, 1, kernel, kernel], std), bias: init.constant([channels], 0.0) }
     }
 
     /// Convolves each channel with its own kernel.
@@ -43,7 +43,7 @@ impl PatchConv2d {
     /// A layer with weights from a truncated normal of standard deviation `std` and a zero bias.
     pub fn init(in_channels: usize, out_channels: usize, kernel: usize, std: f32, init: &mut Initializer) -> Self {
         Self {
-            weight: init.truncated_normal([out_channels, in_channels, kernel, kernel], std),
+            weight: init.weight([out_channels, in_channels, kernel, kernel], std),
             bias: init.constant([out_channels], 0.0),
         }
     }

@@ -6,19 +6,48 @@ use rand_distr::{Distribution, StandardNormal};
 
 use crate::pass::mix;
 
+/// How weights are drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Initialization {
+    /// As the reference does it: made for long training on large data, residual branches almost closed at the start.
+    #[default]
+    Reference,
+    /// For short training from scratch: variance one over the fan-in (LeCun et al., "Efficient BackProp", 1998), residual branches open.
+    FanIn,
+}
+
 /// Draws initial weights on the host, so that a seed gives the same model on every device.
 ///
 /// Each parameter has a stream of its own (seed and turn), so that one layer's size does not shift the next layer's numbers.
 pub struct Initializer {
     seed: u64,
     turn: u64,
+    initialization: Initialization,
     device: Device,
 }
 
 impl Initializer {
     /// An initializer for a model on `device`.
-    pub fn new(seed: u64, device: &Device) -> Self {
-        Self { seed, turn: 0, device: device.clone() }
+    pub fn new(seed: u64, initialization: Initialization, device: &Device) -> Self {
+        Self { seed, turn: 0, initialization, device: device.clone() }
+    }
+
+    /// A weight `[out, in, ..]`: truncated normal of the reference's standard deviation, or by fan-in.
+    pub fn weight<const D: usize>(&mut self, shape: [usize; D], reference_std: f32) -> Param<Tensor<D>> {
+        let fan_in: usize = shape[1..].iter().product();
+        let std = match self.initialization {
+            Initialization::Reference => reference_std,
+            Initialization::FanIn => 1.0 / (fan_in as f32).sqrt(),
+        };
+        self.truncated_normal(shape, std)
+    }
+
+    /// The layer scale of a residual branch over `channels`.
+    pub fn layer_scale(&mut self, channels: usize, reference: f32) -> Param<Tensor<1>> {
+        match self.initialization {
+            Initialization::Reference => self.constant([channels], reference),
+            Initialization::FanIn => self.constant([channels], 1.0),
+        }
     }
 
     /// A parameter of one value.
@@ -51,8 +80,8 @@ mod tests {
     use super::*;
 
     fn draw(seed: u64, std: f32) -> Vec<f32> {
-        let mut init = Initializer::new(seed, &Device::flex());
-        init.truncated_normal([200, 500], std).val().into_data().to_vec().unwrap()
+        let mut init = Initializer::new(seed, Initialization::Reference, &Device::flex());
+        init.truncated_normal([200, 500], std).val().into_data().iter::<f32>().collect()
     }
 
     #[test]

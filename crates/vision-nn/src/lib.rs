@@ -19,7 +19,7 @@ mod pass;
 pub use classifier::{Classifier, ClassifierSpec};
 pub use conv::{DepthwiseConv2d, PatchConv2d};
 pub use drop_path::DropPath;
-pub use init::Initializer;
+pub use init::{Initialization, Initializer};
 pub use kernels::{depthwise_conv2d, gelu, layer_norm};
 pub use linear::{Linear, Pointwise, Projection};
 pub use norm::LayerNorm;

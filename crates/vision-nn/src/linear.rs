@@ -15,10 +15,7 @@ pub struct Linear {
 impl Linear {
     /// A layer with weights from a truncated normal of standard deviation `std` and a zero bias.
     pub fn init(in_features: usize, out_features: usize, std: f32, init: &mut Initializer) -> Self {
-        Self {
-            weight: init.truncated_normal([out_features, in_features], std),
-            bias: init.constant([out_features], 0.0),
-        }
+        Self { weight: init.weight([out_features, in_features], std), bias: init.constant([out_features], 0.0) }
     }
 
     /// Applies the layer to rows.
@@ -46,10 +43,7 @@ pub struct Pointwise {
 impl Pointwise {
     /// A layer with weights from a truncated normal of standard deviation `std` and a zero bias.
     pub fn init(in_features: usize, out_features: usize, std: f32, init: &mut Initializer) -> Self {
-        Self {
-            weight: init.truncated_normal([out_features, in_features, 1, 1], std),
-            bias: init.constant([out_features], 0.0),
-        }
+        Self { weight: init.weight([out_features, in_features, 1, 1], std), bias: init.constant([out_features], 0.0) }
     }
 
     /// Applies the layer to rows.

@@ -13,6 +13,7 @@ fn main() {
         in_channels: 3,
         num_classes: 10,
         drop_path: 0.0,
+        initialization: vision_nn::Initialization::Reference,
         seed: 1,
         device: device.clone(),
     });

@@ -33,7 +33,7 @@ impl Block {
                 fc1: Projection::init(channels, EXPANSION * channels, pointwise, WEIGHT_STD, init),
                 fc2: Projection::init(EXPANSION * channels, channels, pointwise, WEIGHT_STD, init),
             },
-            gamma: init.constant([channels], LAYER_SCALE_INIT),
+            gamma: init.layer_scale(channels, LAYER_SCALE_INIT),
             drop_path: DropPath::new(drop_path),
         }
     }

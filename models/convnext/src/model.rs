@@ -24,7 +24,7 @@ pub struct ConvNext {
 impl ConvNext {
     /// Builds the model with fresh weights.
     pub fn init(config: &ConvNextConfig, spec: &ClassifierSpec) -> Self {
-        let mut init = Initializer::new(spec.seed, &spec.device);
+        let mut init = Initializer::new(spec.seed, spec.initialization, &spec.device);
         let [first, _, _, last] = config.widths;
         let stem_conv = PatchConv2d::init(spec.in_channels, first, PATCH, WEIGHT_STD, &mut init);
         let stem = (stem_conv, LayerNorm::init(first, NORM_EPSILON, &mut init));

@@ -15,10 +15,11 @@ use vision_nn::{
 
 /// Largest difference to timm's f64 reference, over the reference's largest value.
 ///
-/// Rounding in f32 accounts for 1e-6 (logits) and 5e-6 (gradients): PyTorch's own f32 is that far off, and so are we. The mistakes that
-/// load without an error are far above: another norm epsilon moves both by 1e-3, the tanh form of GELU by 1e-4 and 1e-3.
-const LOGITS_TOLERANCE: f32 = 1e-5;
-const GRADIENT_TOLERANCE: f32 = 1e-4;
+/// Measured: 4e-7 (logits) and 3e-6 (gradients), a few roundings in f32; seven to ten times that leaves room for another order of summation.
+/// The mistakes that load without an error are further off: the tanh form of GELU moves logits by 1e-4 and gradients by 1e-3, norms of
+/// epsilon 1e-5 both by over 1e-3.
+const LOGITS_TOLERANCE: f32 = 3e-6;
+const GRADIENT_TOLERANCE: f32 = 3e-5;
 
 const NUM_CLASSES: usize = 5;
 
@@ -124,13 +125,8 @@ fn parameter_counts_are_timms() {
 
 #[test]
 fn counted_parameters_equal_the_arithmetic() {
-    let spec = |in_channels, num_classes| ClassifierSpec {
-        in_channels,
-        num_classes,
-        drop_path: 0.0,
-        seed: 0,
-        device: Device::flex(),
-    };
+    let spec =
+        |in_channels, num_classes| ClassifierSpec { in_channels, ..ClassifierSpec::new(num_classes, &Device::flex()) };
     // Larger sizes differ in nothing that the arithmetic sees, and take seconds to draw.
     for variant in &VARIANTS[..3] {
         let model = variant.config.init(&spec(3, 1000));
@@ -150,13 +146,8 @@ impl Fixture {
     }
 
     fn init(&self, device: &Device) -> ConvNext {
-        self.config.init(&ClassifierSpec {
-            in_channels: self.in_channels,
-            num_classes: NUM_CLASSES,
-            drop_path: 0.0,
-            seed: 0,
-            device: device.clone(),
-        })
+        let spec = ClassifierSpec { in_channels: self.in_channels, ..ClassifierSpec::new(NUM_CLASSES, device) };
+        self.config.init(&spec)
     }
 
     fn load_model(&self, device: &Device) -> ConvNext {

@@ -101,10 +101,7 @@ impl TrainedRun {
         })?;
         let spec = ClassifierSpec {
             in_channels: card.in_channels,
-            num_classes: card.classes.len(),
-            drop_path: 0.0,
-            seed: 0,
-            device: compute.device.clone(),
+            ..ClassifierSpec::new(card.classes.len(), &compute.device)
         };
         self.weights.load_for_prediction(architecture.build(&spec), &self.path).map_err(|error| request(&error))
     }

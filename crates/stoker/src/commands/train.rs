@@ -80,6 +80,7 @@ struct Run {
 
 impl Run {
     fn prepare(mut request: Request, compute: Compute) -> Result<Self, CommandError> {
+        request.resolved.decide_device(compute.selected.request());
         request.resolved.decide_workers(compute.default_workers());
         let data = data::open(&request.resolved)?;
         let config = &request.resolved.config;

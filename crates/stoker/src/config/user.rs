@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::values::{AutoCount, DeviceRequest, MemorySize, OnCorrupt, Resize, Rounding, SampleData, Tta};
+use super::values::{
+    AutoCount, DeviceRequest, Initialization, MemorySize, OnCorrupt, Resize, Rounding, SampleData, Tta,
+};
 
 /// A configuration as the user wrote it, with defaults for the keys that were left out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -116,6 +118,9 @@ pub struct ModelSection {
     /// blocks scale down to 0.
     #[schemars(extend("minimum" = 0.0, "exclusiveMaximum" = 1.0))]
     pub drop_path: f64,
+    /// How weights are drawn when training starts from none: `reference` as timm does it, for long training on much data, or `fan_in`, which
+    /// learns sooner in a short one.
+    pub initialization: Initialization,
     /// Weights to start from: a `.safetensors` file with timm's parameter names. Random weights
     /// when left out.
     #[schemars(extend("format" = "path"))]
@@ -124,7 +129,14 @@ pub struct ModelSection {
 
 impl Default for ModelSection {
     fn default() -> Self {
-        Self { name: "convnext_atto".to_owned(), image_size: 224, in_channels: 3, drop_path: 0.0, weights: None }
+        Self {
+            name: "convnext_atto".to_owned(),
+            image_size: 224,
+            in_channels: 3,
+            drop_path: 0.0,
+            initialization: Initialization::default(),
+            weights: None,
+        }
     }
 }
 

@@ -130,6 +130,17 @@ pub enum SampleData {
     DocumentPages,
 }
 
+/// How weights are drawn when training starts from none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Initialization {
+    /// as timm does it: small weights, residual branches almost closed
+    #[default]
+    Reference,
+    /// variance one over the fan-in, residual branches open
+    FanIn,
+}
+
 /// What happens when an image cannot be decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

@@ -8,7 +8,7 @@ use memory_probe::{ProbeOptions, measure_training, parameter_memory};
 use trainer::{Normalization, TrainOptions, TrainStep};
 use vision_nn::ClassifierSpec;
 
-use crate::config::Rounding;
+use crate::config::{Initialization, Rounding};
 use crate::error::CommandError;
 use crate::registry::Architecture;
 use crate::run::compute::Compute;
@@ -101,6 +101,10 @@ pub(crate) fn spec(card: &ModelCard, resolved: &ResolvedConfig, device: Device) 
         in_channels: card.in_channels,
         num_classes: card.classes.len(),
         drop_path: resolved.config.model.drop_path as f32,
+        initialization: match resolved.config.model.initialization {
+            Initialization::Reference => vision_nn::Initialization::Reference,
+            Initialization::FanIn => vision_nn::Initialization::FanIn,
+        },
         seed: resolved.config.seed,
         device,
     }

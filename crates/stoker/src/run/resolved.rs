@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use data_pipeline::{Channels, EvalTransform, LoaderOptions, ResizeMode, TrainTransform};
 use trainer::{AdamWOptions, TrainOptions, WarmupCosine};
 
-use crate::config::{AutoCount, DEFAULT_VALIDATION_SHARE, OnCorrupt, Resize, UserConfig};
+use crate::config::{AutoCount, DEFAULT_VALIDATION_SHARE, DeviceRequest, OnCorrupt, Resize, UserConfig};
 use crate::error::CommandError;
 use crate::registry::{Architecture, find_architecture};
 
@@ -40,11 +40,19 @@ impl ResolvedConfig {
         Self { config, name, choices }
     }
 
+    /// Sets the device that was found, if it is open.
+    pub(crate) fn decide_device(&mut self, device: DeviceRequest) {
+        if self.config.device == DeviceRequest::Auto {
+            self.choices.push(format!("device {device}: what `auto` found"));
+        }
+        self.config.device = device;
+    }
+
     /// Sets the number of loader threads, if it is open.
     pub(crate) fn decide_workers(&mut self, workers: usize) {
         if self.config.data.workers == AutoCount::Auto {
             self.config.data.workers = AutoCount::Exactly(workers);
-            self.choices.push(format!("{workers} loader threads: from the number of cores"));
+            self.choices.push(format!("data.workers {workers}: from the number of cores"));
         }
     }
 
