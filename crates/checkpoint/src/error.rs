@@ -1,4 +1,5 @@
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
 use vision_nn::AssignError;
 
@@ -28,7 +29,7 @@ pub enum CheckpointError {
         source: std::io::Error,
     },
     /// The file is cut short or is not safetensors.
-    #[error("`{}` is not a complete safetensors file", path.display())]
+    #[error("`{}` is not a complete safetensors file: {reason}", path.display())]
     Malformed {
         /// The file.
         path: PathBuf,
@@ -94,19 +95,25 @@ impl CheckpointError {
             Self::Missing { path } if path.extension().is_none() => {
                 Some("train first, or name a run folder: `ls experiments/train`".to_owned())
             }
-            Self::Missing { .. } => {
-                Some("an unfinished run may have no `best` yet: try `--checkpoint last`".to_owned())
-            }
-            Self::Write { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => Some(
-                "free some space, then go on with `stoker train --resume RUN`; the last good checkpoint is still there"
-                    .to_owned(),
-            ),
-            Self::Write { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
+            Self::Missing { path } => match kept_as(path)? {
+                Kept::Best => {
+                    Some("a run has no `best` before its first epoch ends: try `--checkpoint last`".to_owned())
+                }
+                Kept::Last => {
+                    Some(format!("a run saves `last` when an epoch ends: `train --resume {}`", run_of(path).display()))
+                }
+            },
+            Self::Write { path, source } if is_full(source.kind()) => Some(no_space(path)),
+            Self::Write { source, .. } if source.kind() == ErrorKind::PermissionDenied => {
                 Some("choose a folder that you may write to, for example `--set output=/tmp/stoker`".to_owned())
             }
-            Self::Malformed { .. } => {
-                Some("the other checkpoint may be whole: `--checkpoint last` or `--checkpoint best`".to_owned())
-            }
+            Self::Malformed { path, .. } => match kept_as(path)? {
+                Kept::Best => Some("`last` may be whole: predict with `--checkpoint last`".to_owned()),
+                Kept::Last => Some(format!(
+                    "`best` may be whole: predict with `--checkpoint best`, or start a new run from it: `--set model.weights={}`",
+                    path.with_file_name("best.safetensors").display()
+                )),
+            },
             Self::NoCard { .. } => Some("load it as starting weights: `--set model.weights=FILE`".to_owned()),
             Self::Version { .. } => Some("update stoker".to_owned()),
             Self::OtherModel { .. } => {
@@ -122,4 +129,44 @@ impl CheckpointError {
             Self::Read { .. } | Self::Write { .. } | Self::NumberType { .. } => None,
         }
     }
+}
+
+/// Which of a run's checkpoints a file is.
+enum Kept {
+    Best,
+    Last,
+}
+
+fn kept_as(path: &Path) -> Option<Kept> {
+    match path.file_name()?.to_str()? {
+        "best.safetensors" => Some(Kept::Best),
+        "last.safetensors" => Some(Kept::Last),
+        _ => None,
+    }
+}
+
+/// The run folder that a file lies in; checkpoints have a folder of their own there.
+fn run_of(path: &Path) -> &Path {
+    let folder = path.parent().unwrap_or(path);
+    match folder.file_name() {
+        Some(name) if name == "checkpoints" => folder.parent().unwrap_or(folder),
+        _ => folder,
+    }
+}
+
+/// A quota or a limit on a file's size stops a run as a full disk does.
+fn is_full(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge)
+}
+
+fn no_space(path: &Path) -> String {
+    let run = run_of(path);
+    // Before its configuration is there, it is no run that one could go on with.
+    if !run.join(crate::run_folder::RESOLVED_CONFIG).exists() {
+        return format!("free some space there (`df -h {}`), then start again", run.display());
+    }
+    format!(
+        "free some space there (`df -h {0}`), then go on with `train --resume {0}`; what was saved before is whole",
+        run.display()
+    )
 }

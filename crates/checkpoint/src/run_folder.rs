@@ -3,8 +3,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::CheckpointError;
+use crate::tensor_file::temporary_path;
 
-const RESOLVED_CONFIG: &str = "config.resolved.yaml";
+pub(crate) const RESOLVED_CONFIG: &str = "config.resolved.yaml";
 
 /// Where the files of one training run are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,9 +35,9 @@ impl RunFolder {
         Ok(folder)
     }
 
-    /// Whether a new run would find the place taken.
+    /// Whether a new run would find the place taken. A run that was stopped while it made its folder left nothing to lose.
     pub fn is_occupied(root: &Path) -> bool {
-        fs::read_dir(root).is_ok_and(|mut entries| entries.next().is_some())
+        fs::read_dir(root).is_ok_and(|entries| entries.flatten().any(|entry| !is_unfinished_folder(&entry.path())))
     }
 
     /// Opens the folder of an earlier run, following links such as `latest`.
@@ -130,6 +131,12 @@ impl RunFolder {
     }
 }
 
+/// Whether `entry` is what [`RunFolder::create`] makes before there is a configuration: an empty folder, or the configuration half written.
+fn is_unfinished_folder(entry: &Path) -> bool {
+    let is_empty_folder = fs::read_dir(entry).is_ok_and(|mut entries| entries.next().is_none());
+    is_empty_folder || *entry == temporary_path(&entry.with_file_name(RESOLVED_CONFIG))
+}
+
 #[cfg(unix)]
 fn replace_link(target: &Path, link: &Path) -> io::Result<()> {
     let temporary = link.with_extension("linking");
@@ -152,12 +159,22 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let root = parent.path().join("run");
         let folder = RunFolder::create(&root, false).unwrap();
-        assert!(matches!(RunFolder::create(&root, false), Err(CheckpointError::RunExists { .. })));
         // Without a resolved config it is nobody's run, so that even `overwrite` leaves it alone.
+        fs::write(folder.metrics(), "").unwrap();
+        assert!(matches!(RunFolder::create(&root, false), Err(CheckpointError::RunExists { .. })));
         assert!(matches!(RunFolder::create(&root, true), Err(CheckpointError::NotARun { .. })));
         fs::write(folder.resolved_config(), "").unwrap();
         RunFolder::create(&root, true).unwrap();
         assert!(!folder.resolved_config().exists());
+    }
+
+    #[test]
+    fn a_run_stopped_while_its_folder_was_made_does_not_block_the_next() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = RunFolder::create(parent.path(), false).unwrap();
+        fs::write(temporary_path(&folder.resolved_config()), "half").unwrap();
+        assert!(!RunFolder::is_occupied(parent.path()));
+        RunFolder::create(parent.path(), false).unwrap();
     }
 
     #[cfg(unix)]

@@ -91,7 +91,8 @@ fn replace(path: &Path, write: impl FnOnce(&Path) -> io::Result<()>) -> Result<(
     })
 }
 
-fn temporary_path(path: &Path) -> PathBuf {
+/// Where a file is written before it takes its place.
+pub(crate) fn temporary_path(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".writing");
     path.with_file_name(name)

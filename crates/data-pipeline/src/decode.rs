@@ -1,9 +1,12 @@
 //! One image file to upright 8-bit pixels, within bounded memory.
 
+mod extent;
 mod jpeg_end;
 mod reduce;
 mod to_eight_bits;
 mod upright;
+
+pub use extent::largest_decode_bytes;
 
 use std::fs::File;
 use std::io::{Cursor, Read};

@@ -17,7 +17,7 @@ mod raster;
 mod transform;
 
 pub use dataset::{Dataset, DatasetError, Sample, is_image_path, natural_order};
-pub use decode::{DecodeError, DecodeOptions, decode, decode_bytes};
+pub use decode::{DecodeError, DecodeOptions, decode, decode_bytes, largest_decode_bytes};
 pub use loader::{Batch, CorruptImage, LoadError, Loader, LoaderOptions, OnCorrupt, batches};
 pub use random::{SampleKey, epoch_order};
 pub use raster::{Channels, RasterImage};

@@ -25,7 +25,7 @@ struct PixelModel {
 
 impl PixelModel {
     fn new(classes: usize) -> Self {
-        let mut init = Initializer::new(5, &Device::flex());
+        let mut init = Initializer::new(5, vision_nn::Initialization::Reference, &Device::flex());
         Self { head: Linear::init(3 * IMAGE_SIZE * IMAGE_SIZE, classes, 0.1, &mut init) }
     }
 }

@@ -67,7 +67,7 @@ impl MemoryAnalysis {
         table.row("gradients", format_bytes(fixed.gradients), note);
         table.row("optimizer", format_bytes(fixed.optimizer), "");
         optional_row(table, "EMA", fixed.ema, "");
-        optional_row(table, "overhead", fixed.overhead, "process, device context, data queue");
+        optional_row(table, "overhead", fixed.overhead, "process, device context, image loading");
     }
 
     fn step_rows(&self, table: &mut Table, breakdown: &MemoryBreakdown) {
@@ -168,7 +168,7 @@ fixed, whatever the batch
   weights            12.9 MiB
   gradients          25.7 MiB  with their sums, kept over the micro-batches
   optimizer          25.7 MiB
-  overhead            9.0 MiB  process, device context, data queue
+  overhead            9.0 MiB  process, device context, image loading
 
 one micro-batch of 76
   fixed              73.4 MiB

@@ -54,8 +54,8 @@ fn blur_down(pixels: &[[f32; 3]], width: usize, [centre, near, far]: [f32; 3]) -
 
 /// Contrast, brightness, a colour cast or none at all, and now and then a harsh photocopy.
 pub(super) fn tone(exposure: &mut Exposure, dice: &mut Dice) {
-    let contrast = dice.range(0.6, 1.12);
-    let brightness = dice.range(-24.0, 14.0);
+    let contrast = dice.range(0.75, 1.12);
+    let brightness = dice.range(-18.0, 12.0);
     let grey = dice.chance(0.35);
     let photocopy = grey && dice.chance(0.25);
     let warmth = dice.range(-0.07, 0.07);
@@ -81,7 +81,7 @@ pub(super) fn tone(exposure: &mut Exposure, dice: &mut Dice) {
 
 /// Grain on every pixel, colour noise on some images, dust on some.
 pub(super) fn add_noise(exposure: &mut Exposure, dice: &mut Dice) {
-    let grain = dice.range(1.0, 8.0);
+    let grain = dice.range(1.0, 5.0);
     let colour = if dice.chance(0.4) { dice.range(0.0, 4.0) } else { 0.0 };
     for pixel in &mut exposure.pixels {
         let shared = grain * dice.normal();

@@ -14,6 +14,7 @@ use crate::cli::{Checkpoint, PredictArguments};
 use crate::config::{Tta, UserConfig};
 use crate::error::CommandError;
 use crate::registry::{Network, find_architecture};
+use crate::run::checks::check_output_file;
 use crate::run::compute::Compute;
 use crate::run::resolved::resize_from_name;
 use crate::ui::{self, Progress};
@@ -30,6 +31,7 @@ pub(crate) fn predict(arguments: &PredictArguments, interrupt: &Arc<AtomicBool>)
     let dataset = Arc::new(dataset);
     let tta = arguments.tta.unwrap_or(run.config.predict.tta);
     let output = arguments.output.clone().unwrap_or_else(|| run.folder.root().join("predictions.csv"));
+    check_output_file(&output)?;
     let predictions = run.predict(&dataset, preset(tta), &compute, interrupt)?;
     write_csv(&output, &dataset, &run.weights.card.classes, &predictions)
         .map_err(|error| CommandError::from_run(&error).with_hint(error.hint()))?;
@@ -54,6 +56,14 @@ impl TrainedRun {
             Checkpoint::Last => folder.last(),
         };
         let weights = Weights::read(&path).map_err(|error| request(&error))?;
+        if weights.card.model != config.model.name {
+            let (found, expected) = (&weights.card.model, &config.model.name);
+            return Err(CommandError::wrong_request(format!(
+                "`{}` holds weights of `{found}`, but the run trained `{expected}`",
+                path.display()
+            ))
+            .with_hint("it was copied from another run: name that run with `--run`".to_owned()));
+        }
         // The training step of this size fitted with its activations kept; a forward pass alone takes less.
         let planned = config.train.micro_batch_size;
         let asked = arguments.batch_size.unwrap_or(config.predict.batch_size);
@@ -103,7 +113,9 @@ impl TrainedRun {
             in_channels: card.in_channels,
             ..ClassifierSpec::new(card.classes.len(), &compute.device)
         };
-        self.weights.load_for_prediction(architecture.build(&spec), &self.path).map_err(|error| request(&error))
+        let changed = "the file was changed since it was saved: try the other one with `--checkpoint`, or train again";
+        let loaded = self.weights.load_for_prediction(architecture.build(&spec), &self.path);
+        loaded.map_err(|error| request(&error).with_hint(changed.to_owned()))
     }
 
     fn transform(&self) -> Result<EvalTransform, CommandError> {
@@ -130,7 +142,8 @@ fn report(
 ) -> Result<(), CommandError> {
     let failed = predictions.iter().filter(|prediction| prediction.outcome.error().is_some()).count();
     let views = preset(tta).views().len();
-    if let Some(scores) = score(dataset, predictions) {
+    let scores = score(dataset, predictions).filter(|_| failed < predictions.len());
+    if let Some(scores) = scores {
         ui::out(format_args!("{:<24} {:>10} {:>10} {:>8}", "", "macro-F1", "accuracy", "images"))?;
         let mut rows = vec![("without TTA".to_owned(), &scores.plain)];
         if views > 1 {
@@ -146,7 +159,13 @@ fn report(
             "images without a prediction: {failed}, each a row with the reason in the column `error`"
         ))?;
     }
-    ui::out(format_args!("{} rows written to {}", predictions.len(), output.display()))
+    ui::out(format_args!("{} rows written to {}", predictions.len(), output.display()))?;
+    if failed == predictions.len() {
+        let message = format!("none of the {failed} images could be read");
+        let hint = format!("the column `error` of `{}` says why, image by image", output.display());
+        return Err(CommandError::failed(message).with_hint(hint));
+    }
+    Ok(())
 }
 
 fn preset(tta: Tta) -> Preset {

@@ -1,11 +1,12 @@
 //! `train`: configuration, device, data, memory plan, training, and how to predict.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use checkpoint::{CARD_VERSION, Checkpoint, CheckpointError, ModelCard, Progress, RunFolder, write_atomically};
-use data_pipeline::{Loader, batches};
+use data_pipeline::{CorruptImage, Loader, batches};
 use memory_planner::{MemoryAnalysis, PlanCheck};
 use trainer::{Evaluator, FitOutcome, Normalization, TrainError, TrainSession, evaluate, fit};
 
@@ -14,6 +15,7 @@ use crate::commands::{config, next_step, today};
 use crate::config::UserConfig;
 use crate::error::CommandError;
 use crate::registry::Network;
+use crate::run::checks;
 use crate::run::compute::{Compute, Gauge};
 use crate::run::data::{self, RunData};
 use crate::run::memory::{Planning, build_step, spec};
@@ -55,8 +57,8 @@ impl Request {
             (None, None) => return Err(CommandError::wrong_request("`train` needs `--config FILE` or `--resume RUN`")),
         };
         request.resolved.architecture()?;
-        if request.resumed.is_none() && !request.overwrite && RunFolder::is_occupied(&request.root) {
-            return Err(checkpoint_request(&CheckpointError::RunExists { path: request.root }));
+        if request.resumed.is_none() {
+            checks::check_root(&request.root, request.overwrite)?;
         }
         Ok(request)
     }
@@ -96,6 +98,9 @@ impl Run {
             std: normalization.std,
             progress: Progress::default(),
         };
+        if request.resumed.is_none() {
+            checks::check_weights(&request.resolved, &request.resolved.architecture()?, &card, &compute)?;
+        }
         Ok(Self { request, compute, data, card })
     }
 
@@ -106,7 +111,7 @@ impl Run {
             architecture: &self.request.resolved.architecture()?,
             compute: &self.compute,
             card: &self.card,
-            train_samples: self.data.training.train.len(),
+            train: &self.data.training.train,
         };
         let analysis = planning.analyze()?;
         ui::out(&analysis)?;
@@ -141,7 +146,7 @@ impl Run {
         let step = build_step(&resolved.architecture()?, &spec, options, &self.card);
         let session = TrainSession::new(step, self.card.clone(), folder.clone());
         let session = session.start_from(resolved.config.model.weights.as_deref()).map_err(|error| failed(&error))?;
-        let session = session.resume(&device).map_err(|error| failed(&error))?;
+        let session = session.resume(&device).map_err(|error| cannot_resume(&error, folder))?;
         if self.request.resumed.is_some() {
             let progress = session.progress();
             ui::note(format_args!(
@@ -219,12 +224,14 @@ impl Run {
         };
         let mut progress = ui::Progress::start("testing the best weights", "images", test.len() as u64);
         let evaluation = evaluate(&model, test, loader, &evaluator, &mut |done| progress.set(done as u64));
-        let scores = evaluation.map_err(|error| failed(&error))?.scores(false);
+        let evaluation = evaluation.map_err(|error| failed(&error))?;
+        let scores = evaluation.scores(false);
         drop(progress);
         ui::out(format_args!(
             "test: accuracy {:.4}, macro-F1 {:.4}, loss {:.4} over {} images",
             scores.accuracy, scores.macro_f1, scores.loss, scores.samples
-        ))
+        ))?;
+        list_corrupt_test_images(folder, &evaluation.corrupt)
     }
 
     fn predict_command(&self, folder: &RunFolder) -> String {
@@ -237,6 +244,10 @@ impl Run {
     fn say_how_to_resume(&self, error: CommandError, folder: &RunFolder) -> CommandError {
         let command = next_step(&format!("train --resume {}", folder.root().display()));
         match (folder.last().exists(), error.hint.clone()) {
+            // The hint of an epoch without readable images speaks of this list, and cannot know where it is.
+            (_, Some(hint)) if hint.contains("`corrupt_images.txt`") => {
+                error.with_hint(format!("what is wrong with each is listed in `{}`", folder.corrupt_images().display()))
+            }
             (true, None) => error.with_hint(format!("go on from the last checkpoint: {command}")),
             _ => error,
         }
@@ -249,6 +260,28 @@ struct Fitted {
     outcome: FitOutcome,
     peak_bytes: u64,
     corrupt: usize,
+}
+
+/// Adds to the list that training left, and tells how many.
+fn list_corrupt_test_images(folder: &RunFolder, corrupt: &[CorruptImage]) -> Result<(), CommandError> {
+    if corrupt.is_empty() {
+        return Ok(());
+    }
+    let path = folder.corrupt_images();
+    let mut lines: BTreeSet<String> =
+        std::fs::read_to_string(&path).unwrap_or_default().lines().map(str::to_owned).collect();
+    lines.extend(corrupt.iter().map(|image| format!("{}: {}", image.path.display(), image.reason)));
+    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    write_atomically(&path, text.as_bytes()).map_err(|error| CommandError::from_run(&error).with_hint(error.hint()))?;
+    ui::out(format_args!("corrupt test images skipped: {}, listed in {}", corrupt.len(), path.display()))
+}
+
+/// A run goes on with its own checkpoint alone, and a whole one.
+fn cannot_resume(error: &TrainError, folder: &RunFolder) -> CommandError {
+    let TrainError::Checkpoint(error) = error else { return failed(error) };
+    let again = next_step(&format!("train --config {} --set name=OTHER", folder.resolved_config().display()));
+    let foreign = matches!(error, CheckpointError::OtherModel { .. });
+    checkpoint_request(error).with_hint(foreign.then(|| format!("the file is of another run; to train anew: {again}")))
 }
 
 fn failed(error: &TrainError) -> CommandError {

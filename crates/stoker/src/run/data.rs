@@ -83,7 +83,8 @@ fn draw_samples(resolved: &ResolvedConfig) -> Result<(), CommandError> {
 fn open_set(opened: Result<Dataset, DatasetError>, which: &str) -> Result<Dataset, CommandError> {
     let dataset = opened.map_err(|error| request_error(&error, which))?;
     if dataset.ignored_files > 0 {
-        ui::note(format_args!("{} files beside the {which} images are passed over", dataset.ignored_files));
+        let (files, verb) = if dataset.ignored_files == 1 { ("file", "is") } else { ("files", "are") };
+        ui::note(format_args!("{} {files} beside the {which} images {verb} passed over", dataset.ignored_files));
     }
     Ok(dataset)
 }

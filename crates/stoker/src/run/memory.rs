@@ -2,6 +2,7 @@
 
 use burn::tensor::Device;
 use checkpoint::ModelCard;
+use data_pipeline::{Dataset, largest_decode_bytes};
 use device::heap;
 use memory_planner::{BudgetRequest, MemoryAnalysis, PlanRequest, plan_batch_size};
 use memory_probe::{ProbeOptions, measure_training, parameter_memory};
@@ -11,6 +12,7 @@ use vision_nn::ClassifierSpec;
 use crate::config::{Initialization, Rounding};
 use crate::error::CommandError;
 use crate::registry::Architecture;
+use crate::run::checks::{check_fixed_memory, no_room_to_measure};
 use crate::run::compute::Compute;
 use crate::run::resolved::ResolvedConfig;
 use crate::ui::Progress;
@@ -21,8 +23,8 @@ pub(crate) struct Planning<'a> {
     pub(crate) architecture: &'a Architecture,
     pub(crate) compute: &'a Compute,
     pub(crate) card: &'a ModelCard,
-    /// Training samples in the data set.
-    pub(crate) train_samples: usize,
+    /// The training set.
+    pub(crate) train: &'a Dataset,
 }
 
 impl Planning<'_> {
@@ -37,7 +39,7 @@ impl Planning<'_> {
         let progress = Progress::start("measuring training steps", "steps", 0);
         let meter = self.compute.meter();
         meter.reset();
-        let mut options = self.resolved.train_options(self.train_samples);
+        let mut options = self.resolved.train_options(self.train.len());
         options.micro_batch_size = usize::MAX;
         let spec = spec(self.card, self.resolved, self.compute.autodiff());
         let base_bytes = heap::current_bytes();
@@ -48,18 +50,22 @@ impl Planning<'_> {
         }
         let image = [config.model.image_size, config.model.image_size, config.model.in_channels];
         let probe = ProbeOptions { image, budget_bytes: budget.budget_bytes };
+        check_fixed_memory(&config.model.name, &known, &budget)?;
         let mut footprint = measure_training(step, probe, meter.as_ref(), known).map_err(|error| {
+            if budget.budget_bytes < 2 * known.total() {
+                return no_room_to_measure(&config.model.name, &known, &budget);
+            }
             CommandError::from_run(&error).in_context("cannot measure the memory of a training step")
         })?;
         progress.finish("done");
         meter.reset();
         if matches!(self.compute.selected, device::SelectedDevice::Cpu { .. }) {
-            // On the CPU the data queue lives in the same memory as the step.
-            let queue = self.queue_bytes();
-            footprint.fixed.overhead += queue;
-            footprint.floor_bytes += queue;
+            // On the CPU the loader lives in the same memory as the step.
+            let loader = self.loader_bytes();
+            footprint.fixed.overhead += loader;
+            footprint.floor_bytes += loader;
         }
-        let footprint = footprint.with_accumulation_extra(footprint_gradients(&known));
+        let footprint = footprint.with_accumulation_extra(known.gradients);
         let plan = plan_batch_size(&footprint, &budget, &self.request())
             .map_err(|error| CommandError::from_request(&error).with_hint(error.hint()))?;
         let model = format!("{} at {}x{}", self.card.model, self.card.image_size, self.card.image_size);
@@ -70,7 +76,7 @@ impl Planning<'_> {
         let config = &self.resolved.config;
         PlanRequest {
             // A data set smaller than the effective batch never fills it.
-            effective_batch: Some(config.train.effective_batch_size.min(self.train_samples)),
+            effective_batch: Some(config.train.effective_batch_size.min(self.train.len())),
             micro_batch: config.train.micro_batch_size.exactly(),
             rounding: match config.memory.rounding {
                 Rounding::MultipleOf4 => memory_planner::Rounding::MultipleOf(4),
@@ -81,18 +87,15 @@ impl Planning<'_> {
         }
     }
 
-    /// The most that queued batches take: effective batches of bytes, ready and in the making.
-    fn queue_bytes(&self) -> u64 {
+    /// The most that loading takes: effective batches of bytes, ready and in the making, and an image in each worker's hands.
+    fn loader_bytes(&self) -> u64 {
         let config = &self.resolved.config;
         let image = config.model.image_size.pow(2) * config.model.in_channels;
         let batches = config.data.prefetch_batches + 1;
         let workers = config.data.workers.exactly().unwrap_or(1);
-        ((batches * config.train.effective_batch_size.min(self.train_samples) + workers) * image) as u64
+        let queue = (batches * config.train.effective_batch_size.min(self.train.len()) + workers) * image;
+        queue as u64 + workers as u64 * largest_decode_bytes(self.train)
     }
-}
-
-fn footprint_gradients(known: &memory_planner::FixedMemory) -> u64 {
-    known.gradients
 }
 
 /// What the model is built from.

@@ -1,5 +1,6 @@
 //! One run, phase by phase: where it computes, what it trains on, what memory it takes, how it is shown.
 
+pub(crate) mod checks;
 pub(crate) mod compute;
 pub(crate) mod data;
 pub(crate) mod memory;

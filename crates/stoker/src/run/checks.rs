@@ -1,0 +1,114 @@
+//! What can be refused before anything is measured or written.
+
+use std::path::Path;
+
+use checkpoint::{CheckpointError, ModelCard, RunFolder, load_weights, read_tensors};
+use memory_planner::{Budget, FixedMemory, format_bytes};
+
+use crate::error::CommandError;
+use crate::registry::Architecture;
+use crate::run::compute::Compute;
+use crate::run::memory::spec;
+use crate::run::resolved::ResolvedConfig;
+
+/// Whether a new run can go to `root`.
+pub(crate) fn check_root(root: &Path, overwrite: bool) -> Result<(), CommandError> {
+    let refused = |error: CheckpointError| CommandError::from_request(&error).with_hint(error.hint());
+    if RunFolder::is_occupied(root) {
+        if !overwrite {
+            return Err(refused(CheckpointError::RunExists { path: root.to_owned() }));
+        }
+        let keep = "`--overwrite` replaces runs only; go elsewhere with `--set name=OTHER`, or move the folder away";
+        RunFolder::open(root).map_err(|error| refused(error).with_hint(keep.to_owned()))?;
+    }
+    match root.ancestors().find(|above| above.exists()) {
+        Some(above) if !above.is_dir() => {
+            let message = format!("cannot make run folder `{}`: `{}` is a file", root.display(), above.display());
+            let hint = "choose another folder with `--set output=FOLDER`, or another name with `--set name=OTHER`";
+            Err(CommandError::wrong_request(message).with_hint(hint.to_owned()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether a file can be made at `path`, before the work that fills it.
+pub(crate) fn check_output_file(path: &Path) -> Result<(), CommandError> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let (problem, hint) = match (path.is_dir(), parent.is_dir()) {
+        (true, _) => {
+            ("it is a folder".to_owned(), format!("name a file: `--output {}/predictions.csv`", path.display()))
+        }
+        (_, false) if parent.exists() => {
+            (format!("`{}` is a file", parent.display()), "choose another place with `--output FILE`".to_owned())
+        }
+        (_, false) => (
+            format!("folder `{}` does not exist", parent.display()),
+            format!("make it: `mkdir -p {}`", parent.display()),
+        ),
+        (false, true) => return Ok(()),
+    };
+    Err(CommandError::wrong_request(format!("cannot write `{}`: {problem}", path.display())).with_hint(hint))
+}
+
+/// Whether `model.weights` is there, whole, and fits the model: a run must not begin, or replace another, without.
+pub(crate) fn check_weights(
+    resolved: &ResolvedConfig,
+    architecture: &Architecture,
+    card: &ModelCard,
+    compute: &Compute,
+) -> Result<(), CommandError> {
+    let Some(path) = &resolved.config.model.weights else { return Ok(()) };
+    let refused = |error: CheckpointError| {
+        let hint = match &error {
+            CheckpointError::Missing { .. } | CheckpointError::Malformed { .. } | CheckpointError::Read { .. } => {
+                Some("`model.weights` names a whole `.safetensors` file; leave it out to start fresh".to_owned())
+            }
+            other => other.hint(),
+        };
+        CommandError::from_request(&error).with_hint(hint).in_context("cannot start from `model.weights`")
+    };
+    let tensors = read_tensors(path).map_err(refused)?.tensors;
+    let model = architecture.build(&spec(card, resolved, compute.device.clone()));
+    load_weights(model, tensors, &card.model, path).map_err(refused)?;
+    Ok(())
+}
+
+/// Whether the budget holds what a model takes whatever the batch. Exact arithmetic: nothing has to be measured.
+pub(crate) fn check_fixed_memory(model: &str, fixed: &FixedMemory, budget: &Budget) -> Result<(), CommandError> {
+    if fixed.total() <= budget.budget_bytes {
+        return Ok(());
+    }
+    let message = format!(
+        "`{model}` needs more than {}, but the budget is {} ({})",
+        format_bytes(fixed.total()),
+        format_bytes(budget.budget_bytes),
+        budget.reason
+    );
+    Err(no_room(message, fixed, budget))
+}
+
+/// The error for a budget in which no steps can be measured: they take `fixed` and their activations.
+pub(crate) fn no_room_to_measure(model: &str, fixed: &FixedMemory, budget: &Budget) -> CommandError {
+    let message = format!(
+        "training steps of `{model}` cannot be measured within {} ({})",
+        format_bytes(budget.budget_bytes),
+        budget.reason
+    );
+    no_room(message, fixed, budget)
+}
+
+fn no_room(message: String, fixed: &FixedMemory, budget: &Budget) -> CommandError {
+    let parts = format!(
+        "weights {}, gradients {}, optimizer {}, before any activations",
+        format_bytes(fixed.weights),
+        format_bytes(fixed.gradients),
+        format_bytes(fixed.optimizer)
+    );
+    // As much again for activations is room enough to measure in.
+    let enough = (2 * fixed.total()).div_ceil(1 << 20);
+    let hint = match budget.user_limit_bytes {
+        Some(_) => format!("set `memory.limit: {enough}MiB` or more, or choose a smaller `model.name`"),
+        None => "choose a smaller `model.name`, or free memory and run again".to_owned(),
+    };
+    CommandError::wrong_request(message).with_causes(vec![parts]).with_hint(hint)
+}

@@ -1,0 +1,54 @@
+//! `predict` on what is not there or cannot be read.
+
+use insta::assert_snapshot;
+
+use crate::pictures;
+use crate::stage::Stage;
+
+const PREDICT: &str = "predict --run runs/latest --device cpu --input";
+
+#[test]
+fn a_missing_run_is_named() {
+    assert_snapshot!(Stage::new().refuse("predict --run runs/nowhere --input photos --device cpu"));
+}
+
+#[test]
+fn a_folder_that_is_no_run_is_refused() {
+    assert_snapshot!(Stage::new().refuse("predict --run photos --input photos --device cpu"));
+}
+
+#[test]
+fn a_missing_input_lists_what_is_there() {
+    assert_snapshot!(Stage::trained().refuse(&format!("{PREDICT} photos/test")));
+}
+
+#[test]
+fn an_empty_folder_has_nothing_to_predict() {
+    assert_snapshot!(Stage::trained().folder("nothing").refuse(&format!("{PREDICT} nothing")));
+}
+
+#[test]
+fn a_corrupt_image_is_a_row_with_its_error() {
+    let stage = Stage::trained().file("photos/dog/half.jpg", pictures::truncated_jpeg());
+    assert_snapshot!(stage.run(&format!("{PREDICT} photos --output rows.csv")));
+    let rows = stage.read("rows.csv");
+    assert_eq!(rows.lines().count(), 1 + 13, "a row for each image");
+    assert!(rows.contains("\ndog/half.jpg,,,,the jpeg is cut off: it has no end marker\n"), "{rows}");
+}
+
+#[test]
+fn a_folder_without_one_readable_image_fails_with_its_rows_written() {
+    let stage = Stage::trained().file("junk/1.jpg", "text").file("junk/2.png", "");
+    assert_snapshot!(stage.run(&format!("{PREDICT} junk --output rows.csv")));
+    assert_snapshot!("rows_of_unreadable_images", stage.read("rows.csv"));
+}
+
+#[test]
+fn an_output_that_is_a_folder_is_refused_before_predicting() {
+    assert_snapshot!(Stage::trained().refuse(&format!("{PREDICT} photos --output photos")));
+}
+
+#[test]
+fn an_output_in_a_missing_folder_is_refused_before_predicting() {
+    assert_snapshot!(Stage::trained().refuse(&format!("{PREDICT} photos --output no/such/rows.csv")));
+}

@@ -1,0 +1,55 @@
+//! Places where a run cannot go, or where it must not.
+
+use insta::assert_snapshot;
+
+use crate::stage::Stage;
+
+#[test]
+fn an_output_that_is_a_file_is_refused() {
+    assert_snapshot!(Stage::new().file("results", "taken").refuse("train --config x.yaml --set output=results"));
+}
+
+#[test]
+fn an_output_below_a_file_is_refused() {
+    assert_snapshot!(Stage::new().refuse("train --config x.yaml --set output=x.yaml/deeper"));
+}
+
+#[test]
+fn a_run_folder_that_exists_is_kept() {
+    assert_snapshot!(Stage::trained().refuse("train --config x.yaml"));
+}
+
+#[test]
+fn a_run_is_replaced_on_request() {
+    let stage = Stage::trained();
+    let leftover = format!("{}/leftover.txt", stage.run_path("pets"));
+    let stage = stage.file(&leftover, "of the old run");
+    assert_snapshot!(stage.run("train --config x.yaml --overwrite"));
+    assert!(!stage.path(&leftover).exists());
+    assert!(stage.path(&format!("{}/checkpoints/last.safetensors", stage.run_path("pets"))).exists());
+}
+
+#[test]
+fn a_folder_that_is_no_run_is_never_replaced() {
+    let stage = Stage::trained();
+    let letters = stage.run_path("pets").replace("pets", "letters");
+    let stage = stage.file(&format!("{letters}/letter.txt"), "dear reader");
+    assert_snapshot!(stage.refuse("train --config x.yaml --overwrite --set name=letters"));
+}
+
+#[test]
+fn a_wrong_request_does_not_replace_the_old_run() {
+    let stage = Stage::trained();
+    let wrong = "train --config x.yaml --overwrite --set model.weights=missing.safetensors";
+    assert_snapshot!(stage.refuse(wrong));
+}
+
+#[test]
+fn a_missing_run_cannot_be_resumed() {
+    assert_snapshot!(Stage::new().refuse("train --resume runs/nowhere"));
+}
+
+#[test]
+fn a_folder_that_is_no_run_cannot_be_resumed() {
+    assert_snapshot!(Stage::new().refuse("train --resume photos"));
+}

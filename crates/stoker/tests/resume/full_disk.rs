@@ -1,0 +1,61 @@
+//! No space while a run saves.
+
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::stage::{Ended, RUN, Stage, leftovers, undisturbed_end};
+
+/// More than `best` and less than `last` takes, in the units of `ulimit -f`: 512 bytes by POSIX, 1024 in some shells. So the second
+/// checkpoint of the first epoch does not fit.
+const FILE_SIZE_LIMIT: u32 = 40_000;
+
+fn assert_tells_to_free_space(stage: &Stage, ended: &Ended, file: &str, reason: &str) {
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    let run = stage.run_folder();
+    let said = format!(
+        "error: cannot write `{run}/{file}`\n  caused by: {reason}\n\n\
+         hint: free some space there (`df -h {run}`), then go on with `train --resume {run}`; what was saved before is whole\n"
+    );
+    assert!(ended.stderr.ends_with(&said), "{}", ended.stderr);
+    assert_eq!(leftovers(&stage.path("runs")), [] as [std::path::PathBuf; 0]);
+}
+
+#[test]
+fn a_checkpoint_that_outgrows_a_limit_costs_nothing_that_was_saved() {
+    let stage = Stage::new();
+    // Without the trap the system ends the process, which a disk does not.
+    let script = format!("trap '' XFSZ; ulimit -f {FILE_SIZE_LIMIT}; exec \"$@\"");
+    let stoker = stage.command("train --config tiny.yaml");
+    let mut limited = Command::new("sh");
+    limited.args(["-c", &script, "sh"]).arg(stoker.get_program()).args(stoker.get_args());
+    limited.current_dir(stage.path("")).env("NO_COLOR", "1").env_remove("CARGO_MANIFEST_DIR");
+    let ended = Ended::of(limited.output().expect("`sh` is there"));
+    assert_tells_to_free_space(&stage, &ended, "checkpoints/last.safetensors", "File too large (os error 27)");
+    stage.succeed(&format!("predict --run {RUN} --input data/test --output all.csv"));
+    stage.succeed(&format!("train --resume {RUN}"));
+    stage.end().assert_is(undisturbed_end());
+}
+
+/// A file that is being written is a link to a device that is always full: the next attempt to save it fails as on a full disk.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_costs_nothing_that_was_saved() {
+    let stage = Stage::new();
+    let mut running = stage.start("train --config tiny.yaml");
+    running.wait_for_epoch_after(1, Duration::ZERO);
+    running.kill();
+    let saved = |name: &str| fs::read(stage.run_path(name)).expect("an epoch was saved");
+    let before = saved("checkpoints/last.safetensors");
+    for file in ["curves.svg", "checkpoints/last.safetensors"] {
+        std::os::unix::fs::symlink("/dev/full", stage.run_path(&format!("{file}.writing"))).expect("writable");
+        let ended = stage.run(&format!("train --resume {RUN}"));
+        assert_tells_to_free_space(&stage, &ended, file, "No space left on device (os error 28)");
+        assert!(saved("checkpoints/last.safetensors") == before, "`last` was touched");
+    }
+    for checkpoint in ["best", "last"] {
+        stage.succeed(&format!("predict --run {RUN} --checkpoint {checkpoint} --input data/test --output all.csv"));
+    }
+    stage.succeed(&format!("train --resume {RUN}"));
+    stage.end().assert_is(undisturbed_end());
+}

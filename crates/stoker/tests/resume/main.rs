@@ -1,0 +1,15 @@
+//! What a run promises whatever happens to it, on the binary itself: equal seeds give equal bytes, and a run that was killed, stopped or out of
+//! disk space ends, once resumed, with the bytes of one that nothing happened to.
+//!
+//! Each test trains a network of full size on a handful of tiny images, with everything on that has a state or draws random numbers.
+
+#![cfg(unix)]
+
+mod full_disk;
+mod killed;
+mod predictions;
+mod requests;
+mod running;
+mod same_seed;
+mod stage;
+mod stopped;

@@ -1,0 +1,40 @@
+//! Ctrl-C, and the polite signal of service managers and batch systems.
+
+use crate::stage::{RUN, Stage, undisturbed_end};
+
+/// A stop may come too late on a busy machine; that often in a row it does not.
+const ATTEMPTS: usize = 5;
+
+fn assert_saves_within_an_epoch_after(signal: &str) {
+    // Each attempt is held to everything else.
+    let within = (0..ATTEMPTS).any(|_| stops_within_an_epoch(signal));
+    assert!(within, "the run was never stopped within an epoch");
+}
+
+/// Stops a run in its second epoch, goes on, and holds the end to the undisturbed run. False when it stopped between two epochs.
+fn stops_within_an_epoch(signal: &str) -> bool {
+    let stage = Stage::new();
+    let mut running = stage.start("train --config tiny.yaml");
+    running.wait_for_epoch_after(1, undisturbed_end().part_of_an_epoch(0.3));
+    let ended = running.signal(signal);
+    assert_eq!(ended.code, Some(130), "{}", ended.stderr);
+    let said = ended.stderr.replace(&stage.run_folder(), "RUN");
+    let end = "error: interrupted; the run is saved in `RUN`\n\n\
+               hint: go on with: stoker train --resume RUN\n";
+    assert!(said.contains("\nstopping after this step; press Ctrl-C again to stop at once\n"), "{said}");
+    assert!(said.ends_with(end), "{said}");
+    let resumed = stage.succeed(&format!("train --resume {RUN}")).stderr;
+    stage.end().assert_is(undisturbed_end());
+    assert!(resumed.contains("\ngoing on after epoch "), "{resumed}");
+    !resumed.contains(" and 0 steps of the next\n")
+}
+
+#[test]
+fn ctrl_c_keeps_the_part_of_the_epoch_that_is_done() {
+    assert_saves_within_an_epoch_after("INT");
+}
+
+#[test]
+fn a_request_to_terminate_is_a_ctrl_c() {
+    assert_saves_within_an_epoch_after("TERM");
+}

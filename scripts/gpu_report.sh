@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# Runs on a card what can be checked there today, and leaves text and JSON in the folder it is given.
+#
+#   scripts/gpu_report.sh OUT [STOKER]      STOKER: the binary; default target/release/stoker
+#
+# A step that fails is recorded and does not stop the next. To be run from the root of a checkout; data/sign_digits is used when it is there.
+set -uo pipefail
+
+out=${1:?usage: scripts/gpu_report.sh OUT [STOKER]}
+stoker=${2:-target/release/stoker}
+mkdir -p "$out"
+runs="$out/runs"
+
+# step NAME COMMAND..: stdout and stderr to NAME.txt, exit code and seconds to steps.tsv.
+step() {
+    local name=$1 start=$SECONDS code=0
+    shift
+    printf '== %s: %s\n' "$name" "$*"
+    "$@" >"$out/$name.txt" 2>&1 || code=$?
+    printf '%s\t%s\t%s\n' "$name" "$code" "$((SECONDS - start))" | tee -a "$out/steps.tsv"
+}
+
+# keep RUN: what a run says of itself, without its weights.
+keep() {
+    local run=$1 folder
+    folder=$(ls -d "$runs"/*/"$run" 2>/dev/null | tail -n 1)
+    [ -n "$folder" ] || return 0
+    for file in plan.json metrics.jsonl config.resolved.yaml curves.svg confusion_matrix.svg; do
+        [ -f "$folder/$file" ] && cp "$folder/$file" "$out/$run.$file"
+    done
+}
+
+date -u +%FT%TZ >"$out/date.txt"
+step card nvidia-smi --query-gpu=name,driver_version,memory.total,memory.used,compute_cap --format=csv
+
+# The same configurations as on the CPU, unchanged but for the device.
+step quickstart "$stoker" train --config configs/quickstart.yaml --device cuda:0 --set "output=$runs"
+keep quickstart
+step quickstart_predict "$stoker" predict --run "$runs/latest" --input data/quickstart/test --device cuda:0 \
+    --tta essential --output "$out/quickstart.csv"
+# The card's weights on the CPU: predictions must agree.
+step quickstart_predict_cpu "$stoker" predict --run "$runs/latest" --input data/quickstart/test --device cpu \
+    --tta essential --output "$out/quickstart_cpu.csv"
+if [ -d data/sign_digits/train ]; then
+    step sign_digits "$stoker" train --config configs/sign_digits.yaml --device cuda:0 --set "output=$runs"
+    keep sign_digits
+fi
+
+# Predicted against reserved bytes at two batch sizes of a larger model.
+for batch in 32 128; do
+    step "memory_$batch" "$stoker" train --config configs/quickstart.yaml --device cuda:0 --set "output=$runs" \
+        --set "name=memory_$batch" --set model.name=convnext_tiny --set model.image_size=224 --set train.epochs=1 \
+        --set "train.effective_batch_size=$batch" --set "train.micro_batch_size=$batch"
+    keep "memory_$batch"
+done
+rm -rf "$runs"
+cat "$out/steps.tsv"
