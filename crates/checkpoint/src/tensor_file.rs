@@ -193,9 +193,12 @@ mod tests {
             Err(io::Error::from(io::ErrorKind::StorageFull))
         })
         .unwrap_err();
-        assert!(error.hint().unwrap().contains("--resume"));
         assert_eq!(fs::read_to_string(&path).unwrap(), "old");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        // Only a folder with a configuration is a run that can go on.
+        assert!(error.hint().unwrap().ends_with("then start again"));
+        fs::write(folder.path().join("config.resolved.yaml"), "").unwrap();
+        assert!(error.hint().unwrap().contains("--resume"));
     }
 
     #[test]

@@ -117,8 +117,8 @@ fn sum(count: usize, term: impl Fn(usize) -> f32) -> f32 {
     let mut parts = [0.0f32; LANES];
     let whole = count / LANES * LANES;
     for start in (0..whole).step_by(LANES) {
-        for lane in 0..LANES {
-            parts[lane] += term(start + lane);
+        for (part, index) in parts.iter_mut().zip(start..) {
+            *part += term(index);
         }
     }
     let rest: f32 = (whole..count).map(term).sum();

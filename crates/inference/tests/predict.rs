@@ -78,7 +78,7 @@ impl Bench {
         let classes = ["cat".to_owned(), "dog".to_owned()];
         let dataset = Arc::new(Dataset::open_for_prediction(folder.path(), &classes).unwrap());
         Self {
-            folder: folder,
+            folder,
             dataset,
             loaded: Arc::default(),
             normalization: Normalization::imagenet(3),

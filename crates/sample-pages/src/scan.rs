@@ -44,8 +44,8 @@ impl Staging {
     /// A small thing that lies on a desk: a card, a receipt, a note.
     pub(crate) fn loose(dice: &mut Dice) -> Self {
         Self {
-            fill: dice.range(0.76, 1.02),
-            tilt_degrees: dice.normal() * 5.0,
+            fill: dice.range(0.88, 1.04),
+            tilt_degrees: dice.normal() * 3.5,
             corner_jitter: dice.range(0.0, 0.05),
             frame_aspect: dice.chance(0.75).then(|| dice.range(0.66, 1.5)),
         }

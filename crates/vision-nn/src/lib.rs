@@ -25,6 +25,6 @@ pub use linear::{Linear, Pointwise, Projection};
 pub use norm::LayerNorm;
 pub use parameters::{
     AssignError, NamedTensor, ParameterMap, ParameterPath, assign_parameters, map_parameters, named_parameters,
-    parameter_shapes, visit_parameters,
+    parameter_shapes,
 };
 pub use pass::Pass;

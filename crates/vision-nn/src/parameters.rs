@@ -17,9 +17,21 @@ pub struct NamedTensor {
 
 /// Every float parameter in the module's order, copied to the host. Waits for the device.
 pub fn named_parameters<M: Module>(module: &M) -> Vec<NamedTensor> {
-    let mut parameters = Vec::new();
-    visit_parameters(module, &mut |name, _, data| parameters.push(NamedTensor { name: name.to_owned(), data: data() }));
-    parameters
+    struct Named(ParameterPath, Vec<NamedTensor>);
+    impl ModuleVisitor for Named {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.1.push(NamedTensor { name: self.0.name(), data: param.val().into_data() });
+        }
+        fn enter_module(&mut self, name: &str, container: &str) {
+            self.0.enter(name, container);
+        }
+        fn exit_module(&mut self, _name: &str, container: &str) {
+            self.0.exit(container);
+        }
+    }
+    let mut named = Named(ParameterPath::default(), Vec::new());
+    module.visit(&mut named);
+    named.1
 }
 
 /// Names and shapes of every float parameter, in the module's order. Reads nothing from the device.
@@ -39,23 +51,6 @@ pub fn parameter_shapes<M: Module>(module: &M) -> Vec<(String, Vec<usize>)> {
     let mut shapes = Shapes(ParameterPath::default(), Vec::new());
     module.visit(&mut shapes);
     shapes.1
-}
-
-/// Calls `visit` with each parameter's name, identity and a function that copies its values to the host.
-pub fn visit_parameters<M: Module>(module: &M, visit: &mut dyn FnMut(&str, ParamId, &dyn Fn() -> TensorData)) {
-    struct Visitor<'a>(ParameterPath, &'a mut dyn FnMut(&str, ParamId, &dyn Fn() -> TensorData));
-    impl ModuleVisitor for Visitor<'_> {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            (self.1)(&self.0.name(), param.id, &|| param.val().into_data());
-        }
-        fn enter_module(&mut self, name: &str, container: &str) {
-            self.0.enter(name, container);
-        }
-        fn exit_module(&mut self, _name: &str, container: &str) {
-            self.0.exit(container);
-        }
-    }
-    module.visit(&mut Visitor(ParameterPath::default(), visit));
 }
 
 /// Something that replaces each parameter's tensor, knowing its name and identity.

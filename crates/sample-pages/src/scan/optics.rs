@@ -8,7 +8,7 @@ pub(super) fn blur(exposure: &mut Exposure, dice: &mut Dice) {
     if dice.chance(0.25) {
         return;
     }
-    let deviation = dice.range(0.3, 1.0);
+    let deviation = dice.range(0.3, 0.8);
     let shaken = if dice.chance(0.15) { dice.range(1.2, 1.8) } else { 1.0 };
     blur_across(&mut exposure.pixels, exposure.width, kernel(deviation * shaken));
     exposure.pixels = blur_down(&exposure.pixels, exposure.width, kernel(deviation));
@@ -54,10 +54,10 @@ fn blur_down(pixels: &[[f32; 3]], width: usize, [centre, near, far]: [f32; 3]) -
 
 /// Contrast, brightness, a colour cast or none at all, and now and then a harsh photocopy.
 pub(super) fn tone(exposure: &mut Exposure, dice: &mut Dice) {
-    let contrast = dice.range(0.75, 1.12);
+    let contrast = dice.range(0.82, 1.12);
     let brightness = dice.range(-18.0, 12.0);
     let grey = dice.chance(0.35);
-    let photocopy = grey && dice.chance(0.25);
+    let photocopy = grey && dice.chance(0.12);
     let warmth = dice.range(-0.07, 0.07);
     let cast = [1.0 + warmth, 1.0, 1.0 - warmth];
     for pixel in &mut exposure.pixels {

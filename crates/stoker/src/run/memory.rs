@@ -63,7 +63,9 @@ impl Planning<'_> {
             // On the CPU the loader lives in the same memory as the step.
             let loader = self.loader_bytes();
             footprint.fixed.overhead += loader;
-            footprint.floor_bytes += loader;
+            // Saving copies all that training keeps, at a moment when no gradient and no activation lives.
+            let kept = known.weights + known.optimizer + known.ema;
+            footprint.floor_bytes = (footprint.floor_bytes + loader).max(footprint.fixed.overhead + 2 * kept);
         }
         let footprint = footprint.with_accumulation_extra(known.gradients);
         let plan = plan_batch_size(&footprint, &budget, &self.request())

@@ -36,7 +36,7 @@ fn a_checkpoint_cut_short_is_named_with_a_way_out_that_works() {
     for length in [0, 100, bytes.len() / 2, bytes.len() - 1] {
         fs::write(&last, &bytes[..length]).unwrap();
         let ended = stage.run(&format!("train --resume {RUN}"));
-        assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+        assert_eq!(ended.code, Some(2), "{}", ended.stderr);
         let run = stage.run_folder();
         let error = format!("error: `{run}/checkpoints/last.safetensors` is not a complete safetensors file: ");
         assert!(ended.stderr.contains(&error), "{}", ended.stderr);
