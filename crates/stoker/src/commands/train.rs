@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use checkpoint::{CARD_VERSION, Checkpoint, CheckpointError, ModelCard, Progress, RunFolder, write_atomically};
-use data_pipeline::{CorruptImage, Loader, batches};
+use data_pipeline::{CorruptImage, LoadError, Loader, batches};
 use memory_planner::{MemoryAnalysis, PlanCheck};
 use trainer::{Evaluator, FitOutcome, Normalization, TrainError, TrainSession, evaluate, fit};
 
@@ -100,6 +100,7 @@ impl Run {
         };
         if request.resumed.is_none() {
             checks::check_weights(&request.resolved, &request.resolved.architecture()?, &card, &compute)?;
+            request.resolved.follow_links();
         }
         Ok(Self { request, compute, data, card })
     }
@@ -135,7 +136,10 @@ impl Run {
             folder.mark_latest(&request.resolved.config.output.join("latest"))?;
             Ok(folder)
         };
-        written().map_err(|error| checkpoint_request(&error))
+        written().map_err(|error| match error {
+            CheckpointError::Write { .. } => CommandError::from_run(&error).with_hint(error.hint()),
+            _ => checkpoint_request(&error),
+        })
     }
 
     fn fit(&self, folder: &RunFolder, interrupt: &Arc<AtomicBool>) -> Result<Fitted, CommandError> {
@@ -145,21 +149,21 @@ impl Run {
         let spec = spec(&self.card, resolved, device.clone());
         let step = build_step(&resolved.architecture()?, &spec, options, &self.card);
         let session = TrainSession::new(step, self.card.clone(), folder.clone());
-        let session = session.start_from(resolved.config.model.weights.as_deref()).map_err(|error| failed(&error))?;
+        // `last`, where there is one, replaces the weights that the run started from.
+        let weights = resolved.config.model.weights.as_deref().filter(|_| !folder.last().exists());
+        let session = session.start_from(weights).map_err(|error| failed(&error))?;
         let session = session.resume(&device).map_err(|error| cannot_resume(&error, folder))?;
         if self.request.resumed.is_some() {
-            let progress = session.progress();
-            ui::note(format_args!(
-                "going on after epoch {} and {} steps of the next",
-                progress.epochs_done, progress.batches_done
-            ));
+            ui::note(resumed_at(session.progress(), resolved.config.train.epochs));
         }
+        let steps_before = session.progress().step;
         let gauge = Gauge(self.compute.meter());
         gauge.0.reset();
         let mut observer = RunObserver::new(self.data.training.train.len());
         let (session, outcome) = fit(session, &self.data.training, &device, interrupt, &gauge, &mut observer)
             .map_err(|error| self.say_how_to_resume(failed(&error), folder))?;
-        Ok(Fitted { session, outcome, peak_bytes: gauge.0.peak_bytes(), corrupt: observer.corrupt() })
+        let trained = session.progress().step > steps_before;
+        Ok(Fitted { session, outcome, peak_bytes: gauge.0.peak_bytes(), corrupt: observer.corrupt(), trained })
     }
 
     /// Prints what came of the run, and last the command that uses it.
@@ -170,20 +174,17 @@ impl Run {
         fitted: &Fitted,
         interrupt: &Arc<AtomicBool>,
     ) -> Result<(), CommandError> {
-        let resume = next_step(&format!("train --resume {}", folder.root().display()));
         if fitted.outcome == FitOutcome::Interrupted {
-            return Err(CommandError::interrupted(format!(
-                "interrupted; the run is saved in `{}`",
-                folder.root().display()
-            ))
-            .with_hint(format!("go on with: {resume}")));
+            return Err(interrupted(folder));
         }
-        let check = PlanCheck {
-            predicted_peak_bytes: analysis.plan.predicted_peak_bytes,
-            measured_peak_bytes: fitted.peak_bytes,
-            budget_bytes: analysis.budget.budget_bytes,
-        };
-        ui::out(format_args!("\n{}", check.render().trim_end()))?;
+        if fitted.trained {
+            let check = PlanCheck {
+                predicted_peak_bytes: analysis.plan.predicted_peak_bytes,
+                measured_peak_bytes: fitted.peak_bytes,
+                budget_bytes: analysis.budget.budget_bytes,
+            };
+            ui::out(format_args!("\n{}", check.render().trim_end()))?;
+        }
         if fitted.corrupt > 0 {
             let list = folder.corrupt_images();
             ui::out(format_args!("corrupt images skipped: {}, listed in {}", fitted.corrupt, list.display()))?;
@@ -224,7 +225,10 @@ impl Run {
         };
         let mut progress = ui::Progress::start("testing the best weights", "images", test.len() as u64);
         let evaluation = evaluate(&model, test, loader, &evaluator, &mut |done| progress.set(done as u64));
-        let evaluation = evaluation.map_err(|error| failed(&error))?;
+        let evaluation = evaluation.map_err(|error| match error {
+            TrainError::Load(LoadError::Interrupted) => interrupted(folder),
+            error => failed(&error),
+        })?;
         let scores = evaluation.scores(false);
         drop(progress);
         ui::out(format_args!(
@@ -260,6 +264,15 @@ struct Fitted {
     outcome: FitOutcome,
     peak_bytes: u64,
     corrupt: usize,
+    /// Whether any step was made, which a finished run that is resumed needs none of.
+    trained: bool,
+}
+
+fn resumed_at(progress: &Progress, epochs: usize) -> String {
+    if progress.epochs_done as usize >= epochs {
+        return format!("all {epochs} epochs are done");
+    }
+    format!("going on after epoch {} and {} steps of the next", progress.epochs_done, progress.batches_done)
 }
 
 /// Adds to the list that training left, and tells how many.
@@ -277,6 +290,12 @@ fn list_corrupt_test_images(folder: &RunFolder, corrupt: &[CorruptImage]) -> Res
 }
 
 /// A run goes on with its own checkpoint alone, and a whole one.
+fn interrupted(folder: &RunFolder) -> CommandError {
+    let run = folder.root().display();
+    CommandError::interrupted(format!("interrupted; the run is saved in `{run}`"))
+        .with_hint(format!("go on with: {}", next_step(&format!("train --resume {run}"))))
+}
+
 fn cannot_resume(error: &TrainError, folder: &RunFolder) -> CommandError {
     let TrainError::Checkpoint(error) = error else { return failed(error) };
     let again = next_step(&format!("train --config {} --set name=OTHER", folder.resolved_config().display()));

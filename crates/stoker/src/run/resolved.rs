@@ -48,6 +48,12 @@ impl ResolvedConfig {
         self.config.device = device;
     }
 
+    /// Names the starting weights where they really lie: `latest` moves to the new run.
+    pub(crate) fn follow_links(&mut self) {
+        let weights = &mut self.config.model.weights;
+        *weights = weights.take().map(|path| std::fs::canonicalize(&path).unwrap_or(path));
+    }
+
     /// Sets the number of loader threads, if it is open.
     pub(crate) fn decide_workers(&mut self, workers: usize) {
         if self.config.data.workers == AutoCount::Auto {
