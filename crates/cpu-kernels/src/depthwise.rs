@@ -182,16 +182,7 @@ fn correlate_row(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Numbers without a pattern, in -1 to 1.
-    fn numbers(count: usize, seed: u32) -> Vec<f32> {
-        let mut state = seed;
-        let mut next = || {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 8) as f32 / (1u32 << 23) as f32 - 1.0
-        };
-        (0..count).map(|_| next()).collect()
-    }
+    use crate::test_numbers::numbers;
 
     /// Every pair of output and input position with its tap, as the definition has it.
     fn for_each_product(shape: &DepthwiseShape, mut visit: impl FnMut(usize, usize, usize)) {

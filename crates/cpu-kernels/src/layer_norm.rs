@@ -132,17 +132,9 @@ fn rows_a_task(channels: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test_numbers::numbers;
 
     const EPSILON: f32 = 1e-6;
-
-    fn numbers(count: usize, seed: u32) -> Vec<f32> {
-        let mut state = seed;
-        let mut next = || {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 8) as f32 / (1u32 << 23) as f32 - 1.0
-        };
-        (0..count).map(|_| next()).collect()
-    }
 
     /// The layer in f64, as the paper writes it.
     fn reference(row: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f64> {

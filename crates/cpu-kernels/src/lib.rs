@@ -9,6 +9,8 @@ mod block;
 mod depthwise;
 mod gelu;
 mod layer_norm;
+#[cfg(test)]
+mod test_numbers;
 
 pub use depthwise::DepthwiseShape;
 pub use gelu::{gelu, gelu_gradient};

@@ -64,7 +64,7 @@ fn only_the_binary_names_the_families() {
 #[test]
 fn rooms_without_tensors_stay_without_them() {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    for room in ["memory-planner", "data-pipeline", "metrics", "device", "sample-pages"] {
+    for room in ["cpu-kernels", "memory-planner", "data-pipeline", "metrics", "device", "sample-pages"] {
         let output = Command::new(&cargo)
             .args(["tree", "--offline", "--locked", "--edges", "normal", "--prefix", "none", "--package", room])
             .current_dir(env!("CARGO_MANIFEST_DIR"))
