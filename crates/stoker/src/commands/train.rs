@@ -289,13 +289,13 @@ fn list_corrupt_test_images(folder: &RunFolder, corrupt: &[CorruptImage]) -> Res
     ui::out(format_args!("corrupt test images skipped: {}, listed in {}", corrupt.len(), path.display()))
 }
 
-/// A run goes on with its own checkpoint alone, and a whole one.
 fn interrupted(folder: &RunFolder) -> CommandError {
     let run = folder.root().display();
     CommandError::interrupted(format!("interrupted; the run is saved in `{run}`"))
         .with_hint(format!("go on with: {}", next_step(&format!("train --resume {run}"))))
 }
 
+/// A run goes on with its own checkpoint alone, and a whole one.
 fn cannot_resume(error: &TrainError, folder: &RunFolder) -> CommandError {
     let TrainError::Checkpoint(error) = error else { return failed(error) };
     let again = next_step(&format!("train --config {} --set name=OTHER", folder.resolved_config().display()));
