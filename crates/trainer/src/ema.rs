@@ -2,7 +2,9 @@ use std::collections::BTreeMap;
 
 use burn::module::{AutodiffModule, Module, ModuleVisitor, Param, ParamId};
 use burn::tensor::{Tensor, TensorData};
-use vision_nn::{AssignError, ParameterMap, ParameterPath, assign_parameters, map_parameters, named_parameters};
+use vision_nn::{
+    AssignError, ParameterMap, ParameterPath, assign_parameters, map_parameters, named_parameters, off_tape,
+};
 
 /// Exponential moving average of a model's weights, kept off the tape.
 ///
@@ -17,7 +19,7 @@ pub(crate) struct Ema<M> {
 impl<M: AutodiffModule> Ema<M> {
     /// An average that starts at the model's weights.
     pub(crate) fn new(model: &M, decay: f64) -> Self {
-        Self { model: model.valid(), decay }
+        Self { model: off_tape_model(model), decay }
     }
 
     /// The averaged model, for evaluation.
@@ -56,12 +58,23 @@ impl ParameterMap for Towards {
     }
 }
 
+/// A copy of the model off the tape. [`AutodiffModule::valid`] does the same, but not where the step is only recorded.
+fn off_tape_model<M: Module>(model: &M) -> M {
+    struct OffTape;
+    impl ParameterMap for OffTape {
+        fn map<const D: usize>(&mut self, _name: &str, _id: ParamId, tensor: Tensor<D>) -> Tensor<D> {
+            off_tape(tensor)
+        }
+    }
+    map_parameters(model.clone(), &mut OffTape)
+}
+
 /// Weights by name, off the tape; views of the model's own memory.
 fn flat_weights<M: Module>(model: &M) -> BTreeMap<String, Tensor<1>> {
     struct Flat(ParameterPath, BTreeMap<String, Tensor<1>>);
     impl ModuleVisitor for Flat {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            let weight = param.val().no_grad();
+            let weight = off_tape(param.val());
             let elements = weight.shape().num_elements();
             self.1.insert(self.0.name(), weight.reshape([elements]));
         }

@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::{Gradients as Tape, Tensor};
-use vision_nn::ParameterPath;
+use burn::tensor::Tensor;
+use vision_nn::{ParameterPath, Tape};
 
 /// Added to the norm before dividing, as PyTorch's `clip_grad_norm_` does.
 const CLIP_EPSILON: f64 = 1e-6;
@@ -48,13 +48,15 @@ impl Gradients {
 
     /// Euclidean norm over all gradients together. Waits for the device.
     pub fn global_norm(&self) -> f64 {
+        let Some(squares) = self.squares() else { return 0.0 };
+        squares.into_data().iter::<f32>().map(f64::from).sum::<f64>().sqrt()
+    }
+
+    /// Sums of squares whose sum is the square of the global norm, `[parts]`; none without gradients.
+    pub fn squares(&self) -> Option<Tensor<1>> {
         let parts = self.tensors.values().flat_map(|tensor| tensor.clone().split(LONGEST_SUM, 0));
         let squares: Vec<Tensor<1>> = parts.map(|part| part.square().sum()).collect();
-        if squares.is_empty() {
-            return 0.0;
-        }
-        let squares: Vec<f32> = Tensor::cat(squares, 0).into_data().iter::<f32>().collect();
-        squares.into_iter().map(f64::from).sum::<f64>().sqrt()
+        (!squares.is_empty()).then(|| Tensor::cat(squares, 0))
     }
 
     /// Scales all gradients down when their norm exceeds `max_norm`; PyTorch's `clip_grad_norm_`.
@@ -80,7 +82,7 @@ struct Take<'a> {
 
 impl ModuleVisitor for Take<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if let Some(gradient) = param.val().grad_remove(self.tape) {
+        if let Some(gradient) = self.tape.remove(&param.val()) {
             let elements = gradient.shape().num_elements();
             self.tensors.insert(self.path.name(), gradient.reshape([elements]));
         }

@@ -34,4 +34,4 @@ pub use optimizer::{AdamW, AdamWOptions};
 pub use options::TrainOptions;
 pub use schedule::WarmupCosine;
 pub use session::TrainSession;
-pub use step::{StepScores, TrainStep};
+pub use step::{StepScores, TrainStep, mean_loss};

@@ -4,7 +4,7 @@ use burn::module::{Module, ParamId};
 use burn::optim::{AdamW as Rule, AdamWConfig, AdamWState, AdaptiveMomentumState, Optimizer};
 use burn::tensor::{Device, Tensor, TensorData};
 use checkpoint::OptimizerState;
-use vision_nn::{ParameterMap, map_parameters};
+use vision_nn::{ParameterMap, map_parameters, off_tape, onto_tape};
 
 use crate::Gradients;
 
@@ -102,12 +102,12 @@ impl ParameterMap for StepMap<'_> {
         // timm's convention: vectors (norms, biases, layer scale) are not decayed.
         let rule = if D > 1 { &self.optimizer.decayed } else { &self.optimizer.undecayed };
         let shape = tensor.dims();
-        let flat = tensor.no_grad().reshape([shape.iter().product::<usize>()]);
+        let flat = off_tape(tensor).reshape([shape.iter().product::<usize>()]);
         let state = self.optimizer.states.remove(name);
         let (flat, state) = rule.step(self.learning_rate, flat, gradient, state);
         if let Some(state) = state {
             self.optimizer.states.insert(name.to_owned(), state);
         }
-        Tensor::from_inner(flat.reshape(shape)).require_grad()
+        onto_tape(flat.reshape(shape))
     }
 }

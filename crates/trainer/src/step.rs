@@ -1,7 +1,7 @@
 use burn::tensor::{Device, Tensor};
 use data_pipeline::Batch;
 use memory_planner::split_effective_batch;
-use vision_nn::{Classifier, Pass};
+use vision_nn::{Classifier, Pass, Tape};
 
 use crate::ema::Ema;
 use crate::loss::cross_entropy_of_row;
@@ -122,10 +122,15 @@ impl<M: Classifier> TrainStep<M> {
         let logits = self.model().forward(images, &mut pass); // [B, K]
         let [_, num_classes] = logits.dims();
         let targets = smoothed_targets(&labels, num_classes, self.options.label_smoothing, &self.device); // [B, K]
-        let loss = cross_entropy_sum(logits.clone(), targets).div_scalar(batch.len() as f64);
-        let gradients = Gradients::take(loss.backward(), self.model());
+        let loss = mean_loss(logits.clone(), targets, batch.len());
+        let gradients = Gradients::take(Tape::backward(loss), self.model());
         (gradients, logits.no_grad(), labels)
     }
+}
+
+/// A micro-batch's part of the mean cross-entropy over `effective_batch` samples, `[1]`; logits and targets as in [`cross_entropy_sum`].
+pub fn mean_loss(logits: Tensor<2>, targets: Tensor<2>, effective_batch: usize) -> Tensor<1> {
+    cross_entropy_sum(logits, targets).div_scalar(effective_batch as f64)
 }
 
 /// Adds a micro-batch's losses and hits. Waits for the device.

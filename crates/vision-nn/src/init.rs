@@ -4,6 +4,7 @@ use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
+use crate::is_captured;
 use crate::pass::mix;
 
 /// How weights are drawn.
@@ -53,24 +54,28 @@ impl Initializer {
     /// A parameter of one value.
     pub fn constant<const D: usize>(&mut self, shape: [usize; D], value: f32) -> Param<Tensor<D>> {
         self.turn += 1;
-        self.parameter(shape, vec![value; shape.iter().product()])
+        self.parameter(shape, || value)
     }
 
     /// Normal numbers of mean 0 and standard deviation `std`, redrawn outside `[-2, 2]`: the bounds are absolute, as in PyTorch's `trunc_normal_`.
     pub fn truncated_normal<const D: usize>(&mut self, shape: [usize; D], std: f32) -> Param<Tensor<D>> {
         self.turn += 1;
         let mut random = ChaCha8Rng::seed_from_u64(mix(self.seed ^ mix(self.turn)));
-        let mut draw = || loop {
+        let draw = move || loop {
             let normal: f32 = StandardNormal.sample(&mut random);
             if (normal * std).abs() <= 2.0 {
                 return normal * std;
             }
         };
-        let values = (0..shape.iter().product()).map(|_| draw()).collect();
-        self.parameter(shape, values)
+        self.parameter(shape, draw)
     }
 
-    fn parameter<const D: usize>(&self, shape: [usize; D], values: Vec<f32>) -> Param<Tensor<D>> {
+    /// Where a step is only recorded, a parameter is its shape: a gibibyte of random numbers would cost seconds and mean nothing.
+    fn parameter<const D: usize>(&self, shape: [usize; D], draw: impl FnMut() -> f32) -> Param<Tensor<D>> {
+        if is_captured(&self.device) {
+            return Param::from_tensor(Tensor::empty(shape, &self.device));
+        }
+        let values: Vec<f32> = std::iter::repeat_with(draw).take(shape.iter().product()).collect();
         Param::from_data(TensorData::new(values, shape), &self.device)
     }
 }

@@ -15,6 +15,7 @@ mod linear;
 mod norm;
 mod parameters;
 mod pass;
+mod tape;
 
 pub use classifier::{Classifier, ClassifierSpec};
 pub use conv::{DepthwiseConv2d, PatchConv2d};
@@ -28,3 +29,4 @@ pub use parameters::{
     parameter_shapes,
 };
 pub use pass::Pass;
+pub use tape::{Tape, is_captured, off_tape, onto_tape};

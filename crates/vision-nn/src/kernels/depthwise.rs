@@ -5,15 +5,22 @@
 
 #[cfg(feature = "cuda")]
 use burn::backend::Cuda;
+#[cfg(feature = "wgpu")]
+use burn::backend::Wgpu;
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
-use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::autodiff::checkpoint::strategy::{BalancedCheckpointing, CheckpointStrategy, NoCheckpointing};
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::ops::ConvOptions;
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
-use burn::tensor::{Shape, Tensor};
+use burn::backend::{
+    Autodiff, Backend, Capture, Dispatch, DispatchKindConversion, DispatchTensor, Flex, TensorMetadata,
+    backend_extension,
+};
+use burn::tensor::{GradientCheckpointingStrategy, Shape, Tensor};
+
+use crate::is_captured;
 
 /// Convolves each channel with its own kernel.
 ///
@@ -22,12 +29,35 @@ use burn::tensor::{Shape, Tensor};
 /// - `weight`: `[C, 1, k, k]` with k odd
 /// - `bias`: `[C]`
 pub fn depthwise_conv2d(map: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>) -> Tensor<4> {
+    let device = map.device();
+    if is_captured(&device) {
+        return match (device.is_autodiff(), device.gradient_checkpointing_strategy()) {
+            (false, _) => captured::<Capture>(map, weight, bias),
+            (true, GradientCheckpointingStrategy::Disabled) => {
+                captured::<Autodiff<Capture, NoCheckpointing>>(map, weight, bias)
+            }
+            (true, GradientCheckpointingStrategy::Balanced) => {
+                captured::<Autodiff<Capture, BalancedCheckpointing>>(map, weight, bias)
+            }
+        };
+    }
     Tensor::from_dispatch(Dispatch::depthwise(map.into_dispatch(), weight.into_dispatch(), bias.into_dispatch()))
+}
+
+/// Burn's extension macro does not know the capture device: its tensors are taken out and put back here.
+fn captured<B: Backend + Depthwise>(map: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>) -> Tensor<4>
+where
+    DispatchTensor: DispatchKindConversion<B>,
+{
+    let off = "the caller asked whether it is captured";
+    let map = map.try_into_primitive::<B>().expect(off);
+    let weight = weight.try_into_primitive::<B>().expect(off);
+    Tensor::from_primitive::<B>(B::depthwise(map, weight, bias.try_into_primitive::<B>().expect(off)))
 }
 
 /// The operation on a backend; the bodies here are composed of Burn's own operations.
 #[allow(unreachable_pub, reason = "the macro implements the trait for a type of another crate")]
-#[backend_extension(Flex, Cuda: cfg(feature = "cuda"), Autodiff)]
+#[backend_extension(Flex, Cuda: cfg(feature = "cuda"), Wgpu: cfg(feature = "wgpu"), Autodiff)]
 pub trait Depthwise: Backend {
     /// See [`depthwise_conv2d`].
     fn depthwise(map: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self>;
@@ -44,10 +74,6 @@ pub trait Depthwise: Backend {
 }
 
 /// The operation in terms of Burn's own.
-#[cfg_attr(
-    not(feature = "cuda"),
-    allow(dead_code, reason = "the CPU has its own form; this one is for cards and for tests")
-)]
 pub(super) mod composed {
     use super::*;
 
@@ -88,24 +114,38 @@ pub(super) mod composed {
     }
 }
 
-#[cfg(feature = "cuda")]
-impl Depthwise for Cuda {
-    fn depthwise(map: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
-        composed::forward::<Self>(map, weight, Some(bias))
-    }
+/// A backend on which the operation is composed of Burn's own.
+macro_rules! composed_on {
+    ($backend:ty) => {
+        impl Depthwise for $backend {
+            fn depthwise(
+                map: FloatTensor<Self>,
+                weight: FloatTensor<Self>,
+                bias: FloatTensor<Self>,
+            ) -> FloatTensor<Self> {
+                composed::forward::<Self>(map, weight, Some(bias))
+            }
 
-    fn depthwise_map_gradient(weight: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self> {
-        composed::map_gradient::<Self>(weight, gradient)
-    }
+            fn depthwise_map_gradient(weight: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self> {
+                composed::map_gradient::<Self>(weight, gradient)
+            }
 
-    fn depthwise_weight_gradient(
-        map: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        gradient: FloatTensor<Self>,
-    ) -> FloatTensor<Self> {
-        composed::weight_gradient::<Self>(map, weight, gradient)
-    }
+            fn depthwise_weight_gradient(
+                map: FloatTensor<Self>,
+                weight: FloatTensor<Self>,
+                gradient: FloatTensor<Self>,
+            ) -> FloatTensor<Self> {
+                composed::weight_gradient::<Self>(map, weight, gradient)
+            }
+        }
+    };
 }
+
+composed_on!(Capture);
+#[cfg(feature = "cuda")]
+composed_on!(Cuda);
+#[cfg(feature = "wgpu")]
+composed_on!(Wgpu);
 
 #[derive(Debug)]
 struct DepthwiseBackward;

@@ -1,0 +1,71 @@
+//! The tape of the backward pass, on every device that Burn computes on and on the one that it only records on.
+//!
+//! Burn 0.22.0-pre.3 builds a tape on its capture device, but `Tensor::backward`, `inner` and `from_inner` refuse it there. Below its dispatch
+//! the same operations work, and that is the way taken here.
+
+use burn::backend::autodiff::grads::Gradients as CapturedGradients;
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Autodiff, AutodiffBackend, Capture, DispatchDevice};
+use burn::tensor::{Device, Gradients, Tensor};
+
+/// The gradients that a backward pass left behind.
+pub enum Tape {
+    /// Of a device that computes.
+    Computed(Gradients),
+    /// Of the capture device.
+    Captured(CapturedGradients),
+}
+
+impl Tape {
+    /// The backward pass of a loss.
+    ///
+    /// # Shapes
+    /// - `loss`: `[1]`
+    pub fn backward(loss: Tensor<1>) -> Self {
+        if is_captured(&loss.device()) {
+            Self::Captured(on_capture(loss).backward())
+        } else {
+            Self::Computed(loss.backward())
+        }
+    }
+
+    /// Takes out the gradient of a parameter; none where it has none.
+    pub fn remove<const D: usize>(&mut self, parameter: &Tensor<D>) -> Option<Tensor<D>> {
+        match self {
+            Self::Computed(gradients) => parameter.grad_remove(gradients),
+            Self::Captured(gradients) => {
+                on_capture(parameter.clone()).grad_remove(gradients).map(Tensor::from_primitive::<Capture>)
+            }
+        }
+    }
+}
+
+/// The tensor without its tape; as it is where it has none.
+pub fn off_tape<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
+    match is_captured(&tensor.device()) && tensor.device().is_autodiff() {
+        true => Tensor::from_primitive::<Capture>(on_capture(tensor).primitive),
+        false => tensor.no_grad(),
+    }
+}
+
+/// The tensor as a leaf of the tape of `device`, whose gradient is wanted. It must be off the tape.
+pub fn onto_tape<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
+    let tensor = match is_captured(&tensor.device()) {
+        true => {
+            let primitive =
+                tensor.try_into_primitive::<Capture>().expect("it is captured, and off the tape by contract");
+            Tensor::from_primitive::<Autodiff<Capture>>(<Autodiff<Capture> as AutodiffBackend>::from_inner(primitive))
+        }
+        false => Tensor::from_inner(tensor),
+    };
+    tensor.require_grad()
+}
+
+/// Whether tensors on this device, on the tape or off it, are only recorded.
+pub fn is_captured(device: &Device) -> bool {
+    matches!(device.clone().inner().as_dispatch(), DispatchDevice::Capture(_))
+}
+
+fn on_capture<const D: usize>(tensor: Tensor<D>) -> FloatTensor<Autodiff<Capture>> {
+    tensor.try_into_primitive::<Autodiff<Capture>>().expect("the caller asked whether it is captured, on the tape")
+}
