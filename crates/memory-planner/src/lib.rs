@@ -31,6 +31,9 @@ mod footprint;
 mod breakdown;
 mod fit;
 
+// What it holds at each moment.
+mod trace;
+
 // What it may take.
 mod budget;
 
@@ -65,3 +68,4 @@ pub use plan_error::{PlanError, WayOut};
 pub use report::MemoryAnalysis;
 pub use rounding::{ParseRoundingError, Rounding};
 pub use search::largest_fitting_batch;
+pub use trace::{Born, Phase, ROLES, Role, Trace, TraceError, TracedOperation, TracedTensor};
