@@ -4,8 +4,14 @@
 
 #![warn(missing_docs)]
 
+mod capture;
+mod dry_run;
 mod meter;
+mod rehearsal;
 mod training;
 
+pub use capture::{AllocatorModel, captured_reserved, captured_trace, print_recording};
+pub use dry_run::{dry_run_reserved, real_reserved};
 pub use meter::{HeapMeter, Meter, PoolMeter};
+pub use rehearsal::StepRequest;
 pub use training::{ProbeError, ProbeOptions, measure_training, parameter_memory};

@@ -102,12 +102,13 @@ impl ParameterMap for StepMap<'_> {
         // timm's convention: vectors (norms, biases, layer scale) are not decayed.
         let rule = if D > 1 { &self.optimizer.decayed } else { &self.optimizer.undecayed };
         let shape = tensor.dims();
+        let device = tensor.device();
         let flat = off_tape(tensor).reshape([shape.iter().product::<usize>()]);
         let state = self.optimizer.states.remove(name);
         let (flat, state) = rule.step(self.learning_rate, flat, gradient, state);
         if let Some(state) = state {
             self.optimizer.states.insert(name.to_owned(), state);
         }
-        onto_tape(flat.reshape(shape))
+        onto_tape(flat.reshape(shape), &device)
     }
 }

@@ -29,4 +29,4 @@ pub use parameters::{
     parameter_shapes,
 };
 pub use pass::Pass;
-pub use tape::{Tape, is_captured, off_tape, onto_tape};
+pub use tape::{Tape, captured_id, is_captured, off_tape, onto_tape};

@@ -3,10 +3,11 @@
 //! Burn 0.22.0-pre.3 builds a tape on its capture device, but `Tensor::backward`, `inner` and `from_inner` refuse it there. Below its dispatch
 //! the same operations work, and that is the way taken here.
 
+use burn::backend::autodiff::checkpoint::strategy::{BalancedCheckpointing, CheckpointStrategy, NoCheckpointing};
 use burn::backend::autodiff::grads::Gradients as CapturedGradients;
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, AutodiffBackend, Capture, DispatchDevice};
-use burn::tensor::{Device, Gradients, Tensor};
+use burn::backend::{Autodiff, AutodiffBackend, Capture, DispatchDevice, DispatchKindConversion, DispatchTensor};
+use burn::tensor::{Device, GradientCheckpointingStrategy, Gradients, Tensor};
 
 /// The gradients that a backward pass left behind.
 pub enum Tape {
@@ -49,16 +50,22 @@ pub fn off_tape<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
 }
 
 /// The tensor as a leaf of the tape of `device`, whose gradient is wanted. It must be off the tape.
-pub fn onto_tape<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
-    let tensor = match is_captured(&tensor.device()) {
-        true => {
-            let primitive =
-                tensor.try_into_primitive::<Capture>().expect("it is captured, and off the tape by contract");
-            Tensor::from_primitive::<Autodiff<Capture>>(<Autodiff<Capture> as AutodiffBackend>::from_inner(primitive))
-        }
-        false => Tensor::from_inner(tensor),
+pub fn onto_tape<const D: usize>(tensor: Tensor<D>, device: &Device) -> Tensor<D> {
+    let tensor = match (is_captured(device), device.gradient_checkpointing_strategy()) {
+        (false, _) => Tensor::from_inner(tensor),
+        (true, GradientCheckpointingStrategy::Disabled) => onto_capture::<NoCheckpointing, D>(tensor),
+        (true, GradientCheckpointingStrategy::Balanced) => onto_capture::<BalancedCheckpointing, D>(tensor),
     };
     tensor.require_grad()
+}
+
+fn onto_capture<C, const D: usize>(tensor: Tensor<D>) -> Tensor<D>
+where
+    C: CheckpointStrategy,
+    DispatchTensor: DispatchKindConversion<Autodiff<Capture, C>>,
+{
+    let primitive = tensor.try_into_primitive::<Capture>().expect("it is captured, and off the tape by contract");
+    Tensor::from_primitive::<Autodiff<Capture, C>>(<Autodiff<Capture, C> as AutodiffBackend>::from_inner(primitive))
 }
 
 /// Whether tensors on this device, on the tape or off it, are only recorded.
@@ -68,4 +75,13 @@ pub fn is_captured(device: &Device) -> bool {
 
 fn on_capture<const D: usize>(tensor: Tensor<D>) -> FloatTensor<Autodiff<Capture>> {
     tensor.try_into_primitive::<Autodiff<Capture>>().expect("the caller asked whether it is captured, on the tape")
+}
+
+/// The number by which the recorded graph knows a tensor. Numbers only grow: of two tensors, the later has the larger.
+///
+/// # Panics
+/// When the tensor is not on the capture device.
+pub fn captured_id<const D: usize>(tensor: &Tensor<D>) -> u64 {
+    let tensor = off_tape(tensor.clone());
+    tensor.try_into_primitive::<Capture>().expect("only captured tensors are asked for their number").id().value()
 }

@@ -1,0 +1,107 @@
+//! What a CubeCL device would hold reserved: the buffers of a recording go through CubeCL's own memory management, over a storage that only
+//! counts.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use cubecl_ir::MemoryDeviceProperties;
+use cubecl_runtime::logging::ServerLogger;
+use cubecl_runtime::memory_management::{
+    ManagedMemoryHandle, MemoryAllocationMode, MemoryConfiguration, MemoryManagement, MemoryManagementOptions,
+};
+use cubecl_runtime::server::IoError;
+use cubecl_runtime::storage::{ComputeStorage, StorageHandle, StorageId, StorageUtilization};
+
+/// What the allocator's rules depend on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AllocatorModel {
+    /// The largest single allocation, in bytes; page sizes are parts of it.
+    pub max_page_bytes: u64,
+    /// Every allocation begins at a multiple of this.
+    pub alignment_bytes: u64,
+}
+
+impl AllocatorModel {
+    /// A CUDA card: `cubecl-cuda` takes a quarter of the card as the largest allocation and aligns to 512 bytes (its `runtime.rs`).
+    pub fn cuda(card_bytes: u64) -> Self {
+        Self { max_page_bytes: card_bytes / 4, alignment_bytes: 512 }
+    }
+
+    fn pools(self) -> MemoryManagement<CountingStorage> {
+        let properties = MemoryDeviceProperties { max_page_size: self.max_page_bytes, alignment: self.alignment_bytes };
+        MemoryManagement::from_configuration(
+            CountingStorage { alignment_bytes: self.alignment_bytes as usize },
+            &properties,
+            MemoryConfiguration::default(),
+            Arc::new(ServerLogger::default()),
+            MemoryManagementOptions::new("replay"),
+        )
+    }
+}
+
+/// One thing that happens to memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Event {
+    /// A buffer comes to be; parameters lie apart, in slices of exactly their size.
+    Allocate { buffer: usize, bytes: u64, is_parameter: bool },
+    /// A buffer is given back.
+    Free { buffer: usize },
+}
+
+/// The most bytes reserved at any moment.
+///
+/// # Errors
+/// When a buffer is larger than the largest allocation: the device cannot hold it at all.
+pub(super) fn replay(model: AllocatorModel, events: &[Event]) -> Result<u64, TooLarge> {
+    let mut pools = model.pools();
+    let mut held: BTreeMap<usize, ManagedMemoryHandle> = BTreeMap::new();
+    let mut most = 0;
+    for event in events {
+        match *event {
+            Event::Allocate { buffer, bytes, is_parameter } => {
+                if is_parameter {
+                    pools.mode(MemoryAllocationMode::Persistent);
+                }
+                let handle = pools.reserve(bytes).map_err(|_| TooLarge { bytes, limit_bytes: model.max_page_bytes });
+                if is_parameter {
+                    pools.mode(MemoryAllocationMode::Auto);
+                }
+                held.insert(buffer, handle?);
+                most = most.max(pools.memory_usage().bytes_reserved);
+            }
+            Event::Free { buffer } => drop(held.remove(&buffer)),
+        }
+    }
+    Ok(most)
+}
+
+/// One buffer is more than the device gives at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct TooLarge {
+    pub(super) bytes: u64,
+    pub(super) limit_bytes: u64,
+}
+
+struct CountingStorage {
+    alignment_bytes: usize,
+}
+
+impl ComputeStorage for CountingStorage {
+    type Resource = ();
+
+    fn alignment(&self) -> usize {
+        self.alignment_bytes
+    }
+
+    fn get(&mut self, _handle: &StorageHandle) -> Result<(), IoError> {
+        Ok(())
+    }
+
+    fn alloc(&mut self, size: u64) -> Result<StorageHandle, IoError> {
+        Ok(StorageHandle::new(StorageId::new(), StorageUtilization { offset: 0, size }))
+    }
+
+    fn dealloc(&mut self, _id: StorageId) {}
+
+    fn flush(&mut self) {}
+}

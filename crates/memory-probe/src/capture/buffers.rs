@@ -1,0 +1,186 @@
+//! From operations on tensors to kernels on buffers: views share a buffer, and neighbouring elementwise operations become one kernel.
+
+use std::collections::BTreeMap;
+
+use burn::backend::ir::{OperationIr, TensorIr, TensorStatus};
+
+use super::kind::{Kind, kind_of};
+use super::layout::View;
+
+/// A stretch of operations that run as one kernel (or as a chain that Burn composes).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Kernel {
+    pub(super) kind: Kind,
+    /// The number of its last output tensor, by which its place in the step is known.
+    pub(super) number: u64,
+    /// Buffers that it reads, the consumed ones marked.
+    pub(super) reads: Vec<(usize, bool)>,
+    /// Scratch while it runs: the bytes of each allocation.
+    pub(super) scratch: Vec<u64>,
+    /// Elements of the tensors that it works on, where it is elementwise.
+    extent: usize,
+    /// Whether nothing may join it any more.
+    closed: bool,
+}
+
+/// A stretch of memory that holds a tensor and its views.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Buffer {
+    pub(super) bytes: u64,
+    pub(super) shape: Vec<usize>,
+    pub(super) element_bytes: u8,
+    /// The number of the tensor that it was made for.
+    pub(super) number: u64,
+    /// The kernel that makes it.
+    pub(super) born: usize,
+    /// The last kernel that reads it, or that makes it.
+    pub(super) last_use: usize,
+}
+
+/// Kernels on buffers, in order.
+#[derive(Debug, Default)]
+pub(super) struct Buffers {
+    pub(super) kernels: Vec<Kernel>,
+    pub(super) buffers: Vec<Buffer>,
+    views: BTreeMap<u64, View>,
+}
+
+impl Buffers {
+    /// Lays out all operations of a graph.
+    pub(super) fn of(operations: &[OperationIr]) -> Self {
+        let mut layout = Self::default();
+        for operation in operations {
+            layout.add(operation);
+        }
+        layout
+    }
+
+    /// The buffer that a tensor lies in.
+    pub(super) fn buffer_of(&self, number: u64) -> Option<usize> {
+        self.views.get(&number).map(|view| view.buffer)
+    }
+
+    fn add(&mut self, operation: &OperationIr) {
+        let kind = kind_of(operation);
+        let inputs: Vec<&TensorIr> = operation.inputs().collect();
+        let outputs: Vec<&TensorIr> = operation.outputs().collect();
+        if let ([input], [output]) = (&inputs[..], &outputs[..])
+            && let Some(view) = self.view_after(&kind, input, output)
+        {
+            self.views.insert(output.id.value(), view);
+            return;
+        }
+        self.compute(kind, &inputs, &outputs);
+    }
+
+    /// The output's view, where the operation moves nothing.
+    fn view_after(&self, kind: &Kind, input: &TensorIr, output: &TensorIr) -> Option<View> {
+        let view = self.views.get(&input.id.value())?;
+        match kind {
+            Kind::Permute(axes) => Some(view.permuted(axes)),
+            Kind::Expand => Some(view.expanded(&output.shape.to_vec())),
+            Kind::Reshape => view.reshaped(&output.shape.to_vec()),
+            Kind::Slice => (input.shape == output.shape).then(|| view.clone()),
+            _ => None,
+        }
+    }
+
+    fn compute(&mut self, kind: Kind, inputs: &[&TensorIr], outputs: &[&TensorIr]) {
+        let extent = inputs.iter().chain(outputs).map(|tensor| tensor.shape.num_elements()).max().unwrap_or(0);
+        let kernel = self.kernel_for(&kind, extent, outputs);
+        for input in inputs {
+            if let Some(view) = self.views.get(&input.id.value()) {
+                let buffer = view.buffer;
+                self.buffers[buffer].last_use = kernel;
+                self.kernels[kernel].reads.push((buffer, input.status == TensorStatus::ReadWrite));
+            }
+        }
+        for output in outputs {
+            let buffer = self.make(output, kernel);
+            let shape = output.shape.to_vec();
+            let view = match kind {
+                Kind::Convolution | Kind::DepthwiseWeightGradient => View::channels_last(buffer, &shape),
+                _ => View::contiguous(buffer, &shape),
+            };
+            self.views.insert(output.id.value(), view);
+        }
+        let scratch = self.scratch(&kind, inputs, outputs);
+        self.kernels[kernel].scratch.extend(scratch);
+    }
+
+    fn make(&mut self, tensor: &TensorIr, kernel: usize) -> usize {
+        self.buffers.push(Buffer {
+            bytes: bytes_of(tensor),
+            shape: tensor.shape.to_vec(),
+            element_bytes: tensor.dtype.size() as u8,
+            number: tensor.id.value(),
+            born: kernel,
+            last_use: kernel,
+        });
+        self.buffers.len() - 1
+    }
+
+    /// The kernel that an operation becomes part of: the running one, or a new one.
+    fn kernel_for(&mut self, kind: &Kind, extent: usize, outputs: &[&TensorIr]) -> usize {
+        let number = outputs.iter().map(|output| output.id.value()).max().unwrap_or(0);
+        if let Some(last) = self.kernels.last_mut()
+            && last.takes(kind, extent)
+        {
+            last.number = number;
+            last.extent = last.extent.max(extent);
+            if *kind == Kind::Reduce {
+                last.kind = Kind::Reduce;
+            }
+            return self.kernels.len() - 1;
+        }
+        let kernel =
+            Kernel { kind: kind.clone(), number, reads: Vec::new(), scratch: Vec::new(), extent, closed: false };
+        self.kernels.push(kernel);
+        self.kernels.len() - 1
+    }
+
+    /// What a kernel takes beside its inputs and outputs.
+    fn scratch(&self, kind: &Kind, inputs: &[&TensorIr], outputs: &[&TensorIr]) -> Vec<u64> {
+        match kind {
+            // The cube of the input, and two of the four scaled terms, before sums begin to fold them (`burn_backend`, ops/activation.rs); the
+            // third is where the result comes to lie.
+            Kind::GeluGradient => outputs.iter().flat_map(|output| [bytes_of(output); 2]).collect(),
+            // A depthwise weight gradient is a convolution of the maps with the batch folded into the channels, by the gradients with batch
+            // and channels changed over: both are copied (`burn_cubecl`, kernel/conv/backward_weight/fallback.rs, kernel/conv/direct.rs).
+            Kind::DepthwiseWeightGradient => {
+                let maps = inputs.iter().filter(|input| input.shape.num_elements() > outputs[0].shape.num_elements());
+                maps.map(|input| bytes_of(input)).collect()
+            }
+            Kind::Convolution => {
+                inputs.iter().map(|input| self.relayout_bytes(input)).filter(|bytes| *bytes > 0).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// A convolution wants its maps channels-last: one that is not is copied first.
+    fn relayout_bytes(&self, input: &TensorIr) -> u64 {
+        match self.views.get(&input.id.value()) {
+            Some(view) if view.shape.len() == 4 && !view.permuted(&[0, 2, 3, 1]).is_contiguous() => bytes_of(input),
+            _ => 0,
+        }
+    }
+}
+
+impl Kernel {
+    /// Whether an operation joins this kernel.
+    fn takes(&self, kind: &Kind, extent: usize) -> bool {
+        if self.closed || !matches!(self.kind, Kind::Elementwise | Kind::Reduce | Kind::Matmul) {
+            return false;
+        }
+        match kind {
+            Kind::Elementwise => extent <= self.extent,
+            Kind::Reduce => self.kind != Kind::Matmul && extent == self.extent,
+            _ => false,
+        }
+    }
+}
+
+fn bytes_of(tensor: &TensorIr) -> u64 {
+    tensor.shape.num_elements() as u64 * tensor.dtype.size() as u64
+}

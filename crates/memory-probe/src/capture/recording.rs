@@ -1,0 +1,120 @@
+//! Runs optimizer steps on Burn's capture device: the operations are noted, nothing is computed.
+
+use std::collections::BTreeMap;
+
+use burn::backend::ir::OperationIr;
+use burn::module::{ModuleVisitor, Param};
+use burn::tensor::{Device, Tensor};
+use memory_planner::Phase;
+use trainer::Gradients;
+use vision_nn::{Classifier, ParameterPath, captured_id};
+
+use crate::StepRequest;
+use crate::rehearsal::{NoPrompter, Prompter, Rehearsal};
+
+/// Operations of one step, with what is known of them from outside. Tensors are numbers, and numbers only grow.
+pub(super) struct Recording {
+    /// All operations, those before and after the step among them.
+    pub(super) operations: Vec<OperationIr>,
+    /// From which number on each phase goes; the step starts with the first.
+    pub(super) phases: Vec<(u64, Phase)>,
+    /// The first number after the step.
+    pub(super) end: u64,
+    /// Parameters as the model was built.
+    pub(super) first_parameters: Vec<u64>,
+    /// Parameters before the step.
+    pub(super) parameters: BTreeMap<u64, String>,
+    /// Parameters after it.
+    pub(super) new_parameters: BTreeMap<u64, String>,
+    /// Tensors of the batch.
+    pub(super) inputs: Vec<u64>,
+    /// Gradients of the parameters, summed.
+    pub(super) gradients: Vec<u64>,
+}
+
+impl Recording {
+    /// The phase of the operation that makes the tensor of this number. The average moves once all weights have moved.
+    pub(super) fn phase_at(&self, number: u64) -> Phase {
+        let begun = self.phases.partition_point(|(from, _)| *from <= number);
+        let phase = begun.checked_sub(1).map_or(Phase::Forward, |last| self.phases[last].1);
+        let weights_moved = self.new_parameters.keys().next_back().is_some_and(|last| number > *last);
+        if phase == Phase::Optimizer && weights_moved { Phase::Ema } else { phase }
+    }
+}
+
+/// Records a step of a model in its steady state: a step before it makes the optimizer's state, a step after it shows what outlives it.
+pub(super) fn record<M: Classifier>(request: &StepRequest, batch: usize, build: &dyn Fn(&Device) -> M) -> Recording {
+    let device = Device::capture();
+    let mut recording = None;
+    let graph = device.capture_scope(|scope| {
+        let mut rehearsal = Rehearsal::new(request, &device, build);
+        let first_parameters = parameter_numbers(rehearsal.model()).into_keys().collect();
+        rehearsal.run(batch, &mut NoPrompter);
+        let parameters = parameter_numbers(rehearsal.model());
+        let mut notes = Notes { device: device.clone(), phases: Vec::new(), inputs: Vec::new(), gradients: Vec::new() };
+        rehearsal.run(batch, &mut notes);
+        let (end, new_parameters) = (notes.now(), parameter_numbers(rehearsal.model()));
+        rehearsal.run(batch, &mut NoPrompter);
+        let Notes { phases, inputs, gradients, .. } = notes;
+        let operations = Vec::new();
+        recording = Some(Recording {
+            operations,
+            phases,
+            end,
+            first_parameters,
+            parameters,
+            new_parameters,
+            inputs,
+            gradients,
+        });
+        scope.complete([], [])
+    });
+    let graph = graph.expect("the device is a capture device of its own, and no tensor comes from outside");
+    Recording { operations: graph.graph.operations, ..recording.expect("the scope ran") }
+}
+
+struct Notes {
+    device: Device,
+    phases: Vec<(u64, Phase)>,
+    inputs: Vec<u64>,
+    gradients: Vec<u64>,
+}
+
+impl Notes {
+    /// The number of the next tensor.
+    fn now(&self) -> u64 {
+        captured_id(&Tensor::<1>::empty([1], &self.device)) + 1
+    }
+}
+
+impl Prompter for Notes {
+    fn phase(&mut self, phase: Phase) {
+        self.phases.push((self.now(), phase));
+    }
+
+    fn input(&mut self, tensor: &Tensor<1>) {
+        self.inputs.push(captured_id(tensor));
+    }
+
+    fn gradients(&mut self, gradients: &Gradients) {
+        self.gradients = gradients.iter().map(|(_, gradient)| captured_id(gradient)).collect();
+    }
+}
+
+fn parameter_numbers<M: Classifier>(model: &M) -> BTreeMap<u64, String> {
+    struct Numbers(ParameterPath, BTreeMap<u64, String>);
+    impl ModuleVisitor for Numbers {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.1.insert(captured_id(&param.val()), self.0.name());
+        }
+        fn enter_module(&mut self, name: &str, container: &str) {
+            self.0.enter(name, container);
+        }
+        fn exit_module(&mut self, _name: &str, container: &str) {
+            self.0.exit(container);
+        }
+    }
+    let mut numbers = Numbers(ParameterPath::default(), BTreeMap::new());
+    model.visit(&mut numbers);
+    numbers.1
+}

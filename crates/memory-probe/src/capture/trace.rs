@@ -1,0 +1,256 @@
+//! From kernels on buffers to the trace of one step.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use memory_planner::{Born, Phase, Role, Trace, TracedOperation, TracedTensor};
+
+use super::allocator::Event;
+use super::buffers::{Buffer, Buffers};
+use super::kind::Kind;
+use super::recording::Recording;
+
+/// The step of a recording, as a trace.
+pub(super) fn trace_of(recording: &Recording) -> Trace {
+    let mut layout = Buffers::of(&recording.operations);
+    let start = recording.phases.first().map_or(0, |(number, _)| *number);
+    let step = layout.kernels.partition_point(|kernel| kernel.number < start)
+        ..layout.kernels.partition_point(|kernel| kernel.number < recording.end);
+    let owners = reuse_in_place(&mut layout, step.clone());
+    Tracer { recording, layout: &layout, step, owners, layers: Layers::default() }.trace()
+}
+
+/// What happens to memory from the first parameter to the end of the step.
+pub(super) fn events_of(recording: &Recording) -> Vec<Event> {
+    let mut layout = Buffers::of(&recording.operations);
+    let end = layout.kernels.partition_point(|kernel| kernel.number < recording.end);
+    let owners = reuse_in_place(&mut layout, 0..end);
+    let parameters: BTreeSet<usize> =
+        recording.first_parameters.iter().filter_map(|&number| layout.buffer_of(number)).collect();
+    let (mut made, mut freed) = (vec![Vec::new(); end], vec![Vec::new(); end]);
+    for (buffer, of) in layout.buffers.iter().enumerate() {
+        if owners[buffer] != buffer || of.born >= end || of.last_use == of.born && !parameters.contains(&buffer) {
+            continue;
+        }
+        made[of.born].push(buffer);
+        if of.last_use < end {
+            freed[of.last_use].push(buffer);
+        }
+    }
+    let mut events = Vec::new();
+    for kernel in 0..end {
+        for &buffer in &made[kernel] {
+            let bytes = layout.buffers[buffer].bytes;
+            events.push(Event::Allocate { buffer, bytes, is_parameter: parameters.contains(&buffer) });
+        }
+        let scratch =
+            layout.kernels[kernel].scratch.iter().enumerate().map(|(turn, &bytes)| (usize::MAX - turn, bytes));
+        events.extend(scratch.clone().map(|(buffer, bytes)| Event::Allocate { buffer, bytes, is_parameter: false }));
+        events.extend(scratch.map(|(buffer, _)| Event::Free { buffer }));
+        events.extend(freed[kernel].iter().map(|&buffer| Event::Free { buffer }));
+    }
+    events
+}
+
+/// Which buffer each buffer really lies in, once elementwise kernels write over an input that they are the last to read.
+fn reuse_in_place(layout: &mut Buffers, step: std::ops::Range<usize>) -> Vec<usize> {
+    let mut owners: Vec<usize> = (0..layout.buffers.len()).collect();
+    let mut made: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for (index, buffer) in layout.buffers.iter().enumerate() {
+        if buffer.last_use > buffer.born || step.end <= buffer.born {
+            made.entry(buffer.born).or_default().push(index);
+        }
+    }
+    for (kernel, outputs) in made {
+        if !matches!(layout.kernels[kernel].kind, Kind::Elementwise) {
+            continue;
+        }
+        let mut taken = BTreeSet::new();
+        for output in outputs {
+            let reads = layout.kernels[kernel].reads.clone();
+            let free = reads.iter().find(|(input, consumed)| {
+                let owner = owners[*input];
+                let buffer = &layout.buffers[owner];
+                *consumed
+                    && !taken.contains(&owner)
+                    && buffer.bytes == layout.buffers[output].bytes
+                    && buffer.born < kernel
+                    && buffer.last_use == kernel
+            });
+            if let Some(&(input, _)) = free {
+                let owner = owners[input];
+                taken.insert(owner);
+                owners[output] = owner;
+                layout.buffers[owner].last_use = layout.buffers[output].last_use;
+            }
+        }
+    }
+    owners
+}
+
+struct Tracer<'a> {
+    recording: &'a Recording,
+    layout: &'a Buffers,
+    step: std::ops::Range<usize>,
+    owners: Vec<usize>,
+    layers: Layers,
+}
+
+impl Tracer<'_> {
+    fn trace(mut self) -> Trace {
+        let known = self.known_roles();
+        let first_layers = self.layers_of_kernels();
+        let operations = self.step.clone().map(|kernel| self.operation(kernel, first_layers[kernel - self.step.start]));
+        let operations: Vec<TracedOperation> = operations.collect();
+        let mut tensors = Vec::new();
+        for (index, buffer) in self.layout.buffers.iter().enumerate() {
+            if self.owners[index] == index && self.is_seen(buffer) {
+                tensors.push(self.tensor(index, buffer, &known, &first_layers));
+            }
+        }
+        Trace { tensors, operations, layers: self.layers.names }
+    }
+
+    /// Whether the buffer exists at some moment of the step, outside of a kernel.
+    fn is_seen(&self, buffer: &Buffer) -> bool {
+        buffer.born < self.step.end && buffer.last_use >= self.step.start && buffer.last_use > buffer.born
+    }
+
+    fn operation(&self, kernel: usize, layer: u32) -> TracedOperation {
+        let kernel = &self.layout.kernels[kernel];
+        TracedOperation {
+            kind: describe(&kernel.kind).to_owned(),
+            phase: self.recording.phase_at(kernel.number),
+            layer,
+            workspace_bytes: kernel.scratch.iter().sum(),
+        }
+    }
+
+    fn tensor(
+        &self,
+        index: usize,
+        buffer: &Buffer,
+        known: &BTreeMap<usize, (Role, u32)>,
+        layers: &[u32],
+    ) -> TracedTensor {
+        let start = self.step.start;
+        let born = if buffer.born < start { Born::BeforeStep } else { Born::At(buffer.born - start) };
+        let dies = (buffer.last_use < self.step.end).then(|| buffer.last_use - start);
+        let phase = |kernel: usize| self.recording.phase_at(self.layout.kernels[kernel].number);
+        let layer = layers.get(buffer.born.saturating_sub(start)).copied().unwrap_or(0);
+        let (role, layer) = known.get(&index).copied().unwrap_or_else(|| {
+            let role = match (born, dies) {
+                (Born::BeforeStep, _) | (_, None) if phase(buffer.born) == Phase::Ema => Role::Ema,
+                (Born::BeforeStep, _) | (_, None) => Role::OptimizerState,
+                (Born::At(_), Some(_)) => match (phase(buffer.born), phase(buffer.last_use)) {
+                    (Phase::Forward | Phase::Loss, Phase::Backward) => Role::SavedActivation,
+                    _ => Role::Transient,
+                },
+            };
+            (role, layer)
+        });
+        TracedTensor {
+            bytes: buffer.bytes,
+            role,
+            layer,
+            born,
+            dies,
+            shape: buffer.shape.clone(),
+            element_bytes: buffer.element_bytes,
+        }
+    }
+
+    /// Buffers whose role the recording tells.
+    fn known_roles(&mut self) -> BTreeMap<usize, (Role, u32)> {
+        let mut known = BTreeMap::new();
+        let owner_of = |number: u64| self.layout.buffer_of(number).map(|buffer| self.owners[buffer]);
+        for &number in &self.recording.gradients {
+            known.extend(owner_of(number).map(|buffer| (buffer, (Role::Gradient, 0))));
+        }
+        for &number in &self.recording.inputs {
+            known.extend(owner_of(number).map(|buffer| (buffer, (Role::Input, 0))));
+        }
+        let parameters = self.recording.parameters.iter().chain(&self.recording.new_parameters);
+        let owners: Vec<(usize, &String)> =
+            parameters.filter_map(|(&number, name)| owner_of(number).map(|owner| (owner, name))).collect();
+        for (owner, name) in owners {
+            known.insert(owner, (Role::Weight, self.layers.index_of(layer_of(name))));
+        }
+        known
+    }
+
+    /// Forward kernels belong to the layer whose parameter was read last; backward kernels to that of a saved activation they read.
+    fn layers_of_kernels(&mut self) -> Vec<u32> {
+        let mut of_buffer: BTreeMap<usize, u32> = BTreeMap::new();
+        for (&number, name) in &self.recording.parameters {
+            if let Some(buffer) = self.layout.buffer_of(number) {
+                of_buffer.insert(self.owners[buffer], self.layers.index_of(layer_of(name)));
+            }
+        }
+        let mut made: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for (index, buffer) in self.layout.buffers.iter().enumerate() {
+            made.entry(buffer.born).or_default().push(index);
+        }
+        let (mut current, mut layers) = (0, Vec::new());
+        for kernel in self.step.clone() {
+            let reads = self.layout.kernels[kernel].reads.iter();
+            current = reads
+                .filter_map(|(buffer, _)| of_buffer.get(&self.owners[*buffer]))
+                .next_back()
+                .copied()
+                .unwrap_or(current);
+            layers.push(current);
+            if self.recording.phase_at(self.layout.kernels[kernel].number) == Phase::Forward {
+                for &buffer in made.get(&kernel).into_iter().flatten() {
+                    of_buffer.entry(buffer).or_insert(current);
+                }
+            }
+        }
+        layers
+    }
+}
+
+/// Names of layers in the order in which they were met; the first stands for all that is outside the model.
+struct Layers {
+    names: Vec<String>,
+}
+
+impl Default for Layers {
+    fn default() -> Self {
+        Self { names: vec![String::new()] }
+    }
+}
+
+impl Layers {
+    fn index_of(&mut self, name: &str) -> u32 {
+        let known = self.names.iter().position(|known| known == name);
+        known.unwrap_or_else(|| {
+            self.names.push(name.to_owned());
+            self.names.len() - 1
+        }) as u32
+    }
+}
+
+/// The layer of a parameter: `stages.2.blocks.0` of `stages.2.blocks.0.mlp.fc1.weight`. It ends after the last number of the path, or
+/// before the parameter's own name.
+fn layer_of(parameter: &str) -> &str {
+    let parts: Vec<&str> = parameter.split('.').collect();
+    let last_number = parts.iter().rposition(|part| part.chars().all(|letter| letter.is_ascii_digit()));
+    let kept = last_number.map_or(parts.len().saturating_sub(1), |position| position + 1);
+    let length = parts[..kept].iter().map(|part| part.len() + 1).sum::<usize>();
+    &parameter[..length.saturating_sub(1)]
+}
+
+fn describe(kind: &Kind) -> &'static str {
+    match kind {
+        Kind::Permute(_) | Kind::Expand | Kind::Reshape | Kind::Slice => "copy",
+        Kind::Create => "create",
+        Kind::Elementwise => "elementwise",
+        Kind::Reduce => "reduction",
+        Kind::Matmul => "matmul",
+        Kind::Convolution => "convolution",
+        Kind::DepthwiseWeightGradient => "depthwise weight gradient",
+        Kind::GeluGradient => "gelu gradient",
+        Kind::Activation => "activation",
+        Kind::Other => "other",
+    }
+}

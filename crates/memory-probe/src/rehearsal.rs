@@ -1,0 +1,104 @@
+//! Optimizer steps without data and without a look at any value, so that they can be recorded or run dry.
+
+use burn::tensor::{Device, Tensor};
+use memory_planner::Phase;
+use trainer::{Gradients, Normalization, TrainOptions, TrainStep, mean_loss};
+use vision_nn::{Classifier, Pass, Tape};
+
+/// The step whose memory is asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StepRequest {
+    /// H, W, C of the images.
+    pub image: [usize; 3],
+    /// Width of the logits.
+    pub num_classes: usize,
+    /// The optimizer, clipping, averaging.
+    pub options: TrainOptions,
+    /// Whether the step sums the gradients of several micro-batches.
+    pub accumulates: bool,
+    /// Whether memory-bound operations are computed again in the backward pass.
+    pub checkpointing: bool,
+}
+
+impl StepRequest {
+    /// The device with the tape that the step wants.
+    pub(crate) fn tracked(&self, device: &Device) -> Device {
+        let tracked = device.clone().autodiff();
+        if self.checkpointing { tracked.gradient_checkpointing() } else { tracked }
+    }
+}
+
+/// Hears what a rehearsed step does; everything may be left unheard.
+pub(crate) trait Prompter {
+    /// A part of the step begins.
+    fn phase(&mut self, _phase: Phase) {}
+    /// A tensor of the batch is made.
+    fn input(&mut self, _tensor: &Tensor<1>) {}
+    /// All gradients are there.
+    fn gradients(&mut self, _gradients: &Gradients) {}
+}
+
+/// Nobody listens.
+pub(crate) struct NoPrompter;
+
+impl Prompter for NoPrompter {}
+
+/// A model of its own with its optimizer.
+pub(crate) struct Rehearsal<'a, M> {
+    step: TrainStep<M>,
+    device: Device,
+    request: &'a StepRequest,
+    turn: u64,
+}
+
+impl<'a, M: Classifier> Rehearsal<'a, M> {
+    /// A rehearsal on `device`, which has no tape yet.
+    pub(crate) fn new(request: &'a StepRequest, device: &Device, build: &dyn Fn(&Device) -> M) -> Self {
+        let device = request.tracked(device);
+        let normalization = Normalization::imagenet(request.image[2]);
+        let step = TrainStep::new(build(&device), request.options.clone(), normalization, device.clone());
+        Self { step, device, request, turn: 0 }
+    }
+
+    /// The model.
+    pub(crate) fn model(&self) -> &M {
+        self.step.model()
+    }
+
+    /// One optimizer step over micro-batches of `batch`, as [`TrainStep::gradients`] and [`TrainStep::apply`] make it, but for the values that
+    /// they read: the scores and the norm.
+    pub(crate) fn run(&mut self, batch: usize, prompter: &mut dyn Prompter) {
+        self.turn += 1;
+        let micro_batches = if self.request.accumulates { 2 } else { 1 };
+        let mut gradients = Gradients::default();
+        for turn in 0..micro_batches {
+            prompter.phase(Phase::Forward);
+            let [images, targets] = self.batch(batch, prompter);
+            let [height, width, channels] = self.request.image;
+            let mut pass = Pass::training(self.turn, turn * batch);
+            let logits = self.model().forward(images.reshape([batch, channels, height, width]), &mut pass);
+            prompter.phase(Phase::Loss);
+            let targets = targets.reshape([batch, self.request.num_classes]);
+            let loss = mean_loss(logits.clone(), targets, micro_batches * batch);
+            prompter.phase(Phase::Backward);
+            gradients.add(Gradients::take(Tape::backward(loss), self.model()));
+        }
+        prompter.gradients(&gradients);
+        prompter.phase(Phase::Clip);
+        // The trainer reads the norm whether or not it clips. Twice the limit makes it clip.
+        drop(gradients.squares());
+        let norm = self.step.options().clip_norm.map_or(0.0, |limit| 2.0 * limit);
+        prompter.phase(Phase::Optimizer);
+        self.step.apply(gradients, norm, 1e-3, self.turn);
+    }
+
+    /// Images `[B C H W]` and targets `[B K]`, flat.
+    fn batch(&self, batch: usize, prompter: &mut dyn Prompter) -> [Tensor<1>; 2] {
+        let [height, width, channels] = self.request.image;
+        [height * width * channels, self.request.num_classes].map(|size| {
+            let tensor = Tensor::<1>::zeros([batch * size], &self.device);
+            prompter.input(&tensor);
+            tensor
+        })
+    }
+}
