@@ -25,12 +25,13 @@ fn main() {
     let mut request =
         StepRequest { image: [size, size, 3], num_classes: 10, options, accumulates: false, checkpointing: false };
     let build = |d: &Device| config.init(&ClassifierSpec::new(10, d));
+    if args[1] == "events" { print_events(&request, args[4].parse().unwrap(), &build); return; }
     if args[1] == "ops" {
         print_recording(&request, 8, &build);
         return;
     }
     if args[1] == "cap" {
-        for batch in [1usize, 2, 4, 8, 12, 16, 32] {
+        for batch in std::env::var("BATCHES").map(|b| b.split(",").map(|x| x.parse().unwrap()).collect()).unwrap_or(vec![1usize,2,4,8,12,16,32]) {
             for ck in [false, true] {
                 request.checkpointing = ck;
                 let t = std::time::Instant::now();
@@ -61,7 +62,12 @@ fn main() {
                     let w = trace.operations.get(i).map_or(0, |o| o.workspace_bytes as i64);
                     peak = peak.max(sum + w);
                 }
-                println!(
+                if args.len()>4 && args[4]==batch.to_string() { let mut sum=0i64; let mut best=(0,0i64); for (i,l) in live.iter().enumerate() { sum+=l; let w = trace.operations.get(i).map_or(0,|o| o.workspace_bytes as i64); if sum+w>best.1 {best=(i,sum+w);} }
+            println!("peak at kernel {} {:?} of {}", best.0, trace.operations[best.0], trace.operations.len());
+            let mut v: Vec<_> = trace.tensors.iter().filter(|t| { let b = match t.born { memory_planner::Born::BeforeStep => 0, memory_planner::Born::At(i)=>i }; b<=best.0 && t.dies.is_none_or(|d| d>=best.0) && !matches!(t.role, memory_planner::Role::Weight|memory_planner::Role::OptimizerState) }).collect(); v.sort_by_key(|t| std::cmp::Reverse(t.bytes));
+            for t in v.iter().take(60) { println!("  {:?} {} {:?} {:?} born {:?} dies {:?}", t.role, t.bytes, t.shape, trace.layers[t.layer as usize], t.born, t.dies); }
+            for i in best.0.saturating_sub(12)..(best.0+12).min(trace.operations.len()) { println!("  op {i} {:?} live {}", trace.operations[i], live[..=i].iter().sum::<i64>()); } }
+        println!(
                     "{} {size} batch {batch} ck {ck}: captured reserved {r} ({tt:?}), live peak {peak}, state {state}, kernels {}",
                     args[2],
                     trace.operations.len()
@@ -73,7 +79,7 @@ fn main() {
     #[cfg(feature = "wgpu")]
     {
         let device = Device::wgpu(burn::tensor::DeviceKind::DefaultDevice);
-        for batch in [1usize, 2, 4, 8, 12, 16, 32] {
+        for batch in std::env::var("BATCHES").map(|b| b.split(",").map(|x| x.parse().unwrap()).collect()).unwrap_or(vec![1usize,2,4,8,12,16,32]) {
             for ck in [false, true] {
                 request.checkpointing = ck;
                 let t = std::time::Instant::now();

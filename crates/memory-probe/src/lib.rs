@@ -10,7 +10,7 @@ mod meter;
 mod rehearsal;
 mod training;
 
-pub use capture::{AllocatorModel, captured_reserved, captured_trace, print_recording};
+pub use capture::{AllocatorModel, captured_reserved, captured_trace, print_events, print_recording};
 pub use dry_run::{dry_run_reserved, real_reserved};
 pub use meter::{HeapMeter, Meter, PoolMeter};
 pub use rehearsal::StepRequest;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use cubecl_ir::MemoryDeviceProperties;
 use cubecl_runtime::logging::ServerLogger;
@@ -27,10 +28,14 @@ impl AllocatorModel {
         Self { max_page_bytes: card_bytes / 4, alignment_bytes: 512 }
     }
 
-    fn pools(self) -> MemoryManagement<CountingStorage> {
+    fn pools(self, counted: &Counted) -> MemoryManagement<CountingStorage> {
         let properties = MemoryDeviceProperties { max_page_size: self.max_page_bytes, alignment: self.alignment_bytes };
         MemoryManagement::from_configuration(
-            CountingStorage { alignment_bytes: self.alignment_bytes as usize },
+            CountingStorage {
+                alignment_bytes: self.alignment_bytes as usize,
+                pages: BTreeMap::new(),
+                counted: counted.clone(),
+            },
             &properties,
             MemoryConfiguration::default(),
             Arc::new(ServerLogger::default()),
@@ -53,9 +58,9 @@ pub(super) enum Event {
 /// # Errors
 /// When a buffer is larger than the largest allocation: the device cannot hold it at all.
 pub(super) fn replay(model: AllocatorModel, events: &[Event]) -> Result<u64, TooLarge> {
-    let mut pools = model.pools();
+    let counted = Counted::default();
+    let mut pools = model.pools(&counted);
     let mut held: BTreeMap<usize, ManagedMemoryHandle> = BTreeMap::new();
-    let mut most = 0;
     for event in events {
         match *event {
             Event::Allocate { buffer, bytes, is_parameter } => {
@@ -67,12 +72,11 @@ pub(super) fn replay(model: AllocatorModel, events: &[Event]) -> Result<u64, Too
                     pools.mode(MemoryAllocationMode::Auto);
                 }
                 held.insert(buffer, handle?);
-                most = most.max(pools.memory_usage().bytes_reserved);
             }
             Event::Free { buffer } => drop(held.remove(&buffer)),
         }
     }
-    Ok(most)
+    Ok(counted.most.load(Relaxed))
 }
 
 /// One buffer is more than the device gives at a time.
@@ -82,8 +86,18 @@ pub(super) struct TooLarge {
     pub(super) limit_bytes: u64,
 }
 
+/// Bytes of all pages, now and at most.
+#[derive(Debug, Clone, Default)]
+struct Counted {
+    now: Arc<AtomicU64>,
+    most: Arc<AtomicU64>,
+}
+
+/// Pages that are only counted.
 struct CountingStorage {
     alignment_bytes: usize,
+    pages: BTreeMap<StorageId, u64>,
+    counted: Counted,
 }
 
 impl ComputeStorage for CountingStorage {
@@ -98,10 +112,17 @@ impl ComputeStorage for CountingStorage {
     }
 
     fn alloc(&mut self, size: u64) -> Result<StorageHandle, IoError> {
-        Ok(StorageHandle::new(StorageId::new(), StorageUtilization { offset: 0, size }))
+        let handle = StorageHandle::new(StorageId::new(), StorageUtilization { offset: 0, size });
+        self.pages.insert(handle.id, size);
+        let now = self.counted.now.fetch_add(size, Relaxed) + size;
+        self.counted.most.fetch_max(now, Relaxed);
+        Ok(handle)
     }
 
-    fn dealloc(&mut self, _id: StorageId) {}
+    fn dealloc(&mut self, id: StorageId) {
+        let size = self.pages.remove(&id).unwrap_or(0);
+        self.counted.now.fetch_sub(size, Relaxed);
+    }
 
     fn flush(&mut self) {}
 }

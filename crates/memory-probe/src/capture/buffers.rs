@@ -13,14 +13,12 @@ pub(super) struct Kernel {
     pub(super) kind: Kind,
     /// The number of its last output tensor, by which its place in the step is known.
     pub(super) number: u64,
-    /// Buffers that it reads, the consumed ones marked.
+    /// Buffers that it reads; those that it may write over are marked.
     pub(super) reads: Vec<(usize, bool)>,
     /// Scratch while it runs: the bytes of each allocation.
     pub(super) scratch: Vec<u64>,
-    /// Elements of the tensors that it works on, where it is elementwise.
-    extent: usize,
-    /// Whether nothing may join it any more.
-    closed: bool,
+    /// The largest shape that it works on.
+    extent: Vec<usize>,
 }
 
 /// A stretch of memory that holds a tensor and its views.
@@ -36,6 +34,9 @@ pub(super) struct Buffer {
     /// The last kernel that reads it, or that makes it.
     pub(super) last_use: usize,
 }
+
+/// How many kernels back an operation can still be fused: what is queued before Burn's fusion settles.
+const REACH: usize = 2;
 
 /// Kernels on buffers, in order.
 #[derive(Debug, Default)]
@@ -86,13 +87,13 @@ impl Buffers {
     }
 
     fn compute(&mut self, kind: Kind, inputs: &[&TensorIr], outputs: &[&TensorIr]) {
-        let extent = inputs.iter().chain(outputs).map(|tensor| tensor.shape.num_elements()).max().unwrap_or(0);
-        let kernel = self.kernel_for(&kind, extent, outputs);
+        let kernel = self.kernel_for(&kind, inputs, outputs);
         for input in inputs {
             if let Some(view) = self.views.get(&input.id.value()) {
                 let buffer = view.buffer;
-                self.buffers[buffer].last_use = kernel;
-                self.kernels[kernel].reads.push((buffer, input.status == TensorStatus::ReadWrite));
+                self.buffers[buffer].last_use = self.buffers[buffer].last_use.max(kernel);
+                let is_free = input.status == TensorStatus::ReadWrite && kind == Kind::Elementwise;
+                self.kernels[kernel].reads.push((buffer, is_free));
             }
         }
         for output in outputs {
@@ -121,30 +122,34 @@ impl Buffers {
     }
 
     /// The kernel that an operation becomes part of: the running one, or a new one.
-    fn kernel_for(&mut self, kind: &Kind, extent: usize, outputs: &[&TensorIr]) -> usize {
+    fn kernel_for(&mut self, kind: &Kind, inputs: &[&TensorIr], outputs: &[&TensorIr]) -> usize {
         let number = outputs.iter().map(|output| output.id.value()).max().unwrap_or(0);
-        if let Some(last) = self.kernels.last_mut()
-            && last.takes(kind, extent)
+        let largest = inputs.iter().chain(outputs).max_by_key(|tensor| tensor.shape.num_elements());
+        let extent = largest.map_or(Vec::new(), |tensor| tensor.shape.to_vec());
+        if let Some(position) = self.latest_producer(inputs)
+            && let host = &mut self.kernels[position]
+            && host.takes(kind, &extent)
         {
-            last.number = number;
-            last.extent = last.extent.max(extent);
+            host.number = host.number.max(number);
             if *kind == Kind::Reduce {
-                last.kind = Kind::Reduce;
+                host.kind = Kind::Reduce;
             }
-            return self.kernels.len() - 1;
+            return position;
         }
-        let kernel =
-            Kernel { kind: kind.clone(), number, reads: Vec::new(), scratch: Vec::new(), extent, closed: false };
-        self.kernels.push(kernel);
+        self.kernels.push(Kernel { kind: kind.clone(), number, reads: Vec::new(), scratch: Vec::new(), extent });
         self.kernels.len() - 1
+    }
+
+    /// The kernel after which all inputs are there. Burn's fusion looks past operations in between that have nothing to do with it.
+    fn latest_producer(&self, inputs: &[&TensorIr]) -> Option<usize> {
+        let made_by = |input: &&TensorIr| self.views.get(&input.id.value()).map(|view| self.buffers[view.buffer].born);
+        let latest = inputs.iter().filter_map(made_by).max()?;
+        (latest + REACH >= self.kernels.len()).then_some(latest)
     }
 
     /// What a kernel takes beside its inputs and outputs.
     fn scratch(&self, kind: &Kind, inputs: &[&TensorIr], outputs: &[&TensorIr]) -> Vec<u64> {
         match kind {
-            // The cube of the input, and two of the four scaled terms, before sums begin to fold them (`burn_backend`, ops/activation.rs); the
-            // third is where the result comes to lie.
-            Kind::GeluGradient => outputs.iter().flat_map(|output| [bytes_of(output); 2]).collect(),
             // A depthwise weight gradient is a convolution of the maps with the batch folded into the channels, by the gradients with batch
             // and channels changed over: both are copied (`burn_cubecl`, kernel/conv/backward_weight/fallback.rs, kernel/conv/direct.rs).
             Kind::DepthwiseWeightGradient => {
@@ -169,15 +174,19 @@ impl Buffers {
 
 impl Kernel {
     /// Whether an operation joins this kernel.
-    fn takes(&self, kind: &Kind, extent: usize) -> bool {
-        if self.closed || !matches!(self.kind, Kind::Elementwise | Kind::Reduce | Kind::Matmul) {
-            return false;
-        }
-        match kind {
-            Kind::Elementwise => extent <= self.extent,
-            Kind::Reduce => self.kind != Kind::Matmul && extent == self.extent,
+    fn takes(&self, kind: &Kind, extent: &[usize]) -> bool {
+        match (&self.kind, kind) {
+            (Kind::Elementwise | Kind::Reduce | Kind::Matmul, Kind::Elementwise) => self.spans(extent),
+            (Kind::Elementwise | Kind::Reduce, Kind::Reduce) => extent == self.extent,
             _ => false,
         }
+    }
+
+    /// Whether a shape is this kernel's own, in other words or repeated along some axes.
+    fn spans(&self, extent: &[usize]) -> bool {
+        let is_broadcast = extent.len() == self.extent.len()
+            && extent.iter().zip(&self.extent).all(|(length, own)| length == own || *length == 1);
+        is_broadcast || extent.iter().product::<usize>() == self.extent.iter().product::<usize>()
     }
 }
 

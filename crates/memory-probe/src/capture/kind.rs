@@ -27,10 +27,6 @@ pub(super) enum Kind {
     Convolution,
     /// The weight gradient of a convolution with one group a channel.
     DepthwiseWeightGradient,
-    /// Exact GELU's gradient, which Burn composes.
-    GeluGradient,
-    /// Another activation that Burn composes of elementwise kernels.
-    Activation,
     /// Anything else: a kernel of its own that makes its output.
     Other,
 }
@@ -45,8 +41,11 @@ pub(super) fn kind_of(operation: &OperationIr) -> Kind {
         Ir::Float(_, FloatOperationIr::Random(_)) => Kind::Create,
         Ir::Float(..) | Ir::Int(_) | Ir::Bool(_) => Kind::Elementwise,
         Ir::Module(module) => kind_of_module(module),
-        Ir::Activation(ActivationOperationIr::GeluBackward(_)) => Kind::GeluGradient,
-        Ir::Activation(_) => Kind::Activation,
+        // Burn's fusion composes activations of elementwise operations, which join their neighbours; a softmax has sums in it.
+        Ir::Activation(
+            ActivationOperationIr::Softmax(_) | ActivationOperationIr::LogSoftmax(_) | ActivationOperationIr::Softmin(_),
+        ) => Kind::Reduce,
+        Ir::Activation(_) => Kind::Elementwise,
         Ir::Init(_) => Kind::Create,
         Ir::Custom(_) | Ir::Drop(_) | Ir::Distributed(_) => Kind::Other,
     }

@@ -67,3 +67,9 @@ pub fn captured_reserved<M: Classifier>(
     let events = trace::events_of(&recording);
     allocator::replay(model, &events).map_or(0, |bytes| bytes)
 }
+
+/// Development aid.
+pub fn print_events<M: Classifier>(request: &StepRequest, batch: usize, build: &dyn Fn(&Device) -> M) {
+    let recording = recording::record(request, batch, build);
+    for event in trace::events_of(&recording) { println!("{event:?}"); }
+}

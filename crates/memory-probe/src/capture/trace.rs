@@ -54,20 +54,19 @@ pub(super) fn events_of(recording: &Recording) -> Vec<Event> {
 /// Which buffer each buffer really lies in, once elementwise kernels write over an input that they are the last to read.
 fn reuse_in_place(layout: &mut Buffers, step: std::ops::Range<usize>) -> Vec<usize> {
     let mut owners: Vec<usize> = (0..layout.buffers.len()).collect();
-    let mut made: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    let mut made: Vec<Vec<usize>> = vec![Vec::new(); layout.kernels.len()];
     for (index, buffer) in layout.buffers.iter().enumerate() {
         if buffer.last_use > buffer.born || step.end <= buffer.born {
-            made.entry(buffer.born).or_default().push(index);
+            made[buffer.born].push(index);
         }
     }
-    for (kernel, outputs) in made {
-        if !matches!(layout.kernels[kernel].kind, Kind::Elementwise) {
+    for (kernel, outputs) in made.into_iter().enumerate() {
+        if !matches!(layout.kernels[kernel].kind, Kind::Elementwise | Kind::Matmul) {
             continue;
         }
         let mut taken = BTreeSet::new();
         for output in outputs {
-            let reads = layout.kernels[kernel].reads.clone();
-            let free = reads.iter().find(|(input, consumed)| {
+            let free = layout.kernels[kernel].reads.iter().find(|(input, consumed)| {
                 let owner = owners[*input];
                 let buffer = &layout.buffers[owner];
                 *consumed
@@ -249,8 +248,6 @@ fn describe(kind: &Kind) -> &'static str {
         Kind::Matmul => "matmul",
         Kind::Convolution => "convolution",
         Kind::DepthwiseWeightGradient => "depthwise weight gradient",
-        Kind::GeluGradient => "gelu gradient",
-        Kind::Activation => "activation",
         Kind::Other => "other",
     }
 }
