@@ -29,6 +29,7 @@ mod bytes;
 mod footprint;
 
 mod breakdown;
+mod exact;
 mod fit;
 
 // What it may take.
@@ -39,6 +40,7 @@ mod plan;
 
 mod levels;
 mod micro_batch;
+mod observe;
 mod plan_error;
 mod rounding;
 mod search;
@@ -57,9 +59,11 @@ pub use breakdown::MemoryBreakdown;
 pub use budget::{Budget, BudgetError, BudgetRequest, MemoryReading, Tier};
 pub use bytes::{ParseBytesError, format_bytes, parse_bytes};
 pub use check::PlanCheck;
+pub use exact::ExactSource;
 pub use fit::FootprintError;
 pub use footprint::{FixedMemory, Footprint, FootprintSource, Observation, PerSample};
 pub use levels::{BatchLevels, Level, Verdict};
+pub use observe::{SearchBounds, observe};
 pub use plan::{Choice, LARGEST_BATCH, Plan, PlanRequest, plan_batch_size, split_effective_batch};
 pub use plan_error::{PlanError, WayOut};
 pub use report::MemoryAnalysis;
