@@ -38,10 +38,13 @@ mod budget;
 // How it is cut.
 mod plan;
 
+mod ladder;
+mod learning_rate;
 mod levels;
 mod micro_batch;
 mod observe;
 mod plan_error;
+mod precision;
 mod rounding;
 mod search;
 
@@ -62,10 +65,13 @@ pub use check::PlanCheck;
 pub use exact::ExactSource;
 pub use fit::FootprintError;
 pub use footprint::{FixedMemory, Footprint, FootprintSource, Observation, PerSample};
+pub use ladder::{LadderError, NothingFits, Rung, RungNeed, plan_with_ladder};
+pub use learning_rate::{LearningRateError, LearningRateRule, LearningRateScaling};
 pub use levels::{BatchLevels, Level, Verdict};
 pub use observe::{SearchBounds, observe};
 pub use plan::{Choice, LARGEST_BATCH, Plan, PlanRequest, plan_batch_size, split_effective_batch};
 pub use plan_error::{PlanError, WayOut};
+pub use precision::{Checkpointing, ParsePrecisionError, Precision};
 pub use report::MemoryAnalysis;
 pub use rounding::{ParseRoundingError, Rounding};
 pub use search::largest_fitting_batch;
