@@ -105,7 +105,7 @@ fn explain(request: &PlanRequest, batch: usize, largest: usize, effective: usize
     }
 }
 
-fn of_budget(bytes: u64, budget: &Budget) -> String {
+pub(crate) fn of_budget(bytes: u64, budget: &Budget) -> String {
     format!("{} of {}", format_bytes(bytes), format_bytes(budget.budget_bytes))
 }
 

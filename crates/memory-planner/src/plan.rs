@@ -189,7 +189,7 @@ pub(crate) fn split_in_words(micro_batches: &[usize]) -> String {
     }
 }
 
-fn footprint_choice(footprint: &Footprint, micro_batch: usize) -> Choice {
+pub(crate) fn footprint_choice(footprint: &Footprint, micro_batch: usize) -> Choice {
     let mut reason = footprint.source.describe();
     if let Some(observed) = footprint.largest_observed_batch().filter(|observed| *observed < micro_batch) {
         let ratio = micro_batch as f64 / observed as f64;
