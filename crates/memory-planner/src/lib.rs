@@ -55,6 +55,7 @@ mod throughput;
 mod recommend;
 mod report;
 mod table;
+mod team_settings;
 
 // What came of it.
 mod check;
@@ -82,4 +83,5 @@ pub use recommend::{analyze_memory, recommend_batch_size};
 pub use report::MemoryAnalysis;
 pub use rounding::{ParseRoundingError, Rounding};
 pub use search::largest_fitting_batch;
+pub use team_settings::{TeamIdentity, TeamOutcome, TeamPlan, TeamRow, TeamSettings, TeamSettingsError};
 pub use throughput::{ThroughputSample, prefer_throughput};
