@@ -1,5 +1,5 @@
-//! What hardware there is: which device to run on, what its CUDA cards and its memory are, and how much heap this
-//! process holds.
+//! What hardware there is: which device to run on, what its CUDA cards and its memory are, how much heap this process
+//! holds, and a catalogue of cards that are elsewhere.
 //!
 //! It never computes on a device, keeps none open, and knows no tensor library: the caller maps a
 //! [`SelectedDevice`] to its own. A missing driver is an answer here, not a failure.
@@ -15,6 +15,8 @@
 //! ```
 #![warn(missing_docs)]
 
+mod card_name;
+mod catalogue;
 mod cgroup;
 mod cuda;
 mod cuda_driver;
@@ -23,6 +25,7 @@ mod host;
 mod request;
 mod select;
 
+pub use catalogue::{Card, CardCatalogue, CatalogueError, UnknownCard};
 pub use cuda::{CudaDevice, CudaDriver, CudaMemory, CudaUnavailable, probe_cuda, probe_cuda_library};
 pub use host::{HostMemory, HostMemoryError};
 pub use request::{DeviceRequest, ParseDeviceError};

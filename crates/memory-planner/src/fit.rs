@@ -19,6 +19,12 @@ pub enum FootprintError {
         /// How many different batch sizes were observed.
         found: usize,
     },
+    /// Exact observations need no line, but one point.
+    #[error("a memory footprint needs an observation")]
+    NoObservation,
+    /// Steps that accumulate were observed by another source than the footprint's.
+    #[error("a measured memory footprint takes no exact observations of accumulation")]
+    NotExact,
     /// A step of no samples says nothing.
     #[error("a memory observation has batch size 0")]
     EmptyBatch,
@@ -46,6 +52,8 @@ impl FootprintError {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::TooFewBatchSizes { .. } => "measure steps at two batch sizes, such as 2 and 8".to_owned(),
+            Self::NoObservation => "evaluate the step at batch size 1".to_owned(),
+            Self::NotExact => "state the bytes that accumulation adds instead".to_owned(),
             Self::EmptyBatch => "measure steps of at least one sample".to_owned(),
             Self::PeakDoesNotGrow { .. } => {
                 "measure larger batch sizes, after a warm-up step, with the peak reset before each step".to_owned()
@@ -183,7 +191,9 @@ mod tests {
         for point in &noisy {
             assert!(footprint.peak_bytes(point.batch) >= point.peak_bytes, "{point:?}");
         }
-        let FootprintSource::Measured { largest_residual_share, .. } = footprint.source;
+        let FootprintSource::Measured { largest_residual_share, .. } = footprint.source else {
+            panic!("another source")
+        };
         assert!(largest_residual_share > 0.0 && largest_residual_share < 0.05, "{largest_residual_share}");
     }
 

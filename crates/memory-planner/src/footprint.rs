@@ -2,11 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::exact::interpolate;
 use crate::{FootprintError, MemoryBreakdown, fit};
 
 /// The peak memory of one optimizer step for any batch size.
 ///
-/// `peak(b) = max(floor, fixed + constant workspace + b * per sample)`, in bytes.
+/// `peak(b) = max(floor, fixed + constant workspace + b * per sample)`, in bytes. With an exact source, what it observed
+/// stands in the place of `b * per sample`.
 ///
 /// The floor is there because two phases compete for the peak: the end of the forward pass, which grows with the batch,
 /// and the optimizer step, which does not.
@@ -19,7 +21,8 @@ pub struct Footprint {
     /// What each sample of the batch adds.
     pub per_sample: PerSample,
     /// Bytes at the peak beside `fixed`, independent of the batch. Negative when a part of `fixed` is not alive at the
-    /// peak (gradients that only come to be while activations are being freed).
+    /// peak (gradients that only come to be while activations are being freed). With an exact source it takes off the
+    /// `fixed` that the observations already hold, so that what is added to `fixed` later raises every peak.
     pub constant_workspace: i64,
     /// No step needs less than this, however small its batch.
     pub floor_bytes: u64,
@@ -41,9 +44,25 @@ pub enum FootprintSource {
         /// The largest distance of the fitted peak from an observed one, as a share of the latter.
         largest_residual_share: f64,
     },
+    /// Real steps on the device that will train, with the real allocator and no launches.
+    DryRun {
+        /// The steps, by batch size.
+        observations: Vec<Observation>,
+        /// The same for a step that accumulates; empty when it was not run.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        accumulating: Vec<Observation>,
+    },
+    /// The step's graph, recorded without computing and replayed through the allocator's rules.
+    Captured {
+        /// The steps, by batch size.
+        observations: Vec<Observation>,
+        /// The same for a step that accumulates; empty when it was not evaluated.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        accumulating: Vec<Observation>,
+    },
 }
 
-/// The peak of one real step.
+/// The peak of one step, real or evaluated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Observation {
     /// Samples in the step.
@@ -141,14 +160,27 @@ impl Footprint {
         let extra = self.accumulation_extra;
         let mut footprint = self.clone();
         footprint.fixed.gradients = footprint.fixed.gradients.saturating_add(extra);
-        footprint.floor_bytes = footprint.floor_bytes.saturating_add(extra);
         footprint.accumulation_extra = 0;
+        if footprint.source.take_accumulating() {
+            // What was observed holds the sums already.
+            footprint.constant_workspace =
+                footprint.constant_workspace.saturating_sub(i64::try_from(extra).unwrap_or(i64::MAX));
+            return footprint;
+        }
+        footprint.floor_bytes = footprint.floor_bytes.saturating_add(extra);
         footprint
     }
 
     /// The predicted peak of one step of `batch` samples, in bytes. It never falls as the batch grows.
     pub fn peak_bytes(&self, batch: usize) -> u64 {
-        let samples = (batch as i128).saturating_mul(i128::from(self.per_sample.total()));
+        let per_sample = self.per_sample.total();
+        let samples = match self.source.exact_observations() {
+            Some(observations) => match interpolate(observations, batch, per_sample) {
+                u64::MAX => return u64::MAX,
+                bytes => i128::from(bytes),
+            },
+            None => (batch as i128).saturating_mul(i128::from(per_sample)),
+        };
         let constant = i128::from(self.fixed.total()) + i128::from(self.constant_workspace);
         let line = samples.saturating_add(constant);
         u64::try_from(line.max(0)).unwrap_or(u64::MAX).max(self.floor_bytes)
@@ -159,16 +191,24 @@ impl Footprint {
         MemoryBreakdown::new(self, batch)
     }
 
-    /// The largest batch that was really run, if any was.
+    /// The largest batch that was really run or evaluated, if any was.
     pub fn largest_observed_batch(&self) -> Option<usize> {
-        match &self.source {
-            FootprintSource::Measured { observations, .. } => observations.iter().map(|seen| seen.batch).max(),
-        }
+        self.source.observations().iter().map(|seen| seen.batch).max()
     }
 }
 
 impl FootprintSource {
-    /// One line about where the numbers come from: `measured in 3 steps at batch 1, 2, 4; fitted within 0.4 %`.
+    /// The steps that were run or evaluated.
+    pub fn observations(&self) -> &[Observation] {
+        match self {
+            Self::Measured { observations, .. }
+            | Self::DryRun { observations, .. }
+            | Self::Captured { observations, .. } => observations,
+        }
+    }
+
+    /// One line about where the numbers come from: `measured in 3 steps at batch 1, 2, 4; fitted within 0.4 %`,
+    /// `captured graph, evaluated at 12 batch sizes from 1 to 96`.
     pub fn describe(&self) -> String {
         match self {
             Self::Measured { observations, largest_residual_share } => {
@@ -182,7 +222,49 @@ impl FootprintSource {
                     100.0 * largest_residual_share
                 )
             }
+            Self::DryRun { observations, .. } => format!("dry run on the device, at {}", sizes_in_words(observations)),
+            Self::Captured { observations, .. } => {
+                format!("captured graph, evaluated at {}", sizes_in_words(observations))
+            }
         }
+    }
+
+    /// What was done to the batches of [`observations`](Self::observations).
+    pub(crate) fn verb(&self) -> &'static str {
+        match self {
+            Self::Measured { .. } => "run",
+            Self::DryRun { .. } | Self::Captured { .. } => "evaluated",
+        }
+    }
+
+    /// What stands in the place of a fitted line.
+    pub(crate) fn exact_observations(&self) -> Option<&[Observation]> {
+        match self {
+            Self::Measured { .. } => None,
+            Self::DryRun { observations, .. } | Self::Captured { observations, .. } => Some(observations),
+        }
+    }
+
+    /// Replaces the observations by those of a step that accumulates; false when there are none.
+    fn take_accumulating(&mut self) -> bool {
+        match self {
+            Self::Measured { .. } => false,
+            Self::DryRun { observations, accumulating } | Self::Captured { observations, accumulating } => {
+                let found = !accumulating.is_empty();
+                if found {
+                    *observations = std::mem::take(accumulating);
+                }
+                found
+            }
+        }
+    }
+}
+
+fn sizes_in_words(observations: &[Observation]) -> String {
+    match observations {
+        [] => "no batch size".to_owned(),
+        [only] => format!("batch {}", only.batch),
+        [first, .., last] => format!("{} batch sizes from {} to {}", observations.len(), first.batch, last.batch),
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{Budget, Footprint, LARGEST_BATCH, PlanRequest, largest_fitting_batch
 
 /// The `safe` level takes this share of the budget. The rest is about twice the 8 % by which the 95th percentile of
 /// predictions may be off.
-const SAFE_SHARE: f64 = 0.85;
+pub(crate) const SAFE_SHARE: f64 = 0.85;
 
 /// Below this share of the recommended batch, the device is mostly idle.
 const UNDERUSED_SHARE: f64 = 0.5;

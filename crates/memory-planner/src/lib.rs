@@ -29,6 +29,7 @@ mod bytes;
 mod footprint;
 
 mod breakdown;
+mod exact;
 mod fit;
 
 // What it holds at each moment.
@@ -40,15 +41,24 @@ mod budget;
 // How it is cut.
 mod plan;
 
+mod cards;
+mod inference_plan;
+mod ladder;
+mod learning_rate;
 mod levels;
 mod micro_batch;
+mod observe;
 mod plan_error;
+mod precision;
 mod rounding;
 mod search;
+mod throughput;
 
 // How all that is told.
+mod recommend;
 mod report;
 mod table;
+mod team_settings;
 
 // What came of it.
 mod check;
@@ -59,13 +69,23 @@ mod properties;
 pub use breakdown::MemoryBreakdown;
 pub use budget::{Budget, BudgetError, BudgetRequest, MemoryReading, Tier};
 pub use bytes::{ParseBytesError, format_bytes, parse_bytes};
+pub use cards::{CardPlan, CardToPlan, CardsError, MultiCardPlan, plan_for_cards};
 pub use check::PlanCheck;
+pub use exact::ExactSource;
 pub use fit::FootprintError;
 pub use footprint::{FixedMemory, Footprint, FootprintSource, Observation, PerSample};
+pub use inference_plan::{InferencePlan, plan_inference};
+pub use ladder::{LadderError, NothingFits, Rung, RungNeed, plan_with_ladder};
+pub use learning_rate::{LearningRateError, LearningRateRule, LearningRateScaling};
 pub use levels::{BatchLevels, Level, Verdict};
+pub use observe::{SearchBounds, observe};
 pub use plan::{Choice, LARGEST_BATCH, Plan, PlanRequest, plan_batch_size, split_effective_batch};
 pub use plan_error::{PlanError, WayOut};
+pub use precision::{Checkpointing, ParsePrecisionError, Precision};
+pub use recommend::{analyze_memory, recommend_batch_size};
 pub use report::MemoryAnalysis;
 pub use rounding::{ParseRoundingError, Rounding};
 pub use search::largest_fitting_batch;
+pub use team_settings::{TeamIdentity, TeamOutcome, TeamPlan, TeamRow, TeamSettings, TeamSettingsError};
+pub use throughput::{ThroughputSample, prefer_throughput};
 pub use trace::{Born, Phase, ROLES, Role, Trace, TraceError, TracedOperation, TracedTensor};

@@ -79,7 +79,7 @@ fn choose_part(
 }
 
 /// The largest admissible divisor of `effective` that needs as few passes as `rounded`, or is at most 10 % smaller.
-fn even_divisor(request: &PlanRequest, effective: usize, rounded: usize) -> Option<usize> {
+pub(crate) fn even_divisor(request: &PlanRequest, effective: usize, rounded: usize) -> Option<usize> {
     let minimum = request.minimum.unwrap_or(1);
     let is_even =
         |batch: &usize| *batch >= minimum && effective.is_multiple_of(*batch) && request.rounding.allows(*batch);
@@ -105,7 +105,7 @@ fn explain(request: &PlanRequest, batch: usize, largest: usize, effective: usize
     }
 }
 
-fn of_budget(bytes: u64, budget: &Budget) -> String {
+pub(crate) fn of_budget(bytes: u64, budget: &Budget) -> String {
     format!("{} of {}", format_bytes(bytes), format_bytes(budget.budget_bytes))
 }
 

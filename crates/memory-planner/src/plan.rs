@@ -108,7 +108,7 @@ pub fn split_effective_batch(effective: usize, micro: usize) -> Vec<usize> {
 }
 
 impl Choice {
-    fn new(name: &str, value: impl ToString, reason: impl Into<String>) -> Self {
+    pub(crate) fn new(name: &str, value: impl ToString, reason: impl Into<String>) -> Self {
         Self { name: name.to_owned(), value: value.to_string(), reason: reason.into() }
     }
 }
@@ -189,10 +189,11 @@ pub(crate) fn split_in_words(micro_batches: &[usize]) -> String {
     }
 }
 
-fn footprint_choice(footprint: &Footprint, micro_batch: usize) -> Choice {
+pub(crate) fn footprint_choice(footprint: &Footprint, micro_batch: usize) -> Choice {
     let mut reason = footprint.source.describe();
     if let Some(observed) = footprint.largest_observed_batch().filter(|observed| *observed < micro_batch) {
-        reason.push_str(&format!("; {:.1} times beyond the largest batch run", micro_batch as f64 / observed as f64));
+        let ratio = micro_batch as f64 / observed as f64;
+        reason.push_str(&format!("; {ratio:.1} times beyond the largest batch {}", footprint.source.verb()));
     }
     Choice::new("per sample", format_bytes(footprint.per_sample.total()), reason)
 }

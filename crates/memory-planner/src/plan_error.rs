@@ -119,7 +119,7 @@ impl WayOut {
         if breakdown.activations > breakdown.total / 2 { Self::SmallerImage } else { Self::SmallerModel }
     }
 
-    fn hint(self) -> String {
+    pub(crate) fn hint(self) -> String {
         match self {
             Self::SmallerBatch(batch) => format!("set `train.micro_batch_size: {batch}`, or `auto`"),
             Self::HigherLimit(bytes) => format!("set `memory.limit: {}MiB`", bytes.div_ceil(1 << 20)),

@@ -14,6 +14,20 @@ fn footprint(fixed_mib: u64, sample_kib: u64, accumulation_extra: u64) -> Footpr
     footprint.with_accumulation_extra(accumulation_extra)
 }
 
+/// Evaluated in whole pages of 8 MiB, with and without accumulation: a staircase, and not a line.
+fn in_pages(fixed_mib: u64, sample_kib: u64, extra: u64) -> Footprint {
+    let known = FixedMemory { weights: fixed_mib * MIB, ..FixedMemory::default() };
+    let pages = |batch: usize, extra: u64| {
+        let bytes = fixed_mib * MIB + extra + batch as u64 * (sample_kib << 10);
+        Observation { batch, peak_bytes: bytes.next_multiple_of(8 * MIB) }
+    };
+    let batches = [1, 2, 3, 4, 8, 12, 16, 24, 32, 33, 64, 128, 129];
+    let once = batches.map(|batch| pages(batch, 0));
+    let often = batches.map(|batch| pages(batch, extra));
+    let footprint = Footprint::from_exact(ExactSource::DryRun, known, 1 << 10, &once).unwrap();
+    footprint.with_accumulation_extra(extra).with_accumulating_observations(&often).unwrap()
+}
+
 fn budget(limit_mib: u64) -> Budget {
     let reading = MemoryReading { total_bytes: 64 << 30, free_bytes: 60 << 30, own_bytes: 0 };
     let request = BudgetRequest { limit_bytes: Some(limit_mib * MIB), ..BudgetRequest::default() };
@@ -26,8 +40,8 @@ fn request(effective: usize, rounding: Rounding) -> PlanRequest {
 
 fn for_every_case(mut claim: impl FnMut(&Footprint, &Budget, &PlanRequest, Result<Plan, PlanError>)) {
     for sample_kib in [1, 700, 5_000] {
-        for extra in [0, 40 * MIB] {
-            let footprint = footprint(40, sample_kib, extra);
+        let exact = in_pages(40, sample_kib, 40 * MIB);
+        for footprint in [footprint(40, sample_kib, 0), footprint(40, sample_kib, 40 * MIB), exact] {
             for limit_mib in [10, 44, 60, 90, 300, 2_000] {
                 let budget = budget(limit_mib);
                 for rounding in [Rounding::MultipleOf(4), Rounding::PowerOfTwo, Rounding::MultipleOf(1)] {
@@ -108,6 +122,20 @@ fn a_larger_budget_never_gives_a_smaller_maximum() {
         assert!(levels.maximum.batch >= previous);
         assert!(levels.safe.batch <= levels.recommended.batch && levels.recommended.batch <= levels.maximum.batch);
         previous = levels.maximum.batch;
+    }
+}
+
+#[test]
+fn an_exact_footprint_never_falls_and_never_lies_below_what_was_evaluated() {
+    for sample_kib in [1, 700, 5_000] {
+        let footprint = in_pages(40, sample_kib, 40 * MIB);
+        for footprint in [footprint.accumulating(), footprint] {
+            let peaks: Vec<u64> = (0..300).map(|batch| footprint.peak_bytes(batch)).collect();
+            assert!(peaks.is_sorted());
+            for seen in footprint.source.observations() {
+                assert_eq!(peaks[seen.batch], seen.peak_bytes);
+            }
+        }
     }
 }
 

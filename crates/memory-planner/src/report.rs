@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::plan::{BUDGET_CHOICE, split_in_words};
 use crate::table::Table;
-use crate::{Budget, Footprint, MemoryBreakdown, Plan, format_bytes};
+use crate::{Budget, Choice, Footprint, MemoryBreakdown, Plan, format_bytes};
 
 /// Everything known about the memory of a run, before it starts. Displays as the memory report.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -35,6 +35,13 @@ impl MemoryAnalysis {
         self.level_rows(&mut table);
         self.plan_rows(&mut table);
         table.render()
+    }
+
+    /// Puts choices made before the plan (precision, checkpointing, what they save) at the head of its reasons.
+    #[must_use]
+    pub fn with_choices(mut self, choices: impl IntoIterator<Item = Choice>) -> Self {
+        self.plan.choices.splice(0..0, choices);
+        self
     }
 
     /// The parts of the predicted peak.
@@ -86,6 +93,9 @@ impl MemoryAnalysis {
         table.row("predicted peak", format_bytes(breakdown.total), share);
         let remaining = self.budget.budget_bytes.saturating_sub(breakdown.total);
         table.row("remaining", format_bytes(remaining), "");
+        let total_bytes = self.budget.total_bytes;
+        let share = format!("{:.1} %", 100.0 * breakdown.total as f64 / total_bytes.max(1) as f64);
+        table.row("share of memory", share, format!("predicted peak of {} in all", format_bytes(total_bytes)));
     }
 
     fn level_rows(&self, table: &mut Table) {
@@ -130,7 +140,9 @@ fn optional_row(table: &mut Table, label: &str, bytes: u64, note: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{BudgetRequest, FixedMemory, MemoryReading, Observation, PlanRequest, plan_batch_size};
+    use crate::{
+        BudgetRequest, Checkpointing, FixedMemory, MemoryReading, Observation, PlanRequest, Precision, plan_batch_size,
+    };
 
     fn analysis(effective: usize, ema: u64) -> MemoryAnalysis {
         let fixed = FixedMemory {
@@ -177,6 +189,7 @@ one micro-batch of 76
   workspace          21.2 MiB  scratch, allocator slack
   predicted peak    499.0 MiB  97.5 % of the budget
   remaining          13.0 MiB
+  share of memory       2.0 %  predicted peak of 24.0 GiB in all
 
 batch sizes in one forward pass
   maximum                  80   507.4 MiB  fits the budget
@@ -191,6 +204,20 @@ plan: 76 + 24 = 100 samples a step
   per sample          5.3 MiB  measured in 3 steps at batch 2, 4, 8; fitted within 0.4 %; 9.5 times beyond the largest batch run
 ";
         assert_eq!(analysis(100, 0).to_string(), expected);
+    }
+
+    #[test]
+    fn choices_made_before_the_plan_stand_at_its_head() {
+        let precision = Precision::Bf16.choice("compute capability 8.6", Some((Precision::Fp32, 3 << 30)));
+        let checkpointing = Checkpointing::None.choice("the step fits without", None);
+        let text = analysis(100, 0).with_choices([precision, checkpointing]).render();
+        let expected = "
+plan: 76 + 24 = 100 samples a step
+  precision              bf16  compute capability 8.6; saves 3.0 GiB against fp32
+  checkpointing          none  the step fits without
+  effective batch         100  set by `train.effective_batch_size`
+";
+        assert!(text.contains(expected), "{text}");
     }
 
     #[test]
