@@ -117,7 +117,8 @@ kept exactly. Every choice is printed with its reason.
 
 The configuration is updated in place: comments and order stay, and the original is kept beside it
 as `FILE.bak`. `--save-config` writes a copy instead, and `--test-only` changes no configuration;
-files that `--save-profile` and `--save-picture` name are written all the same.";
+files that `--save-profile` and `--save-picture` name are written all the same. What `--model`,
+`--img-size` and `--set` change is written along with the plan, which would not hold without it.";
 
 /// The examples of `plan`, and its exit codes.
 pub const PLAN_EXAMPLES: &str = "\

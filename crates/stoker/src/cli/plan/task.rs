@@ -16,7 +16,8 @@ use crate::config::{DeviceRequest, Override, Rounding, Tta};
 pub struct PlanTask {
     /// The configuration; none for an architecture alone.
     pub config: Option<PathBuf>,
-    /// `--set`, `--model` and `--img-size`, to be put over the configuration.
+    /// `--set`, `--model` and `--img-size`, to be put over the configuration, and to be written with the plan: without them it would not
+    /// hold. [`Edit::from_override`](crate::config::Edit::from_override) makes the edits.
     pub overrides: Vec<Override>,
     /// The card or cards.
     pub target: Target,

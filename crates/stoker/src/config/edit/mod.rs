@@ -24,7 +24,7 @@ use super::check::drop_empty_sections;
 use super::keys::KeyTable;
 use super::position::{Part, find_position};
 use super::source::Source;
-use super::{Override, UserConfig};
+use super::{ConfigError, Override, UserConfig};
 
 /// A key and the value that it shall have.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,6 +38,15 @@ impl Edit {
     #[must_use]
     pub fn new(key: impl Into<String>, value: impl Into<Scalar>) -> Self {
         Self { key: key.into(), value: value.into() }
+    }
+
+    /// What a `--set`, or a flag like it, puts over a file, to be written into the file.
+    ///
+    /// # Errors
+    /// [`ConfigError`] when there is no such key, or the value is not YAML.
+    pub fn from_override(given: &Override) -> Result<Self, ConfigError> {
+        let value = given.yaml_value(&KeyTable::new())?;
+        Ok(Self { key: given.path().to_owned(), value: Scalar::from_yaml(&value) })
     }
 
     /// The full path of the key.

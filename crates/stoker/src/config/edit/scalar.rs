@@ -1,6 +1,8 @@
 //! A value as it is written into a configuration.
 
-/// A single value: all that an [`Edit`](super::Edit) can set.
+use serde_yaml::Value;
+
+/// A value on one line: all that an [`Edit`](super::Edit) can set.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Scalar {
     /// `null`: the key is there and says nothing.
@@ -13,6 +15,8 @@ pub enum Scalar {
     Number(f64),
     /// Words, in quotes where YAML would take them for something else.
     Text(String),
+    /// Some values on one line, as in `[0.5, 1.0]`.
+    List(Vec<Scalar>),
 }
 
 impl Scalar {
@@ -24,8 +28,29 @@ impl Scalar {
             Self::Whole(number) => number.to_string(),
             Self::Number(number) => show_number(*number, replaced.contains(['e', 'E'])),
             Self::Text(text) if is_plain(text) => text.clone(),
+            Self::List(items) => {
+                let items: Vec<String> = items.iter().map(|item| item.render("")).collect();
+                format!("[{}]", items.join(", "))
+            }
             // What JSON puts in double quotes, YAML reads the same.
             Self::Text(text) => serde_json::Value::from(text.as_str()).to_string(),
+        }
+    }
+}
+
+impl Scalar {
+    /// The value of a setting. No key takes a mapping; what stands for it here is refused by the reader, as a mapping would be.
+    pub(super) fn from_yaml(value: &Value) -> Self {
+        match value {
+            Value::Null => Self::Null,
+            Value::Bool(flag) => Self::Flag(*flag),
+            Value::Number(number) => match number.as_u64() {
+                Some(whole) => Self::Whole(whole),
+                None => Self::Number(number.as_f64().unwrap_or(f64::NAN)),
+            },
+            Value::String(text) => Self::Text(text.clone()),
+            Value::Sequence(items) => Self::List(items.iter().map(Self::from_yaml).collect()),
+            Value::Mapping(_) | Value::Tagged(_) => Self::List(Vec::new()),
         }
     }
 }
@@ -61,7 +86,7 @@ const OLD_FLAGS: [&str; 6] = ["yes", "no", "on", "off", "y", "n"];
 fn is_plain(text: &str) -> bool {
     let starts_plain = text.starts_with(|c: char| c.is_ascii_alphanumeric());
     let is_word = text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '/' | '-'));
-    let reads_as_text = serde_yaml::from_str::<serde_yaml::Value>(text).is_ok_and(|value| value == text);
+    let reads_as_text = serde_yaml::from_str::<Value>(text).is_ok_and(|value| value == text);
     starts_plain && is_word && reads_as_text && !OLD_FLAGS.contains(&text.to_lowercase().as_str())
 }
 
@@ -103,8 +128,6 @@ impl From<String> for Scalar {
 
 #[cfg(test)]
 mod tests {
-    use serde_yaml::Value;
-
     use super::*;
 
     #[test]

@@ -177,6 +177,24 @@ fn wrong_values_keys_and_texts_are_refused_by_the_reader() {
 }
 
 #[test]
+fn settings_from_flags_can_be_written_down() {
+    let text = "data: {train: x}\naugment:\n  scale: [0.6, 1.0] # crops\n";
+    let settings = ["augment.scale=[0.5, 0.9]", "name=7", "train.learning_rate=3e-4", "train.clip_norm=", "seed=3"];
+    let overrides: Vec<Override> = settings.iter().map(|text| Override::parse(text).expect("right")).collect();
+    let edits: Vec<Edit> = overrides.iter().map(|given| Edit::from_override(given).expect("known")).collect();
+    let after = edited(text, &edits).expect("valid");
+    let added = "name: \"7\"\ntrain:\n  learning_rate: 3.0e-4\n  clip_norm: null\nseed: 3\n";
+    assert_eq!(after, format!("{}{added}", text.replace("0.6, 1.0", "0.5, 0.9")));
+    let path = Path::new("x.yaml");
+    let expected = UserConfig::from_text(path, text, &overrides).expect("valid");
+    assert_eq!(UserConfig::from_text(path, &after, &[]).expect("valid"), expected);
+    let wrong = |text| Edit::from_override(&Override::parse(text).expect("right"));
+    assert!(wrong("train.epoch=3").is_err(), "no such key");
+    let mapping = wrong("name={a: 1}").expect("the key is known");
+    assert!(matches!(edited(text, &[mapping]), Err(EditError::Config(_))));
+}
+
+#[test]
 fn a_form_that_is_misunderstood_costs_an_error_and_not_the_file() {
     // A key between braces may go without its colon, which the splicing does not know.
     let error =
