@@ -5,6 +5,7 @@
 //! What a run makes of it (paths found, `auto` decided) is not decided here.
 
 mod check;
+mod edit;
 mod error;
 mod keys;
 mod kind;
@@ -21,6 +22,7 @@ use std::path::Path;
 
 pub(crate) use nearest::nearest_of;
 
+pub use edit::{Edit, EditError, Obstacle, SavedConfig, Scalar, edit_text, save_as, save_in_place};
 pub use error::{ConfigError, Place, Problem, ProblemKind};
 pub use overrides::Override;
 pub use reference::reference_markdown;

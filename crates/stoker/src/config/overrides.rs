@@ -65,7 +65,8 @@ impl Override {
         Ok(())
     }
 
-    fn yaml_value(&self, keys: &KeyTable) -> Result<Value, ConfigError> {
+    /// The value as the key takes it: `name=7` means the text `7`.
+    pub(crate) fn yaml_value(&self, keys: &KeyTable) -> Result<Value, ConfigError> {
         let Some(key) = keys.key(&self.path) else {
             return Err(self.refuse_path(keys));
         };

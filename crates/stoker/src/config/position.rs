@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
+use serde_yaml::Location;
 
 /// A place in a text, both counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,14 +22,24 @@ pub(crate) enum Part {
 }
 
 /// Finds a key or its value; `None` when it is not in the text, or hidden behind an alias.
-///
+pub(crate) fn find_position(text: &str, keys: &[String], part: Part) -> Option<Position> {
+    let location = find_location(text, keys, part)?;
+    Some(Position { line: location.line(), column: location.column() })
+}
+
+/// Like [`find_position`], in bytes from the start of the text. A value that nothing was written for stands where it could begin; an
+/// aliased one where its anchor is.
+pub(crate) fn find_offset(text: &str, keys: &[String], part: Part) -> Option<usize> {
+    find_location(text, keys, part).map(|location| location.index())
+}
+
 /// The YAML reader tells positions in errors only, so this reads the text once more and fails on
 /// purpose at the place in question.
-pub(crate) fn find_position(text: &str, keys: &[String], part: Part) -> Option<Position> {
+fn find_location(text: &str, keys: &[String], part: Part) -> Option<Location> {
     let seeker = Seeker { keys, part };
     let stop = seeker.deserialize(serde_yaml::Deserializer::from_str(text)).err()?;
     let location = stop.location()?;
-    stop.to_string().contains(FOUND).then(|| Position { line: location.line(), column: location.column() })
+    stop.to_string().contains(FOUND).then_some(location)
 }
 
 /// Tells the error on purpose from a real one.
@@ -131,6 +142,19 @@ mod tests {
         assert_eq!(place("train.epochs", Part::Value), Some((4, 13)));
         assert_eq!(place("train.betas", Part::Value), Some((5, 10)));
         assert_eq!(place("1", Part::Key), Some((6, 1)));
+    }
+
+    #[test]
+    fn offsets_count_bytes() {
+        let offset = |keys: &[&str], part| {
+            let keys: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
+            find_offset("a: \u{e9}\nb:  # empty\nc: &x 1\nd: *x\n", &keys, part)
+        };
+        assert_eq!(offset(&[], Part::Value), Some(0));
+        assert_eq!(offset(&["b"], Part::Key), Some(6));
+        assert_eq!(offset(&["b"], Part::Value), Some(8));
+        assert_eq!(offset(&["c"], Part::Value), Some(21));
+        assert_eq!(offset(&["d"], Part::Value), Some(21));
     }
 
     #[test]

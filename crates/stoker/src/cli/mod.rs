@@ -1,8 +1,15 @@
 //! What can be asked for: commands, flags, and their help.
 
+mod plan;
+
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
+
+pub use plan::{
+    AbsentCard, Destination, InferenceRequest, LearningRateScaling, PLAN_ABOUT, PLAN_EXAMPLES, PlanArguments,
+    PlanArgumentsError, PlanSource, PlanTask, Target,
+};
 
 use crate::config::{AutoCount, ConfigError, DeviceRequest, Override, Tta};
 
