@@ -68,4 +68,7 @@ pub use plan_error::{PlanError, WayOut};
 pub use report::MemoryAnalysis;
 pub use rounding::{ParseRoundingError, Rounding};
 pub use search::largest_fitting_batch;
-pub use trace::{Born, Phase, ROLES, Role, Trace, TraceError, TracedOperation, TracedTensor};
+pub use trace::{
+    AllocationEvent, Born, LargeTensor, LayerBytes, Liveness, Phase, ROLES, Role, RoleBytes, TimelinePoint, Trace,
+    TraceError, TracedOperation, TracedTensor,
+};
