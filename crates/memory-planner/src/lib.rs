@@ -69,6 +69,6 @@ pub use report::MemoryAnalysis;
 pub use rounding::{ParseRoundingError, Rounding};
 pub use search::largest_fitting_batch;
 pub use trace::{
-    AllocationEvent, Born, LargeTensor, LayerBytes, Liveness, Phase, ROLES, Role, RoleBytes, TimelinePoint, Trace,
-    TraceError, TracedOperation, TracedTensor,
+    AllocationEvent, Born, LargeTensor, LayerBytes, Liveness, PeakProfile, Phase, Profile, ROLES, Role, RoleBytes,
+    TimelinePoint, Trace, TraceError, TracedOperation, TracedTensor, render_peak,
 };

@@ -10,6 +10,8 @@ mod liveness;
 mod timeline;
 
 mod allocations;
+mod profile;
+mod render;
 
 #[cfg(test)]
 mod properties;
@@ -19,6 +21,8 @@ mod synthetic;
 pub use allocations::AllocationEvent;
 pub use check::TraceError;
 pub use liveness::{LargeTensor, LayerBytes, Liveness, RoleBytes};
+pub use profile::{PeakProfile, Profile};
+pub use render::render_peak;
 pub use timeline::TimelinePoint;
 
 /// One optimizer step: the operations in the order in which they run, and the buffers that they work on.
