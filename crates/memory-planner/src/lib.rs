@@ -88,4 +88,7 @@ pub use rounding::{ParseRoundingError, Rounding};
 pub use search::largest_fitting_batch;
 pub use team_settings::{TeamIdentity, TeamOutcome, TeamPlan, TeamRow, TeamSettings, TeamSettingsError};
 pub use throughput::{ThroughputSample, prefer_throughput};
-pub use trace::{Born, Phase, ROLES, Role, Trace, TraceError, TracedOperation, TracedTensor};
+pub use trace::{
+    AllocationEvent, Born, LargeTensor, LayerBytes, Liveness, PeakProfile, Phase, Profile, ROLES, Role, RoleBytes,
+    TimelinePoint, Trace, TraceError, TracedOperation, TracedTensor, render_peak,
+};

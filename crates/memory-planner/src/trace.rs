@@ -6,7 +6,24 @@ use serde::{Deserialize, Serialize};
 
 mod check;
 
+mod liveness;
+mod timeline;
+
+mod allocations;
+mod profile;
+mod render;
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod synthetic;
+
+pub use allocations::AllocationEvent;
 pub use check::TraceError;
+pub use liveness::{LargeTensor, LayerBytes, Liveness, RoleBytes};
+pub use profile::{PeakProfile, Profile};
+pub use render::render_peak;
+pub use timeline::TimelinePoint;
 
 /// One optimizer step: the operations in the order in which they run, and the buffers that they work on.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,7 +125,7 @@ pub enum Phase {
 }
 
 impl Role {
-    /// All roles, in the order of the pictures.
+    /// All roles, in the order of [`TimelinePoint::bytes_by_role`].
     pub const ALL: [Self; 9] = [
         Self::Weight,
         Self::Buffer,
