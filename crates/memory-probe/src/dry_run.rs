@@ -1,53 +1,91 @@
-//! The footprint of a step on the device that will train: everything happens but the computing.
+//! The footprint of a step on the device that will train: its own allocator, fusion and choice of kernels, and everything but the computing.
+
+use std::convert::Infallible;
 
 use burn::cubecl::dry_run::DryRun;
 use burn::tensor::Device;
+use memory_planner::{ExactSource, Footprint, FootprintError, PlanRequest, SearchBounds, observe};
 use vision_nn::Classifier;
 
-use crate::StepRequest;
 use crate::rehearsal::{NoPrompter, Rehearsal};
+use crate::{StepRequest, capture_step, fixed_memory};
 
-/// Bytes that the device's pools hold reserved after an optimizer step over micro-batches of `batch`.
+/// The footprint of a step on `device`, which must be one of CubeCL's, for every batch size that a plan for `budget_bytes` asks about.
+///
+/// Kernels that were never tuned for a shape are tuned first, for real: that takes time, and memory for the shape's own tensors.
+///
+/// # Errors
+/// A [`FootprintError`] when the request admits no batch size at all.
+pub fn dry_run_footprint<M: Classifier>(
+    request: &StepRequest,
+    device: &Device,
+    build: &dyn Fn(&Device) -> M,
+    budget_bytes: u64,
+    plan: &PlanRequest,
+) -> Result<Footprint, FootprintError> {
+    let [height, width, channels] = request.image;
+    let input_bytes = (height * width * channels * size_of::<f32>()) as u64;
+    let bounds = SearchBounds::of(plan);
+    let observed = |accumulates| {
+        let request = StepRequest { accumulates, ..request.clone() };
+        let mut source =
+            |batch| Ok::<u64, Infallible>(dry_run_reserved(&request, batch, device, build).unwrap_or(u64::MAX));
+        let Ok(observations) = observe(&mut source, budget_bytes, &bounds);
+        observations
+    };
+    let known = fixed_memory(&capture_step(request, 2, build));
+    let footprint = Footprint::from_exact(ExactSource::DryRun, known, input_bytes, &observed(false))?;
+    match plan.effective_batch {
+        Some(_) => footprint.with_accumulating_observations(&observed(true)),
+        None => Ok(footprint),
+    }
+}
+
+/// Bytes that the device's pools hold reserved after optimizer steps over micro-batches of `batch`, none of them computed. `None` when the
+/// device could not hold them.
 pub fn dry_run_reserved<M: Classifier>(
     request: &StepRequest,
     batch: usize,
     device: &Device,
     build: &dyn Fn(&Device) -> M,
-) -> u64 {
-    let guard = DryRun::new();
-    let reserved = reserved_after_steps(request, batch, device, build);
-    drop(guard);
+) -> Option<u64> {
+    let dry = DryRun::new();
+    // The first pass tunes, and what tuning takes stays in the pools until they are cleaned up.
+    let tuned = reserved_after_steps(request, batch, device, build);
+    let reserved = tuned.and_then(|_| reserved_after_steps(request, batch, device, build));
+    drop(dry);
     device.memory_cleanup();
     reserved
 }
 
-/// The same, with computing.
-pub fn real_reserved<M: Classifier>(
+/// The same with computing: what a dry run is held against.
+pub fn reserved_by_real_steps<M: Classifier>(
     request: &StepRequest,
     batch: usize,
     device: &Device,
     build: &dyn Fn(&Device) -> M,
-) -> u64 {
+) -> Option<u64> {
     let reserved = reserved_after_steps(request, batch, device, build);
     device.memory_cleanup();
     reserved
 }
 
+/// Two steps: the first makes the optimizer's state, the second has it from its start.
 fn reserved_after_steps<M: Classifier>(
     request: &StepRequest,
     batch: usize,
     device: &Device,
     build: &dyn Fn(&Device) -> M,
-) -> u64 {
-    let _ = device.sync();
+) -> Option<u64> {
+    device.sync().ok()?;
     device.memory_cleanup();
     let mut rehearsal = Rehearsal::new(request, device, build);
     for _ in 0..2 {
         rehearsal.run(batch, &mut NoPrompter);
-        let _ = device.sync();
+        device.sync().ok()?;
     }
     let usage = device.memory_pool_usage();
     drop(rehearsal);
-    let _ = device.sync();
-    usage.map_or(0, |usage| usage.bytes_reserved)
+    device.sync().ok()?;
+    usage.map(|usage| usage.bytes_reserved)
 }

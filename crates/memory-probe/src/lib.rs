@@ -1,4 +1,5 @@
-//! Obtains memory footprints with Burn: runs real training steps on a throwaway model, at growing batch sizes, and measures the peak.
+//! Obtains memory footprints with Burn, in three ways: real steps on a throwaway model, measured; the step without its computing, on the
+//! device that will train; the step's graph, recorded on no device at all and laid out by the rules of the one that is meant.
 //!
 //! It never plans: what a footprint means for a batch size is `memory-planner`'s. It never touches the model that will train.
 
@@ -10,8 +11,8 @@ mod meter;
 mod rehearsal;
 mod training;
 
-pub use capture::{AllocatorModel, captured_reserved, captured_trace, print_events, print_recording};
-pub use dry_run::{dry_run_reserved, real_reserved};
+pub use capture::{AllocatorModel, capture_step, captured_footprint, fixed_memory};
+pub use dry_run::{dry_run_footprint, dry_run_reserved, reserved_by_real_steps};
 pub use meter::{HeapMeter, Meter, PoolMeter};
 pub use rehearsal::StepRequest;
 pub use training::{ProbeError, ProbeOptions, measure_training, parameter_memory};

@@ -43,7 +43,9 @@ pub(super) fn kind_of(operation: &OperationIr) -> Kind {
         Ir::Module(module) => kind_of_module(module),
         // Burn's fusion composes activations of elementwise operations, which join their neighbours; a softmax has sums in it.
         Ir::Activation(
-            ActivationOperationIr::Softmax(_) | ActivationOperationIr::LogSoftmax(_) | ActivationOperationIr::Softmin(_),
+            ActivationOperationIr::Softmax(_)
+            | ActivationOperationIr::LogSoftmax(_)
+            | ActivationOperationIr::Softmin(_),
         ) => Kind::Reduce,
         Ir::Activation(_) => Kind::Elementwise,
         Ir::Init(_) => Kind::Create,

@@ -1,75 +1,77 @@
-//! The footprint of a step without a device: the operation graph is recorded, and its buffers are laid out by rules.
+//! The footprint of a step without a device: the operation graph is recorded, laid out in buffers by the rules of Burn's CubeCL backend, and
+//! the buffers go through CubeCL's own allocator.
+//!
+//! What is modelled, and what is not, is in the module docs of the parts: views and copies in `layout`, fusion and kernel scratch in `buffers`,
+//! the allocator in `allocator`.
 
 mod allocator;
 mod buffers;
 mod kind;
 mod layout;
 mod recording;
+mod scaling;
 mod trace;
 
+use std::convert::Infallible;
+
 use burn::tensor::Device;
+use memory_planner::{
+    Born, ExactSource, FixedMemory, Footprint, FootprintError, PlanRequest, Role, SearchBounds, Trace, observe,
+};
 use vision_nn::Classifier;
 
 use crate::StepRequest;
+use scaling::ScalableStep;
 
 pub use allocator::AllocatorModel;
 
-/// Development aid.
-pub fn print_recording<M: Classifier>(request: &StepRequest, batch: usize, build: &dyn Fn(&Device) -> M) {
-    let started = std::time::Instant::now();
-    let recording = recording::record(request, batch, build);
-    println!("{} operations in {:?}", recording.operations.len(), started.elapsed());
-    let start = recording.phases[0].0;
-    for operation in &recording.operations {
-        let Some(id) = operation.outputs().map(|out| out.id.value()).max() else { continue };
-        if id < start || id >= recording.end {
-            continue;
-        }
-        let phase = recording.phases.iter().rev().find(|(from, _)| *from <= id).unwrap().1;
-        let show = |t: &burn::backend::ir::TensorIr| {
-            format!(
-                "{}{:?}{}",
-                t.id.value(),
-                t.shape.to_vec(),
-                match t.status {
-                    burn::backend::ir::TensorStatus::ReadWrite => "!",
-                    _ => "",
-                }
-            )
-        };
-        let name = format!("{operation:?}");
-        let name: String = name.split(|c: char| c == '{').next().unwrap().to_owned();
-        println!(
-            "{phase:?} {name} {} -> {}",
-            operation.inputs().map(show).collect::<Vec<_>>().join(" "),
-            operation.outputs().map(show).collect::<Vec<_>>().join(" ")
-        );
-    }
-}
-
-/// Development aid.
-pub fn captured_trace<M: Classifier>(
-    request: &StepRequest,
-    batch: usize,
-    build: &dyn Fn(&Device) -> M,
-) -> memory_planner::Trace {
+/// Records one optimizer step over micro-batches of `batch`, without computing: every buffer with its size, life, role and layer.
+pub fn capture_step<M: Classifier>(request: &StepRequest, batch: usize, build: &dyn Fn(&Device) -> M) -> Trace {
     trace::trace_of(&recording::record(request, batch, build))
 }
 
-/// Development aid.
-pub fn captured_reserved<M: Classifier>(
+/// The footprint of a step on a card that is not here: what its pools would hold reserved, for every batch size that a plan for
+/// `budget_bytes` asks about.
+///
+/// # Errors
+/// A [`FootprintError`] when the request admits no batch size at all.
+pub fn captured_footprint<M: Classifier>(
     request: &StepRequest,
-    batch: usize,
     build: &dyn Fn(&Device) -> M,
-    model: AllocatorModel,
-) -> u64 {
-    let recording = recording::record(request, batch, build);
-    let events = trace::events_of(&recording);
-    allocator::replay(model, &events).map_or(0, |bytes| bytes)
+    allocator: AllocatorModel,
+    budget_bytes: u64,
+    plan: &PlanRequest,
+) -> Result<Footprint, FootprintError> {
+    let [height, width, channels] = request.image;
+    let input_bytes = (height * width * channels * size_of::<f32>()) as u64;
+    let bounds = SearchBounds::of(plan);
+    let observed = |accumulates| {
+        let step = ScalableStep::record(&StepRequest { accumulates, ..request.clone() }, build);
+        let mut source = |batch| Ok::<u64, Infallible>(step.reserved_bytes(batch, allocator).unwrap_or(u64::MAX));
+        let Ok(observations) = observe(&mut source, budget_bytes, &bounds);
+        (step, observations)
+    };
+    let (step, observations) = observed(false);
+    let known = fixed_memory(step.trace());
+    let footprint = Footprint::from_exact(ExactSource::Captured, known, input_bytes, &observations)?;
+    match plan.effective_batch {
+        Some(_) => footprint.with_accumulating_observations(&observed(true).1),
+        None => Ok(footprint),
+    }
 }
 
-/// Development aid.
-pub fn print_events<M: Classifier>(request: &StepRequest, batch: usize, build: &dyn Fn(&Device) -> M) {
-    let recording = recording::record(request, batch, build);
-    for event in trace::events_of(&recording) { println!("{event:?}"); }
+/// What is there before a step begins, and the gradients that it makes: one number for each weight.
+pub fn fixed_memory(trace: &Trace) -> FixedMemory {
+    let before = |role| {
+        let tensors = trace.tensors.iter().filter(|tensor| tensor.born == Born::BeforeStep && tensor.role == role);
+        tensors.map(|tensor| tensor.bytes).sum::<u64>()
+    };
+    FixedMemory {
+        weights: before(Role::Weight),
+        buffers: before(Role::Buffer),
+        gradients: before(Role::Weight),
+        optimizer: before(Role::OptimizerState),
+        ema: before(Role::Ema),
+        overhead: 0,
+    }
 }

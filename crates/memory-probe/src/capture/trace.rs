@@ -16,7 +16,11 @@ pub(super) fn trace_of(recording: &Recording) -> Trace {
     let step = layout.kernels.partition_point(|kernel| kernel.number < start)
         ..layout.kernels.partition_point(|kernel| kernel.number < recording.end);
     let owners = reuse_in_place(&mut layout, step.clone());
-    Tracer { recording, layout: &layout, step, owners, layers: Layers::default() }.trace()
+    let mut readers = BTreeMap::new();
+    for kernel in step.clone() {
+        readers.extend(layout.kernels[kernel].reads.iter().map(|(buffer, _)| (owners[*buffer], kernel)));
+    }
+    Tracer { recording, layout: &layout, step, owners, layers: Layers::default(), readers }.trace()
 }
 
 /// What happens to memory from the first parameter to the end of the step.
@@ -92,6 +96,8 @@ struct Tracer<'a> {
     step: std::ops::Range<usize>,
     owners: Vec<usize>,
     layers: Layers,
+    /// The last kernel of the step that reads each buffer.
+    readers: BTreeMap<usize, usize>,
 }
 
 impl Tracer<'_> {
@@ -137,11 +143,19 @@ impl Tracer<'_> {
         let phase = |kernel: usize| self.recording.phase_at(self.layout.kernels[kernel].number);
         let layer = layers.get(buffer.born.saturating_sub(start)).copied().unwrap_or(0);
         let (role, layer) = known.get(&index).copied().unwrap_or_else(|| {
-            let role = match (born, dies) {
-                (Born::BeforeStep, _) | (_, None) if phase(buffer.born) == Phase::Ema => Role::Ema,
-                (Born::BeforeStep, _) | (_, None) => Role::OptimizerState,
-                (Born::At(_), Some(_)) => match (phase(buffer.born), phase(buffer.last_use)) {
+            // State is told by the phase that reads it, or that makes it anew.
+            let role = match (born, self.last_phase_of(index)) {
+                (Born::BeforeStep, Some(Phase::Ema)) => Role::Ema,
+                (Born::BeforeStep, Some(Phase::Optimizer)) => Role::OptimizerState,
+                (Born::BeforeStep, _) => Role::Buffer,
+                (Born::At(_), _) if dies.is_none() => match phase(buffer.born) {
+                    Phase::Ema => Role::Ema,
+                    Phase::Optimizer => Role::OptimizerState,
+                    _ => Role::Buffer,
+                },
+                (Born::At(_), _) => match (phase(buffer.born), phase(buffer.last_use)) {
                     (Phase::Forward | Phase::Loss, Phase::Backward) => Role::SavedActivation,
+                    (Phase::Backward, Phase::Clip | Phase::Optimizer) => Role::Gradient,
                     _ => Role::Transient,
                 },
             };
@@ -156,6 +170,11 @@ impl Tracer<'_> {
             shape: buffer.shape.clone(),
             element_bytes: buffer.element_bytes,
         }
+    }
+
+    /// The phase of the last kernel of the step that reads a buffer.
+    fn last_phase_of(&self, owner: usize) -> Option<Phase> {
+        self.readers.get(&owner).map(|kernel| self.recording.phase_at(self.layout.kernels[*kernel].number))
     }
 
     /// Buffers whose role the recording tells.

@@ -7,10 +7,10 @@ use std::sync::atomic::AtomicBool;
 
 use checkpoint::{CARD_VERSION, Checkpoint, CheckpointError, ModelCard, Progress, RunFolder, write_atomically};
 use data_pipeline::{CorruptImage, LoadError, Loader, batches};
-use memory_planner::{MemoryAnalysis, PlanCheck};
-use trainer::{Evaluator, FitOutcome, Normalization, TrainError, TrainSession, evaluate, fit};
+use memory_planner::{BudgetRequest, MemoryAnalysis, PlanCheck};
+use trainer::{Evaluator, FitOutcome, Normalization, TrainError, TrainSession, TrainStep, evaluate, fit};
 
-use crate::cli::TrainArguments;
+use crate::cli::{PlanSource, TrainArguments};
 use crate::commands::{config, next_step, today};
 use crate::config::UserConfig;
 use crate::error::CommandError;
@@ -18,9 +18,10 @@ use crate::registry::Network;
 use crate::run::checks;
 use crate::run::compute::{Compute, Gauge};
 use crate::run::data::{self, RunData};
-use crate::run::memory::{Planning, build_step, spec};
+use crate::run::memory::{Planned, loader_bytes, plan_here};
 use crate::run::observer::RunObserver;
 use crate::run::resolved::{ResolvedConfig, resize_name};
+use crate::run::subject::{Subject, spec};
 use crate::ui;
 
 /// Trains a new run, or goes on with one.
@@ -107,18 +108,28 @@ impl Run {
 
     /// Prints the memory analysis and fixes the micro-batch.
     fn plan(&mut self) -> Result<MemoryAnalysis, CommandError> {
-        let planning = Planning {
+        let architecture = self.request.resolved.architecture()?;
+        let train = &self.data.training.train;
+        let subject = Subject {
             resolved: &self.request.resolved,
-            architecture: &self.request.resolved.architecture()?,
-            compute: &self.compute,
-            card: &self.card,
-            train: &self.data.training.train,
+            architecture: &architecture,
+            num_classes: train.classes.len(),
+            train_samples: Some(train.len()),
+            loader_bytes: loader_bytes(&self.request.resolved, train),
         };
-        let analysis = planning.analyze()?;
+        let memory = &self.request.resolved.config.memory;
+        let budget = self.compute.budget(&BudgetRequest {
+            limit_bytes: memory.limit.as_ref().map(|limit| limit.bytes()),
+            safety_margin: memory.safety_margin,
+            memory_fraction: None,
+        })?;
+        let request = subject.plan_request();
+        let Planned { analysis, rung } = plan_here(&subject, &self.compute, PlanSource::Auto, budget, &request)?;
         ui::out(&analysis)?;
         let micro_batch = analysis.plan.choices.iter().find(|choice| choice.name == "micro-batch");
         let reason = micro_batch.map_or(String::new(), |choice| choice.reason.clone());
         self.request.resolved.decide_micro_batch(analysis.plan.micro_batch, &reason);
+        self.request.resolved.decide_checkpointing(rung.checkpointing);
         Ok(analysis)
     }
 
@@ -143,11 +154,12 @@ impl Run {
     }
 
     fn fit(&self, folder: &RunFolder, interrupt: &Arc<AtomicBool>) -> Result<Fitted, CommandError> {
-        let device = self.compute.autodiff();
+        let device = self.compute.tracked(self.request.resolved.checkpointing());
         let resolved = &self.request.resolved;
         let options = resolved.train_options(self.data.training.train.len());
-        let spec = spec(&self.card, resolved, device.clone());
-        let step = build_step(&resolved.architecture()?, &spec, options, &self.card);
+        let model = resolved.architecture()?.build(&spec(resolved, self.card.classes.len(), device.clone()));
+        let normalization = Normalization { mean: self.card.mean.clone(), std: self.card.std.clone() };
+        let step = TrainStep::new(model, options, normalization, device.clone());
         let session = TrainSession::new(step, self.card.clone(), folder.clone());
         // `last`, where there is one, replaces the weights that the run started from.
         let weights = resolved.config.model.weights.as_deref().filter(|_| !folder.last().exists());

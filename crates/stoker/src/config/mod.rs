@@ -30,7 +30,9 @@ pub use user::{
     AugmentSection, DEFAULT_VALIDATION_SHARE, DataSection, MemorySection, ModelSection, PredictSection, TrainSection,
     UserConfig,
 };
-pub use values::{AutoCount, DeviceRequest, Initialization, MemorySize, OnCorrupt, Resize, Rounding, SampleData, Tta};
+pub use values::{
+    AutoCount, Checkpointing, DeviceRequest, Initialization, MemorySize, OnCorrupt, Resize, Rounding, SampleData, Tta,
+};
 
 use keys::KeyTable;
 use source::Source;

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::values::{
-    AutoCount, DeviceRequest, Initialization, MemorySize, OnCorrupt, Resize, Rounding, SampleData, Tta,
+    AutoCount, Checkpointing, DeviceRequest, Initialization, MemorySize, OnCorrupt, Resize, Rounding, SampleData, Tta,
 };
 
 /// A configuration as the user wrote it, with defaults for the keys that were left out.
@@ -278,6 +278,8 @@ pub struct MemorySection {
     pub safety_margin: Option<f64>,
     /// How the micro-batch that fits is rounded down.
     pub rounding: Rounding,
+    /// Gradient checkpointing: what is computed twice to keep less. The gradients stay the same.
+    pub checkpointing: Checkpointing,
 }
 
 /// What `predict` does when its flags say nothing else.

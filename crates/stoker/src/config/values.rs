@@ -177,6 +177,19 @@ pub enum Rounding {
     PowerOfTwo,
 }
 
+/// Whether cheap operations of the forward pass are computed again in the backward pass, instead of keeping their results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Checkpointing {
+    /// only when nothing fits without
+    #[default]
+    Auto,
+    /// never
+    None,
+    /// operations that are bound by memory, not by arithmetic
+    Balanced,
+}
+
 /// Test-time augmentation: the views of each image whose probabilities are averaged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, ValueEnum)]
 #[serde(rename_all = "snake_case")]

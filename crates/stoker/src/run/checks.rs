@@ -8,8 +8,8 @@ use memory_planner::{Budget, FixedMemory, format_bytes};
 use crate::error::CommandError;
 use crate::registry::Architecture;
 use crate::run::compute::Compute;
-use crate::run::memory::spec;
 use crate::run::resolved::ResolvedConfig;
+use crate::run::subject::spec;
 
 /// Whether a new run can go to `root`.
 pub(crate) fn check_root(root: &Path, overwrite: bool) -> Result<(), CommandError> {
@@ -68,23 +68,20 @@ pub(crate) fn check_weights(
         CommandError::from_request(&error).with_hint(hint).in_context("cannot start from `model.weights`")
     };
     let tensors = read_tensors(path).map_err(refused)?.tensors;
-    let model = architecture.build(&spec(card, resolved, compute.device.clone()));
+    let model = architecture.build(&spec(resolved, card.classes.len(), compute.device.clone()));
     load_weights(model, tensors, &card.model, path).map_err(refused)?;
     Ok(())
 }
 
-/// Whether the budget holds what a model takes whatever the batch. Exact arithmetic: nothing has to be measured.
-pub(crate) fn check_fixed_memory(model: &str, fixed: &FixedMemory, budget: &Budget) -> Result<(), CommandError> {
-    if fixed.total() <= budget.budget_bytes {
-        return Ok(());
-    }
+/// The error for a model that takes more than the budget whatever the batch.
+pub(crate) fn no_room_for_model(model: &str, fixed: &FixedMemory, budget: &Budget) -> CommandError {
     let message = format!(
         "`{model}` needs more than {}, but the budget is {} ({})",
         format_bytes(fixed.total()),
         format_bytes(budget.budget_bytes),
         budget.reason
     );
-    Err(no_room(message, fixed, budget))
+    no_room(message, fixed, budget)
 }
 
 /// The error for a budget in which no steps can be measured: they take `fixed` and their activations.

@@ -1,8 +1,8 @@
 //! From the device asked for to the device that Burn computes on, and what memory it has.
 
 use burn::tensor::Device;
-use device::{CompiledBackends, DeviceRequest, HostMemory, SelectedDevice, heap};
-use memory_planner::{Budget, BudgetRequest, MemoryReading, Tier};
+use device::{CardCatalogue, CompiledBackends, DeviceRequest, HostMemory, SelectedDevice, heap};
+use memory_planner::{Budget, BudgetRequest, Checkpointing, MemoryReading, Tier};
 use memory_probe::{HeapMeter, Meter, PoolMeter};
 use trainer::MemoryGauge;
 
@@ -30,9 +30,18 @@ impl Compute {
         Ok(Self { selected: selection.device, device })
     }
 
+    /// Whether tensors lie in this process's memory.
+    pub(crate) fn is_cpu(&self) -> bool {
+        matches!(self.selected, SelectedDevice::Cpu { .. })
+    }
+
     /// The device with a tape, for training.
-    pub(crate) fn autodiff(&self) -> Device {
-        self.device.clone().autodiff()
+    pub(crate) fn tracked(&self, checkpointing: Checkpointing) -> Device {
+        let device = self.device.clone().autodiff();
+        match checkpointing {
+            Checkpointing::None => device,
+            Checkpointing::Balanced => device.gradient_checkpointing(),
+        }
     }
 
     /// What measures memory here.
@@ -71,7 +80,10 @@ impl Compute {
                 let own_bytes = self.meter().peak_bytes();
                 let reading =
                     MemoryReading { total_bytes: memory.total_bytes, free_bytes: memory.free_bytes, own_bytes };
-                Budget::for_card(reading, Tier::of_unknown_card(card.total_bytes, card.compute_capability), request)
+                let known = CardCatalogue::embedded().match_driver_name(&card.name, card.total_bytes);
+                let tier = known
+                    .map_or_else(|| Tier::of_unknown_card(card.total_bytes, card.compute_capability), |card| card.tier);
+                Budget::for_card(reading, tier, request)
             }
         };
         budget.map_err(|error| CommandError::from_request(&error).with_hint(error.hint()))

@@ -1,127 +1,148 @@
-//! Measures a training step, plans the batch, and says so.
+//! Learns what a training step takes on the device that trains, plans the batch, and says so.
 
-use burn::tensor::Device;
-use checkpoint::ModelCard;
 use data_pipeline::{Dataset, largest_decode_bytes};
 use device::heap;
-use memory_planner::{BudgetRequest, MemoryAnalysis, PlanRequest, plan_batch_size};
-use memory_probe::{ProbeOptions, measure_training, parameter_memory};
-use trainer::{Normalization, TrainOptions, TrainStep};
-use vision_nn::ClassifierSpec;
+use memory_planner::{
+    Budget, FixedMemory, Footprint, FootprintError, LadderError, MemoryAnalysis, PlanRequest, Rung, format_bytes,
+    plan_with_ladder,
+};
+use memory_probe::{ProbeError, ProbeOptions, dry_run_footprint, measure_training, parameter_memory};
+use trainer::{Normalization, TrainStep};
 
-use crate::config::{Initialization, Rounding};
+use crate::cli::PlanSource;
 use crate::error::CommandError;
-use crate::registry::Architecture;
-use crate::run::checks::{check_fixed_memory, no_room_to_measure};
+use crate::run::checks::{no_room_for_model, no_room_to_measure};
 use crate::run::compute::Compute;
 use crate::run::resolved::ResolvedConfig;
+use crate::run::subject::Subject;
 use crate::ui::Progress;
 
-/// What the planning phase needs to know.
-pub(crate) struct Planning<'a> {
-    pub(crate) resolved: &'a ResolvedConfig,
-    pub(crate) architecture: &'a Architecture,
-    pub(crate) compute: &'a Compute,
-    pub(crate) card: &'a ModelCard,
-    /// The training set.
-    pub(crate) train: &'a Dataset,
+/// A plan for the device at hand.
+pub(crate) struct Planned {
+    /// The memory report with its plan.
+    pub(crate) analysis: MemoryAnalysis,
+    /// How the step is computed.
+    pub(crate) rung: Rung,
 }
 
-impl Planning<'_> {
-    /// Measures a few real steps on a throwaway model and plans the batch.
-    pub(crate) fn analyze(&self) -> Result<MemoryAnalysis, CommandError> {
-        let config = &self.resolved.config;
-        let budget = self.compute.budget(&BudgetRequest {
-            limit_bytes: config.memory.limit.as_ref().map(|limit| limit.bytes()),
-            safety_margin: config.memory.safety_margin,
-            memory_fraction: None,
-        })?;
-        let progress = Progress::start("measuring training steps", "steps", 0);
-        let meter = self.compute.meter();
-        meter.reset();
-        let mut options = self.resolved.train_options(self.train.len());
-        options.micro_batch_size = usize::MAX;
-        let spec = spec(self.card, self.resolved, self.compute.autodiff());
-        let base_bytes = heap::current_bytes();
-        let step = build_step(self.architecture, &spec, options, self.card);
-        let mut known = parameter_memory(step.model(), config.train.ema_decay.is_some());
-        if matches!(self.compute.selected, device::SelectedDevice::Cpu { .. }) {
-            known.overhead = base_bytes;
-        }
-        let image = [config.model.image_size, config.model.image_size, config.model.in_channels];
-        let probe = ProbeOptions { image, budget_bytes: budget.budget_bytes };
-        check_fixed_memory(&config.model.name, &known, &budget)?;
-        let mut footprint = measure_training(step, probe, meter.as_ref(), known).map_err(|error| {
-            if budget.budget_bytes < 2 * known.total() {
-                return no_room_to_measure(&config.model.name, &known, &budget);
-            }
-            CommandError::from_run(&error).in_context("cannot measure the memory of a training step")
-        })?;
-        progress.finish("done");
-        meter.reset();
-        if matches!(self.compute.selected, device::SelectedDevice::Cpu { .. }) {
-            // On the CPU the loader lives in the same memory as the step.
-            let loader = self.loader_bytes();
-            footprint.fixed.overhead += loader;
-            // Saving copies all that training keeps, at a moment when no gradient and no activation lives.
-            let kept = known.weights + known.optimizer + known.ema;
-            footprint.floor_bytes = (footprint.floor_bytes + loader).max(footprint.fixed.overhead + 2 * kept);
-        }
-        let footprint = footprint.with_accumulation_extra(known.gradients);
-        let plan = plan_batch_size(&footprint, &budget, &self.request())
-            .map_err(|error| CommandError::from_request(&error).with_hint(error.hint()))?;
-        let model = format!("{} at {}x{}", self.card.model, self.card.image_size, self.card.image_size);
-        Ok(MemoryAnalysis { device: self.compute.selected.describe(), model, footprint, budget, plan })
-    }
+/// Why a step's memory could not be learnt here.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LearnError {
+    /// Real steps made no line.
+    #[error("real steps make no line")]
+    Probe {
+        /// Why.
+        source: ProbeError,
+        /// What the model takes whatever the batch.
+        known: FixedMemory,
+    },
+    /// The model alone is more than the budget.
+    #[error("the model alone needs {}", format_bytes(known.total()))]
+    NoRoom {
+        /// What the model takes whatever the batch.
+        known: FixedMemory,
+    },
+    /// Dry steps made no footprint.
+    #[error(transparent)]
+    Footprint(#[from] FootprintError),
+}
 
-    fn request(&self) -> PlanRequest {
-        let config = &self.resolved.config;
-        PlanRequest {
-            // A data set smaller than the effective batch never fills it.
-            effective_batch: Some(config.train.effective_batch_size.min(self.train.len())),
-            micro_batch: config.train.micro_batch_size.exactly(),
-            rounding: match config.memory.rounding {
-                Rounding::MultipleOf4 => memory_planner::Rounding::MultipleOf(4),
-                Rounding::PowerOfTwo => memory_planner::Rounding::PowerOfTwo,
-            },
-            current: config.train.micro_batch_size.exactly(),
-            ..PlanRequest::default()
-        }
-    }
+/// Plans the step on the device at hand, within `budget`: by real steps on the CPU, by dry ones on a card.
+pub(crate) fn plan_here(
+    subject: &Subject<'_>,
+    compute: &Compute,
+    source: PlanSource,
+    budget: Budget,
+    request: &PlanRequest,
+) -> Result<Planned, CommandError> {
+    let mut footprint_of = |rung| match (source, compute.is_cpu()) {
+        (PlanSource::Measured, _) | (_, true) => measured(subject, compute, rung, &budget),
+        _ => dry_run(subject, compute, rung, &budget, request),
+    };
+    let (rung, footprint, plan) = match plan_with_ladder(&subject.rungs(), &mut footprint_of, &budget, request) {
+        Ok(planned) => planned,
+        Err(error) => return Err(refused(error, subject, &budget)),
+    };
+    let device = compute.selected.describe();
+    let analysis = MemoryAnalysis { device, model: subject.describe(), footprint, budget, plan };
+    Ok(Planned { analysis, rung })
+}
 
-    /// The most that loading takes: effective batches of bytes, ready and in the making, and an image in each worker's hands.
-    fn loader_bytes(&self) -> u64 {
-        let config = &self.resolved.config;
-        let image = config.model.image_size.pow(2) * config.model.in_channels;
-        let batches = config.data.prefetch_batches + 1;
-        let workers = config.data.workers.exactly().unwrap_or(1);
-        let queue = (batches * config.train.effective_batch_size.min(self.train.len()) + workers) * image;
-        queue as u64 + workers as u64 * largest_decode_bytes(self.train)
+/// Real steps on a throwaway model.
+fn measured(subject: &Subject<'_>, compute: &Compute, rung: Rung, budget: &Budget) -> Result<Footprint, LearnError> {
+    let progress = Progress::start("measuring training steps", "steps", 0);
+    let meter = compute.meter();
+    meter.reset();
+    let base_bytes = heap::current_bytes();
+    let request = subject.step(rung);
+    let device = compute.tracked(rung.checkpointing);
+    let normalization = Normalization::imagenet(request.image[2]);
+    let step = TrainStep::new(subject.build(&device), request.options, normalization, device);
+    let mut known = parameter_memory(step.model(), subject.resolved.config.train.ema_decay.is_some());
+    if compute.is_cpu() {
+        known.overhead = base_bytes;
+    }
+    let probe = ProbeOptions { image: subject.image(), budget_bytes: budget.budget_bytes };
+    if known.total() > budget.budget_bytes {
+        return Err(LearnError::NoRoom { known });
+    }
+    let measured = measure_training(step, probe, meter.as_ref(), known);
+    let mut footprint = measured.map_err(|source| LearnError::Probe { source, known })?;
+    progress.finish("done");
+    meter.reset();
+    if compute.is_cpu() {
+        // On the CPU the loader lives in the same memory as the step.
+        footprint.fixed.overhead += subject.loader_bytes;
+        // Saving copies all that training keeps, at a moment when no gradient and no activation lives.
+        let kept = known.weights + known.optimizer + known.ema;
+        footprint.floor_bytes = (footprint.floor_bytes + subject.loader_bytes).max(footprint.fixed.overhead + 2 * kept);
+    }
+    Ok(footprint.with_accumulation_extra(known.gradients))
+}
+
+/// The step on the card's own allocator, without its computing.
+fn dry_run(
+    subject: &Subject<'_>,
+    compute: &Compute,
+    rung: Rung,
+    budget: &Budget,
+    request: &PlanRequest,
+) -> Result<Footprint, LearnError> {
+    let progress = Progress::start("running training steps dry", "steps", 0);
+    let build = |device: &burn::tensor::Device| subject.build(device);
+    let footprint = dry_run_footprint(&subject.step(rung), &compute.device, &build, budget.budget_bytes, request)?;
+    progress.finish("done");
+    Ok(footprint)
+}
+
+fn refused(error: LadderError<LearnError>, subject: &Subject<'_>, budget: &Budget) -> CommandError {
+    let model = &subject.resolved.config.model.name;
+    match error {
+        LadderError::Footprint { source: LearnError::NoRoom { known }, .. } => no_room_for_model(model, &known, budget),
+        LadderError::Footprint { source: LearnError::Probe { known, .. }, .. }
+            if budget.budget_bytes < 2 * known.total() =>
+        {
+            no_room_to_measure(model, &known, budget)
+        }
+        LadderError::Footprint { source: LearnError::Probe { source, .. }, .. } => {
+            CommandError::from_run(&source).in_context("cannot measure the memory of a training step")
+        }
+        error => refused_plan(error),
     }
 }
 
-/// What the model is built from.
-pub(crate) fn spec(card: &ModelCard, resolved: &ResolvedConfig, device: Device) -> ClassifierSpec {
-    ClassifierSpec {
-        in_channels: card.in_channels,
-        num_classes: card.classes.len(),
-        drop_path: resolved.config.model.drop_path as f32,
-        initialization: match resolved.config.model.initialization {
-            Initialization::Reference => vision_nn::Initialization::Reference,
-            Initialization::FanIn => vision_nn::Initialization::FanIn,
-        },
-        seed: resolved.config.seed,
-        device,
-    }
+/// A plan that cannot be, as the user reads it.
+pub(crate) fn refused_plan<E: std::error::Error + 'static>(error: LadderError<E>) -> CommandError {
+    let hint = error.hint();
+    CommandError::from_request(&error).with_hint(hint)
 }
 
-/// A step over a fresh model.
-pub(crate) fn build_step(
-    architecture: &Architecture,
-    spec: &ClassifierSpec,
-    options: TrainOptions,
-    card: &ModelCard,
-) -> TrainStep<crate::registry::Network> {
-    let normalization = Normalization { mean: card.mean.clone(), std: card.std.clone() };
-    TrainStep::new(architecture.build(spec), options, normalization, spec.device.clone())
+/// The most that loading takes: effective batches of bytes, ready and in the making, and an image in each worker's hands.
+pub(crate) fn loader_bytes(resolved: &ResolvedConfig, train: &Dataset) -> u64 {
+    let config = &resolved.config;
+    let image = config.model.image_size.pow(2) * config.model.in_channels;
+    let batches = config.data.prefetch_batches + 1;
+    let workers = config.data.workers.exactly().unwrap_or(1);
+    let queue = (batches * config.train.effective_batch_size.min(train.len()) + workers) * image;
+    queue as u64 + workers as u64 * largest_decode_bytes(train)
 }

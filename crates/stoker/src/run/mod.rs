@@ -6,3 +6,4 @@ pub(crate) mod data;
 pub(crate) mod memory;
 pub(crate) mod observer;
 pub(crate) mod resolved;
+pub(crate) mod subject;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use data_pipeline::{Channels, EvalTransform, LoaderOptions, ResizeMode, TrainTransform};
 use trainer::{AdamWOptions, TrainOptions, WarmupCosine};
 
-use crate::config::{AutoCount, DEFAULT_VALIDATION_SHARE, DeviceRequest, OnCorrupt, Resize, UserConfig};
+use crate::config::{AutoCount, Checkpointing, DEFAULT_VALIDATION_SHARE, DeviceRequest, OnCorrupt, Resize, UserConfig};
 use crate::error::CommandError;
 use crate::registry::{Architecture, find_architecture};
 
@@ -68,6 +68,30 @@ impl ResolvedConfig {
             self.choices.push(format!("micro-batch {micro_batch}: {reason}"));
         }
         self.config.train.micro_batch_size = AutoCount::Exactly(micro_batch);
+    }
+
+    /// Sets whether the step computes cheap operations twice.
+    pub(crate) fn decide_checkpointing(&mut self, checkpointing: memory_planner::Checkpointing) {
+        let decided = match checkpointing {
+            memory_planner::Checkpointing::None => Checkpointing::None,
+            memory_planner::Checkpointing::Balanced => Checkpointing::Balanced,
+        };
+        if self.config.memory.checkpointing == Checkpointing::Auto {
+            let reason = match decided {
+                Checkpointing::Balanced => "nothing fits without",
+                _ => "it fits without",
+            };
+            self.choices.push(format!("memory.checkpointing {checkpointing}: {reason}"));
+        }
+        self.config.memory.checkpointing = decided;
+    }
+
+    /// The way to compute the step that was decided; none before the plan is made.
+    pub(crate) fn checkpointing(&self) -> memory_planner::Checkpointing {
+        match self.config.memory.checkpointing {
+            Checkpointing::Balanced => memory_planner::Checkpointing::Balanced,
+            Checkpointing::Auto | Checkpointing::None => memory_planner::Checkpointing::None,
+        }
     }
 
     /// The architecture.

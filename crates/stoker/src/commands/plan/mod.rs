@@ -1,0 +1,217 @@
+//! `plan`: what fits, on this machine or on any card, and the configuration that says so.
+
+mod output;
+mod team;
+
+use std::path::Path;
+
+use device::CardCatalogue;
+use memory_planner::{BudgetRequest, CardToPlan, LearningRateRule, PlanRequest, plan_for_cards};
+
+use crate::cli::{AbsentCard, Destination, LearningRateScaling, PlanArguments, PlanSource, PlanTask, Target};
+use crate::commands::config;
+use crate::config::{DeviceRequest, Edit, UserConfig, save_as, save_in_place};
+use crate::error::CommandError;
+use crate::registry::Architecture;
+use crate::run::absent::{PlannedCard, plan_absent};
+use crate::run::compute::Compute;
+use crate::run::data::training_classes;
+use crate::run::memory::{Planned, plan_here};
+use crate::run::resolved::ResolvedConfig;
+use crate::run::subject::{Subject, planner_rounding};
+use crate::ui;
+
+/// Classes of ImageNet: taken where the data is not here to count them.
+const ASSUMED_CLASSES: usize = 1000;
+
+/// Plans, shows the plan, and writes it where it was asked to go.
+pub(crate) fn plan(arguments: &PlanArguments) -> Result<(), CommandError> {
+    let cards = device::probe_cuda().map_or(0, |driver| driver.devices.len());
+    let task = arguments.check(cards)?;
+    for warning in &task.warnings {
+        ui::warn(warning);
+    }
+    let request = Request::read(&task)?;
+    match &task.target {
+        Target::Catalogue => team::plan_all(&request),
+        Target::Cards(ids) => request.plan_cards(ids),
+        Target::Absent(card) => request.finish(request.absent(card)?),
+        Target::Device(device) => request.finish(request.here(*device)?),
+    }
+}
+
+/// What is planned, read and checked.
+struct Request<'a> {
+    task: &'a PlanTask,
+    resolved: ResolvedConfig,
+    architecture: Architecture,
+    num_classes: usize,
+    train_samples: Option<usize>,
+}
+
+impl<'a> Request<'a> {
+    fn read(task: &'a PlanTask) -> Result<Self, CommandError> {
+        let mut user = match &task.config {
+            Some(path) => config::load(path, &task.overrides)?,
+            // An architecture alone: the rest as a configuration has it that says nothing.
+            None => UserConfig::from_text(Path::new("--model"), "data: {train: images}\n", &task.overrides)?,
+        };
+        if let Some(rounding) = task.rounding {
+            user.memory.rounding = rounding;
+        }
+        let base_batch = user.train.effective_batch_size;
+        if let Some(batch) = task.effective_batch_size {
+            user.train.effective_batch_size = batch;
+            user.train.learning_rate = task.scaled_rate(user.train.learning_rate, base_batch)?;
+        }
+        let resolved = ResolvedConfig::new(user, task.config.as_deref().unwrap_or(Path::new("plan")));
+        let architecture = resolved.architecture()?;
+        let known = task.config.as_ref().and_then(|_| training_classes(&resolved));
+        if task.config.is_some() && known.is_none() {
+            let data = resolved.config.data.train.display();
+            ui::note(format_args!("note: no data at `{data}`: planned for {ASSUMED_CLASSES} classes"));
+        }
+        let (num_classes, train_samples) = known.map_or((ASSUMED_CLASSES, None), |(classes, samples)| (classes, Some(samples)));
+        Ok(Self { task, resolved, architecture, num_classes, train_samples })
+    }
+
+    fn subject(&self) -> Subject<'_> {
+        Subject {
+            resolved: &self.resolved,
+            architecture: &self.architecture,
+            num_classes: self.num_classes,
+            train_samples: self.train_samples,
+            loader_bytes: 0,
+        }
+    }
+
+    fn budget(&self) -> BudgetRequest {
+        let memory = &self.resolved.config.memory;
+        BudgetRequest {
+            limit_bytes: memory.limit.as_ref().map(|limit| limit.bytes()),
+            safety_margin: self.task.safety_margin.or(memory.safety_margin),
+            memory_fraction: self.task.memory_fraction,
+        }
+    }
+
+    /// A plan chooses the micro-batch; what the configuration has is judged.
+    fn plan_request(&self) -> PlanRequest {
+        let from_config = self.subject().plan_request();
+        let alone = self.task.config.is_none() && self.task.effective_batch_size.is_none();
+        PlanRequest {
+            effective_batch: from_config.effective_batch.filter(|_| !alone),
+            micro_batch: None,
+            rounding: planner_rounding(self.resolved.config.memory.rounding),
+            minimum: self.task.min_batch_size,
+            maximum: self.task.max_batch_size,
+            current: from_config.micro_batch,
+        }
+    }
+
+    fn absent(&self, card: &AbsentCard) -> Result<Planned, CommandError> {
+        let card = find_card(card)?;
+        plan_absent(&self.subject(), &card, card.budget(&self.budget())?, &self.plan_request())
+    }
+
+    fn here(&self, device: Option<DeviceRequest>) -> Result<Planned, CommandError> {
+        let compute = Compute::select(device.unwrap_or(self.resolved.config.device))?;
+        if compute.is_cpu() && self.task.source == PlanSource::Captured {
+            let message = "`--source captured` describes a card, and this plan is for the CPU";
+            let hint = "name the card, as in `--gpu rtx3060` or `--gpu-memory 6GiB`, or leave `--source` out";
+            return Err(CommandError::wrong_request(message).with_hint(hint.to_owned()));
+        }
+        let budget = compute.budget(&self.budget())?;
+        match (self.task.source, &compute.selected) {
+            (PlanSource::Captured, device::SelectedDevice::Cuda(card)) => {
+                let card = PlannedCard::of_memory(card.total_bytes);
+                plan_absent(&self.subject(), &card, budget, &self.plan_request())
+            }
+            (source, _) => plan_here(&self.subject(), &compute, source, budget, &self.plan_request()),
+        }
+    }
+
+    /// Several cards of this machine: each alone, and the plan that all of them hold.
+    fn plan_cards(&self, ids: &[usize]) -> Result<(), CommandError> {
+        let planned = ids.iter().map(|id| self.here(Some(DeviceRequest::Cuda(*id)))).collect::<Result<Vec<_>, _>>()?;
+        let cards: Vec<CardToPlan<'_>> = planned
+            .iter()
+            .map(|planned| CardToPlan {
+                name: planned.analysis.device.clone(),
+                footprint: &planned.analysis.footprint,
+                budget: planned.analysis.budget.clone(),
+            })
+            .collect();
+        let shared = plan_for_cards(&cards, &self.plan_request())
+            .map_err(|error| CommandError::from_request(&error).with_hint(error.hint()))?;
+        output::show_cards(&shared, self.task.json)?;
+        let smallest = planned.into_iter().nth(shared.smallest).expect("the smallest is one of them");
+        self.save(&smallest)
+    }
+
+    /// Shows a plan and writes what is asked for.
+    fn finish(&self, planned: Planned) -> Result<(), CommandError> {
+        output::show(self, &planned)?;
+        self.save(&planned)
+    }
+
+    fn save(&self, planned: &Planned) -> Result<(), CommandError> {
+        output::save_profile(self, planned)?;
+        let Some(config) = &self.task.config else { return Ok(()) };
+        let edits = self.edits(planned)?;
+        let saved = match &self.task.destination {
+            Destination::InPlace => save_in_place(config, &edits),
+            Destination::Copy(path) => save_as(config, path, &edits),
+            Destination::Nowhere | Destination::TeamSettings(_) => return Ok(()),
+        };
+        let saved = saved.map_err(|error| CommandError::from_request(&error).with_hint(error.hint()))?;
+        output::tell_saved(&saved, &edits, self.task.json)
+    }
+
+    /// What the plan changes in the configuration, with the flags that it rests on.
+    fn edits(&self, planned: &Planned) -> Result<Vec<Edit>, CommandError> {
+        let mut edits: Vec<Edit> = self.task.overrides.iter().map(Edit::from_override).collect::<Result<_, _>>()?;
+        let config = &self.resolved.config;
+        if self.task.effective_batch_size.is_some() {
+            edits.push(Edit::new("train.effective_batch_size", config.train.effective_batch_size));
+            if self.task.learning_rate_scaling != LearningRateScaling::None {
+                edits.push(Edit::new("train.learning_rate", config.train.learning_rate));
+            }
+        }
+        edits.push(Edit::new("train.micro_batch_size", planned.analysis.plan.micro_batch));
+        if planned.rung.checkpointing != self.resolved.checkpointing() {
+            edits.push(Edit::new("memory.checkpointing", planned.rung.checkpointing.to_string()));
+        }
+        if let Some(margin) = self.task.safety_margin {
+            edits.push(Edit::new("memory.safety_margin", margin));
+        }
+        Ok(edits)
+    }
+}
+
+impl PlanTask {
+    /// The learning rate at the effective batch that the flags ask for.
+    fn scaled_rate(&self, rate: f64, base_batch: usize) -> Result<f64, CommandError> {
+        let scaling = match self.learning_rate_scaling {
+            LearningRateScaling::None => memory_planner::LearningRateScaling::None,
+            LearningRateScaling::Sqrt => memory_planner::LearningRateScaling::Sqrt,
+            LearningRateScaling::Linear => memory_planner::LearningRateScaling::Linear,
+        };
+        let rule = LearningRateRule { base_rate: rate, base_batch, scaling };
+        let batch = self.effective_batch_size.unwrap_or(base_batch);
+        let (scaled, _) =
+            rule.for_batch(batch).map_err(|error| CommandError::from_request(&error).with_hint(error.hint()))?;
+        Ok(scaled)
+    }
+}
+
+fn find_card(asked: &AbsentCard) -> Result<PlannedCard, CommandError> {
+    let Some(name) = &asked.name else {
+        let bytes = asked.memory_bytes.expect("a card is asked for by name, by memory, or both");
+        return Ok(PlannedCard::of_memory(bytes));
+    };
+    let card = CardCatalogue::embedded()
+        .find(name)
+        .map_err(|error| CommandError::from_request(&error).with_hint(error.hint()))?;
+    asked.memory_within(card.memory_bytes)?;
+    Ok(PlannedCard::of(card, asked.memory_bytes))
+}

@@ -1,0 +1,101 @@
+//! Plans for cards that are not here: the step is recorded, not run.
+
+use burn::tensor::Device;
+use device::Card;
+use memory_planner::{
+    Budget, BudgetRequest, FootprintError, LadderError, MemoryAnalysis, MemoryReading, PlanRequest, Tier,
+    plan_with_ladder,
+};
+use memory_probe::{AllocatorModel, captured_footprint};
+
+use crate::error::CommandError;
+use crate::run::memory::{Planned, refused_plan};
+use crate::run::subject::Subject;
+
+/// A card as far as a plan needs to know it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct PlannedCard {
+    /// Its name in words.
+    pub(crate) title: String,
+    /// Its name in the catalogue, where it has one.
+    pub(crate) name: Option<String>,
+    pub(crate) memory_bytes: u64,
+    pub(crate) usable_bytes: u64,
+    pub(crate) tier: Tier,
+}
+
+/// Of a card's memory, what its driver and a CUDA context keep: the rule of `configs/gpus.yaml`.
+const KEPT_BYTES: u64 = 512 << 20;
+
+/// Compute capability taken for a card that is known by its memory alone: Turing, the middle of what is in use.
+const ASSUMED_CAPABILITY: (u32, u32) = (7, 5);
+
+impl PlannedCard {
+    /// A card of the catalogue, with less memory where `memory_bytes` says so.
+    pub(crate) fn of(card: &Card, memory_bytes: Option<u64>) -> Self {
+        let kept = card.memory_bytes - card.usable_bytes;
+        let memory = memory_bytes.unwrap_or(card.memory_bytes);
+        let limited = if memory == card.memory_bytes {
+            String::new()
+        } else {
+            format!(" with {}", memory_planner::format_bytes(memory))
+        };
+        Self {
+            title: format!("{}{limited}", card.title),
+            name: Some(card.name.clone()),
+            memory_bytes: memory,
+            usable_bytes: memory.saturating_sub(kept),
+            tier: card.tier,
+        }
+    }
+
+    /// A card that is known by its memory alone.
+    pub(crate) fn of_memory(memory_bytes: u64) -> Self {
+        Self {
+            title: format!("a card with {}", memory_planner::format_bytes(memory_bytes)),
+            name: None,
+            memory_bytes,
+            usable_bytes: memory_bytes.saturating_sub(KEPT_BYTES),
+            tier: Tier::of_unknown_card(memory_bytes, ASSUMED_CAPABILITY),
+        }
+    }
+
+    /// What a run may take of it, with nothing else on it.
+    pub(crate) fn budget(&self, request: &BudgetRequest) -> Result<Budget, CommandError> {
+        let reading =
+            MemoryReading { total_bytes: self.memory_bytes, free_bytes: self.usable_bytes, own_bytes: 0 };
+        Budget::for_card(reading, self.tier, request)
+            .map_err(|error| CommandError::from_request(&error).with_hint(error.hint()))
+    }
+
+    /// How CubeCL would manage its memory.
+    pub(crate) fn allocator(&self) -> AllocatorModel {
+        AllocatorModel::cuda(self.memory_bytes)
+    }
+}
+
+/// Plans the step for a card that is not here, from its recorded graph.
+pub(crate) fn plan_absent(
+    subject: &Subject<'_>,
+    card: &PlannedCard,
+    budget: Budget,
+    request: &PlanRequest,
+) -> Result<Planned, CommandError> {
+    ladder_for(subject, card, budget, request).map_err(refused_plan)
+}
+
+/// The same, with the planner's own error: for a table in which a card that is too small is a row.
+pub(crate) fn ladder_for(
+    subject: &Subject<'_>,
+    card: &PlannedCard,
+    budget: Budget,
+    request: &PlanRequest,
+) -> Result<Planned, LadderError<FootprintError>> {
+    let build = |device: &Device| subject.build(device);
+    let mut footprint_of = |rung| {
+        captured_footprint(&subject.step(rung), &build, card.allocator(), budget.budget_bytes, request)
+    };
+    let (rung, footprint, plan) = plan_with_ladder(&subject.rungs(), &mut footprint_of, &budget, request)?;
+    let analysis = MemoryAnalysis { device: card.title.clone(), model: subject.describe(), footprint, budget, plan };
+    Ok(Planned { analysis, rung })
+}

@@ -1,0 +1,105 @@
+//! What is planned: a model, its step and its data, on whatever device.
+
+use burn::tensor::Device;
+use memory_planner::{PlanRequest, Precision, Rung};
+use memory_probe::StepRequest;
+use vision_nn::ClassifierSpec;
+
+use crate::config::{Checkpointing, Initialization, Rounding};
+use crate::registry::{Architecture, Network};
+use crate::run::resolved::ResolvedConfig;
+
+/// A training step to plan for.
+pub(crate) struct Subject<'a> {
+    pub(crate) resolved: &'a ResolvedConfig,
+    pub(crate) architecture: &'a Architecture,
+    /// Width of the logits.
+    pub(crate) num_classes: usize,
+    /// Size of the training set, where it is known: a set smaller than the effective batch never fills it.
+    pub(crate) train_samples: Option<usize>,
+    /// The most that loading images takes, where it shares memory with the step.
+    pub(crate) loader_bytes: u64,
+}
+
+impl Subject<'_> {
+    /// The model and image size in words: `convnext_atto at 64x64`.
+    pub(crate) fn describe(&self) -> String {
+        let model = &self.resolved.config.model;
+        format!("{} at {}x{}", model.name, model.image_size, model.image_size)
+    }
+
+    /// H, W, C of the images.
+    pub(crate) fn image(&self) -> [usize; 3] {
+        let model = &self.resolved.config.model;
+        [model.image_size, model.image_size, model.in_channels]
+    }
+
+    /// What the model is built from.
+    pub(crate) fn spec(&self, device: &Device) -> ClassifierSpec {
+        spec(self.resolved, self.num_classes, device.clone())
+    }
+
+    /// The model, fresh.
+    pub(crate) fn build(&self, device: &Device) -> Network {
+        self.architecture.build(&self.spec(device))
+    }
+
+    /// The step without data, computed as `rung` says.
+    pub(crate) fn step(&self, rung: Rung) -> StepRequest {
+        let mut options = self.resolved.train_options(self.train_samples.unwrap_or(usize::MAX));
+        options.micro_batch_size = usize::MAX;
+        StepRequest {
+            image: self.image(),
+            num_classes: self.num_classes,
+            options,
+            accumulates: false,
+            checkpointing: rung.checkpointing == memory_planner::Checkpointing::Balanced,
+        }
+    }
+
+    /// The ways to compute the step that may be taken, the fastest first.
+    pub(crate) fn rungs(&self) -> Vec<Rung> {
+        let rung = |checkpointing| Rung { precision: Precision::Fp32, checkpointing };
+        match self.resolved.config.memory.checkpointing {
+            Checkpointing::Auto => Rung::ladder(rung(memory_planner::Checkpointing::None), None, true),
+            Checkpointing::None => vec![rung(memory_planner::Checkpointing::None)],
+            Checkpointing::Balanced => vec![rung(memory_planner::Checkpointing::Balanced)],
+        }
+    }
+
+    /// What the configuration asks of the plan.
+    pub(crate) fn plan_request(&self) -> PlanRequest {
+        let config = &self.resolved.config;
+        let effective = config.train.effective_batch_size;
+        PlanRequest {
+            effective_batch: Some(self.train_samples.map_or(effective, |samples| effective.min(samples))),
+            micro_batch: config.train.micro_batch_size.exactly(),
+            rounding: planner_rounding(config.memory.rounding),
+            current: config.train.micro_batch_size.exactly(),
+            ..PlanRequest::default()
+        }
+    }
+}
+
+/// What a model of the configuration is built from.
+pub(crate) fn spec(resolved: &ResolvedConfig, num_classes: usize, device: Device) -> ClassifierSpec {
+    ClassifierSpec {
+        in_channels: resolved.config.model.in_channels,
+        num_classes,
+        drop_path: resolved.config.model.drop_path as f32,
+        initialization: match resolved.config.model.initialization {
+            Initialization::Reference => vision_nn::Initialization::Reference,
+            Initialization::FanIn => vision_nn::Initialization::FanIn,
+        },
+        seed: resolved.config.seed,
+        device,
+    }
+}
+
+/// The planner's name for the rounding.
+pub(crate) fn planner_rounding(rounding: Rounding) -> memory_planner::Rounding {
+    match rounding {
+        Rounding::MultipleOf4 => memory_planner::Rounding::MultipleOf(4),
+        Rounding::PowerOfTwo => memory_planner::Rounding::PowerOfTwo,
+    }
+}
