@@ -70,5 +70,5 @@ pub use rounding::{ParseRoundingError, Rounding};
 pub use search::largest_fitting_batch;
 pub use trace::{
     AllocationEvent, Born, LargeTensor, LayerBytes, Liveness, PeakProfile, Phase, Profile, ROLES, Role, RoleBytes,
-    TimelinePoint, Trace, TraceError, TracedOperation, TracedTensor, render_peak,
+    TimelinePoint, Trace, TraceError, TracedOperation, TracedTensor, memory_timeline_svg, render_peak,
 };
