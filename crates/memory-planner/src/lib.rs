@@ -90,5 +90,5 @@ pub use team_settings::{TeamIdentity, TeamOutcome, TeamPlan, TeamRow, TeamSettin
 pub use throughput::{ThroughputSample, prefer_throughput};
 pub use trace::{
     AllocationEvent, Born, LargeTensor, LayerBytes, Liveness, PeakProfile, Phase, Profile, ROLES, Role, RoleBytes,
-    TimelinePoint, Trace, TraceError, TracedOperation, TracedTensor, render_peak,
+    TimelinePoint, Trace, TraceError, TracedOperation, TracedTensor, memory_timeline_svg, render_peak,
 };

@@ -13,6 +13,11 @@ mod allocations;
 mod profile;
 mod render;
 
+mod picture;
+
+mod byte_axis;
+mod svg;
+
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
@@ -21,6 +26,7 @@ mod synthetic;
 pub use allocations::AllocationEvent;
 pub use check::TraceError;
 pub use liveness::{LargeTensor, LayerBytes, Liveness, RoleBytes};
+pub use picture::memory_timeline_svg;
 pub use profile::{PeakProfile, Profile};
 pub use render::render_peak;
 pub use timeline::TimelinePoint;
