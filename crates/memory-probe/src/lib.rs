@@ -11,7 +11,7 @@ mod meter;
 mod rehearsal;
 mod training;
 
-pub use capture::{AllocatorModel, capture_step, captured_footprint, fixed_memory};
+pub use capture::{AllocatorModel, CapturedSource, capture_step, fixed_memory};
 pub use dry_run::{dry_run_footprint, dry_run_reserved, reserved_by_real_steps};
 pub use meter::{HeapMeter, Meter, PoolMeter};
 pub use rehearsal::StepRequest;

@@ -30,33 +30,48 @@ pub fn capture_step<M: Classifier>(request: &StepRequest, batch: usize, build: &
     trace::trace_of(&recording::record(request, batch, build))
 }
 
-/// The footprint of a step on a card that is not here: what its pools would hold reserved, for every batch size that a plan for
-/// `budget_bytes` asks about.
-///
-/// # Errors
-/// A [`FootprintError`] when the request admits no batch size at all.
-pub fn captured_footprint<M: Classifier>(
-    request: &StepRequest,
-    build: &dyn Fn(&Device) -> M,
-    allocator: AllocatorModel,
-    budget_bytes: u64,
-    plan: &PlanRequest,
-) -> Result<Footprint, FootprintError> {
-    let [height, width, channels] = request.image;
-    let input_bytes = (height * width * channels * size_of::<f32>()) as u64;
-    let bounds = SearchBounds::of(plan);
-    let observed = |accumulates| {
-        let step = ScalableStep::record(&StepRequest { accumulates, ..request.clone() }, build);
-        let mut source = |batch| Ok::<u64, Infallible>(step.reserved_bytes(batch, allocator).unwrap_or(u64::MAX));
-        let Ok(observations) = observe(&mut source, budget_bytes, &bounds);
-        (step, observations)
-    };
-    let (step, observations) = observed(false);
-    let known = fixed_memory(step.trace());
-    let footprint = Footprint::from_exact(ExactSource::Captured, known, input_bytes, &observations)?;
-    match plan.effective_batch {
-        Some(_) => footprint.with_accumulating_observations(&observed(true).1),
-        None => Ok(footprint),
+/// A step's footprint on cards that are not here: recorded once, replayed for each card and batch size.
+pub struct CapturedSource {
+    alone: ScalableStep,
+    accumulating: ScalableStep,
+    input_bytes: u64,
+}
+
+impl CapturedSource {
+    /// Records the step of the model that `build` makes.
+    pub fn record<M: Classifier>(request: &StepRequest, build: &dyn Fn(&Device) -> M) -> Self {
+        let [height, width, channels] = request.image;
+        let recorded = |accumulates| ScalableStep::record(&StepRequest { accumulates, ..request.clone() }, build);
+        Self {
+            alone: recorded(false),
+            accumulating: recorded(true),
+            input_bytes: (height * width * channels * size_of::<f32>()) as u64,
+        }
+    }
+
+    /// What a card's pools would hold reserved, for every batch size that a plan for `budget_bytes` asks about.
+    ///
+    /// # Errors
+    /// A [`FootprintError`] when the request admits no batch size at all.
+    pub fn footprint(
+        &self,
+        allocator: AllocatorModel,
+        budget_bytes: u64,
+        plan: &PlanRequest,
+    ) -> Result<Footprint, FootprintError> {
+        let bounds = SearchBounds::of(plan);
+        let observed = |step: &ScalableStep| {
+            let mut source = |batch| Ok::<u64, Infallible>(step.reserved_bytes(batch, allocator).unwrap_or(u64::MAX));
+            let Ok(observations) = observe(&mut source, budget_bytes, &bounds);
+            observations
+        };
+        let known = fixed_memory(self.alone.trace());
+        let alone = observed(&self.alone);
+        let footprint = Footprint::from_exact(ExactSource::Captured, known, self.input_bytes, &alone)?;
+        match plan.effective_batch {
+            Some(_) => footprint.with_accumulating_observations(&observed(&self.accumulating)),
+            None => Ok(footprint),
+        }
     }
 }
 

@@ -33,6 +33,9 @@ First steps:
 /// One thing that stoker does.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Find the batch size that fits, on this machine or on any card.
+    #[command(long_about = PLAN_ABOUT, after_help = PLAN_EXAMPLES)]
+    Plan(Box<PlanArguments>),
     /// Train a classifier, as a configuration file says.
     #[command(long_about = TRAIN_ABOUT, after_help = TRAIN_EXAMPLES)]
     Train(TrainArguments),

@@ -3,6 +3,7 @@
 mod config;
 mod help;
 mod models;
+mod plan;
 mod predict;
 mod train;
 
@@ -23,6 +24,7 @@ pub fn execute(command: Option<Command>) -> Result<(), CommandError> {
         Some(Command::ConfigReference) => config::print_reference(),
         Some(Command::ConfigCheck(arguments)) => config::check(&arguments),
         Some(Command::Models) => models::print(),
+        Some(Command::Plan(arguments)) => plan::plan(&arguments),
         Some(Command::Train(arguments)) => train::train(&arguments, &catch_interrupts()?),
         Some(Command::Predict(arguments)) => predict::predict(&arguments, &catch_interrupts()?),
     }

@@ -3,13 +3,13 @@
 use burn::tensor::Device;
 use device::Card;
 use memory_planner::{
-    Budget, BudgetRequest, FootprintError, LadderError, MemoryAnalysis, MemoryReading, PlanRequest, Tier,
+    Budget, BudgetRequest, FootprintError, LadderError, MemoryAnalysis, MemoryReading, PlanRequest, Rung, Tier,
     plan_with_ladder,
 };
-use memory_probe::{AllocatorModel, captured_footprint};
+use memory_probe::{AllocatorModel, CapturedSource};
 
 use crate::error::CommandError;
-use crate::run::memory::{Planned, refused_plan};
+use crate::run::memory::Planned;
 use crate::run::subject::Subject;
 
 /// A card as far as a plan needs to know it.
@@ -62,8 +62,7 @@ impl PlannedCard {
 
     /// What a run may take of it, with nothing else on it.
     pub(crate) fn budget(&self, request: &BudgetRequest) -> Result<Budget, CommandError> {
-        let reading =
-            MemoryReading { total_bytes: self.memory_bytes, free_bytes: self.usable_bytes, own_bytes: 0 };
+        let reading = MemoryReading { total_bytes: self.memory_bytes, free_bytes: self.usable_bytes, own_bytes: 0 };
         Budget::for_card(reading, self.tier, request)
             .map_err(|error| CommandError::from_request(&error).with_hint(error.hint()))
     }
@@ -74,28 +73,39 @@ impl PlannedCard {
     }
 }
 
-/// Plans the step for a card that is not here, from its recorded graph.
-pub(crate) fn plan_absent(
-    subject: &Subject<'_>,
-    card: &PlannedCard,
-    budget: Budget,
-    request: &PlanRequest,
-) -> Result<Planned, CommandError> {
-    ladder_for(subject, card, budget, request).map_err(refused_plan)
+/// A step recorded once for each way to compute it, to plan for any number of cards.
+pub(crate) struct Recorded<'a> {
+    subject: &'a Subject<'a>,
+    sources: Vec<(Rung, CapturedSource)>,
 }
 
-/// The same, with the planner's own error: for a table in which a card that is too small is a row.
-pub(crate) fn ladder_for(
-    subject: &Subject<'_>,
-    card: &PlannedCard,
-    budget: Budget,
-    request: &PlanRequest,
-) -> Result<Planned, LadderError<FootprintError>> {
-    let build = |device: &Device| subject.build(device);
-    let mut footprint_of = |rung| {
-        captured_footprint(&subject.step(rung), &build, card.allocator(), budget.budget_bytes, request)
-    };
-    let (rung, footprint, plan) = plan_with_ladder(&subject.rungs(), &mut footprint_of, &budget, request)?;
-    let analysis = MemoryAnalysis { device: card.title.clone(), model: subject.describe(), footprint, budget, plan };
-    Ok(Planned { analysis, rung })
+impl<'a> Recorded<'a> {
+    /// Nothing is recorded before it is asked for.
+    pub(crate) fn of(subject: &'a Subject<'a>) -> Self {
+        Self { subject, sources: Vec::new() }
+    }
+
+    /// Plans the step for a card.
+    pub(crate) fn plan(
+        &mut self,
+        card: &PlannedCard,
+        budget: Budget,
+        request: &PlanRequest,
+    ) -> Result<Planned, LadderError<FootprintError>> {
+        let (subject, allocator, bytes) = (self.subject, card.allocator(), budget.budget_bytes);
+        let mut footprint_of = |rung| self.source(rung).footprint(allocator, bytes, request);
+        let (rung, footprint, plan) = plan_with_ladder(&subject.rungs(), &mut footprint_of, &budget, request)?;
+        let (device, model) = (card.title.clone(), subject.describe());
+        Ok(Planned { analysis: MemoryAnalysis { device, model, footprint, budget, plan }, rung })
+    }
+
+    fn source(&mut self, rung: Rung) -> &CapturedSource {
+        let known = self.sources.iter().position(|(recorded, _)| *recorded == rung);
+        let position = known.unwrap_or_else(|| {
+            let build = |device: &Device| self.subject.build(device);
+            self.sources.push((rung, CapturedSource::record(&self.subject.step(rung), &build)));
+            self.sources.len() - 1
+        });
+        &self.sources[position].1
+    }
 }

@@ -50,6 +50,17 @@ pub(crate) fn open(resolved: &ResolvedConfig) -> Result<RunData, CommandError> {
     Ok(RunData { training, test })
 }
 
+/// Number of classes and size of the training set, where the data is here to be counted; nothing is drawn or reported.
+pub(crate) fn training_classes(resolved: &ResolvedConfig) -> Option<(usize, usize)> {
+    let all = Dataset::open(&resolved.config.data.train).ok()?;
+    let held_out = match resolved.config.data.validation {
+        Some(_) => 0.0,
+        None => resolved.config.data.validation_share.unwrap_or(0.0),
+    };
+    let samples = (all.samples.len() as f64 * (1.0 - held_out)).round() as usize;
+    Some((all.classes.len(), samples))
+}
+
 /// The sample set lies in the folder that holds `data.train`.
 fn draw_samples(resolved: &ResolvedConfig) -> Result<(), CommandError> {
     let train = &resolved.config.data.train;

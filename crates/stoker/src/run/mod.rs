@@ -1,5 +1,6 @@
 //! One run, phase by phase: where it computes, what it trains on, what memory it takes, how it is shown.
 
+pub(crate) mod absent;
 pub(crate) mod checks;
 pub(crate) mod compute;
 pub(crate) mod data;
@@ -7,3 +8,4 @@ pub(crate) mod memory;
 pub(crate) mod observer;
 pub(crate) mod resolved;
 pub(crate) mod subject;
+pub(crate) mod team;

@@ -13,10 +13,10 @@ use crate::commands::config;
 use crate::config::{DeviceRequest, Edit, UserConfig, save_as, save_in_place};
 use crate::error::CommandError;
 use crate::registry::Architecture;
-use crate::run::absent::{PlannedCard, plan_absent};
+use crate::run::absent::{PlannedCard, Recorded};
 use crate::run::compute::Compute;
 use crate::run::data::training_classes;
-use crate::run::memory::{Planned, plan_here};
+use crate::run::memory::{Planned, plan_here, refused_plan};
 use crate::run::resolved::ResolvedConfig;
 use crate::run::subject::{Subject, planner_rounding};
 use crate::ui;
@@ -71,7 +71,8 @@ impl<'a> Request<'a> {
             let data = resolved.config.data.train.display();
             ui::note(format_args!("note: no data at `{data}`: planned for {ASSUMED_CLASSES} classes"));
         }
-        let (num_classes, train_samples) = known.map_or((ASSUMED_CLASSES, None), |(classes, samples)| (classes, Some(samples)));
+        let (num_classes, train_samples) =
+            known.map_or((ASSUMED_CLASSES, None), |(classes, samples)| (classes, Some(samples)));
         Ok(Self { task, resolved, architecture, num_classes, train_samples })
     }
 
@@ -110,7 +111,8 @@ impl<'a> Request<'a> {
 
     fn absent(&self, card: &AbsentCard) -> Result<Planned, CommandError> {
         let card = find_card(card)?;
-        plan_absent(&self.subject(), &card, card.budget(&self.budget())?, &self.plan_request())
+        let budget = card.budget(&self.budget())?;
+        Recorded::of(&self.subject()).plan(&card, budget, &self.plan_request()).map_err(refused_plan)
     }
 
     fn here(&self, device: Option<DeviceRequest>) -> Result<Planned, CommandError> {
@@ -124,7 +126,7 @@ impl<'a> Request<'a> {
         match (self.task.source, &compute.selected) {
             (PlanSource::Captured, device::SelectedDevice::Cuda(card)) => {
                 let card = PlannedCard::of_memory(card.total_bytes);
-                plan_absent(&self.subject(), &card, budget, &self.plan_request())
+                Recorded::of(&self.subject()).plan(&card, budget, &self.plan_request()).map_err(refused_plan)
             }
             (source, _) => plan_here(&self.subject(), &compute, source, budget, &self.plan_request()),
         }
@@ -164,7 +166,7 @@ impl<'a> Request<'a> {
             Destination::Nowhere | Destination::TeamSettings(_) => return Ok(()),
         };
         let saved = saved.map_err(|error| CommandError::from_request(&error).with_hint(error.hint()))?;
-        output::tell_saved(&saved, &edits, self.task.json)
+        output::tell_saved(&saved, &edits)
     }
 
     /// What the plan changes in the configuration, with the flags that it rests on.

@@ -1,0 +1,163 @@
+//! How plans are shown and kept.
+
+use memory_planner::{
+    Liveness, MemoryAnalysis, MultiCardPlan, Profile, format_bytes, memory_timeline_svg, render_peak,
+};
+use memory_probe::capture_step;
+use serde::Serialize;
+
+use super::Request;
+use crate::config::{Edit, SavedConfig};
+use crate::error::CommandError;
+use crate::run::memory::Planned;
+use crate::ui;
+
+/// Layers and tensors that a report shows.
+const SHOWN: usize = 8;
+
+/// What `--json` prints for one device.
+#[derive(Serialize)]
+struct PlanJson<'a> {
+    #[serde(flatten)]
+    analysis: &'a MemoryAnalysis,
+    precision: String,
+    checkpointing: String,
+}
+
+/// Prints a plan: JSON, the whole report, or what was decided and why.
+pub(super) fn show(request: &Request<'_>, planned: &Planned) -> Result<(), CommandError> {
+    let Planned { analysis, rung } = planned;
+    if request.task.json {
+        let (precision, checkpointing) = (rung.precision.to_string(), rung.checkpointing.to_string());
+        return ui::out(json(&PlanJson { analysis, precision, checkpointing }));
+    }
+    if request.task.report {
+        ui::out(analysis.render())?;
+        return with_liveness(request, planned, |liveness| ui::out(render_peak(liveness, SHOWN).trim_end()));
+    }
+    ui::out(summary(analysis))
+}
+
+/// The plan in a few lines.
+fn summary(analysis: &MemoryAnalysis) -> String {
+    let plan = &analysis.plan;
+    let mut text = format!(
+        "{} on {}: micro-batch {} x {} = {}, {} of {}\n",
+        analysis.model,
+        analysis.device,
+        plan.micro_batch,
+        plan.accumulation_steps,
+        plan.effective_batch,
+        format_bytes(plan.predicted_peak_bytes),
+        format_bytes(plan.budget_bytes),
+    );
+    let width = plan.choices.iter().map(|choice| choice.name.len()).max().unwrap_or(0);
+    let value = plan.choices.iter().map(|choice| choice.value.len()).max().unwrap_or(0);
+    for choice in &plan.choices {
+        text.push_str(&format!("  {:width$}  {:>value$}  {}\n", choice.name, choice.value, choice.reason));
+    }
+    let levels = &plan.levels;
+    let level = |name: &str, level: memory_planner::Level| {
+        format!("{name} {} ({})", level.batch, format_bytes(level.peak_bytes))
+    };
+    text.push_str(&format!(
+        "  batch sizes in one pass: {}, {}, {}",
+        level("maximum", levels.maximum),
+        level("recommended", levels.recommended),
+        level("safe", levels.safe)
+    ));
+    if let Some((current, verdict)) = levels.current {
+        text.push_str(&format!(", {}: {}", level("current", current), verdict.describe()));
+    }
+    text
+}
+
+/// Prints the plans of several cards, and the one that all of them hold.
+pub(super) fn show_cards(plans: &MultiCardPlan, as_json: bool) -> Result<(), CommandError> {
+    if as_json {
+        return ui::out(json(plans));
+    }
+    for card in &plans.cards {
+        let plan = &card.plan;
+        ui::out(format_args!(
+            "{}: micro-batch {} x {}, {} of {}",
+            card.name,
+            plan.micro_batch,
+            plan.accumulation_steps,
+            format_bytes(plan.predicted_peak_bytes),
+            format_bytes(plan.budget_bytes)
+        ))?;
+    }
+    let shared = &plans.shared;
+    ui::out(format_args!(
+        "all cards: micro-batch {} x {}, as {} holds it; global batch {}: {}",
+        shared.micro_batch,
+        shared.accumulation_steps,
+        plans.cards[plans.smallest].name,
+        plans.global_batch,
+        plans.choice.reason
+    ))
+}
+
+/// Writes the footprint with its timeline, and the picture, where they are asked for.
+pub(super) fn save_profile(request: &Request<'_>, planned: &Planned) -> Result<(), CommandError> {
+    if request.task.profile.is_none() && request.task.picture.is_none() {
+        return Ok(());
+    }
+    let analysis = &planned.analysis;
+    with_liveness(request, planned, |liveness| {
+        if let Some(path) = &request.task.profile {
+            let profile = Profile::of(liveness, &analysis.device, &analysis.model, analysis.plan.micro_batch)
+                .with_footprint(analysis.footprint.clone())
+                .with_plan(analysis.plan.clone());
+            write(path, &json(&profile))?;
+        }
+        if let Some(path) = &request.task.picture {
+            let subject = format!("{}, batch {}", analysis.model, analysis.plan.micro_batch);
+            write(path, &memory_timeline_svg(liveness, &subject, Some(analysis.budget.budget_bytes)))?;
+        }
+        Ok(())
+    })
+}
+
+/// Records the planned step, to look into it.
+fn with_liveness(
+    request: &Request<'_>,
+    planned: &Planned,
+    see: impl FnOnce(&Liveness<'_>) -> Result<(), CommandError>,
+) -> Result<(), CommandError> {
+    let subject = request.subject();
+    let mut step = subject.step(planned.rung);
+    step.accumulates = planned.analysis.plan.accumulation_steps > 1;
+    let trace = capture_step(&step, planned.analysis.plan.micro_batch, &|device| subject.build(device));
+    let liveness = Liveness::of(&trace).map_err(|error| CommandError::from_run(&error).with_hint(error.hint()))?;
+    see(&liveness)
+}
+
+/// Says where the plan went and what it changed.
+pub(super) fn tell_saved(saved: &SavedConfig, edits: &[Edit]) -> Result<(), CommandError> {
+    let path = saved.path.display();
+    let keys: Vec<&str> = edits.iter().map(Edit::key).collect();
+    match &saved.backup {
+        Some(backup) => {
+            ui::note(format_args!(
+                "wrote {} into `{path}`; before, it was as `{}` is",
+                keys.join(", "),
+                backup.display()
+            ));
+        }
+        None => ui::note(format_args!("`{path}` has {}", keys.join(", "))),
+    }
+    Ok(())
+}
+
+pub(super) fn write(path: &std::path::Path, text: &str) -> Result<(), CommandError> {
+    checkpoint::write_atomically(path, text.as_bytes())
+        .map_err(|error| CommandError::from_run(&error).with_hint(error.hint()))?;
+    ui::note(format_args!("wrote `{}`", path.display()));
+    Ok(())
+}
+
+pub(super) fn json(value: &impl Serialize) -> String {
+    serde_json::to_string_pretty(value).expect("plans have string keys and plain values")
+}
