@@ -157,6 +157,7 @@ impl Plot {
     fn draw_budget(&self, drawing: &mut Drawing, peak_is_left: bool) {
         let Some(budget) = self.budget else { return };
         let y = self.y_of(budget);
+        drawing.rectangle((LEFT, y - 1.5), (RIGHT - LEFT, 3.0), "#fff", 0.8); // it may cross areas of any colour
         drawing.dashed((LEFT, y), (RIGHT, y), BUDGET_COLOUR, 1.6);
         let (x, anchor) = if peak_is_left { (RIGHT - 4.0, Anchor::End) } else { (LEFT + 6.0, Anchor::Start) };
         let style = Style { fill: BUDGET_COLOUR, ..Style::PLAIN.anchored(anchor) };
