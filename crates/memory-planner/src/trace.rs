@@ -16,6 +16,7 @@ mod render;
 mod picture;
 
 mod byte_axis;
+mod palette;
 mod svg;
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Memory over one optimizer step, as one SVG.
 
 use super::byte_axis::ByteAxis;
+use super::palette::colour;
 use super::svg::{Anchor, Drawing, GRID, INK, MUTED, Style, fitted, text_width};
 use super::{Liveness, Phase, Role, TimelinePoint, timeline};
 use crate::format_bytes;
@@ -49,21 +50,6 @@ pub fn memory_timeline_svg(liveness: &Liveness<'_>, subject: &str, budget_bytes:
     plot.draw_budget(&mut drawing, peak_is_left);
     plot.draw_peak(&mut drawing, liveness, peak_is_left);
     drawing.finish(WIDTH, HEIGHT, "Memory over one optimizer step")
-}
-
-/// Told apart with any colour vision: neighbours differ in lightness, and what varies most differs in hue as well.
-fn colour(role: Role) -> &'static str {
-    match role {
-        Role::Weight => "#2f5d8c",
-        Role::Buffer => "#8a96a3",
-        Role::Ema => "#5fa2ce",
-        Role::OptimizerState => "#a9cbe6",
-        Role::Gradient => "#228833",
-        Role::Input => "#5b4a8a",
-        Role::SavedActivation => "#ee9a4d",
-        Role::Transient => "#f6d55c",
-        Role::Workspace => "#8c2d62",
-    }
 }
 
 /// Roles that hold something at any operation, from the bottom up.
@@ -171,6 +157,7 @@ impl Plot {
     fn draw_budget(&self, drawing: &mut Drawing, peak_is_left: bool) {
         let Some(budget) = self.budget else { return };
         let y = self.y_of(budget);
+        drawing.rectangle((LEFT, y - 1.5), (RIGHT - LEFT, 3.0), "#fff", 0.8); // it may cross areas of any colour
         drawing.dashed((LEFT, y), (RIGHT, y), BUDGET_COLOUR, 1.6);
         let (x, anchor) = if peak_is_left { (RIGHT - 4.0, Anchor::End) } else { (LEFT + 6.0, Anchor::Start) };
         let style = Style { fill: BUDGET_COLOUR, ..Style::PLAIN.anchored(anchor) };
