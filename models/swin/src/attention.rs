@@ -38,11 +38,11 @@ impl WindowAttention {
         let [count, tokens, channels] = windows.dims();
         let [_, heads] = self.relative_position_bias_table.dims();
         let rows = windows.reshape([count * tokens, channels]); // [B*nW*N, C]
-        let scale = ((channels / heads) as f32).powf(-0.5);
-        let [query, key, value] = [(0, scale), (1, 1.0), (2, 1.0)].map(|(part, scale)| {
-            let projected = self.project(rows.clone(), part, scale); // [B*nW*N, C]
+        let [query, key, value] = [0, 1, 2].map(|part| {
+            let projected = self.project(rows.clone(), part); // [B*nW*N, C]
             projected.reshape([count, tokens, heads, channels / heads]).swap_dims(1, 2) // [B*nW, nH, N, D]
         });
+        let query = query * ((channels / heads) as f32).powf(-0.5);
         let scores = query.matmul(key.transpose()); // [B*nW, nH, N, N]
         let weights = softmax(self.add_biases(scores, shift_mask)); // [B*nW, nH, N, N]
         let seen = weights.matmul(value).swap_dims(1, 2); // [B*nW, N, nH, D]
@@ -50,21 +50,17 @@ impl WindowAttention {
         rows.reshape([count, tokens, channels])
     }
 
-    /// Query (part 0), key (1) or value (2), times `scale`.
+    /// Query (part 0), key (1) or value (2).
     ///
-    /// The weight is cut and scaled rather than the product, which is larger: cutting that would cost its gradient three
-    /// whole copies.
+    /// The weight is cut rather than the product, which is larger: the gradient of a cut is a whole tensor of zeros and the part.
     ///
     /// # Shapes
     /// - `rows` and output: `[B*nW*N, C]`
-    fn project(&self, rows: Tensor<2>, part: usize, scale: f32) -> Tensor<2> {
+    fn project(&self, rows: Tensor<2>, part: usize) -> Tensor<2> {
         let [_, channels] = rows.dims();
         let of_part = part * channels..(part + 1) * channels;
-        let mut weight = self.qkv.weight.val().slice_dim(0, of_part.clone()); // [C, C]
-        let mut bias = self.qkv.bias.val().slice_dim(0, of_part); // [C]
-        if scale != 1.0 {
-            (weight, bias) = (weight * scale, bias * scale);
-        }
+        let weight = self.qkv.weight.val().slice_dim(0, of_part.clone()); // [C, C]
+        let bias = self.qkv.bias.val().slice_dim(0, of_part); // [C]
         module::linear(rows, weight.transpose(), Some(bias))
     }
 

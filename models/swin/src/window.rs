@@ -166,3 +166,80 @@ pub(crate) fn pad_map(map: Tensor<4>, size: [usize; 2]) -> Tensor<4> {
     }
     map.pad([(0, rows - height), (0, columns - width), (0, 0)], PadMode::Constant(0.0))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A map whose every number is different, `[B, H, W, C]`.
+    fn numbered(shape: [usize; 4]) -> Tensor<4> {
+        let numbers: Vec<f32> = (0..shape.iter().product()).map(|number: usize| number as f32).collect();
+        Tensor::from_data(TensorData::new(numbers, shape), &Device::flex())
+    }
+
+    #[test]
+    fn windows_are_cut_row_by_row() {
+        let windows = partition_windows(numbered([1, 2, 4, 1]), [2, 2]).into_data();
+        assert_eq!(windows, TensorData::new(vec![0.0f32, 1.0, 4.0, 5.0, 2.0, 3.0, 6.0, 7.0], [2, 4, 1]));
+    }
+
+    #[test]
+    fn merge_windows_undoes_partition() {
+        for ([height, width], size) in [([8, 8], [4, 4]), ([6, 12], [3, 4]), ([2, 3], [2, 3]), ([4, 6], [1, 2])] {
+            let map = numbered([2, height, width, 3]);
+            let windows = partition_windows(map.clone(), size);
+            assert_eq!(windows.dims(), [2 * height * width / (size[0] * size[1]), size[0] * size[1], 3]);
+            assert_eq!(merge_windows(windows, size, [height, width]).into_data(), map.into_data());
+        }
+    }
+
+    #[test]
+    fn join_undoes_cut_of_rolled_and_padded_maps() {
+        for (size, shift) in [([4, 4], [2, 2]), ([4, 4], [0, 0]), ([3, 4], [0, 2]), ([5, 2], [2, 1])] {
+            // The last is smaller than its window and its shift.
+            for [height, width] in [[8, 8], [7, 9], [5, 4], [1, 1]] {
+                let (layout, map) = (WindowLayout { size, shift }, numbered([2, height, width, 3]));
+                let joined = layout.join(layout.cut(map.clone()), [height, width]);
+                assert_eq!(joined.into_data(), map.into_data(), "{layout:?} on {height}x{width}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_cut_rolls_up_and_to_the_left_and_pads_with_zeros_after() {
+        let layout = WindowLayout { size: [1, 2], shift: [0, 1] };
+        let windows = layout.cut(numbered([1, 1, 3, 1])).into_data();
+        assert_eq!(windows, TensorData::new(vec![1.0f32, 2.0, 0.0, 0.0], [2, 2, 1]));
+    }
+
+    #[test]
+    fn the_mask_blocks_exactly_the_pairs_that_were_not_neighbours() {
+        for (grid, target) in [([8, 8], 4), ([9, 6], 3), ([4, 12], 4), ([14, 21], 7)] {
+            let layout = WindowLayout::fit(grid, target);
+            let mask: Vec<f32> = layout.shift_mask(grid, &Device::flex()).unwrap().into_data().iter().collect();
+            let tokens = layout.num_tokens();
+            for (index, &found) in mask.iter().enumerate() {
+                let (window, one, other) = (index / tokens / tokens, index / tokens % tokens, index % tokens);
+                let [one, other] = [one, other].map(|token| before_the_roll(layout, grid, window, token));
+                // Within a window, neighbours were less than its side apart; what the roll brings together was further.
+                let neighbours = [0, 1].iter().all(|&axis| one[axis].abs_diff(other[axis]) < layout.size[axis]);
+                assert_eq!(found, if neighbours { 0.0 } else { BLOCKED }, "{layout:?}: {one:?} and {other:?}");
+            }
+        }
+    }
+
+    /// Row and column that a token of a window had in the map.
+    fn before_the_roll(layout: WindowLayout, grid: [usize; 2], window: usize, token: usize) -> [usize; 2] {
+        let across = grid[1] / layout.size[1];
+        let row = window / across * layout.size[0] + token / layout.size[1];
+        let column = window % across * layout.size[1] + token % layout.size[1];
+        [(row + layout.shift[0]) % grid[0], (column + layout.shift[1]) % grid[1]]
+    }
+
+    #[test]
+    fn windows_that_do_not_shift_have_no_mask() {
+        let layout = WindowLayout::fit([7, 4], 7);
+        assert_eq!(layout, WindowLayout { size: [7, 4], shift: [0, 0] });
+        assert!(layout.shift_mask([7, 4], &Device::flex()).is_none());
+    }
+}
