@@ -28,7 +28,8 @@ impl SwinConfig {
     /// The same model laid out for another image size, as by `timm.create_model(name, img_size=(height, width))`.
     ///
     /// Where a stage's map is smaller than the window, the window is the map, and its table of relative positions has
-    /// another number of rows: a checkpoint for a larger size does not fit there.
+    /// another number of rows: a checkpoint for a larger size fits after
+    /// [`resize_bias_tables`](crate::resize_bias_tables).
     ///
     /// # Errors
     /// When the patches do not divide the size.

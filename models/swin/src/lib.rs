@@ -22,6 +22,7 @@ mod config;
 mod image_size;
 mod model;
 mod relative_position;
+mod resize;
 mod stage;
 mod window;
 
@@ -30,5 +31,6 @@ pub use block::Block;
 pub use config::{SwinConfig, VARIANTS, Variant, find_variant};
 pub use image_size::{ImageSizeError, check_image_size};
 pub use model::Swin;
+pub use resize::resize_bias_tables;
 pub use stage::{PatchMerging, Stage};
 pub use window::{WindowLayout, merge_windows, partition_windows};

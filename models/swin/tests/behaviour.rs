@@ -66,7 +66,7 @@ fn drop_path_acts_in_training_alone_and_the_same_for_a_batch_in_parts() {
     let (model, without) = (build(0.5, &device), build(0.0, &device));
     let images = Tensor::random([4, 3, 32, 32], Distribution::Normal(0.0, 1.0), &device);
     let run = |model: &Swin, from: usize, to: usize, mut pass: Pass| -> TensorData {
-        model.forward(images.clone().slice([from..to]), &mut pass).into_data()
+        model.forward(images.clone().slice_dim(0, from..to), &mut pass).into_data()
     };
     let plain = run(&without, 0, 4, Pass::evaluation());
     assert_eq!(run(&model, 0, 4, Pass::evaluation()), plain);

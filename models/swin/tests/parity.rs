@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients as Tape, Tensor, TensorData};
 use checkpoint::read_tensors;
-use swin::{Swin, SwinConfig, VARIANTS, Variant};
+use swin::{Swin, SwinConfig, VARIANTS, Variant, resize_bias_tables};
 use vision_nn::{
     Classifier, ClassifierSpec, ParameterPath, Pass, assign_parameters, named_parameters, parameter_shapes,
 };
@@ -115,6 +115,31 @@ fn a_training_pass_without_drop_path_gives_the_same_logits() {
     let evaluated = model.forward(images(&tensors, "wide", &device), &mut Pass::evaluation());
     let trained = model.forward(images(&tensors, "wide", &device), &mut Pass::training(3, 0));
     assert_eq!(evaluated.into_data(), trained.into_data());
+}
+
+#[test]
+fn resized_bias_tables_are_timms() {
+    let timm = read_tensors(&fixture_path("bias_tables.safetensors")).unwrap().tensors;
+    let mut compared = 0;
+    for (key, expected) in &timm {
+        let Some((from, to)) = key.split_once("_to_") else { continue };
+        let window: Vec<usize> = to.split('x').map(|side| side.parse().unwrap()).collect();
+        // A model of one block whose only window is the whole map, and that window.
+        let config = SwinConfig {
+            image_size: [4 * window[0], 4 * window[1]],
+            window_size: 12,
+            depths: [1, 0, 0, 0],
+            ..FIXTURES[0].config.clone()
+        };
+        let name = "layers.0.blocks.0.attn.relative_position_bias_table".to_owned();
+        let mut tensors = Tensors::from([(name.clone(), timm[from].clone())]);
+        assert_eq!(resize_bias_tables(&mut tensors, &config), [name.clone()]);
+        // timm lays the entries out in f32, at distances of up to 23: ten roundings.
+        let error = relative_error(&tensors[&name], expected);
+        assert!(error < 2e-6, "{key}: off by {error:e}");
+        compared += 1;
+    }
+    assert_eq!(compared, 8);
 }
 
 #[test]
