@@ -7,6 +7,8 @@ use rand_distr::{Distribution, StandardNormal};
 use crate::is_captured;
 use crate::pass::mix;
 
+mod uniform;
+
 /// How weights are drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Initialization {

@@ -21,7 +21,7 @@ pub use classifier::{Classifier, ClassifierSpec};
 pub use conv::{DepthwiseConv2d, PatchConv2d};
 pub use drop_path::DropPath;
 pub use init::{Initialization, Initializer};
-pub use kernels::{depthwise_conv2d, gelu, layer_norm};
+pub use kernels::{depthwise_conv2d, gelu, layer_norm, softmax};
 pub use linear::{Linear, Pointwise, Projection};
 pub use norm::LayerNorm;
 pub use parameters::{

@@ -7,7 +7,9 @@ mod depthwise_cpu;
 mod gelu;
 mod host;
 mod layer_norm;
+mod softmax;
 
 pub use depthwise::depthwise_conv2d;
 pub use gelu::gelu;
 pub use layer_norm::layer_norm;
+pub use softmax::softmax;

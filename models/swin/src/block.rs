@@ -1,0 +1,75 @@
+use burn::module::Module;
+use burn::tensor::Tensor;
+use vision_nn::{DropPath, Initializer, LayerNorm, Linear, Pass, gelu};
+
+use crate::model::{NORM_EPSILON, WEIGHT_STD};
+use crate::{WindowAttention, WindowLayout};
+
+/// The MLP's hidden width over its outer width.
+pub(crate) const MLP_RATIO: usize = 4;
+
+/// Two residual branches, each after a norm: attention within windows, and an MLP with GELU.
+#[derive(Module, Debug)]
+pub struct Block {
+    norm1: LayerNorm,
+    attn: WindowAttention,
+    drop_path1: DropPath,
+    norm2: LayerNorm,
+    mlp: Mlp,
+    drop_path2: DropPath,
+}
+
+impl Block {
+    /// A block over `channels`, which `heads` divides, for windows of the layout's size.
+    pub fn init(channels: usize, heads: usize, layout: WindowLayout, drop_path: f32, init: &mut Initializer) -> Self {
+        Self {
+            norm1: LayerNorm::init(channels, NORM_EPSILON, init),
+            attn: WindowAttention::init(channels, heads, layout, init),
+            drop_path1: DropPath::new(drop_path),
+            norm2: LayerNorm::init(channels, NORM_EPSILON, init),
+            mlp: Mlp {
+                fc1: Linear::init(channels, MLP_RATIO * channels, WEIGHT_STD, init),
+                fc2: Linear::init(MLP_RATIO * channels, channels, WEIGHT_STD, init),
+            },
+            drop_path2: DropPath::new(drop_path),
+        }
+    }
+
+    /// Refines a feature map, cut as `layout` says; `shift_mask` is the layout's.
+    ///
+    /// # Shapes
+    /// - `map` and output: `[B, H, W, C]`
+    /// - `shift_mask`: `[nW, N, N]`
+    pub fn forward(
+        &self,
+        map: Tensor<4>,
+        layout: WindowLayout,
+        shift_mask: Option<&Tensor<3>>,
+        pass: &mut Pass,
+    ) -> Tensor<4> {
+        let [batch, height, width, channels] = map.dims();
+        let windows = layout.cut(self.norm1.forward(map.clone())); // [B*nW, N, C]
+        let windows = self.attn.forward(windows, shift_mask); // [B*nW, N, C]
+        let branch = layout.join(windows, [height, width]); // [B, H, W, C]
+        let map = map + self.drop_path1.forward(branch, pass);
+
+        let rows = self.norm2.forward(map.clone()).reshape([batch * height * width, channels]); // [B*H*W, C]
+        let branch = self.mlp.forward(rows).reshape([batch, height, width, channels]); // [B, H, W, C]
+        map + self.drop_path2.forward(branch, pass)
+    }
+}
+
+/// Two projections with a GELU between.
+#[derive(Module, Debug)]
+struct Mlp {
+    fc1: Linear,
+    fc2: Linear,
+}
+
+impl Mlp {
+    /// # Shapes
+    /// - `rows` and output: `[B*H*W, C]`; `[B*H*W, 4 C]` between
+    fn forward(&self, rows: Tensor<2>) -> Tensor<2> {
+        self.fc2.forward(gelu(self.fc1.forward(rows)))
+    }
+}
