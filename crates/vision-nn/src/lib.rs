@@ -6,19 +6,28 @@
 
 #![warn(missing_docs)]
 
+mod batch_norm;
+mod batch_norm_cpu;
 mod classifier;
 mod conv;
+mod convolution;
 mod drop_path;
+mod dropout;
 mod init;
 mod kernels;
 mod linear;
 mod norm;
 mod parameters;
 mod pass;
+mod running_statistic;
+mod squeeze_excite;
 
+pub use batch_norm::{BATCH_NORM_MOMENTUM, BatchNorm};
 pub use classifier::{Classifier, ClassifierSpec};
 pub use conv::{DepthwiseConv2d, PatchConv2d};
+pub use convolution::{Conv2d, Padding};
 pub use drop_path::DropPath;
+pub use dropout::Dropout;
 pub use init::{Initialization, Initializer};
 pub use kernels::{depthwise_conv2d, gelu, layer_norm};
 pub use linear::{Linear, Pointwise, Projection};
@@ -28,3 +37,5 @@ pub use parameters::{
     parameter_shapes,
 };
 pub use pass::Pass;
+pub use running_statistic::{RunningStatistic, is_running_statistic};
+pub use squeeze_excite::SqueezeExcite;
