@@ -80,8 +80,7 @@ impl BatchNorm {
     fn on_cpu(&self, rows: Tensor<2>, training: bool) -> Tensor<2> {
         let [count, channels] = rows.dims();
         let moments = if training {
-            let moments = batch_norm_cpu::moments(rows.clone().no_grad()); // [2, C]
-            let moments = if rows.device().is_autodiff() { Tensor::from_inner(moments) } else { moments };
+            let moments = batch_norm_cpu::moments(rows.clone()); // [2, C]
             let [mean, variance] = [0, 1].map(|row| moments.clone().slice([row..row + 1]).reshape([channels]));
             self.observe(mean, variance, count);
             moments
@@ -139,4 +138,115 @@ impl BatchNorm {
 /// Statistics and norms are computed in f32 whatever the map is stored in.
 fn in_f32<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
     if tensor.dtype() == DType::F32 { tensor } else { tensor.cast(DType::F32) }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, TensorData};
+
+    use super::*;
+    use crate::Initialization;
+
+    const SHAPE: [usize; 2] = [24, 7];
+
+    /// Numbers without a pattern, in -1 to 1, and their mean off zero.
+    fn numbers(seed: f32, count: usize) -> Vec<f32> {
+        (0..count).map(|at| ((at as f32 + seed) * 78.233).sin() * 0.8 + 0.2).collect()
+    }
+
+    fn norm(device: &Device) -> BatchNorm {
+        let mut init = Initializer::new(1, Initialization::Reference, device);
+        let vector = |seed| Tensor::from_data(TensorData::new(numbers(seed, SHAPE[1]), [SHAPE[1]]), device);
+        let norm = BatchNorm::init(SHAPE[1], 1e-3, &mut init).with_silu();
+        let running_var = RunningStatistic::new(vector(3.0).abs().add_scalar(0.5));
+        let [weight, bias, mean] = [1.0, 2.0, 4.0].map(vector);
+        BatchNorm {
+            weight: Param::from_tensor(weight),
+            bias: Param::from_tensor(bias),
+            running_mean: RunningStatistic::new(mean),
+            running_var,
+            ..norm
+        }
+    }
+
+    /// Output, gradients of rows, weight and bias, and the statistics then.
+    fn run(form: impl Fn(&BatchNorm, Tensor<2>) -> Tensor<2>) -> Vec<Vec<f32>> {
+        let device = Device::flex().autodiff();
+        let norm = norm(&device);
+        let rows = Tensor::<2>::from_data(TensorData::new(numbers(5.0, SHAPE[0] * SHAPE[1]), SHAPE), &device);
+        let rows = rows.require_grad();
+        let output = form(&norm, rows.clone());
+        let upstream = Tensor::from_data(TensorData::new(numbers(6.0, SHAPE[0] * SHAPE[1]), SHAPE), &device);
+        let tape = (output.clone() * upstream).sum().backward();
+        let found = [
+            output.into_data(),
+            rows.grad(&tape).unwrap().into_data(),
+            norm.weight.val().grad(&tape).unwrap().into_data(),
+            norm.bias.val().grad(&tape).unwrap().into_data(),
+            norm.running_mean.value().into_data(),
+            norm.running_var.value().into_data(),
+        ];
+        found.map(|data| data.iter::<f32>().collect()).to_vec()
+    }
+
+    fn assert_equal(left: &[Vec<f32>], right: &[Vec<f32>]) {
+        for (left, right) in left.iter().flatten().zip(right.iter().flatten()) {
+            // Sums of two dozen numbers of order one, in f32.
+            assert!((left - right).abs() < 1e-5, "{left} {right}");
+        }
+    }
+
+    #[test]
+    fn the_composed_form_equals_the_cpus() {
+        assert_equal(&run(|norm, rows| norm.on_cpu(rows, true)), &run(BatchNorm::by_batch));
+        assert_equal(&run(|norm, rows| norm.on_cpu(rows, false)), &run(BatchNorm::by_running_statistics));
+    }
+
+    #[test]
+    fn running_variance_is_unbiased_and_normalising_variance_is_not() {
+        let device = Device::flex();
+        let mut init = Initializer::new(1, Initialization::Reference, &device);
+        let norm = BatchNorm::init(1, 0.0, &mut init);
+        // Mean 2, squared deviations 1 + 0 + 1.
+        let map = Tensor::<4>::from_data([[[[1.0f32], [2.0], [3.0]]]], &device);
+        let output: Vec<f32> = norm.forward(map, &Pass::training(0, 0)).into_data().iter::<f32>().collect();
+        assert!((output[2] - (1.0f32 / (2.0 / 3.0)).sqrt()).abs() < 1e-6, "{output:?}");
+        let value = |running: &RunningStatistic| running.value().into_data().iter::<f32>().next().unwrap();
+        assert!((value(&norm.running_mean) - 0.1 * 2.0).abs() < 1e-6);
+        assert!((value(&norm.running_var) - (0.9 + 0.1 * 1.0)).abs() < 1e-6);
+    }
+
+    #[test]
+    fn half_precision_maps_come_back_in_their_own_type() {
+        let device = Device::flex();
+        let norm = norm(&device);
+        let map = Tensor::<2>::from_data(TensorData::new(numbers(5.0, SHAPE[0] * SHAPE[1]), SHAPE), &device);
+        let map = map.reshape([2, 3, 4, SHAPE[1]]);
+        let expected: Vec<f32> = norm.forward(map.clone(), &Pass::training(0, 0)).into_data().iter::<f32>().collect();
+        let output = norm.forward(map.cast(DType::BF16), &Pass::training(0, 0));
+        assert_eq!(output.dtype(), DType::BF16);
+        for (found, expected) in output.into_data().iter::<f32>().zip(expected) {
+            // bf16 has 8 bits: inputs of order one are off by 4e-3, and the norm multiplies that by up to 3.
+            assert!((found - expected).abs() < 0.03, "{found} {expected}");
+        }
+        assert_eq!(norm.running_mean.value().dtype(), DType::F32);
+    }
+
+    #[test]
+    fn a_training_pass_reads_nothing_back() {
+        // Nothing has a value on this device: reading one would fail.
+        let capture = Device::capture();
+        let device = capture.clone().autodiff();
+        let recorded = capture.capture_scope(|scope| {
+            let mut init = Initializer::new(1, Initialization::Reference, &device);
+            let norm = BatchNorm::init(3, 1e-3, &mut init).with_silu();
+            let squeeze = crate::SqueezeExcite::init(3, 1, &mut init);
+            let conv = crate::Conv2d::dense([3, 3], 3, 2, crate::Padding::Same, &mut init);
+            let map = conv.forward(Tensor::<4>::zeros([2, 8, 8, 3], &device));
+            let map = squeeze.forward(norm.forward(map, &Pass::training(0, 0)));
+            assert_eq!(map.dims(), [2, 4, 4, 3]);
+            scope.complete([], [])
+        });
+        assert!(recorded.is_ok());
+    }
 }

@@ -7,7 +7,7 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::flex::{FlexTensor, Layout};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend, Dispatch, DispatchDevice, Flex, backend_extension};
+use burn::backend::{Autodiff, AutodiffBackend, Backend, Dispatch, DispatchDevice, Flex, backend_extension};
 use burn::tensor::{Bytes, DType, Device, Shape, Tensor};
 
 /// Whether tensors on this device, on the tape or off it, lie in this process's memory.
@@ -18,8 +18,8 @@ pub(crate) fn is_cpu(device: &Device) -> bool {
 /// Mean and biased variance of each channel.
 ///
 /// # Shapes
-/// - `rows`: `[N, C]`, off the tape
-/// - output: `[2, C]`
+/// - `rows`: `[N, C]`
+/// - output: `[2, C]`, without gradient
 pub(crate) fn moments(rows: Tensor<2>) -> Tensor<2> {
     Tensor::from_dispatch(Dispatch::fused_moments(rows.into_dispatch()))
 }
@@ -161,8 +161,9 @@ impl<B: Backend + FusedBatchNorm> Backward<B, 3> for BatchNormBackward {
 }
 
 impl<B: Backend + FusedBatchNorm, C: CheckpointStrategy> FusedBatchNorm for Autodiff<B, C> {
-    fn fused_moments(_rows: FloatTensor<Self>) -> FloatTensor<Self> {
-        unreachable!("moments are taken off the tape: their gradient is the norm's")
+    /// On the tape without a past: the gradient of the moments is part of the norm's own.
+    fn fused_moments(rows: FloatTensor<Self>) -> FloatTensor<Self> {
+        <Self as AutodiffBackend>::from_inner(B::fused_moments(rows.primitive))
     }
 
     fn fused_batch_norm(

@@ -1,7 +1,8 @@
 use burn::module::{Module, Param};
 use burn::tensor::ops::{ConvOptions, PaddedConvOptions};
-use burn::tensor::{Tensor, module};
+use burn::tensor::{Tensor, module, s};
 
+use crate::batch_norm_cpu::is_cpu;
 use crate::{Initializer, depthwise_conv2d};
 
 /// What stands around a map so that its windows fit.
@@ -73,6 +74,7 @@ impl Conv2d {
         match (self.depthwise, kernel, self.stride) {
             (false, 1, 1) => self.as_matrix_product(map),
             (true, _, 1) => self.keeping_size(map),
+            (true, _, _) if kernel % 2 == 1 && is_cpu(&map.device()) => self.thinned(map),
             _ => self.strided(map),
         }
     }
@@ -97,6 +99,21 @@ impl Conv2d {
         let weight = self.weight.val();
         let no_bias = Tensor::zeros([channels], (&weight.device(), weight.dtype()));
         depthwise_conv2d(map, weight, no_bias)
+    }
+
+    /// Convolves at every position and leaves out those between strides: more products, in a loop that is faster by more than that.
+    ///
+    /// # Shapes
+    /// - `map`: `[B, H, W, C]`
+    /// - output: `[B, H / stride, W / stride, C]`
+    fn thinned(&self, map: Tensor<4>) -> Tensor<4> {
+        let [_, height, width, _] = map.dims();
+        let [_, _, kernel, _] = self.weight.dims();
+        let stride = self.stride as isize;
+        // The first window begins `before` cells outside the map, that of the first position half a kernel.
+        let first = |size| kernel / 2 - self.padding.around(size, kernel, self.stride).0;
+        let (top, left) = (first(height), first(width));
+        self.keeping_size(map).slice(s![.., top..;stride, left..;stride, ..])
     }
 
     /// # Shapes

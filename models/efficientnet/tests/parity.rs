@@ -215,12 +215,11 @@ fn counted_parameters_equal_the_arithmetic() {
     }
 }
 
-/// On the tape and off it: the statistics are computed in other ways.
+/// Off the tape, on it, and on one that forgets what it can compute again: the statistics travel on other ways.
 fn with_devices() -> Vec<(&'static Fixture, Device)> {
-    FIXTURES
-        .iter()
-        .flat_map(|fixture| [Device::flex(), Device::flex().autodiff()].map(|device| (fixture, device)))
-        .collect()
+    let tape = || Device::flex().autodiff();
+    let devices = || [Device::flex(), tape(), tape().gradient_checkpointing()];
+    FIXTURES.iter().flat_map(|fixture| devices().map(|device| (fixture, device))).collect()
 }
 
 fn reference_gradients(tensors: &Tensors, prefix: &str) -> Tensors {
