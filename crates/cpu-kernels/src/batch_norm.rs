@@ -5,7 +5,7 @@
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-use crate::gelu::exp_of_negative;
+use crate::exponential::exp_of_negative;
 
 /// Numbers a task.
 const TASK: usize = 1 << 13;

@@ -67,7 +67,7 @@ fn erf(x: f32) -> f32 {
 
 /// `exp(x)` for x at most 0: the power of two from the bits, the rest from a Taylor polynomial of degree 6 over half a binary order.
 #[inline(always)]
-pub(crate) fn exp_of_negative(x: f32) -> f32 {
+fn exp_of_negative(x: f32) -> f32 {
     /// Below this, exp leaves the normal numbers.
     const LOWEST: f32 = -87.0;
     /// ln 2 in two parts, the first exact in few bits, so that `x - n ln 2` loses nothing.

@@ -8,6 +8,7 @@
 mod batch_norm;
 mod block;
 mod depthwise;
+mod exponential;
 mod gelu;
 mod layer_norm;
 #[cfg(test)]
