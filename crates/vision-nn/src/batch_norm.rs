@@ -1,7 +1,7 @@
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Tensor, activation};
 
-use crate::batch_norm_cpu::{self, NormForm, is_cpu};
+use crate::fused_batch_norm::{self, NormForm, is_fused};
 use crate::{Initializer, Pass, RunningStatistic};
 
 /// PyTorch's and timm's default share of a new batch in the running statistics.
@@ -18,7 +18,7 @@ pub const BATCH_NORM_MOMENTUM: f64 = 0.1;
 /// Statistics are moved when the forward pass runs, and a pass that is run again moves them again. Keep a clone of the model from before where a pass may
 /// fail and be repeated: it is a snapshot, and shares no state (see [`RunningStatistic`]).
 ///
-/// PyTorch also counts batches (`num_batches_tracked`); with a momentum nothing depends on it, and it is not kept here.
+/// PyTorch also counts batches; with a momentum nothing depends on that, and it is not kept here (see [`is_batch_count`](crate::is_batch_count)).
 #[derive(Module, Debug)]
 pub struct BatchNorm {
     /// Scale, `[C]`.
@@ -66,8 +66,8 @@ impl BatchNorm {
         let rows = map.reshape([batch * height * width, channels]); // [N, C]
         let dtype = rows.dtype();
         let rows = in_f32(rows);
-        let output = match (is_cpu(&rows.device()), pass.is_training()) {
-            (true, training) => self.on_cpu(rows, training),
+        let output = match (is_fused(&rows.device()), pass.is_training()) {
+            (true, training) => self.fused(rows, training),
             (false, true) => self.by_batch(rows),
             (false, false) => self.by_running_statistics(rows),
         };
@@ -77,19 +77,17 @@ impl BatchNorm {
 
     /// # Shapes
     /// - `rows` and output: `[N, C]`
-    fn on_cpu(&self, rows: Tensor<2>, training: bool) -> Tensor<2> {
-        let [count, channels] = rows.dims();
+    fn fused(&self, rows: Tensor<2>, training: bool) -> Tensor<2> {
+        let [count, _] = rows.dims();
         let moments = if training {
-            let moments = batch_norm_cpu::moments(rows.clone()); // [2, C]
-            let [mean, variance] = [0, 1].map(|row| moments.clone().slice([row..row + 1]).reshape([channels]));
-            self.observe(mean, variance, count);
-            moments
+            let [mean, variance] = fused_batch_norm::moments(rows.clone()); // [C]
+            self.observe(mean.clone(), variance.clone(), count);
+            [mean, variance]
         } else {
-            let [mean, variance] = [&self.running_mean, &self.running_var].map(|running| in_f32(running.value()));
-            Tensor::stack(vec![mean, variance], 0) // [2, C]
+            [&self.running_mean, &self.running_var].map(|running| in_f32(running.value())) // [C]
         };
         let form = NormForm { epsilon: self.epsilon as f32, silu: self.silu, of_batch: training };
-        batch_norm_cpu::normalize(rows, in_f32(self.weight.val()), in_f32(self.bias.val()), moments, form)
+        fused_batch_norm::normalize(rows, in_f32(self.weight.val()), in_f32(self.bias.val()), moments, form)
     }
 
     /// Of what has the map's size, the tape keeps the centred rows, and with SiLU its input and σ.
@@ -197,9 +195,9 @@ mod tests {
     }
 
     #[test]
-    fn the_composed_form_equals_the_cpus() {
-        assert_equal(&run(|norm, rows| norm.on_cpu(rows, true)), &run(BatchNorm::by_batch));
-        assert_equal(&run(|norm, rows| norm.on_cpu(rows, false)), &run(BatchNorm::by_running_statistics));
+    fn with_and_without_the_fused_operation_it_is_the_same() {
+        assert_equal(&run(|norm, rows| norm.fused(rows, true)), &run(BatchNorm::by_batch));
+        assert_equal(&run(|norm, rows| norm.fused(rows, false)), &run(BatchNorm::by_running_statistics));
     }
 
     #[test]

@@ -34,3 +34,40 @@ impl Dropout {
         rows * Tensor::from_data(factors, &device)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+
+    fn ones(batch: usize) -> Tensor<2> {
+        Tensor::ones([batch, 500], &Device::flex())
+    }
+
+    fn values(rows: Tensor<2>) -> Vec<f32> {
+        rows.into_data().iter::<f32>().collect()
+    }
+
+    #[test]
+    fn kept_numbers_make_up_for_dropped_ones() {
+        let dropped = values(Dropout::new(0.2).forward(ones(40), &mut Pass::training(3, 0)));
+        assert!(dropped.iter().all(|value| *value == 0.0 || *value == 1.25));
+        let mean = dropped.iter().sum::<f32>() / dropped.len() as f32;
+        // Four standard deviations of the mean of 20,000 numbers that are 1.25 with probability 0.8.
+        assert!((mean - 1.0).abs() < 4.0 * 1.25 * (0.16f32 / 20_000.0).sqrt(), "{mean}");
+    }
+
+    #[test]
+    fn a_sample_keeps_its_mask_when_the_batch_is_cut() {
+        let layer = Dropout::new(0.5);
+        let whole = values(layer.forward(ones(6), &mut Pass::training(3, 0)));
+        let end = values(layer.forward(ones(2), &mut Pass::training(3, 4)));
+        assert_eq!(whole[4 * 500..], end);
+    }
+
+    #[test]
+    fn evaluation_drops_nothing() {
+        assert_eq!(values(Dropout::new(0.5).forward(ones(1), &mut Pass::evaluation())), [1.0; 500]);
+    }
+}

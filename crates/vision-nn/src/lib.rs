@@ -7,12 +7,12 @@
 #![warn(missing_docs)]
 
 mod batch_norm;
-mod batch_norm_cpu;
 mod classifier;
 mod conv;
 mod convolution;
 mod drop_path;
 mod dropout;
+mod fused_batch_norm;
 mod init;
 mod kernels;
 mod linear;
@@ -37,5 +37,5 @@ pub use parameters::{
     parameter_shapes,
 };
 pub use pass::Pass;
-pub use running_statistic::{RunningStatistic, is_running_statistic};
+pub use running_statistic::{RunningStatistic, is_batch_count, is_running_statistic};
 pub use squeeze_excite::SqueezeExcite;

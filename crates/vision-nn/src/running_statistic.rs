@@ -11,6 +11,12 @@ pub fn is_running_statistic(name: &str) -> bool {
     matches!(name.rsplit('.').next(), Some("running_mean" | "running_var"))
 }
 
+/// Whether `name` is that of PyTorch's count of batches in a batch norm. No layer here keeps it, as nothing depends on it: leave it out when a
+/// checkpoint is assigned. PyTorch fills in 0 where a file has none.
+pub fn is_batch_count(name: &str) -> bool {
+    name.rsplit('.').next() == Some("num_batches_tracked")
+}
+
 /// A vector that training passes move by way of `&self`: off the tape, visited and mapped as a float parameter that needs no gradient.
 ///
 /// A clone has a cell of its own that starts at the value of now: what moves one does not move the other. So an average, a

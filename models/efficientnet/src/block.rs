@@ -14,6 +14,7 @@ pub struct BlockForm {
 }
 
 /// A block of any kind; parameters have timm's names.
+#[allow(clippy::large_enum_variant, reason = "there are some dozens in a model, nearly all of the largest kind")]
 #[derive(Module, Debug)]
 pub enum Block {
     /// See [`ConvNormAct`].

@@ -7,7 +7,9 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients as Tape, Tensor, TensorData};
 use checkpoint::read_tensors;
 use efficientnet::{EfficientNet, EfficientNetConfig, Variant, find_variant};
-use vision_nn::{ClassifierSpec, ParameterPath, assign_parameters, is_running_statistic, parameter_shapes};
+use vision_nn::{
+    ClassifierSpec, ParameterPath, assign_parameters, is_batch_count, is_running_statistic, parameter_shapes,
+};
 
 pub(crate) const NUM_CLASSES: usize = 5;
 
@@ -61,7 +63,7 @@ impl Fixture {
     /// timm's state, less the number of batches that its norms have counted.
     pub(crate) fn read_weights(&self) -> Tensors {
         let mut weights = self.read("weights");
-        weights.retain(|name, _| !name.ends_with(".num_batches_tracked"));
+        weights.retain(|name, _| !is_batch_count(name));
         weights
     }
 
