@@ -5,13 +5,16 @@
 
 #![warn(missing_docs)]
 
+mod batch_norm;
 mod block;
 mod depthwise;
+mod exponential;
 mod gelu;
 mod layer_norm;
 #[cfg(test)]
 mod test_numbers;
 
+pub use batch_norm::{BatchNorm, BatchNormGradient, Moments, moments};
 pub use depthwise::DepthwiseShape;
 pub use gelu::{gelu, gelu_gradient};
 pub use layer_norm::{LayerNormGradient, layer_norm, layer_norm_gradient};

@@ -1,3 +1,5 @@
+mod convolution;
+
 use burn::module::Param;
 use burn::tensor::{Device, Tensor, TensorData};
 use rand::SeedableRng;

@@ -6,20 +6,29 @@
 
 #![warn(missing_docs)]
 
+mod batch_norm;
 mod classifier;
 mod conv;
+mod convolution;
 mod drop_path;
+mod dropout;
+mod fused_batch_norm;
 mod init;
 mod kernels;
 mod linear;
 mod norm;
 mod parameters;
 mod pass;
+mod running_statistic;
+mod squeeze_excite;
 mod tape;
 
+pub use batch_norm::{BATCH_NORM_MOMENTUM, BatchNorm};
 pub use classifier::{Classifier, ClassifierSpec};
 pub use conv::{DepthwiseConv2d, PatchConv2d};
+pub use convolution::{Conv2d, Padding};
 pub use drop_path::DropPath;
+pub use dropout::Dropout;
 pub use init::{Initialization, Initializer};
 pub use kernels::{depthwise_conv2d, gelu, layer_norm, softmax};
 pub use linear::{Linear, Pointwise, Projection};
@@ -29,4 +38,6 @@ pub use parameters::{
     parameter_shapes,
 };
 pub use pass::Pass;
+pub use running_statistic::{RunningStatistic, is_batch_count, is_running_statistic};
+pub use squeeze_excite::SqueezeExcite;
 pub use tape::{Tape, captured_id, is_captured, off_tape, onto_tape};

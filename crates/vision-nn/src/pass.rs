@@ -1,3 +1,5 @@
+mod elements;
+
 /// What one forward pass knows beside its input: whether it trains, and where its randomness comes from.
 ///
 /// A training pass draws nothing from a shared stream. Each random number is a function of the step's seed, the layer's turn and the

@@ -1,0 +1,158 @@
+use burn::module::{Module, Param};
+use burn::tensor::ops::{ConvOptions, PaddedConvOptions};
+use burn::tensor::{Tensor, module, s};
+
+use crate::fused_batch_norm::is_cpu;
+use crate::{Initializer, depthwise_conv2d};
+
+/// What stands around a map so that its windows fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Padding {
+    /// Half the kernel, rounded down, on every side: PyTorch's way.
+    #[default]
+    Symmetric,
+    /// As much as `ceil(size / stride)` windows need, the odd cell at the bottom and right: TensorFlow's `SAME`.
+    Same,
+}
+
+impl Padding {
+    /// Cells before the first and behind the last along an axis of `size` cells.
+    ///
+    /// `Same` as in timm's
+    /// [`pad_same`](https://github.com/huggingface/pytorch-image-models/blob/v1.0.31/timm/layers/padding.py).
+    pub fn around(self, size: usize, kernel: usize, stride: usize) -> (usize, usize) {
+        match self {
+            Self::Symmetric => (kernel / 2, kernel / 2),
+            Self::Same => {
+                let covered = (size.div_ceil(stride).max(1) - 1) * stride + kernel;
+                let total = covered.saturating_sub(size);
+                (total / 2, total - total / 2)
+            }
+        }
+    }
+}
+
+/// A square convolution over a channels-last map, without bias: a batch norm stands behind it and would take the bias away.
+///
+/// Dense, or depthwise with one kernel a channel.
+#[derive(Module, Debug)]
+pub struct Conv2d {
+    /// Weight, `[out, in, kernel, kernel]`, or `[C, 1, kernel, kernel]` where it is depthwise.
+    pub weight: Param<Tensor<4>>,
+    stride: usize,
+    depthwise: bool,
+    #[module(skip)]
+    padding: Padding,
+}
+
+impl Conv2d {
+    /// A dense layer, initialised as the EfficientNet reference does.
+    pub fn dense(
+        [in_channels, out_channels]: [usize; 2],
+        kernel: usize,
+        stride: usize,
+        padding: Padding,
+        init: &mut Initializer,
+    ) -> Self {
+        let weight = init.convolution([out_channels, in_channels, kernel, kernel], 1);
+        Self { weight, stride, depthwise: false, padding }
+    }
+
+    /// A depthwise layer with an odd kernel, initialised as the EfficientNet reference does.
+    pub fn depthwise(channels: usize, kernel: usize, stride: usize, padding: Padding, init: &mut Initializer) -> Self {
+        let weight = init.convolution([channels, 1, kernel, kernel], channels);
+        Self { weight, stride, depthwise: true, padding }
+    }
+
+    /// Convolves.
+    ///
+    /// # Shapes
+    /// - `map`: `[B, H, W, in]`
+    /// - output: `[B, H / stride, W / stride, out]`, rounded up for odd kernels
+    pub fn forward(&self, map: Tensor<4>) -> Tensor<4> {
+        let [_, _, kernel, _] = self.weight.dims();
+        match (self.depthwise, kernel, self.stride) {
+            (false, 1, 1) => self.as_matrix_product(map),
+            (true, _, 1) => self.keeping_size(map),
+            (true, _, _) if kernel % 2 == 1 && is_cpu(&map.device()) => self.thinned(map),
+            _ => self.strided(map),
+        }
+    }
+
+    /// # Shapes
+    /// - `map`: `[B, H, W, in]`
+    /// - output: `[B, H, W, out]`
+    fn as_matrix_product(&self, map: Tensor<4>) -> Tensor<4> {
+        let [batch, height, width, in_channels] = map.dims();
+        let [out_channels, _, _, _] = self.weight.dims();
+        let rows = map.reshape([batch * height * width, in_channels]); // [N, in]
+        let weight = self.weight.val().reshape([out_channels, in_channels]).transpose(); // [in, out]
+        module::linear(rows, weight, None).reshape([batch, height, width, out_channels])
+    }
+
+    /// Both paddings are the same here: half an odd kernel on every side.
+    ///
+    /// # Shapes
+    /// - `map` and output: `[B, H, W, C]`
+    fn keeping_size(&self, map: Tensor<4>) -> Tensor<4> {
+        let [_, _, _, channels] = map.dims();
+        let weight = self.weight.val();
+        let no_bias = Tensor::zeros([channels], (&weight.device(), weight.dtype()));
+        depthwise_conv2d(map, weight, no_bias)
+    }
+
+    /// Convolves at every position and leaves out those between strides: more products, in a loop that is faster by more than that.
+    ///
+    /// # Shapes
+    /// - `map`: `[B, H, W, C]`
+    /// - output: `[B, H / stride, W / stride, C]`
+    fn thinned(&self, map: Tensor<4>) -> Tensor<4> {
+        let [_, height, width, _] = map.dims();
+        let [_, _, kernel, _] = self.weight.dims();
+        let stride = self.stride as isize;
+        // The first window begins `before` cells outside the map, that of the first position half a kernel.
+        let first = |size| kernel / 2 - self.padding.around(size, kernel, self.stride).0;
+        let (top, left) = (first(height), first(width));
+        self.keeping_size(map).slice(s![.., top..;stride, left..;stride, ..])
+    }
+
+    /// # Shapes
+    /// - `map`: `[B, H, W, in]`
+    /// - output: `[B, H / stride, W / stride, out]`
+    fn strided(&self, map: Tensor<4>) -> Tensor<4> {
+        let [_, height, width, channels] = map.dims();
+        let [_, _, kernel, _] = self.weight.dims();
+        let (top, bottom) = self.padding.around(height, kernel, self.stride);
+        let (left, right) = self.padding.around(width, kernel, self.stride);
+        let groups = if self.depthwise { channels } else { 1 };
+        let stride = [self.stride; 2];
+        let options = if (top, left) == (bottom, right) {
+            PaddedConvOptions::from(ConvOptions::new(stride, [top, left], [1, 1], groups))
+        } else {
+            PaddedConvOptions::asymmetric(stride, [top, left], [bottom, right], [1, 1], groups)
+        };
+        let map = map.permute([0, 3, 1, 2]); // [B, in, H, W]
+        module::conv2d(map, self.weight.val(), None, options).permute([0, 2, 3, 1]) // [B, H/stride, W/stride, out]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn same_padding_is_what_tensorflow_adds() {
+        // size, kernel, stride: before, behind. From TensorFlow's "Neural network operations: padding" by hand.
+        for (size, kernel, stride, expected) in [
+            (224, 3, 2, (0, 1)),
+            (112, 5, 2, (1, 2)),
+            (15, 3, 2, (1, 1)),
+            (7, 5, 2, (2, 2)),
+            (8, 3, 1, (1, 1)),
+            (1, 3, 2, (1, 1)),
+            (8, 1, 2, (0, 0)),
+        ] {
+            assert_eq!(Padding::Same.around(size, kernel, stride), expected, "{size} {kernel} {stride}");
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! Batch normalisation in f32 as one operation with its own backward pass: nothing of the map's size is kept but its input, SiLU or not.
+//!
+//! On the CPU it runs the loops of `cpu-kernels`, on CUDA what [`composed`] is made of; other backends have no such operation.
+
+mod composed;
+
+#[cfg(feature = "cuda")]
+use burn::backend::Cuda;
+use burn::backend::autodiff::NodeId;
+use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::flex::{FlexTensor, Layout};
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Autodiff, AutodiffBackend, Backend, Dispatch, DispatchDevice, Flex, backend_extension};
+use burn::tensor::{Bytes, DType, Device, Shape, Tensor};
+
+/// Whether tensors on this device, on the tape or off it, lie in this process's memory.
+pub(crate) fn is_cpu(device: &Device) -> bool {
+    matches!(device.clone().inner().as_dispatch(), DispatchDevice::Flex(_))
+}
+
+/// Whether the device has the operations of this file.
+pub(crate) fn is_fused(device: &Device) -> bool {
+    match device.clone().inner().as_dispatch() {
+        DispatchDevice::Flex(_) => true,
+        #[cfg(feature = "cuda")]
+        DispatchDevice::Cuda(_) => true,
+        _ => false,
+    }
+}
+
+/// Mean and biased variance of each channel.
+///
+/// # Shapes
+/// - `rows`: `[N, C]`
+/// - output: `[C]` each, without gradient
+pub(crate) fn moments(rows: Tensor<2>) -> [Tensor<1>; 2] {
+    let (mean, variance) = Dispatch::fused_moments(rows.into_dispatch());
+    [Tensor::from_dispatch(mean), Tensor::from_dispatch(variance)]
+}
+
+/// Normalises by `moments`, scales, shifts, and applies SiLU if `form.silu`.
+///
+/// # Shapes
+/// - `rows` and output: `[N, C]`
+/// - `weight`, `bias` and the moments, mean and variance: `[C]`
+pub(crate) fn normalize(
+    rows: Tensor<2>,
+    weight: Tensor<1>,
+    bias: Tensor<1>,
+    moments: [Tensor<1>; 2],
+    form: NormForm,
+) -> Tensor<2> {
+    let (rows, weight, bias) = (rows.into_dispatch(), weight.into_dispatch(), bias.into_dispatch());
+    let [mean, variance] = moments.map(Tensor::into_dispatch);
+    Tensor::from_dispatch(Dispatch::fused_batch_norm(rows, weight, bias, mean, variance, form))
+}
+
+/// What a normalisation is beside its tensors.
+#[allow(
+    unreachable_pub,
+    reason = "it stands in the signature of a trait that the macro implements for a type of another crate"
+)]
+#[derive(Debug, Clone, Copy)]
+pub struct NormForm {
+    pub(crate) epsilon: f32,
+    pub(crate) silu: bool,
+    /// Whether the moments are those of the rows, so that the gradient goes through them too.
+    pub(crate) of_batch: bool,
+}
+
+/// The operations on a backend, in f32.
+#[allow(unreachable_pub, reason = "the macro implements the trait for a type of another crate")]
+#[backend_extension(Flex, Cuda: cfg(feature = "cuda"), Autodiff)]
+pub trait FusedBatchNorm: Backend {
+    /// See [`moments`].
+    fn fused_moments(rows: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>);
+
+    /// See [`normalize`].
+    fn fused_batch_norm(
+        rows: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        mean: FloatTensor<Self>,
+        variance: FloatTensor<Self>,
+        form: NormForm,
+    ) -> FloatTensor<Self>;
+
+    /// The gradients of rows, weight and bias.
+    fn fused_batch_norm_gradient(
+        rows: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        mean: FloatTensor<Self>,
+        variance: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        form: NormForm,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+}
+
+#[cfg(feature = "cuda")]
+impl FusedBatchNorm for Cuda {
+    fn fused_moments(rows: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        composed::moments::<Self>(rows)
+    }
+
+    fn fused_batch_norm(
+        rows: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        mean: FloatTensor<Self>,
+        variance: FloatTensor<Self>,
+        form: NormForm,
+    ) -> FloatTensor<Self> {
+        composed::forward::<Self>(rows, [weight, bias, mean, variance], form)
+    }
+
+    fn fused_batch_norm_gradient(
+        rows: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        mean: FloatTensor<Self>,
+        variance: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        form: NormForm,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        composed::gradient::<Self>(rows, [weight, bias, mean, variance], gradient, form)
+    }
+}
+
+impl FusedBatchNorm for Flex {
+    fn fused_moments(rows: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let channels = rows.layout().shape()[1];
+        let found = cpu_kernels::moments(numbers(&rows.to_contiguous()), channels);
+        let shape = Shape::new([channels]);
+        (tensor(found.mean, &shape), tensor(found.variance, &shape))
+    }
+
+    fn fused_batch_norm(
+        rows: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        mean: FloatTensor<Self>,
+        variance: FloatTensor<Self>,
+        form: NormForm,
+    ) -> FloatTensor<Self> {
+        let vectors = Vectors::new([weight, bias, mean, variance]);
+        let output = vectors.norm(form).forward(numbers(&rows.to_contiguous()));
+        tensor(output, rows.layout().shape())
+    }
+
+    fn fused_batch_norm_gradient(
+        rows: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        mean: FloatTensor<Self>,
+        variance: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        form: NormForm,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let (of_rows, of_vector) = (rows.layout().shape().clone(), weight.layout().shape().clone());
+        let vectors = Vectors::new([weight, bias, mean, variance]);
+        let (rows, gradient) = (rows.to_contiguous(), gradient.to_contiguous());
+        let found = vectors.norm(form).gradient(numbers(&rows), numbers(&gradient), form.of_batch);
+        (tensor(found.input, &of_rows), tensor(found.weight, &of_vector), tensor(found.bias, &of_vector))
+    }
+}
+
+/// Weight, bias, mean and variance, in order.
+struct Vectors([FlexTensor; 4]);
+
+impl Vectors {
+    fn new(tensors: [FlexTensor; 4]) -> Self {
+        Self(tensors.map(|tensor| tensor.to_contiguous()))
+    }
+
+    fn norm(&self, form: NormForm) -> cpu_kernels::BatchNorm<'_> {
+        let [weight, bias, mean, variance] = self.0.each_ref().map(numbers);
+        cpu_kernels::BatchNorm { mean, variance, weight, bias, epsilon: form.epsilon, silu: form.silu }
+    }
+}
+
+fn numbers(tensor: &FlexTensor) -> &[f32] {
+    tensor.as_slice::<f32>().expect("contiguous by the caller, and f32 by the layer's cast")
+}
+
+fn tensor(numbers: Vec<f32>, shape: &Shape) -> FlexTensor {
+    FlexTensor::new(Bytes::from_elems(numbers), Layout::contiguous(shape.clone()), DType::F32)
+}
+
+#[derive(Debug)]
+struct BatchNormBackward;
+
+impl<B: Backend + FusedBatchNorm> Backward<B, 3> for BatchNormBackward {
+    /// Rows, weight and bias; mean and variance; form.
+    type State = ([NodeId; 3], [FloatTensor<B>; 2], NormForm);
+
+    fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, checkpointer: &mut Checkpointer) {
+        let gradient = gradients.consume::<B>(&ops.node);
+        let (nodes, [mean, variance], form) = ops.state;
+        let [rows, weight, bias] = nodes.map(|node| checkpointer.retrieve_node_output::<FloatTensor<B>>(node));
+        let (of_rows, of_weight, of_bias) =
+            B::fused_batch_norm_gradient(rows, weight, bias, mean, variance, gradient, form);
+        for (node, gradient) in ops.parents.into_iter().zip([of_rows, of_weight, of_bias]) {
+            if let Some(node) = node {
+                gradients.register::<B>(node.id, gradient);
+            }
+        }
+    }
+}
+
+impl<B: Backend + FusedBatchNorm, C: CheckpointStrategy> FusedBatchNorm for Autodiff<B, C> {
+    /// On the tape without a past: the gradient of the moments is part of the norm's own.
+    fn fused_moments(rows: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let (mean, variance) = B::fused_moments(rows.primitive);
+        (<Self as AutodiffBackend>::from_inner(mean), <Self as AutodiffBackend>::from_inner(variance))
+    }
+
+    fn fused_batch_norm(
+        rows: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        mean: FloatTensor<Self>,
+        variance: FloatTensor<Self>,
+        form: NormForm,
+    ) -> FloatTensor<Self> {
+        let nodes = [rows.node.clone(), weight.node.clone(), bias.node.clone()];
+        let (mean, variance) = (mean.primitive, variance.primitive);
+        match BatchNormBackward.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(mut prepared) => {
+                let nodes = [&rows, &weight, &bias].map(|tensor| prepared.checkpoint(tensor));
+                let state = (nodes, [mean.clone(), variance.clone()], form);
+                let (weight, bias) = (weight.primitive, bias.primitive);
+                prepared.finish(state, B::fused_batch_norm(rows.primitive, weight, bias, mean, variance, form))
+            }
+            OpsKind::UnTracked(prepared) => {
+                let (weight, bias) = (weight.primitive, bias.primitive);
+                prepared.finish(B::fused_batch_norm(rows.primitive, weight, bias, mean, variance, form))
+            }
+        }
+    }
+
+    fn fused_batch_norm_gradient(
+        _rows: FloatTensor<Self>,
+        _weight: FloatTensor<Self>,
+        _bias: FloatTensor<Self>,
+        _mean: FloatTensor<Self>,
+        _variance: FloatTensor<Self>,
+        _gradient: FloatTensor<Self>,
+        _form: NormForm,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        unreachable!("gradients are taken off the tape: only first derivatives are supported")
+    }
+}

@@ -1,0 +1,143 @@
+//! The operations in terms of a backend's own.
+
+#![cfg_attr(
+    not(any(feature = "cuda", test)),
+    allow(dead_code, reason = "the CPU has its own form; this one is for cards and for tests")
+)]
+
+use burn::backend::Backend;
+use burn::backend::TensorMetadata;
+use burn::backend::tensor::FloatTensor;
+use burn::tensor::Shape;
+
+use super::NormForm;
+
+/// `[N, C]` to mean and biased variance, `[C]`.
+pub(super) fn moments<B: Backend>(rows: FloatTensor<B>) -> (FloatTensor<B>, FloatTensor<B>) {
+    let channels = rows.shape()[1];
+    let mean = B::float_mean_dim(rows.clone(), 0); // [1, C]
+    let centred = B::float_sub(rows, mean.clone()); // [N, C]
+    let variance = B::float_mean_dim(B::float_mul(centred.clone(), centred), 0); // [1, C]
+    let flat = |row| B::float_reshape(row, Shape::new([channels]));
+    (flat(mean), flat(variance))
+}
+
+/// Weight, bias, mean and variance in `vectors`.
+pub(super) fn forward<B: Backend>(
+    rows: FloatTensor<B>,
+    vectors: [FloatTensor<B>; 4],
+    form: NormForm,
+) -> FloatTensor<B> {
+    let [weight, bias, mean, variance] = vectors.map(row::<B>);
+    let scale = B::float_mul(weight, inverse_deviation::<B>(variance, form)); // [1, C]
+    let z = B::float_add(B::float_mul(B::float_sub(rows, mean), scale), bias); // [N, C]
+    if form.silu { B::float_mul(z.clone(), B::sigmoid(z)) } else { z }
+}
+
+/// See [`cpu_kernels::BatchNorm::gradient`], which computes the same.
+pub(super) fn gradient<B: Backend>(
+    rows: FloatTensor<B>,
+    vectors: [FloatTensor<B>; 4],
+    gradient: FloatTensor<B>,
+    form: NormForm,
+) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
+    let (count, channels) = (rows.shape()[0], rows.shape()[1]);
+    let [weight, bias, mean, variance] = vectors.map(row::<B>);
+    let inverse = inverse_deviation::<B>(variance, form); // [1, C]
+    let scale = B::float_mul(weight, inverse.clone()); // [1, C]
+    let centred = B::float_sub(rows, mean); // [N, C]
+    let gradient = if form.silu {
+        let z = B::float_add(B::float_mul(centred.clone(), scale.clone()), bias); // [N, C]
+        B::float_mul(gradient, silu_slope::<B>(z))
+    } else {
+        gradient
+    };
+    let of_bias = B::float_sum_dim(gradient.clone(), 0); // [1, C]
+    let products = B::float_sum_dim(B::float_mul(gradient.clone(), centred.clone()), 0); // [1, C]
+    let of_weight = B::float_mul(products, inverse.clone()); // [1, C]
+    let inner = if form.of_batch {
+        let share = 1.0 / count.max(1) as f32;
+        let mean_bias = B::float_mul_scalar(of_bias.clone(), share.into());
+        let slope = B::float_mul_scalar(B::float_mul(of_weight.clone(), inverse), share.into());
+        B::float_sub(B::float_sub(gradient, mean_bias), B::float_mul(centred, slope)) // [N, C]
+    } else {
+        gradient
+    };
+    let flat = |row| B::float_reshape(row, Shape::new([channels]));
+    (B::float_mul(inner, scale), flat(of_weight), flat(of_bias))
+}
+
+/// `[C]` to `[1, C]`.
+fn row<B: Backend>(vector: FloatTensor<B>) -> FloatTensor<B> {
+    let channels = vector.shape()[0];
+    B::float_reshape(vector, Shape::new([1, channels]))
+}
+
+fn inverse_deviation<B: Backend>(variance: FloatTensor<B>, form: NormForm) -> FloatTensor<B> {
+    B::float_recip(B::float_sqrt(B::float_add_scalar(variance, form.epsilon.into())))
+}
+
+/// `σ(z) (1 + z (1 - σ(z)))`
+fn silu_slope<B: Backend>(z: FloatTensor<B>) -> FloatTensor<B> {
+    let sigmoid = B::sigmoid(z.clone());
+    let rest = B::float_add_scalar(B::float_neg(sigmoid.clone()), 1.0.into());
+    B::float_mul(sigmoid, B::float_add_scalar(B::float_mul(z, rest), 1.0.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::backend::Flex;
+    use burn::backend::flex::FlexTensor;
+
+    use super::super::{FusedBatchNorm, numbers, tensor};
+    use super::*;
+
+    const ROWS: usize = 30;
+    const CHANNELS: usize = 6;
+
+    fn values(seed: f32, shape: &[usize]) -> FlexTensor {
+        let count: usize = shape.iter().product();
+        let values = (0..count).map(|at| ((at as f32 + seed) * 78.233).sin() * 0.8 + 0.2).collect();
+        tensor(values, &Shape::from(shape.to_vec()))
+    }
+
+    fn assert_equal(left: FlexTensor, right: FlexTensor) {
+        assert_eq!(left.layout().shape(), right.layout().shape());
+        let (left, right) = (left.to_contiguous(), right.to_contiguous());
+        for (left, right) in numbers(&left).iter().zip(numbers(&right)) {
+            // Sums of thirty numbers of order one, in f32.
+            assert!((left - right).abs() < 2e-5, "{left} {right}");
+        }
+    }
+
+    #[test]
+    fn a_backends_own_operations_give_what_the_cpus_loops_give() {
+        let rows = values(1.0, &[ROWS, CHANNELS]);
+        let upstream = values(2.0, &[ROWS, CHANNELS]);
+        let [weight, bias] = [3.0, 4.0].map(|seed| values(seed, &[CHANNELS]));
+        let (mean, variance) = Flex::fused_moments(rows.clone());
+        let found = moments::<Flex>(rows.clone());
+        assert_equal(found.0, mean.clone());
+        assert_equal(found.1, variance.clone());
+        for (silu, of_batch) in [(true, true), (false, true), (true, false), (false, false)] {
+            let form = NormForm { epsilon: 1e-3, silu, of_batch };
+            let vectors = [&weight, &bias, &mean, &variance].map(Clone::clone);
+            let [weight, bias, mean, variance] = vectors.clone();
+            let expected = Flex::fused_batch_norm(
+                rows.clone(),
+                weight.clone(),
+                bias.clone(),
+                mean.clone(),
+                variance.clone(),
+                form,
+            );
+            assert_equal(forward::<Flex>(rows.clone(), vectors.clone(), form), expected);
+            let (rows, upstream) = (rows.clone(), upstream.clone());
+            let found = gradient::<Flex>(rows.clone(), vectors, upstream.clone(), form);
+            let expected = Flex::fused_batch_norm_gradient(rows, weight, bias, mean, variance, upstream, form);
+            assert_equal(found.0, expected.0);
+            assert_equal(found.1, expected.1);
+            assert_equal(found.2, expected.2);
+        }
+    }
+}
