@@ -88,7 +88,7 @@ impl TrainError {
                     .to_owned(),
             ),
             Self::NothingReadable { .. } => Some("see `corrupt_images.txt` in the run folder".to_owned()),
-            Self::OutOfMemoryAtBatchOne { reason, .. } => Some(way_out_of(reason)),
+            Self::OutOfMemoryAtBatchOne { reason, .. } => Some(reason.hint()),
             Self::UpdateFailed { .. } | Self::Device { .. } | Self::NoLabel { .. } | Self::Ema(_) => None,
         }
     }
@@ -101,16 +101,5 @@ impl TrainError {
             }
             ComputeError::Device { reason } => Self::Device { reason },
         }
-    }
-}
-
-/// A micro-batch of one cannot be cut: what is left is more memory, or a smaller image or model.
-fn way_out_of(reason: &OutOfMemory) -> String {
-    match (reason, reason.sufficient_limit_mebibytes()) {
-        (_, Some(mebibytes)) => {
-            format!("set `memory.limit: {mebibytes}MiB` or more, or a smaller `model.image_size` or `model.name`")
-        }
-        (OutOfMemory::Injected, _) => "memory did not really run out: do not inject it".to_owned(),
-        _ => "set a smaller `model.image_size` or `model.name`, or end what else holds memory on the device".to_owned(),
     }
 }

@@ -92,6 +92,19 @@ impl OutOfMemory {
     }
 }
 
+impl OutOfMemory {
+    /// A way out when it befell a single image, which cannot be cut: what is left is more memory, or a smaller image or model.
+    pub fn hint(&self) -> String {
+        match (self, self.sufficient_limit_mebibytes()) {
+            (_, Some(mebibytes)) => {
+                format!("set `memory.limit: {mebibytes}MiB` or more, or a smaller `model.image_size` or `model.name`")
+            }
+            (Self::Injected, _) => "memory did not really run out: do not inject it".to_owned(),
+            _ => "set a smaller `model.image_size` or `model.name`, or end what else holds memory there".to_owned(),
+        }
+    }
+}
+
 /// Why work on a device came to nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ComputeError {
@@ -107,7 +120,8 @@ pub enum ComputeError {
 }
 
 impl ComputeError {
-    pub(crate) fn from_device(reason: &str) -> Self {
+    /// Reads it off a device's words.
+    pub fn from_device(reason: &str) -> Self {
         match OutOfMemory::from_message(reason) {
             Some(out_of_memory) => out_of_memory.into(),
             None => Self::Device { reason: reason.to_owned() },

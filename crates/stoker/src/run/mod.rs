@@ -5,4 +5,5 @@ pub(crate) mod compute;
 pub(crate) mod data;
 pub(crate) mod memory;
 pub(crate) mod observer;
+pub(crate) mod recovery;
 pub(crate) mod resolved;
