@@ -15,9 +15,13 @@
 //! It counts the bytes that the program asks for. What the system's allocator adds (some bytes a block, free pages it
 //! keeps) is not in it, nor are stacks, code and mapped files. Memory that is asked for and never touched is.
 
+mod limit;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+pub use limit::{limit_bytes, set_limit, take_overrun};
 
 /// The system's allocator, with a count of live bytes and of the most there ever were.
 ///
@@ -66,8 +70,14 @@ pub fn is_counting() -> bool {
 #[repr(align(128))]
 struct Counter(AtomicUsize);
 
-static CURRENT: Counter = Counter(AtomicUsize::new(0));
-static PEAK: Counter = Counter(AtomicUsize::new(0));
+impl Counter {
+    const fn new(value: usize) -> Self {
+        Self(AtomicUsize::new(value))
+    }
+}
+
+static CURRENT: Counter = Counter::new(0);
+static PEAK: Counter = Counter::new(0);
 
 /// Adds to the count and returns it. Additions to one atomic are in one order for all threads, so each value returned
 /// was the true count at a moment.
@@ -94,6 +104,7 @@ fn counted(bytes: usize, allocate: impl FnOnce() -> *mut u8) -> *mut u8 {
         subtract(bytes);
     } else {
         raise_peak(count);
+        limit::watch(count);
     }
     pointer
 }

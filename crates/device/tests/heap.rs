@@ -196,3 +196,46 @@ fn storm(seed: u64) {
         black_box(&block);
     }
 }
+
+#[test]
+fn an_overrun_of_the_limit_is_told_once_with_its_height_and_the_allocation_stands() {
+    let _alone = alone();
+    let before = heap::current_bytes();
+    let limit = before + 4 * MIB;
+    heap::set_limit(Some(limit));
+    assert_eq!(heap::limit_bytes(), Some(limit));
+    drop(black_box(vec![1u8; 2 << 20]));
+    assert_eq!(heap::take_overrun(), None);
+    let block = black_box(vec![1u8; 8 << 20]);
+    assert_eq!(block.len(), 8 << 20);
+    drop(block);
+    assert_near(heap::take_overrun().unwrap(), before + 8 * MIB);
+    assert_eq!(heap::take_overrun(), None);
+    heap::set_limit(None);
+}
+
+#[test]
+fn an_overrun_in_another_thread_and_by_growing_counts() {
+    let _alone = alone();
+    let before = heap::current_bytes();
+    heap::set_limit(Some(before + 2 * MIB));
+    thread::spawn(|| {
+        let mut block: Vec<u8> = Vec::with_capacity(1 << 20);
+        block.reserve_exact(6 << 20);
+        drop(black_box(block));
+    })
+    .join()
+    .unwrap();
+    assert_near(heap::take_overrun().unwrap(), before + 6 * MIB);
+    heap::set_limit(None);
+}
+
+#[test]
+fn without_a_limit_nothing_is_noted_and_a_new_limit_forgets_the_old_overrun() {
+    let _alone = alone();
+    heap::set_limit(Some(1));
+    drop(black_box(vec![1u8; 1 << 20]));
+    heap::set_limit(None);
+    drop(black_box(vec![1u8; 1 << 20]));
+    assert_eq!((heap::limit_bytes(), heap::take_overrun()), (None, None));
+}

@@ -2,6 +2,7 @@ use std::path::PathBuf;
 
 use checkpoint::CheckpointError;
 use data_pipeline::LoadError;
+use trainer::{ComputeError, OutOfMemory};
 
 use crate::View;
 
@@ -68,6 +69,13 @@ pub enum PredictError {
         /// The device's words.
         reason: String,
     },
+    /// Memory does not suffice for one image at a time.
+    #[error("a single image does not fit in memory in prediction")]
+    OutOfMemory {
+        /// What was asked for and what there is, as far as it is known.
+        #[source]
+        reason: OutOfMemory,
+    },
     /// Predictions that are not those of this data set, one a sample in its order, with a score for each class.
     #[error("prediction {index} does not belong to the data set of {samples} images and {classes} classes")]
     OtherPredictions {
@@ -89,16 +97,23 @@ impl PredictError {
             Self::Write(error) => error.hint(),
             Self::NoViews => Some("predict without augmentation: `--tta none`".to_owned()),
             Self::NotSquare { .. } => Some("choose views that keep the axes, for instance `--tta none`".to_owned()),
-            Self::Device { .. } => Some("try a smaller batch: `--set predict.batch_size=1`".to_owned()),
-            Self::Channels { .. }
+            Self::OutOfMemory { reason } => Some(reason.hint()),
+            Self::Device { .. }
+            | Self::Channels { .. }
             | Self::OtherClasses { .. }
             | Self::ModelWidth { .. }
             | Self::NotLoaded { .. }
             | Self::OtherPredictions { .. } => None,
         }
     }
+}
 
-    pub(crate) fn device(reason: impl ToString) -> Self {
-        Self::Device { reason: reason.to_string() }
+/// Of scored batches: out-of-memory means that a single image did not fit.
+impl From<ComputeError> for PredictError {
+    fn from(error: ComputeError) -> Self {
+        match error {
+            ComputeError::OutOfMemory(reason) => Self::OutOfMemory { reason },
+            ComputeError::Device { reason } => Self::Device { reason },
+        }
     }
 }

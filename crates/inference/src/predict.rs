@@ -1,9 +1,11 @@
 //! From images to probabilities.
 
+use std::ops::Range;
+
 use burn::tensor::{Device, Tensor};
 use data_pipeline::{Batch, Dataset, Loader};
 use metrics::softmax;
-use trainer::{Normalization, images_to_tensor};
+use trainer::{ComputeError, MemoryWatch, Normalization, Pieces, Scoring, images_to_tensor};
 use vision_nn::{Classifier, Pass};
 
 use crate::{PredictError, View};
@@ -65,20 +67,22 @@ impl Outcome {
 }
 
 /// Predicts every sample of `dataset`, which `loader` gives in any order, and returns one prediction a sample in the data
-/// set's order. Calls `progress` with the number of images done after each batch. Waits for the device.
+/// set's order. Tells `progress` the number of images done after each batch. Waits for the device.
 ///
 /// The views of a batch go through the model in turn: the device holds one view's activations at a time and, beside what a
-/// forward pass takes, a second copy of the batch's input.
+/// forward pass takes, a second copy of the batch's input. When memory runs out, the batch at hand is done again in smaller pieces, and so
+/// are those that follow: `pieces` remembers it.
 ///
 /// # Errors
-/// A batch that cannot be loaded, a sample that the loader leaves out, and options that do not fit the data or the model. Have
-/// the loader skip corrupt images: they come back as [`Outcome::Unreadable`].
+/// A batch that cannot be loaded, a sample that the loader leaves out, options that do not fit the data or the model, and memory that does
+/// not suffice for one image. Have the loader skip corrupt images: they come back as [`Outcome::Unreadable`].
 pub fn predict(
     model: &impl Classifier,
     dataset: &Dataset,
     loader: Loader,
     options: &PredictOptions,
-    progress: &mut dyn FnMut(usize),
+    pieces: &mut Pieces,
+    progress: &mut dyn FnMut(Scoring<'_>),
 ) -> Result<Vec<Prediction>, PredictError> {
     options.check_classes(dataset)?;
     let mut outcomes = Outcomes::new(dataset);
@@ -87,13 +91,13 @@ pub fn predict(
         let batch = batch?;
         if !batch.is_empty() {
             options.check_images(batch.size)?;
-            let scored = score_views(model, &batch, options)?;
+            let scored = score_batch(model, &batch, options, pieces, progress)?;
             outcomes.extend(batch.samples.iter().copied().zip(scored))?;
         }
         done += batch.len() + batch.corrupt.len();
         let unreadable = |reason| Outcome::Unreadable { reason };
         outcomes.extend(batch.corrupt.into_iter().map(|image| (image.sample, unreadable(image.reason))))?;
-        progress(done);
+        progress(Scoring::Done(done));
     }
     outcomes.in_order()
 }
@@ -123,32 +127,78 @@ impl PredictOptions<'_> {
 }
 
 /// The outcome of each sample of a batch, in its order.
-fn score_views(model: &impl Classifier, batch: &Batch, options: &PredictOptions) -> Result<Vec<Outcome>, PredictError> {
-    let images = images_to_tensor(&batch.pixels, batch.size, options.normalization, options.device); // [B, C, H, W]
-    let mut merges = vec![Merge::default(); batch.len()];
+fn score_batch(
+    model: &impl Classifier,
+    batch: &Batch,
+    options: &PredictOptions,
+    pieces: &mut Pieces,
+    progress: &mut dyn FnMut(Scoring<'_>),
+) -> Result<Vec<Outcome>, PredictError> {
+    let told = &mut |event: &_| progress(Scoring::OutOfMemory(event));
+    let scored = pieces.score(batch.len(), options.device, told, |samples, watch| {
+        // Another width of the model is no matter of memory.
+        match score_views(model, batch, samples, options, watch) {
+            Err(ScoreError::Compute(error)) => Err(error),
+            Err(ScoreError::ModelWidth { found }) => Ok(Err(found)),
+            Ok(outcomes) => Ok(Ok(outcomes)),
+        }
+    })?;
+    let expected = options.classes.len();
+    let outcomes: Result<Vec<Vec<Outcome>>, usize> = scored.into_iter().collect();
+    outcomes.map(|outcomes| outcomes.concat()).map_err(|found| PredictError::ModelWidth { expected, found })
+}
+
+/// Why a piece of a batch has no scores.
+enum ScoreError {
+    Compute(ComputeError),
+    ModelWidth { found: usize },
+}
+
+impl From<ComputeError> for ScoreError {
+    fn from(error: ComputeError) -> Self {
+        Self::Compute(error)
+    }
+}
+
+/// The outcome of each of `samples`, places in the batch.
+fn score_views(
+    model: &impl Classifier,
+    batch: &Batch,
+    samples: Range<usize>,
+    options: &PredictOptions,
+    watch: &MemoryWatch,
+) -> Result<Vec<Outcome>, ScoreError> {
+    let bytes = batch.sample_bytes();
+    let pixels = &batch.pixels[samples.start * bytes..samples.end * bytes];
+    let images = || images_to_tensor(pixels, batch.size, options.normalization, options.device);
+    let images = watch.run(images)?; // [B, C, H, W]
+    let mut merges = vec![Merge::default(); samples.len()];
     if !options.views.contains(&View::IDENTITY) {
-        let rows = score(model, images.clone(), options)?;
+        let rows = score(model, || images.clone(), options, watch)?;
         merges.iter_mut().zip(rows).for_each(|(merge, row)| merge.set_plain(row));
     }
     for &view in options.views {
-        let rows = score(model, view.apply(images.clone(), options.normalization), options)?;
+        let rows = score(model, || view.apply(images.clone(), options.normalization), options, watch)?;
         merges.iter_mut().zip(rows).for_each(|(merge, row)| merge.add(view, row));
     }
     Ok(merges.into_iter().map(Merge::finish).collect())
 }
 
 /// Probabilities of one view's images, a row each. Waits for the device: so no view's work begins before the last one's
-/// memory is free.
-fn score(model: &impl Classifier, images: Tensor<4>, options: &PredictOptions) -> Result<Vec<Vec<f32>>, PredictError> {
-    let logits = model.forward(images, &mut Pass::evaluation()); // [B, K]
+/// memory is free, and scores are read only once it is known that they were computed.
+fn score(
+    model: &impl Classifier,
+    images: impl FnOnce() -> Tensor<4>,
+    options: &PredictOptions,
+    watch: &MemoryWatch,
+) -> Result<Vec<Vec<f32>>, ScoreError> {
+    let logits = watch.run(|| model.forward(images(), &mut Pass::evaluation()))?; // [B, K]
     let [_, found] = logits.dims();
     let expected = options.classes.len();
     if found != expected {
-        return Err(PredictError::ModelWidth { expected, found });
+        return Err(ScoreError::ModelWidth { found });
     }
-    // A reservation that failed shows here alone: reading the result would succeed, with meaningless numbers.
-    options.device.sync().map_err(PredictError::device)?;
-    let logits = logits.try_into_data().map_err(PredictError::device)?;
+    let logits = logits.try_into_data().map_err(|error| ComputeError::from_device(&error.to_string()))?;
     let logits: Vec<f32> = logits.iter::<f32>().collect();
     Ok(logits.chunks_exact(expected).map(softmax).collect())
 }

@@ -12,7 +12,7 @@ use data_pipeline::{
 use image::{Rgb, RgbImage};
 use inference::{Outcome, PredictError, PredictOptions, Prediction, Preset, Symmetry, View, predict, score};
 use tempfile::TempDir;
-use trainer::Normalization;
+use trainer::{FaultPlan, Normalization, OutOfMemory, Phase, Pieces, Scoring};
 use vision_nn::{Classifier, Initializer, Linear, Pass};
 
 const IMAGE_SIZE: usize = 8;
@@ -104,12 +104,17 @@ impl Bench {
     fn predict(&self, views: &[View], batch_size: usize) -> Vec<Prediction> {
         let order: Vec<usize> = (0..self.dataset.len()).collect();
         let loader = self.loader(&order, batch_size);
-        predict(&PixelModel::new(2), &self.dataset, loader, &self.options(views), &mut |_| {}).unwrap()
+        predict(&PixelModel::new(2), &self.dataset, loader, &self.options(views), &mut whole(), &mut |_| {}).unwrap()
     }
 
     fn error(&self, model: &PixelModel, order: &[usize], options: &PredictOptions) -> PredictError {
-        predict(model, &self.dataset, self.loader(order, 3), options, &mut |_| {}).unwrap_err()
+        predict(model, &self.dataset, self.loader(order, 3), options, &mut whole(), &mut |_| {}).unwrap_err()
     }
+}
+
+/// Batches as the loader gives them.
+fn whole() -> Pieces {
+    Pieces::new(Phase::Prediction, FaultPlan::default())
 }
 
 fn write_picture(path: &Path, seed: u32) {
@@ -204,7 +209,11 @@ fn batch_size_and_order_of_loading_change_nothing() {
     let loader = bench.loader(&[6, 3, 0, 7, 1, 2, 5, 4], 3);
     let mut done = Vec::new();
     let model = PixelModel::new(2);
-    let found = predict(&model, &bench.dataset, loader, &bench.options(&views), &mut |count| done.push(count));
+    let mut progress = |scoring: Scoring<'_>| match scoring {
+        Scoring::Done(count) => done.push(count),
+        Scoring::OutOfMemory(event) => panic!("{event:?}"),
+    };
+    let found = predict(&model, &bench.dataset, loader, &bench.options(&views), &mut whole(), &mut progress);
     let found = found.unwrap();
     assert_eq!(done, [3, 6, 8], "unreadable images count as done");
     assert_eq!(found[4], expected[4]);
@@ -212,6 +221,46 @@ fn batch_size_and_order_of_loading_change_nothing() {
     for ((_, found), (_, expected)) in probabilities(&found).into_iter().zip(probabilities(&expected)) {
         assert!(found.iter().zip(expected).all(|(found, expected)| (found - expected).abs() < 1e-5));
     }
+}
+
+#[test]
+fn predictions_that_ran_out_of_memory_are_the_same_in_the_same_order() {
+    let bench = Bench::new();
+    let views = Preset::Essential.views();
+    let expected = bench.predict(&views, 4);
+    let mut pieces = Pieces::new(Phase::Prediction, "eval:0,eval:1".parse().unwrap());
+    let mut sizes = Vec::new();
+    let mut progress = |scoring: Scoring<'_>| match scoring {
+        Scoring::Done(done) => sizes.push(("done", done)),
+        Scoring::OutOfMemory(event) => {
+            assert_eq!((event.phase, event.reason.as_str()), (Phase::Prediction, "injected by a test"));
+            sizes.push(("at once", event.micro_batch_after));
+        }
+    };
+    let order: Vec<usize> = (0..8).collect();
+    let (model, loader) = (PixelModel::new(2), bench.loader(&order, 4));
+    let found = predict(&model, &bench.dataset, loader, &bench.options(&views), &mut pieces, &mut progress).unwrap();
+    // The second batch has three readable images.
+    assert_eq!(sizes, [("at once", 2), ("done", 4), ("at once", 1), ("done", 8)]);
+    assert!(found.iter().map(|prediction| prediction.sample).eq(0..8));
+    assert_eq!(found[4], expected[4]);
+    // Matrix products of other sizes may add in another order.
+    for ((_, found), (_, expected)) in probabilities(&found).into_iter().zip(probabilities(&expected)) {
+        assert!(found.iter().zip(expected).all(|(found, expected)| (found - expected).abs() < 1e-5));
+    }
+    assert_eq!(bench.loaded.load(Ordering::Relaxed), 2 * 7, "no image was loaded again");
+}
+
+#[test]
+fn one_image_that_does_not_fit_is_an_error_with_a_way_out() {
+    let bench = Bench::new();
+    let mut pieces = Pieces::new(Phase::Prediction, "eval:0,eval:0".parse().unwrap());
+    let loader = bench.loader(&(0..8).collect::<Vec<_>>(), 2);
+    let options = bench.options(&[View::IDENTITY]);
+    let error = predict(&PixelModel::new(2), &bench.dataset, loader, &options, &mut pieces, &mut |_| {}).unwrap_err();
+    assert!(matches!(error, PredictError::OutOfMemory { reason: OutOfMemory::Injected }));
+    assert_eq!(error.to_string(), "a single image does not fit in memory in prediction");
+    assert!(error.hint().is_some());
 }
 
 #[test]
@@ -228,7 +277,8 @@ fn scores_that_are_no_numbers_are_told_for_the_image_they_belong_to() {
     normalization.std = vec![0.0; 3];
     let options = PredictOptions { normalization: &normalization, ..bench.options(&[View::IDENTITY]) };
     let loader = bench.loader(&(0..8).collect::<Vec<_>>(), 3);
-    let predictions = predict(&PixelModel::new(2), &bench.dataset, loader, &options, &mut |_| {}).unwrap();
+    let predictions =
+        predict(&PixelModel::new(2), &bench.dataset, loader, &options, &mut whole(), &mut |_| {}).unwrap();
     assert_eq!(predictions[0].outcome, Outcome::NotFinite { view: View::IDENTITY });
     assert!(matches!(predictions[4].outcome, Outcome::Unreadable { .. }));
     assert_eq!(score(&bench.dataset, &predictions).unwrap().left_out, 8);

@@ -21,6 +21,11 @@ pub fn catch_messages() {
     }));
 }
 
+/// Forgets the first panic and returns what it said: the program went on after it.
+pub fn forget() -> Option<String> {
+    FIRST.lock().ok().and_then(|mut first| first.take())
+}
+
 /// The error that stands for the first panic.
 pub fn as_error() -> CommandError {
     let first = FIRST.lock().ok().and_then(|first| first.clone());

@@ -5,6 +5,8 @@ use data_pipeline::LoadError;
 use metrics::MetricsFileError;
 use vision_nn::AssignError;
 
+use crate::{ComputeError, OutOfMemory, Phase};
+
 /// Why training stopped before its end.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
@@ -28,6 +30,32 @@ pub enum TrainError {
         step: u64,
         /// Epoch, from 1.
         epoch: u32,
+    },
+    /// Memory does not suffice for one image at a time. The weights were not touched by the step that was tried.
+    #[error("a single image does not fit in memory in {phase}{}", step.map_or(String::new(), |step| format!(", at step {step}")))]
+    OutOfMemoryAtBatchOne {
+        /// What was being done.
+        phase: Phase,
+        /// Optimizer step, from 0, in training and in its validation.
+        step: Option<u64>,
+        /// What was asked for and what there is, as far as it is known.
+        #[source]
+        reason: OutOfMemory,
+    },
+    /// The device failed while it moved the weights: they are neither the old nor the new ones, and only a checkpoint helps.
+    #[error("the device failed while it updated the weights, after step {step}")]
+    UpdateFailed {
+        /// Optimizer step, from 0.
+        step: u64,
+        /// What the device said.
+        #[source]
+        reason: ComputeError,
+    },
+    /// The device failed, and not for lack of memory.
+    #[error("the device failed: {reason}")]
+    Device {
+        /// Its words.
+        reason: String,
     },
     /// No sample of a whole epoch could be read.
     #[error("none of the {samples} images could be read")]
@@ -60,7 +88,18 @@ impl TrainError {
                     .to_owned(),
             ),
             Self::NothingReadable { .. } => Some("see `corrupt_images.txt` in the run folder".to_owned()),
-            Self::NoLabel { .. } | Self::Ema(_) => None,
+            Self::OutOfMemoryAtBatchOne { reason, .. } => Some(reason.hint()),
+            Self::UpdateFailed { .. } | Self::Device { .. } | Self::NoLabel { .. } | Self::Ema(_) => None,
+        }
+    }
+
+    /// Work on scored batches that came to nothing; out-of-memory means that a single image did not fit.
+    pub(crate) fn of_evaluation(error: ComputeError) -> Self {
+        match error {
+            ComputeError::OutOfMemory(reason) => {
+                Self::OutOfMemoryAtBatchOne { phase: Phase::Evaluation, step: None, reason }
+            }
+            ComputeError::Device { reason } => Self::Device { reason },
         }
     }
 }

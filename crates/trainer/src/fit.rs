@@ -11,7 +11,8 @@ use metrics::{EpochRecord, EventWriter, MetricsWriter, RunCosts, TrainScores, Va
 use metrics::{confusion_matrix_svg, curves_svg, keep_first_epochs, read_records};
 use vision_nn::Classifier;
 
-use crate::{Evaluation, Evaluator, MemoryGauge, Observer, StepReport, TrainError, TrainSession, evaluate};
+use crate::{Evaluation, Evaluator, FaultPlan, MemoryGauge, Observer, Phase, Pieces, Scoring, StepReport};
+use crate::{TrainError, TrainSession, evaluate};
 
 /// What a run trains and validates on.
 pub struct TrainingData {
@@ -59,13 +60,17 @@ pub fn fit<M: Classifier>(
     Ok((run.session, FitOutcome::Finished))
 }
 
-struct Run<'a, M> {
-    session: TrainSession<M>,
+pub(crate) struct Run<'a, M> {
+    pub(crate) session: TrainSession<M>,
     data: &'a TrainingData,
-    device: &'a Device,
+    pub(crate) device: &'a Device,
     interrupt: &'a Arc<AtomicBool>,
-    gauge: &'a dyn MemoryGauge,
-    observer: &'a mut dyn Observer,
+    pub(crate) gauge: &'a dyn MemoryGauge,
+    pub(crate) observer: &'a mut dyn Observer,
+    /// Those of training that have not struck yet.
+    pub(crate) faults: FaultPlan,
+    /// Remembers from one validation to the next how much fits.
+    validation_pieces: Pieces,
     metrics: MetricsWriter,
     events: EventWriter,
     corrupt: BTreeMap<PathBuf, String>,
@@ -86,8 +91,23 @@ impl<'a, M: Classifier> Run<'a, M> {
         keep_first_epochs(&folder.metrics(), progress.epochs_done as usize)?;
         let metrics = MetricsWriter::open(&folder.metrics())?;
         let events = EventWriter::resume(&folder.events(), progress.step)?;
+        let faults = session.step.options().faults.clone();
+        let validation_pieces = Pieces::new(Phase::Evaluation, faults.clone());
+        gauge.begin_lap();
         let corrupt = BTreeMap::new();
-        Ok(Self { session, data, device, interrupt, gauge, observer, metrics, events, corrupt })
+        Ok(Self {
+            session,
+            data,
+            device,
+            interrupt,
+            gauge,
+            observer,
+            faults,
+            validation_pieces,
+            metrics,
+            events,
+            corrupt,
+        })
     }
 
     /// Trains the epoch that progress stands in, from the batch where it stands, then validates and records it.
@@ -95,6 +115,8 @@ impl<'a, M: Classifier> Run<'a, M> {
         let start = Instant::now();
         let samples_before = self.session.card.progress.sums.samples;
         let (outcome, wait_seconds) = self.train_batches(start)?;
+        // Before weights are scored or saved that the device did not finish.
+        self.check_update()?;
         if outcome == FitOutcome::Interrupted {
             self.session.save_last()?;
             return Ok(outcome);
@@ -152,18 +174,17 @@ impl<'a, M: Classifier> Run<'a, M> {
         self.list_corrupt(&batch.corrupt)?;
         self.check_labels(batch)?;
         let step = self.session.card.progress.step;
-        let options = self.session.step.options();
-        let learning_rate = options.schedule.at(step);
+        let learning_rate = self.session.step.options().schedule.at(step);
         let mut gradient_norm = 0.0;
         if !batch.is_empty() {
-            let (gradients, scores) = self.session.step.gradients(batch, step_seed(options.seed, step));
+            let (gradients, scores) = self.gradients(batch, step)?;
             for (what, value) in [("loss", scores.loss_sum), ("gradient norm", scores.gradient_norm)] {
                 if !value.is_finite() {
                     return Err(TrainError::NotFinite { what, value, step, epoch });
                 }
             }
             gradient_norm = scores.gradient_norm;
-            self.session.step.apply(gradients, gradient_norm, learning_rate, step + 1);
+            self.update(gradients, gradient_norm, learning_rate, step)?;
             let sums = &mut self.session.card.progress.sums;
             sums.loss += scores.loss_sum;
             sums.correct += scores.correct;
@@ -191,7 +212,7 @@ impl<'a, M: Classifier> Run<'a, M> {
     fn validate(&mut self) -> Result<Option<Evaluation>, TrainError> {
         let validation = &self.data.validation;
         let order: Vec<usize> = (0..validation.len()).collect();
-        let batch_size = self.session.step.options().micro_batch_size;
+        let batch_size = self.session.micro_batch.size();
         let loader = self.loader(validation, batches(&order, batch_size), &self.data.eval_transform, 0);
         let evaluator = Evaluator {
             normalization: self.session.step.normalization(),
@@ -199,9 +220,15 @@ impl<'a, M: Classifier> Run<'a, M> {
             top_k: self.session.step.options().top_k,
         };
         let model = self.session.step.evaluation_model();
+        let mut recoveries = Vec::new();
         let observer = &mut self.observer;
-        let mut progress = |done| observer.validating(done, validation.len());
-        match evaluate(&model, validation, loader, &evaluator, &mut progress) {
+        let mut progress = |scoring: Scoring<'_>| match scoring {
+            Scoring::Done(done) => observer.validating(done, validation.len()),
+            Scoring::OutOfMemory(event) => recoveries.push(event.clone()),
+        };
+        let result = evaluate(&model, validation, loader, &evaluator, &mut self.validation_pieces, &mut progress);
+        self.record_validation_recoveries(recoveries)?;
+        match result {
             Err(TrainError::Load(LoadError::Interrupted)) => Ok(None),
             evaluation => evaluation.map(Some),
         }
@@ -297,6 +324,6 @@ fn is_better(scores: &ValidationScores, best: Option<&BestEpoch>) -> bool {
 }
 
 /// A seed of its own for each optimizer step.
-fn step_seed(seed: u64, step: u64) -> u64 {
+pub(crate) fn step_seed(seed: u64, step: u64) -> u64 {
     seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ step
 }

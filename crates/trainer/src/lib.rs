@@ -1,17 +1,25 @@
-//! The training loop: exact gradient accumulation, AdamW, schedule, clipping, weight averaging, validation, checkpoints, resume.
+//! The training loop: exact gradient accumulation, AdamW, schedule, clipping, weight averaging, validation, checkpoints, resume, and recovery
+//! when memory runs out.
 //!
 //! Everything random is a function of the seed, the epoch and the position of a sample, so that a run that was killed and resumed
-//! writes the same bytes as one that was not.
+//! writes the same bytes as one that was not, and so that a step can be done again in smaller parts.
 //!
-//! It never chooses a batch size, never reads a config file and never prints: it reports through [`Observer`].
+//! It never chooses a batch size, but for halving one that does not fit, never reads a config file and never prints: it reports through [`Observer`].
 
 #![warn(missing_docs)]
 
 mod evaluate;
 mod fit;
 mod options;
+mod recovery;
 mod session;
 mod step;
+
+mod faults;
+mod memory_log;
+mod micro_batch;
+mod out_of_memory;
+mod scoring;
 
 mod ema;
 mod gradients;
@@ -25,13 +33,18 @@ mod observer;
 
 pub use error::TrainError;
 pub use evaluate::{Evaluation, Evaluator, evaluate};
+pub use faults::{FaultPlan, FaultPlanError};
 pub use fit::{FitOutcome, TrainingData, fit};
 pub use gradients::Gradients;
 pub use input::{Normalization, images_to_tensor};
 pub use loss::{cross_entropy_sum, smoothed_targets};
-pub use observer::{MemoryGauge, Observer, Silent, StepReport};
+pub use memory_log::{MemoryLog, Phase, RecoveryEvent};
+pub use micro_batch::STEPS_BEFORE_GROWTH;
+pub use observer::{MemoryGauge, MemoryLap, Observer, Silent, StepReport};
 pub use optimizer::{AdamW, AdamWOptions};
 pub use options::TrainOptions;
+pub use out_of_memory::{ComputeError, MemoryWatch, OutOfMemory};
 pub use schedule::WarmupCosine;
+pub use scoring::{Pieces, Scoring};
 pub use session::TrainSession;
 pub use step::{StepScores, TrainStep, mean_loss};

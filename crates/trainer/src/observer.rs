@@ -2,6 +2,8 @@ use std::path::Path;
 
 use metrics::EpochRecord;
 
+use crate::RecoveryEvent;
+
 /// One optimizer step, as it is told to an [`Observer`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepReport {
@@ -37,6 +39,10 @@ pub trait Observer {
     fn epoch_done(&mut self, _record: &EpochRecord, _improved: bool) {}
     /// An image was skipped, for the first time in this run.
     fn corrupt_image(&mut self, _path: &Path, _reason: &str) {}
+    /// Memory ran out; the same samples are done again, fewer at once. The event is in the run folder already.
+    fn out_of_memory(&mut self, _event: &RecoveryEvent) {}
+    /// The micro-batch grew again, because memory allows it. The event is in the run folder already.
+    fn micro_batch_grown(&mut self, _event: &RecoveryEvent) {}
 }
 
 /// An observer that hears nothing.
@@ -45,8 +51,40 @@ pub struct Silent;
 
 impl Observer for Silent {}
 
-/// Tells the highest memory use so far.
+/// Tells how much memory is used.
 pub trait MemoryGauge {
-    /// Bytes; none where it is not measured.
+    /// The most so far, bytes; none where it is not measured.
     fn peak_bytes(&self) -> Option<u64>;
+    /// Begins a measurement of its own, for [`lap`](Self::lap). What [`peak_bytes`](Self::peak_bytes) tells is not lost.
+    fn begin_lap(&self) {}
+    /// What was measured since [`begin_lap`](Self::begin_lap), asked between two optimizer steps; none where it is not measured.
+    fn lap(&self) -> Option<MemoryLap> {
+        None
+    }
+}
+
+/// Memory over several optimizer steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryLap {
+    /// The most at any moment, bytes.
+    pub peak_bytes: u64,
+    /// Between two steps: weights, optimizer state and whatever else stays, bytes.
+    pub resting_bytes: u64,
+    /// What may be used, bytes.
+    pub allowed_bytes: u64,
+}
+
+impl MemoryLap {
+    /// Bytes that steps with micro-batches of `larger` samples would need, when those measured had `size`: what comes and goes in a step grows
+    /// at most in proportion, for the gradients among it do not grow at all.
+    pub fn peak_bytes_at(&self, size: usize, larger: usize) -> u64 {
+        let passing = u128::from(self.peak_bytes.saturating_sub(self.resting_bytes));
+        let grown = (passing * larger as u128).div_ceil(size.max(1) as u128);
+        self.resting_bytes.saturating_add(u64::try_from(grown).unwrap_or(u64::MAX))
+    }
+
+    /// Whether that is allowed.
+    pub fn allows_growth(&self, size: usize, larger: usize) -> bool {
+        self.peak_bytes_at(size, larger) <= self.allowed_bytes
+    }
 }

@@ -1,4 +1,4 @@
-use crate::{AdamWOptions, WarmupCosine};
+use crate::{AdamWOptions, FaultPlan, WarmupCosine};
 
 /// What a training run does, with nothing left undecided.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,4 +23,8 @@ pub struct TrainOptions {
     pub top_k: usize,
     /// Seed of shuffling, augmentation and stochastic depth.
     pub seed: u64,
+    /// Whether a micro-batch that was reduced for lack of memory may grow again; see [`STEPS_BEFORE_GROWTH`](crate::STEPS_BEFORE_GROWTH).
+    pub adaptive_batch: bool,
+    /// Out-of-memory that a test wants; empty otherwise.
+    pub faults: FaultPlan,
 }

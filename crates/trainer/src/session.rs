@@ -6,20 +6,23 @@ use checkpoint::{Checkpoint, ModelCard, Progress, RunFolder, load_weights, read_
 use vision_nn::{Classifier, named_parameters};
 
 use crate::ema::Ema;
-use crate::{TrainError, TrainStep};
+use crate::micro_batch::MicroBatch;
+use crate::{MemoryLog, TrainError, TrainStep};
 
 /// A run's state: the step with its weights, where training stands, and the folder that holds it.
 pub struct TrainSession<M> {
     pub(crate) step: TrainStep<M>,
     pub(crate) card: ModelCard,
     pub(crate) folder: RunFolder,
+    pub(crate) micro_batch: MicroBatch,
 }
 
 impl<M: Classifier> TrainSession<M> {
     /// A session at its start. `card` describes the model; its progress is set to the start.
     pub fn new(step: TrainStep<M>, mut card: ModelCard, folder: RunFolder) -> Self {
         card.progress = Progress::default();
-        Self { step, card, folder }
+        let micro_batch = MicroBatch::new(step.options().micro_batch_size);
+        Self { step, card, folder, micro_batch }
     }
 
     /// Starts from the weights in a safetensors file with the reference's names; `None` keeps the fresh ones.
@@ -40,11 +43,18 @@ impl<M: Classifier> TrainSession<M> {
         self.step.evaluation_model()
     }
 
-    /// Takes up the state of `last`; a run that was stopped before its first checkpoint starts over.
+    /// Most samples in one forward and backward pass, as it is now: less than was planned where memory ran out.
+    pub fn micro_batch_size(&self) -> usize {
+        self.micro_batch.size()
+    }
+
+    /// Takes up the state of `last`, and the micro-batch that the run had come to; a run that was stopped before its first checkpoint starts
+    /// over, with that micro-batch.
     ///
     /// # Errors
     /// A damaged checkpoint, or one of another model.
     pub fn resume(mut self, device: &Device) -> Result<Self, TrainError> {
+        self.micro_batch = MemoryLog::of(&self.folder).micro_batch(self.step.options().micro_batch_size)?;
         let path = self.folder.last();
         if !path.exists() {
             return Ok(self);

@@ -1,3 +1,5 @@
+use std::convert::Infallible;
+
 use burn::tensor::{Device, Tensor};
 use data_pipeline::Batch;
 use memory_planner::split_effective_batch;
@@ -5,7 +7,8 @@ use vision_nn::{Classifier, Pass, Tape};
 
 use crate::ema::Ema;
 use crate::loss::cross_entropy_of_row;
-use crate::{AdamW, Gradients, Normalization, TrainOptions, cross_entropy_sum, images_to_tensor, smoothed_targets};
+use crate::{AdamW, ComputeError, Gradients, MemoryWatch, Normalization, OutOfMemory, TrainOptions};
+use crate::{cross_entropy_sum, images_to_tensor, smoothed_targets};
 
 /// Sums over the samples of one effective batch.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -82,18 +85,46 @@ impl<M: Classifier> TrainStep<M> {
     ///
     /// Every sample must have a label below the number of classes. Waits for the device.
     pub fn gradients(&self, batch: &Batch, step_seed: u64) -> (Gradients, StepScores) {
-        let mut gradients = Gradients::default();
-        let mut scores = StepScores { samples: batch.len() as u64, ..StepScores::default() };
-        let mut first_sample = 0;
-        for samples in split_effective_batch(batch.len(), self.options.micro_batch_size) {
-            let pass = Pass::training(step_seed, first_sample);
-            let (micro_gradients, logits, labels) = self.micro_batch(batch, first_sample, samples, pass);
-            gradients.add(micro_gradients);
-            score(&mut scores, logits, &labels, self.options.label_smoothing);
-            first_sample += samples;
-        }
+        let size = self.options.micro_batch_size;
+        let Ok((gradients, mut scores)) =
+            self.accumulate(batch, step_seed, size, |_, work| Ok::<_, Infallible>(work()));
         scores.gradient_norm = gradients.global_norm();
         (gradients, scores)
+    }
+
+    /// As [`gradients`](Self::gradients), in micro-batches of at most `micro_batch_size` and with memory watched. Weights and optimizer stay as
+    /// they are, and everything random depends on `step_seed` and the samples' places alone: after an error the same call with smaller
+    /// micro-batches gives what this one would have given, but for the order in which sums are rounded.
+    ///
+    /// `strikes` tells, by the index of a micro-batch, whether memory is to run out there although it did not.
+    ///
+    /// # Errors
+    /// [`ComputeError`]; all that was computed is dropped by then, and the device's pools are cleaned up.
+    pub fn try_gradients(
+        &self,
+        batch: &Batch,
+        step_seed: u64,
+        micro_batch_size: usize,
+        mut strikes: impl FnMut(usize) -> bool,
+    ) -> Result<(Gradients, StepScores), ComputeError> {
+        let watch = MemoryWatch::begin(&self.device);
+        let mut attempt = || -> Result<(Gradients, StepScores), ComputeError> {
+            let (gradients, mut scores) = self.accumulate(batch, step_seed, micro_batch_size, |index, work| {
+                let done = watch.run(work)?;
+                match strikes(index) {
+                    true => Err(ComputeError::from(OutOfMemory::Injected)),
+                    false => Ok(done),
+                }
+            })?;
+            // The last additions of gradients are waited for here, too.
+            scores.gradient_norm = watch.run(|| gradients.global_norm())?;
+            Ok((gradients, scores))
+        };
+        let result = attempt();
+        if result.is_err() {
+            watch.clean_up();
+        }
+        result
     }
 
     /// Moves the weights by `gradients`, clipped, as optimizer step `step` (counted from 1).
@@ -107,14 +138,29 @@ impl<M: Classifier> TrainStep<M> {
         self.model = Some(model);
     }
 
-    /// Forward and backward over `samples` samples from `first_sample` on.
-    fn micro_batch(
+    /// Cuts the batch into micro-batches, has `run` compute each of them by its index, and adds them up.
+    fn accumulate<E>(
         &self,
         batch: &Batch,
-        first_sample: usize,
-        samples: usize,
-        mut pass: Pass,
-    ) -> (Gradients, Tensor<2>, Vec<u32>) {
+        step_seed: u64,
+        micro_batch_size: usize,
+        mut run: impl FnMut(usize, &dyn Fn() -> MicroBatchResult) -> Result<MicroBatchResult, E>,
+    ) -> Result<(Gradients, StepScores), E> {
+        let mut gradients = Gradients::default();
+        let mut scores = StepScores { samples: batch.len() as u64, ..StepScores::default() };
+        let mut first_sample = 0;
+        for (index, samples) in split_effective_batch(batch.len(), micro_batch_size).into_iter().enumerate() {
+            let done = run(index, &|| self.micro_batch(batch, first_sample, samples, step_seed))?;
+            gradients.add(done.gradients);
+            score(&mut scores, done.logits, &done.labels, self.options.label_smoothing);
+            first_sample += samples;
+        }
+        Ok((gradients, scores))
+    }
+
+    /// Forward and backward over `samples` samples from `first_sample` on.
+    fn micro_batch(&self, batch: &Batch, first_sample: usize, samples: usize, step_seed: u64) -> MicroBatchResult {
+        let mut pass = Pass::training(step_seed, first_sample);
         let sample_bytes = batch.sample_bytes();
         let pixels = &batch.pixels[first_sample * sample_bytes..(first_sample + samples) * sample_bytes];
         let labels: Vec<u32> = batch.labels[first_sample..first_sample + samples].iter().flatten().copied().collect();
@@ -124,13 +170,21 @@ impl<M: Classifier> TrainStep<M> {
         let targets = smoothed_targets(&labels, num_classes, self.options.label_smoothing, &self.device); // [B, K]
         let loss = mean_loss(logits.clone(), targets, batch.len());
         let gradients = Gradients::take(Tape::backward(loss), self.model());
-        (gradients, logits.no_grad(), labels)
+        MicroBatchResult { gradients, logits: logits.no_grad(), labels }
     }
 }
 
 /// A micro-batch's part of the mean cross-entropy over `effective_batch` samples, `[1]`; logits and targets as in [`cross_entropy_sum`].
 pub fn mean_loss(logits: Tensor<2>, targets: Tensor<2>, effective_batch: usize) -> Tensor<1> {
     cross_entropy_sum(logits, targets).div_scalar(effective_batch as f64)
+}
+
+/// What a micro-batch adds to its step.
+struct MicroBatchResult {
+    gradients: Gradients,
+    /// `[B, K]`, off the tape.
+    logits: Tensor<2>,
+    labels: Vec<u32>,
 }
 
 /// Adds a micro-batch's losses and hits. Waits for the device.

@@ -128,6 +128,8 @@ fn options(micro_batch_size: usize) -> TrainOptions {
         ema_decay: None,
         top_k: 1,
         seed: 0,
+        adaptive_batch: false,
+        faults: trainer::FaultPlan::default(),
     }
 }
 

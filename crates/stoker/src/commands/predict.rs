@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use checkpoint::{Checkpoint as Weights, CheckpointError, RunFolder};
 use data_pipeline::{Channels, Dataset, EvalTransform, Loader, LoaderOptions, batches};
 use inference::{PredictError, PredictOptions, Prediction, Preset, predict as predict_all, score, write_csv};
-use trainer::Normalization;
+use trainer::{Normalization, Phase, Pieces, Scoring};
 use vision_nn::ClassifierSpec;
 
 use crate::cli::{Checkpoint, PredictArguments};
@@ -16,6 +16,7 @@ use crate::error::CommandError;
 use crate::registry::{Network, find_architecture};
 use crate::run::checks::check_output_file;
 use crate::run::compute::Compute;
+use crate::run::recovery::{Injection, tell_out_of_memory};
 use crate::run::resolved::resize_from_name;
 use crate::ui::{self, Progress};
 
@@ -25,6 +26,7 @@ const DEFAULT_BATCH: usize = 16;
 /// Classifies images and writes the CSV file.
 pub(crate) fn predict(arguments: &PredictArguments, interrupt: &Arc<AtomicBool>) -> Result<(), CommandError> {
     let run = TrainedRun::open(arguments)?;
+    let injection = Injection::from_environment()?;
     let compute = Compute::select(arguments.device)?;
     let dataset = Dataset::open_for_prediction(&arguments.input, &run.weights.card.classes)
         .map_err(|error| CommandError::from_request(&error).with_hint(error.hint()))?;
@@ -32,7 +34,7 @@ pub(crate) fn predict(arguments: &PredictArguments, interrupt: &Arc<AtomicBool>)
     let tta = arguments.tta.unwrap_or(run.config.predict.tta);
     let output = arguments.output.clone().unwrap_or_else(|| run.folder.root().join("predictions.csv"));
     check_output_file(&output)?;
-    let predictions = run.predict(&dataset, preset(tta), &compute, interrupt)?;
+    let predictions = run.predict(&dataset, preset(tta), &compute, &injection, interrupt)?;
     write_csv(&output, &dataset, &run.weights.card.classes, &predictions)
         .map_err(|error| CommandError::from_run(&error).with_hint(error.hint()))?;
     report(&dataset, &predictions, tta, &output)
@@ -76,9 +78,11 @@ impl TrainedRun {
         dataset: &Arc<Dataset>,
         preset: Preset,
         compute: &Compute,
+        injection: &Injection,
         interrupt: &Arc<AtomicBool>,
     ) -> Result<Vec<Prediction>, CommandError> {
         let card = &self.weights.card;
+        injection.hold_heap_to(self.config.memory.limit.as_ref(), compute);
         let model = self.model(compute)?;
         let order: Vec<usize> = (0..dataset.len()).collect();
         let options = LoaderOptions {
@@ -97,10 +101,28 @@ impl TrainedRun {
             classes: &card.classes,
         };
         let mut progress = Progress::start("predicting", "images", dataset.len() as u64);
-        let predictions =
-            predict_all(&model, dataset, loader, &options, &mut |done| progress.set(done as u64)).map_err(failed)?;
+        let mut pieces = Pieces::new(Phase::Prediction, injection.faults.clone());
+        let predictions = predict_all(&model, dataset, loader, &options, &mut pieces, &mut |scoring| match scoring {
+            Scoring::Done(done) => progress.set(done as u64),
+            Scoring::OutOfMemory(event) => tell_out_of_memory(event),
+        })
+        .map_err(|error| self.failed(&error))?;
         progress.finish("done");
         Ok(predictions)
+    }
+
+    fn failed(&self, error: &PredictError) -> CommandError {
+        let limit = match error {
+            PredictError::Load(data_pipeline::LoadError::Interrupted) => {
+                return CommandError::interrupted("interrupted; nothing was written");
+            }
+            PredictError::OutOfMemory { reason } => reason.sufficient_limit_mebibytes(),
+            _ => None,
+        };
+        // `predict` takes the limit from the run.
+        let config = self.folder.resolved_config();
+        let raise = limit.map(|limit| format!("set `memory.limit: {limit}MiB` or more in `{}`", config.display()));
+        CommandError::from_run(error).with_hint(error.hint()).with_hint(raise)
     }
 
     fn model(&self, compute: &Compute) -> Result<Network, CommandError> {
@@ -179,11 +201,4 @@ fn preset(tta: Tta) -> Preset {
 
 fn request(error: &CheckpointError) -> CommandError {
     CommandError::from_request(error).with_hint(error.hint())
-}
-
-fn failed(error: PredictError) -> CommandError {
-    if matches!(error, PredictError::Load(data_pipeline::LoadError::Interrupted)) {
-        return CommandError::interrupted("interrupted; nothing was written");
-    }
-    CommandError::from_run(&error).with_hint(error.hint())
 }

@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use burn::tensor::Device;
 use checkpoint::{CARD_VERSION, Checkpoint, CheckpointError, ModelCard, Progress, RunFolder, write_atomically};
 use data_pipeline::{CorruptImage, LoadError, Loader, batches};
 use memory_planner::{BudgetRequest, MemoryAnalysis, PlanCheck};
-use trainer::{Evaluator, FitOutcome, Normalization, TrainError, TrainSession, TrainStep, evaluate, fit};
+use trainer::{Evaluator, FitOutcome, MemoryLog, Normalization, Phase, Pieces, RecoveryEvent, Scoring};
+use trainer::{TrainError, TrainOptions, TrainSession, TrainStep, evaluate, fit};
 
 use crate::cli::{PlanSource, TrainArguments};
 use crate::commands::{config, next_step, today};
@@ -20,6 +22,7 @@ use crate::run::compute::{Compute, Gauge};
 use crate::run::data::{self, RunData};
 use crate::run::memory::{Planned, loader_bytes, plan_here};
 use crate::run::observer::RunObserver;
+use crate::run::recovery::{Injection, explain_out_of_memory, tell_out_of_memory, tell_remembered};
 use crate::run::resolved::{ResolvedConfig, resize_name};
 use crate::run::subject::{Subject, spec};
 use crate::ui;
@@ -27,11 +30,12 @@ use crate::ui;
 /// Trains a new run, or goes on with one.
 pub(crate) fn train(arguments: &TrainArguments, interrupt: &Arc<AtomicBool>) -> Result<(), CommandError> {
     let request = Request::read(arguments)?;
+    let injection = Injection::from_environment()?;
     let compute = Compute::select(request.resolved.config.device)?;
-    let mut run = Run::prepare(request, compute)?;
+    let mut run = Run::prepare(request, compute, injection)?;
     let analysis = run.plan()?;
     let folder = run.open_folder(&analysis)?;
-    let outcome = run.fit(&folder, interrupt)?;
+    let outcome = run.fit(&folder, &analysis, interrupt)?;
     run.report(&folder, &analysis, &outcome, interrupt)
 }
 
@@ -79,10 +83,11 @@ struct Run {
     compute: Compute,
     data: RunData,
     card: ModelCard,
+    injection: Injection,
 }
 
 impl Run {
-    fn prepare(mut request: Request, compute: Compute) -> Result<Self, CommandError> {
+    fn prepare(mut request: Request, compute: Compute, injection: Injection) -> Result<Self, CommandError> {
         request.resolved.decide_device(compute.selected.request());
         request.resolved.decide_workers(compute.default_workers());
         let data = data::open(&request.resolved)?;
@@ -103,7 +108,7 @@ impl Run {
             checks::check_weights(&request.resolved, &request.resolved.architecture()?, &card, &compute)?;
             request.resolved.follow_links();
         }
-        Ok(Self { request, compute, data, card })
+        Ok(Self { request, compute, data, card, injection })
     }
 
     /// Prints the memory analysis and fixes the micro-batch.
@@ -153,10 +158,31 @@ impl Run {
         })
     }
 
-    fn fit(&self, folder: &RunFolder, interrupt: &Arc<AtomicBool>) -> Result<Fitted, CommandError> {
+    fn fit(
+        &self,
+        folder: &RunFolder,
+        analysis: &MemoryAnalysis,
+        interrupt: &Arc<AtomicBool>,
+    ) -> Result<Fitted, CommandError> {
         let device = self.compute.tracked(self.request.resolved.checkpointing());
+        let limit = self.request.resolved.config.memory.limit.as_ref();
+        self.injection.hold_heap_to(limit, &self.compute);
+        let session = self.session(folder, &device)?;
+        let steps_before = session.progress().step;
+        let gauge = Gauge::start(self.compute.meter(), self.injection.allowed_bytes(analysis.budget.budget_bytes));
+        let mut observer = RunObserver::new(self.data.training.train.len());
+        let (session, outcome) = fit(session, &self.data.training, &device, interrupt, &gauge, &mut observer)
+            .map_err(|error| self.fit_error(&error, folder, analysis))?;
+        let trained = session.progress().step > steps_before;
+        Ok(Fitted { session, outcome, peak_bytes: gauge.highest_peak_bytes(), corrupt: observer.corrupt(), trained })
+    }
+
+    /// The model and its state: fresh, from given weights, or as the run folder has them.
+    fn session(&self, folder: &RunFolder, device: &Device) -> Result<TrainSession<Network>, CommandError> {
         let resolved = &self.request.resolved;
-        let options = resolved.train_options(self.data.training.train.len());
+        let faults = self.injection.faults.clone();
+        let options = TrainOptions { faults, ..resolved.train_options(self.data.training.train.len()) };
+        let planned = options.micro_batch_size;
         let model = resolved.architecture()?.build(&spec(resolved, self.card.classes.len(), device.clone()));
         let normalization = Normalization { mean: self.card.mean.clone(), std: self.card.std.clone() };
         let step = TrainStep::new(model, options, normalization, device.clone());
@@ -164,18 +190,22 @@ impl Run {
         // `last`, where there is one, replaces the weights that the run started from.
         let weights = resolved.config.model.weights.as_deref().filter(|_| !folder.last().exists());
         let session = session.start_from(weights).map_err(|error| failed(&error))?;
-        let session = session.resume(&device).map_err(|error| cannot_resume(&error, folder))?;
+        let session = session.resume(device).map_err(|error| cannot_resume(&error, folder))?;
         if self.request.resumed.is_some() {
             ui::note(resumed_at(session.progress(), resolved.config.train.epochs));
+            tell_remembered(session.micro_batch_size(), planned);
         }
-        let steps_before = session.progress().step;
-        let gauge = Gauge(self.compute.meter());
-        gauge.0.reset();
-        let mut observer = RunObserver::new(self.data.training.train.len());
-        let (session, outcome) = fit(session, &self.data.training, &device, interrupt, &gauge, &mut observer)
-            .map_err(|error| self.say_how_to_resume(failed(&error), folder))?;
-        let trained = session.progress().step > steps_before;
-        Ok(Fitted { session, outcome, peak_bytes: gauge.0.peak_bytes(), corrupt: observer.corrupt(), trained })
+        Ok(session)
+    }
+
+    fn fit_error(&self, error: &TrainError, folder: &RunFolder, analysis: &MemoryAnalysis) -> CommandError {
+        match error {
+            TrainError::OutOfMemoryAtBatchOne { reason, .. } => {
+                let go_on = next_step(&format!("train --resume {}", folder.root().display()));
+                explain_out_of_memory(failed(error), reason, &analysis.footprint, folder, &go_on)
+            }
+            error => self.say_how_to_resume(failed(error), folder),
+        }
     }
 
     /// Prints what came of the run, and last the command that uses it.
@@ -226,9 +256,8 @@ impl Run {
             interrupt: Some(interrupt.clone()),
             ..self.request.resolved.loader_options()
         };
-        let micro_batch = self.request.resolved.train_options(1).micro_batch_size;
         let transform = self.data.training.eval_transform.clone();
-        let loader = Loader::new(test.clone(), batches(&order, micro_batch), transform, options);
+        let loader = Loader::new(test.clone(), batches(&order, session.micro_batch_size()), transform, options);
         let normalization = Normalization { mean: self.card.mean.clone(), std: self.card.std.clone() };
         let evaluator = Evaluator {
             normalization: &normalization,
@@ -236,7 +265,16 @@ impl Run {
             top_k: self.request.resolved.config.train.top_k,
         };
         let mut progress = ui::Progress::start("testing the best weights", "images", test.len() as u64);
-        let evaluation = evaluate(&model, test, loader, &evaluator, &mut |done| progress.set(done as u64));
+        let mut pieces = Pieces::new(Phase::Evaluation, self.injection.faults.clone());
+        let mut recoveries = Vec::new();
+        let evaluation = evaluate(&model, test, loader, &evaluator, &mut pieces, &mut |scoring| match scoring {
+            Scoring::Done(done) => progress.set(done as u64),
+            Scoring::OutOfMemory(event) => {
+                tell_out_of_memory(event);
+                recoveries.push(event.clone());
+            }
+        });
+        self.keep_recoveries(folder, &recoveries)?;
         let evaluation = evaluation.map_err(|error| match error {
             TrainError::Load(LoadError::Interrupted) => interrupted(folder),
             error => failed(&error),
@@ -248,6 +286,13 @@ impl Run {
             scores.accuracy, scores.macro_f1, scores.loss, scores.samples
         ))?;
         list_corrupt_test_images(folder, &evaluation.corrupt)
+    }
+
+    fn keep_recoveries(&self, folder: &RunFolder, events: &[RecoveryEvent]) -> Result<(), CommandError> {
+        let planned = self.request.resolved.train_options(1).micro_batch_size;
+        let mut events = events.iter();
+        let kept = events.try_for_each(|event| MemoryLog::of(folder).append(planned, event));
+        kept.map_err(|error| CommandError::from_run(&error).with_hint(error.hint()))
     }
 
     fn predict_command(&self, folder: &RunFolder) -> String {

@@ -208,6 +208,9 @@ pub struct TrainSection {
     /// Images computed at once; their gradients are added up to the effective batch. `auto` takes
     /// what the memory plan finds.
     pub micro_batch_size: AutoCount,
+    /// When memory runs out, fewer images are computed at once for the rest of the run. This lets their number grow again, by
+    /// doubling, after 100 steps without trouble and when the memory used leaves room; a size that fails again is not tried again.
+    pub adaptive_batch: bool,
     /// Highest learning rate, reached at the end of warm-up.
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub learning_rate: f64,
@@ -251,6 +254,7 @@ impl Default for TrainSection {
             epochs: 10,
             effective_batch_size: 32,
             micro_batch_size: AutoCount::Auto,
+            adaptive_batch: false,
             learning_rate: 1.0e-3,
             weight_decay: 0.01, // PyTorch's AdamW
             betas: [0.9, 0.999],
@@ -270,7 +274,8 @@ impl Default for TrainSection {
 #[serde(deny_unknown_fields, default)]
 pub struct MemorySection {
     /// Most memory that the run may take, such as `2GiB`; a bare number counts bytes. Everything
-    /// that is free, less the margin, when `null`.
+    /// that is free, less the margin, when `null`. On the CPU the run is also held to it: a step that goes above it is done again
+    /// with fewer images at once.
     #[schemars(with = "Option<String>", extend("format" = "bytes"))]
     pub limit: Option<MemorySize>,
     /// Share of the memory that is left unused. By device when `null`.

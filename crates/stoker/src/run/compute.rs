@@ -1,10 +1,12 @@
 //! From the device asked for to the device that Burn computes on, and what memory it has.
 
+use std::cell::Cell;
+
 use burn::tensor::Device;
 use device::{CardCatalogue, CompiledBackends, DeviceRequest, HostMemory, SelectedDevice, heap};
 use memory_planner::{Budget, BudgetRequest, Checkpointing, MemoryReading, Tier};
 use memory_probe::{HeapMeter, Meter, PoolMeter};
-use trainer::MemoryGauge;
+use trainer::{MemoryGauge, MemoryLap};
 
 use crate::error::CommandError;
 use crate::ui;
@@ -90,12 +92,43 @@ impl Compute {
     }
 }
 
-/// Tells the trainer the peak since the meter was last reset.
-pub(crate) struct Gauge(pub(crate) Box<dyn Meter>);
+/// Tells the trainer how much memory is used.
+pub(crate) struct Gauge {
+    meter: Box<dyn Meter>,
+    /// The highest peak of the laps before this one.
+    earlier_peak_bytes: Cell<u64>,
+    allowed_bytes: u64,
+}
+
+impl Gauge {
+    /// A gauge that measures from now on, for a run that may take so much.
+    pub(crate) fn start(meter: Box<dyn Meter>, allowed_bytes: u64) -> Self {
+        meter.reset();
+        Self { meter, earlier_peak_bytes: Cell::new(0), allowed_bytes }
+    }
+
+    /// The most so far.
+    pub(crate) fn highest_peak_bytes(&self) -> u64 {
+        self.meter.peak_bytes().max(self.earlier_peak_bytes.get())
+    }
+}
 
 impl MemoryGauge for Gauge {
     fn peak_bytes(&self) -> Option<u64> {
-        Some(self.0.peak_bytes())
+        Some(self.highest_peak_bytes())
+    }
+
+    fn begin_lap(&self) {
+        self.earlier_peak_bytes.set(self.highest_peak_bytes());
+        self.meter.reset();
+    }
+
+    fn lap(&self) -> Option<MemoryLap> {
+        Some(MemoryLap {
+            peak_bytes: self.meter.peak_bytes(),
+            resting_bytes: self.meter.current_bytes(),
+            allowed_bytes: self.allowed_bytes,
+        })
     }
 }
 

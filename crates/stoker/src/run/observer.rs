@@ -5,8 +5,9 @@ use std::path::Path;
 use device::heap;
 use memory_planner::format_bytes;
 use metrics::EpochRecord;
-use trainer::{Observer, StepReport};
+use trainer::{Observer, RecoveryEvent, StepReport};
 
+use crate::run::recovery::{tell_growth, tell_out_of_memory};
 use crate::ui::{self, Progress};
 
 /// Corrupt images are named up to this many; the rest is in the run folder's list.
@@ -84,5 +85,13 @@ impl Observer for RunObserver {
         if self.corrupt <= CORRUPT_SHOWN {
             ui::warn(format_args!("skipped `{}`: {reason}", path.display()));
         }
+    }
+
+    fn out_of_memory(&mut self, event: &RecoveryEvent) {
+        tell_out_of_memory(event);
+    }
+
+    fn micro_batch_grown(&mut self, event: &RecoveryEvent) {
+        tell_growth(event);
     }
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use data_pipeline::{Channels, EvalTransform, LoaderOptions, ResizeMode, TrainTransform};
-use trainer::{AdamWOptions, TrainOptions, WarmupCosine};
+use trainer::{AdamWOptions, FaultPlan, TrainOptions, WarmupCosine};
 
 use crate::config::{AutoCount, Checkpointing, DEFAULT_VALIDATION_SHARE, DeviceRequest, OnCorrupt, Resize, UserConfig};
 use crate::error::CommandError;
@@ -141,6 +141,8 @@ impl ResolvedConfig {
             ema_decay: train.ema_decay,
             top_k: train.top_k,
             seed: self.config.seed,
+            adaptive_batch: train.adaptive_batch,
+            faults: FaultPlan::default(),
         }
     }
 

@@ -2,7 +2,7 @@ use burn::module::Param;
 use burn::tensor::Tensor;
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
-use rand_distr::{Distribution, StandardNormal, StandardUniform};
+use rand_distr::{Distribution, StandardNormal};
 
 use super::{Initialization, Initializer};
 use crate::pass::mix;
@@ -34,24 +34,13 @@ impl Initializer {
     }
 
     fn normal<const D: usize>(&mut self, shape: [usize; D], std: f32) -> Param<Tensor<D>> {
-        let draw = |random: &mut ChaCha8Rng| -> f32 { StandardNormal.sample(random) };
-        self.drawn(shape, |random| std * draw(random))
-    }
-
-    fn uniform<const D: usize>(&mut self, shape: [usize; D], limit: f32) -> Param<Tensor<D>> {
-        let draw = |random: &mut ChaCha8Rng| -> f32 { StandardUniform.sample(random) };
-        self.drawn(shape, |random| limit * (2.0 * draw(random) - 1.0))
-    }
-
-    fn drawn<const D: usize>(
-        &mut self,
-        shape: [usize; D],
-        mut draw: impl FnMut(&mut ChaCha8Rng) -> f32,
-    ) -> Param<Tensor<D>> {
         self.turn += 1;
         let mut random = ChaCha8Rng::seed_from_u64(mix(self.seed ^ mix(self.turn)));
-        let values = (0..shape.iter().product()).map(|_| draw(&mut random)).collect();
-        self.parameter(shape, values)
+        let draw = move || {
+            let normal: f32 = StandardNormal.sample(&mut random);
+            std * normal
+        };
+        self.parameter(shape, draw)
     }
 }
 

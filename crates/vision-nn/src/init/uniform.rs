@@ -22,9 +22,7 @@ impl Initializer {
     pub fn uniform<const D: usize>(&mut self, shape: [usize; D], bound: f32) -> Param<Tensor<D>> {
         self.turn += 1;
         let mut random = ChaCha8Rng::seed_from_u64(mix(self.seed ^ mix(self.turn)));
-        let count = shape.iter().product();
-        let values = (0..count).map(|_| bound * (2.0 * random.random::<f32>() - 1.0)).collect();
-        self.parameter(shape, values)
+        self.parameter(shape, move || bound * (2.0 * random.random::<f32>() - 1.0))
     }
 }
 

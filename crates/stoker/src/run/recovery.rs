@@ -1,0 +1,189 @@
+//! What a run does about memory that runs out: the limit that it keeps, what a test injects, and what the user is told.
+//!
+//! Two variables of the environment are testing aids, and a run under either says so. They change no result, only in how small parts it is
+//! computed.
+//!
+//! - `STOKER_INJECT_OUT_OF_MEMORY=3,7:2,eval:1` has memory run out at optimizer step 3 (from 0) in its first micro-batch, at step 7 in its third,
+//!   and in the second batch of the validation, test or prediction. An entry strikes once; twice the same strikes twice.
+//! - `STOKER_INJECT_MEMORY_LIMIT=60MiB` is the limit that the heap is held to in place of `memory.limit`, without the plan knowing of it: as if the
+//!   plan had estimated too little.
+
+use checkpoint::RunFolder;
+use device::{SelectedDevice, heap};
+use memory_planner::{FixedMemory, Footprint, format_bytes};
+use trainer::{FaultPlan, OutOfMemory, Phase, RecoveryEvent};
+
+use crate::config::MemorySize;
+use crate::crash;
+use crate::error::CommandError;
+use crate::run::compute::Compute;
+use crate::ui;
+
+const FAULTS: &str = "STOKER_INJECT_OUT_OF_MEMORY";
+const LIMIT: &str = "STOKER_INJECT_MEMORY_LIMIT";
+
+/// What a test has go wrong; nothing otherwise.
+#[derive(Debug, Default)]
+pub(crate) struct Injection {
+    /// Moments at which memory runs out.
+    pub(crate) faults: FaultPlan,
+    /// A limit that the plan does not know.
+    limit: Option<MemorySize>,
+}
+
+impl Injection {
+    /// Reads the two variables, and says so when they are set.
+    pub(crate) fn from_environment() -> Result<Self, CommandError> {
+        let mut injection = Self::default();
+        if let Some(text) = variable(FAULTS) {
+            injection.faults = text.parse().map_err(|error| {
+                let hint = format!("leave `{FAULTS}` unset: it is for tests");
+                CommandError::from_request(&error).with_hint(hint).in_context(format!("cannot use `{FAULTS}`"))
+            })?;
+            ui::note(format_args!("testing: memory will run out at `{text}` (`{FAULTS}`)"));
+        }
+        if let Some(text) = variable(LIMIT) {
+            let limit = text.parse().map_err(|reason: String| {
+                CommandError::wrong_request(format!("`{LIMIT}` is `{text}`: {reason}"))
+                    .with_hint(format!("leave `{LIMIT}` unset: it is for tests"))
+            })?;
+            ui::note(format_args!("testing: the heap is held to {text}, whatever was planned (`{LIMIT}`)"));
+            injection.limit = Some(limit);
+        }
+        Ok(injection)
+    }
+
+    /// Holds the heap to the limit from now on, where the device computes in it. On a card the device itself has limits.
+    pub(crate) fn hold_heap_to(&self, configured: Option<&MemorySize>, compute: &Compute) {
+        if matches!(compute.selected, SelectedDevice::Cpu { .. }) {
+            heap::set_limit(self.limit.as_ref().or(configured).map(MemorySize::bytes));
+        }
+    }
+
+    /// What steps may take: the budget, or the limit where that is lower.
+    pub(crate) fn allowed_bytes(&self, budget_bytes: u64) -> u64 {
+        self.limit.as_ref().map_or(budget_bytes, |limit| limit.bytes().min(budget_bytes))
+    }
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|text| !text.is_empty())
+}
+
+/// Tells on one line that memory ran out, and what comes of it.
+pub(crate) fn tell_out_of_memory(event: &RecoveryEvent) {
+    // The panic by which a device says so is dealt with: if another ends the program, that is the one to show.
+    let panicked = crash::forget().filter(|message| OutOfMemory::from_message(message).is_some());
+    let said = panicked.map_or(String::new(), |message| format!(" ({message})"));
+    ui::warn(format_args!(
+        "out of memory in {}{}, {} at once: {}{said}; the same images again, {} at once",
+        event.phase,
+        at_step(event),
+        images(event.micro_batch_before),
+        event.reason,
+        event.micro_batch_after
+    ));
+}
+
+/// Tells on one line that more fits again.
+pub(crate) fn tell_growth(event: &RecoveryEvent) {
+    let (before, after) = (event.micro_batch_before, event.micro_batch_after);
+    ui::note(format_args!("micro-batch {before} becomes {after}{}: {}", at_step(event), event.reason));
+}
+
+/// Tells that a resumed run goes on with less at once than it was planned with.
+pub(crate) fn tell_remembered(size: usize, planned: usize) {
+    if size < planned {
+        ui::note(format_args!(
+            "micro-batch {size} in place of {planned}: memory ran out earlier in this run (`memory_events.jsonl`)"
+        ));
+    }
+}
+
+fn at_step(event: &RecoveryEvent) -> String {
+    match (event.phase, event.step) {
+        (Phase::Evaluation, Some(step)) => format!(" after {step} steps"),
+        (_, Some(step)) => format!(" at step {step}"),
+        (_, None) => String::new(),
+    }
+}
+
+fn images(count: usize) -> String {
+    format!("{count} {}", if count == 1 { "image" } else { "images" })
+}
+
+/// The post-mortem of a run in which a single image did not fit: what is kept in memory, and what would help most.
+pub(crate) fn explain_out_of_memory(
+    error: CommandError,
+    reason: &OutOfMemory,
+    footprint: &Footprint,
+    folder: &RunFolder,
+    go_on: &str,
+) -> CommandError {
+    let config = folder.resolved_config();
+    let config = config.display();
+    let way_out = match (reason, reason.sufficient_limit_mebibytes()) {
+        (_, Some(held)) => {
+            let mebibytes = held.max(one_image_mebibytes(footprint));
+            format!("set `memory.limit: {mebibytes}MiB` or more in `{config}`")
+        }
+        (OutOfMemory::Injected, _) => format!("memory did not really run out: unset `{FAULTS}`"),
+        _ => format!("set a smaller `model.image_size` in `{config}`, or end what else holds memory on the device"),
+    };
+    let from = if folder.last().exists() { " from the last checkpoint, which is whole" } else { "" };
+    let hint = format!("{way_out}; then go on{from}: {go_on}");
+    error.with_causes(vec![kept_in_memory(&footprint.fixed), per_image(footprint)]).with_hint(hint)
+}
+
+/// What the plan expects of steps with one image at once. The first step holds less: the optimizer has no state before it.
+fn one_image_mebibytes(footprint: &Footprint) -> u64 {
+    let bytes = footprint.peak_bytes(1).saturating_add(footprint.accumulation_extra);
+    // A twentieth more: what is measured elsewhere is not the same to the byte.
+    (bytes + bytes / 20).div_ceil(1 << 20)
+}
+
+fn kept_in_memory(fixed: &FixedMemory) -> String {
+    let parts = [
+        ("weights", fixed.weights),
+        ("gradients", fixed.gradients),
+        ("optimizer", fixed.optimizer),
+        ("averaged weights", fixed.ema),
+        ("process and image loading", fixed.overhead),
+    ];
+    let parts = parts.iter().filter(|(_, bytes)| *bytes > 0);
+    let parts: Vec<String> = parts.map(|(name, bytes)| format!("{name} {}", format_bytes(*bytes))).collect();
+    format!("whatever the batch, there are {}", parts.join(", "))
+}
+
+fn per_image(footprint: &Footprint) -> String {
+    let activations = format_bytes(footprint.per_sample.activations);
+    format!("an image more or less is {activations} of activations")
+}
+
+#[cfg(test)]
+mod tests {
+    use trainer::STEPS_BEFORE_GROWTH;
+
+    use super::*;
+
+    #[test]
+    fn the_reference_names_the_steps_before_growth() {
+        let page =
+            std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md")).unwrap();
+        let line = page.lines().find(|line| line.starts_with("| `train.adaptive_batch`")).unwrap();
+        assert!(line.contains(&format!("after {STEPS_BEFORE_GROWTH} steps without trouble")), "{line}");
+    }
+
+    #[test]
+    fn without_the_variables_nothing_is_injected() {
+        let injection = Injection::default();
+        assert!(injection.faults.is_empty());
+        assert_eq!(injection.allowed_bytes(7), 7);
+    }
+
+    #[test]
+    fn a_limit_below_the_budget_is_what_steps_may_take() {
+        let injection = Injection { limit: Some("5".parse().unwrap()), ..Injection::default() };
+        assert_eq!((injection.allowed_bytes(7), injection.allowed_bytes(3)), (5, 3));
+    }
+}

@@ -1,0 +1,96 @@
+//! A limit on the heap is out-of-memory: the step stops before the weights move, and fits in smaller parts.
+//!
+//! One test: the heap is the process's.
+
+use burn::tensor::Device;
+use convnext::{ConvNext, ConvNextConfig};
+use data_pipeline::Batch;
+use device::heap::{self, CountingAllocator};
+use trainer::{
+    AdamWOptions, ComputeError, Normalization, OutOfMemory, Phase, Pieces, TrainOptions, TrainStep, WarmupCosine,
+};
+use vision_nn::{Classifier as _, ClassifierSpec, Pass};
+
+#[global_allocator]
+static HEAP: CountingAllocator = CountingAllocator;
+
+const BATCH: usize = 32;
+const SIDE: usize = 64;
+
+#[test]
+fn a_step_and_a_scored_batch_above_the_limit_fit_in_smaller_parts() {
+    let step = step();
+    let batch = batch();
+    let whole = peak_of(|| drop(step.gradients(&batch, 1)));
+    let quarter = peak_of(|| drop(step.try_gradients(&batch, 1, BATCH / 4, |_| false).unwrap()));
+    assert!(quarter < whole / 2, "{quarter} of {whole}");
+    let limit = heap::current_bytes() + (quarter + whole) / 2;
+    heap::set_limit(Some(limit));
+
+    let error = step.try_gradients(&batch, 1, BATCH, |_| false).err().unwrap();
+    let ComputeError::OutOfMemory(OutOfMemory::Limit { held_bytes, limit_bytes }) = error else { panic!("{error}") };
+    assert!(limit_bytes == limit && held_bytes > limit, "{held_bytes} of {limit_bytes}");
+    let (gradients, scores) = step.try_gradients(&batch, 1, BATCH / 4, |_| false).unwrap();
+    assert_eq!(scores.samples, BATCH as u64);
+    drop(gradients);
+    heap::set_limit(None);
+
+    assert_scoring_recovers(&step);
+}
+
+fn assert_scoring_recovers(step: &TrainStep<ConvNext>) {
+    let model = step.evaluation_model();
+    let device = Device::flex();
+    let images = |count: usize| burn::tensor::Tensor::<4>::ones([count, 3, SIDE, SIDE], &device);
+    let whole = peak_of(|| drop(model.forward(images(BATCH), &mut Pass::evaluation())));
+    heap::set_limit(Some(heap::current_bytes() + whole * 3 / 4));
+    let mut pieces = Pieces::new(Phase::Prediction, trainer::FaultPlan::default());
+    let mut reasons = Vec::new();
+    let scored = pieces.score(BATCH, &device, &mut |event| reasons.push(event.reason.clone()), |samples, watch| {
+        let logits = watch.run(|| model.forward(images(samples.len()), &mut Pass::evaluation()))?;
+        Ok(logits.dims()[0])
+    });
+    heap::set_limit(None);
+    assert_eq!((scored.unwrap(), pieces.largest()), (vec![BATCH / 2; 2], BATCH / 2));
+    assert!(reasons.len() == 1 && reasons[0].starts_with("the heap held "), "{reasons:?}");
+}
+
+/// Bytes above those that live now.
+fn peak_of(work: impl FnOnce()) -> u64 {
+    let before = heap::current_bytes();
+    heap::reset_peak();
+    work();
+    heap::peak_bytes() - before
+}
+
+fn step() -> TrainStep<ConvNext> {
+    let device = Device::flex().autodiff();
+    let config = ConvNextConfig { depths: [1, 1, 2, 1], widths: [16, 24, 32, 40], pointwise_mlp: true };
+    let model = config.init(&ClassifierSpec::new(3, &device));
+    let options = TrainOptions {
+        epochs: 1,
+        effective_batch_size: BATCH,
+        micro_batch_size: BATCH,
+        adamw: AdamWOptions::default(),
+        schedule: WarmupCosine { peak: 1e-3, minimum: 0.0, warmup_steps: 0, total_steps: 1 },
+        label_smoothing: 0.0,
+        clip_norm: None,
+        ema_decay: None,
+        top_k: 1,
+        seed: 0,
+        adaptive_batch: false,
+        faults: trainer::FaultPlan::default(),
+    };
+    TrainStep::new(model, options, Normalization::imagenet(3), device)
+}
+
+fn batch() -> Batch {
+    Batch {
+        index: 0,
+        pixels: (0..BATCH * SIDE * SIDE * 3).map(|place| (place * 31 % 251) as u8).collect(),
+        labels: (0..BATCH).map(|sample| Some((sample % 3) as u32)).collect(),
+        samples: (0..BATCH).collect(),
+        corrupt: Vec::new(),
+        size: [SIDE, SIDE, 3],
+    }
+}
