@@ -3,7 +3,7 @@ use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::TensorData;
-use vision_nn::assign_parameters;
+use vision_nn::{assign_parameters, is_batch_count};
 
 use crate::{CARD_VERSION, CheckpointError, ModelCard, read_tensors, write_tensors};
 
@@ -83,6 +83,7 @@ pub fn load_weights<M: Module>(
     model: &str,
     path: &Path,
 ) -> Result<M, CheckpointError> {
+    let weights = weights.into_iter().filter(|(name, _)| !is_batch_count(name)).collect();
     assign_parameters(module, weights).map_err(|source| CheckpointError::OtherModel {
         path: path.to_owned(),
         model: model.to_owned(),

@@ -15,4 +15,4 @@ pub use capture::{AllocatorModel, CapturedSource, capture_step, fixed_memory};
 pub use dry_run::{dry_run_footprint, dry_run_reserved, reserved_by_real_steps};
 pub use meter::{HeapMeter, Meter, PoolMeter};
 pub use rehearsal::StepRequest;
-pub use training::{ProbeError, ProbeOptions, measure_training, parameter_memory};
+pub use training::{ProbeError, ProbeOptions, measure_peak, measure_training, parameter_memory};

@@ -71,6 +71,15 @@ pub fn measure_training<M: Classifier>(
     }
 }
 
+/// The peak of one real optimizer step over `batch` samples, its optimizer's state being there already. The step is used up.
+pub fn measure_peak<M: Classifier>(step: TrainStep<M>, image: [usize; 3], batch: usize, meter: &dyn Meter) -> u64 {
+    let mut probe = Probe { step, image, turn: 0 };
+    probe.run(1);
+    meter.reset();
+    probe.run(batch);
+    meter.peak_bytes()
+}
+
 /// What a model's parameters take in training, by arithmetic: f32 weights, gradients, two moments, an average.
 pub fn parameter_memory<M: Module>(model: &M, has_ema: bool) -> FixedMemory {
     let elements: usize = parameter_shapes(model).iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();

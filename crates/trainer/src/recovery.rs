@@ -19,12 +19,16 @@ impl<M: Classifier> Run<'_, M> {
             let size = self.session.micro_batch.size().min(batch.len());
             let faults = &mut self.faults;
             let strikes = |micro_batch| faults.strikes_step(step, micro_batch);
+            let before = self.session.step.copy_of_statistics();
             match self.session.step.try_gradients(batch, seed, size, strikes) {
                 Ok(done) => {
                     self.session.micro_batch.note_quiet_step();
                     return Ok(done);
                 }
-                Err(ComputeError::OutOfMemory(reason)) => self.shrink(size, reason, step)?,
+                Err(ComputeError::OutOfMemory(reason)) => {
+                    self.session.step.go_back_to(before);
+                    self.shrink(size, reason, step)?;
+                }
                 Err(ComputeError::Device { reason }) => return Err(TrainError::Device { reason }),
             }
         }

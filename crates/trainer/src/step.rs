@@ -3,7 +3,7 @@ use std::convert::Infallible;
 use burn::tensor::{Device, Tensor};
 use data_pipeline::Batch;
 use memory_planner::split_effective_batch;
-use vision_nn::{Classifier, Pass, Tape};
+use vision_nn::{Classifier, Pass, Tape, is_running_statistic, parameter_shapes};
 
 use crate::ema::Ema;
 use crate::loss::cross_entropy_of_row;
@@ -27,6 +27,7 @@ pub struct StepScores {
 pub struct TrainStep<M> {
     /// Taken out only while [`apply`](Self::apply) moves it: a clone would keep a second copy of the weights alive.
     model: Option<M>,
+    has_running_statistics: bool,
     pub(crate) optimizer: AdamW,
     pub(crate) ema: Option<Ema<M>>,
     options: TrainOptions,
@@ -38,7 +39,9 @@ impl<M: Classifier> TrainStep<M> {
     /// A step over `model`, which lives on the autodiff device `device`.
     pub fn new(model: M, options: TrainOptions, normalization: Normalization, device: Device) -> Self {
         let ema = options.ema_decay.map(|decay| Ema::new(&model, decay));
-        Self { optimizer: AdamW::new(options.adamw), ema, model: Some(model), options, normalization, device }
+        let has_running_statistics = parameter_shapes(&model).iter().any(|(name, _)| is_running_statistic(name));
+        let optimizer = AdamW::new(options.adamw);
+        Self { optimizer, ema, model: Some(model), has_running_statistics, options, normalization, device }
     }
 
     /// What the step was made with.
@@ -61,6 +64,19 @@ impl<M: Classifier> TrainStep<M> {
         let model = self.model.take().expect("the model is only away while `apply` runs");
         self.model = Some(map(model)?);
         Ok(())
+    }
+
+    /// A copy to go back to after an attempt that failed, where the model has statistics that a forward pass moves. It shares the weights, and
+    /// must be gone before they move.
+    pub(crate) fn copy_of_statistics(&self) -> Option<M> {
+        self.has_running_statistics.then(|| self.model().clone())
+    }
+
+    /// Goes back to what [`copy_of_statistics`](Self::copy_of_statistics) kept.
+    pub(crate) fn go_back_to(&mut self, copy: Option<M>) {
+        if copy.is_some() {
+            self.model = copy;
+        }
     }
 
     /// An average that starts at the weights of now, where one is kept.

@@ -28,6 +28,13 @@ impl AllocatorModel {
         Self { max_page_bytes: card_bytes / 4, alignment_bytes: 512 }
     }
 
+    /// Software Vulkan (Mesa's `llvmpipe`) by way of WebGPU, as `cubecl-wgpu` reads its limits (its `runtime.rs`): the largest storage binding, and
+    /// the alignment of uniform offsets, which WebGPU raises to at least 32 bytes.
+    #[cfg(feature = "wgpu")]
+    pub fn software_vulkan() -> Self {
+        Self { max_page_bytes: 128 << 20, alignment_bytes: 32 }
+    }
+
     fn pools(self, counted: &Counted) -> MemoryManagement<CountingStorage> {
         let properties = MemoryDeviceProperties { max_page_size: self.max_page_bytes, alignment: self.alignment_bytes };
         MemoryManagement::from_configuration(

@@ -49,6 +49,11 @@ impl CapturedSource {
         }
     }
 
+    /// What a card's pools would hold reserved after steps over micro-batches of `batch`; `None` when it could not hold them.
+    pub fn reserved_bytes(&self, batch: usize, allocator: AllocatorModel) -> Option<u64> {
+        self.alone.reserved_bytes(batch, allocator)
+    }
+
     /// What a card's pools would hold reserved, for every batch size that a plan for `budget_bytes` asks about.
     ///
     /// # Errors

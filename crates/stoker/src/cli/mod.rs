@@ -1,11 +1,13 @@
 //! What can be asked for: commands, flags, and their help.
 
+mod bench;
 mod plan;
 
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 
+pub use bench::{BenchCommand, BenchMemoryArguments, MemoryBenchDevice};
 pub use plan::{
     AbsentCard, Destination, InferenceRequest, LearningRateScaling, PLAN_ABOUT, PLAN_EXAMPLES, PlanArguments,
     PlanArgumentsError, PlanSource, PlanTask, Target,
@@ -44,7 +46,10 @@ pub enum Command {
     Predict(PredictArguments),
     /// List the architectures that `model.name` takes.
     #[command(after_help = MODELS_EXAMPLES)]
-    Models,
+    Models(ModelsArguments),
+    /// Measure stoker itself.
+    #[command(subcommand)]
+    Bench(BenchCommand),
     /// Check a configuration, and print it with every default filled in.
     #[command(after_help = CONFIG_CHECK_EXAMPLES)]
     ConfigCheck(ConfigArguments),
@@ -64,9 +69,18 @@ pub struct ConfigArguments {
     pub settings: Vec<String>,
 }
 
+/// What `models` is asked.
+#[derive(Debug, Args)]
+pub struct ModelsArguments {
+    /// Part of a name or of a family's name; all are listed without
+    #[arg(value_name = "FILTER")]
+    pub filter: Option<String>,
+}
+
 const MODELS_EXAMPLES: &str = "\
-Example:
+Examples:
   stoker models
+  stoker models swin
 
 Next: `stoker train --config FILE --set model.name=NAME`.";
 

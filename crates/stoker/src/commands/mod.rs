@@ -1,5 +1,6 @@
 //! What each command does: its request made whole, the libraries called, the result shown.
 
+mod bench;
 mod config;
 mod help;
 mod models;
@@ -10,7 +11,7 @@ mod train;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::cli::Command;
+use crate::cli::{BenchCommand, Command};
 use crate::error::CommandError;
 use crate::ui;
 
@@ -21,9 +22,10 @@ use crate::ui;
 pub fn execute(command: Option<Command>) -> Result<(), CommandError> {
     match command {
         None => help::print(),
+        Some(Command::Bench(BenchCommand::Memory(arguments))) => bench::memory(&arguments),
         Some(Command::ConfigReference) => config::print_reference(),
         Some(Command::ConfigCheck(arguments)) => config::check(&arguments),
-        Some(Command::Models) => models::print(),
+        Some(Command::Models(arguments)) => models::print(&arguments),
         Some(Command::Plan(arguments)) => plan::plan(&arguments),
         Some(Command::Train(arguments)) => train::train(&arguments, &catch_interrupts()?),
         Some(Command::Predict(arguments)) => predict::predict(&arguments, &catch_interrupts()?),

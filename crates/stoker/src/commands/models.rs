@@ -1,18 +1,40 @@
 //! `models`: what `model.name` takes.
 
+use crate::cli::ModelsArguments;
+use crate::config::nearest_of;
 use crate::error::CommandError;
-use crate::registry::architectures;
+use crate::registry::{Architecture, architectures};
 use crate::ui;
 
-/// Prints the registry as a table.
-pub(crate) fn print() -> Result<(), CommandError> {
-    let mut lines = vec![format!("{:<20} {:<10} {:>12} {:>12}", "name", "family", "parameters", "image size")];
-    for architecture in architectures() {
+/// Prints the registry as a table, or the part of it that a filter leaves.
+pub(crate) fn print(arguments: &ModelsArguments) -> Result<(), CommandError> {
+    let all = architectures();
+    let shown: Vec<&Architecture> = match &arguments.filter {
+        Some(filter) => all.iter().filter(|architecture| architecture.matches(filter)).collect(),
+        None => all.iter().collect(),
+    };
+    if shown.is_empty() {
+        let filter = arguments.filter.as_deref().unwrap_or_default();
+        let hint = match nearest_of(filter, all.iter().map(|architecture| architecture.name)) {
+            Some(near) => format!("did you mean `{near}`? `stoker models` lists all"),
+            None => "`stoker models` lists all".to_owned(),
+        };
+        return Err(CommandError::wrong_request(format!("no model's name has `{filter}` in it")).with_hint(hint));
+    }
+    let width = shown.iter().map(|architecture| architecture.name.len()).max().unwrap_or(0);
+    let mut lines =
+        vec![format!("{:width$} {:<12} {:>12} {:>12}  aliases", "name", "family", "parameters", "image size")];
+    for architecture in shown {
         let millions = architecture.parameters as f64 / 1e6;
-        lines.push(format!(
-            "{:<20} {:<10} {:>10.2} M {:>9} px",
-            architecture.name, architecture.family, millions, architecture.image_size
-        ));
+        let line = format!(
+            "{:width$} {:<12} {:>10.2} M {:>9} px  {}",
+            architecture.name,
+            architecture.family,
+            millions,
+            architecture.image_size,
+            architecture.aliases.join(", ")
+        );
+        lines.push(line.trim_end().to_owned());
     }
     ui::out(lines.join("\n"))
 }

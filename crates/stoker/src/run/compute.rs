@@ -37,6 +37,11 @@ impl Compute {
         matches!(self.selected, SelectedDevice::Cpu { .. })
     }
 
+    /// All memory of the device.
+    pub(crate) fn total_bytes(&self) -> Result<u64, CommandError> {
+        Ok(self.budget(&BudgetRequest::default())?.total_bytes)
+    }
+
     /// The device with a tape, for training.
     pub(crate) fn tracked(&self, checkpointing: Checkpointing) -> Device {
         let device = self.device.clone().autodiff();

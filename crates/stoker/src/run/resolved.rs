@@ -94,16 +94,22 @@ impl ResolvedConfig {
         }
     }
 
-    /// The architecture.
+    /// The architecture, which must take images of the configured size.
     pub(crate) fn architecture(&self) -> Result<Architecture, CommandError> {
-        let name = &self.config.model.name;
-        find_architecture(name).map_err(|nearest| {
+        let (name, size) = (&self.config.model.name, self.config.model.image_size);
+        let architecture = find_architecture(name).map_err(|nearest| {
             let hint = match nearest {
                 Some(near) => format!("did you mean `{near}`? `stoker models` lists all"),
                 None => "`stoker models` lists all".to_owned(),
             };
             CommandError::wrong_request(format!("unknown model `{name}`")).with_hint(hint)
-        })
+        })?;
+        architecture.check_image_size(size).map_err(|refused| {
+            CommandError::wrong_request(format!("`{name}` cannot take `model.image_size: {size}`"))
+                .with_causes(vec![refused.reason])
+                .with_hint(refused.hint)
+        })?;
+        Ok(architecture)
     }
 
     /// Bytes of the file in the run folder: the choices as comments, then the configuration.

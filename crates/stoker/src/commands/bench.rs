@@ -1,0 +1,227 @@
+//! `bench memory`: what is predicted, held against what is really taken.
+
+use burn::tensor::Device;
+use memory_planner::{Checkpointing, Footprint, Precision, Rung, format_bytes};
+use memory_probe::{
+    AllocatorModel, CapturedSource, ProbeOptions, dry_run_reserved, measure_peak, measure_training, parameter_memory,
+    reserved_by_real_steps,
+};
+use serde::Serialize;
+use trainer::{Normalization, TrainStep};
+
+use crate::cli::{BenchMemoryArguments, MemoryBenchDevice};
+use crate::config::{DeviceRequest, UserConfig};
+use crate::error::CommandError;
+use crate::run::compute::Compute;
+use crate::run::resolved::ResolvedConfig;
+use crate::run::subject::Subject;
+use crate::ui::{self, Progress};
+
+const CLASSES: usize = 10;
+
+/// One step, predicted and real.
+#[derive(Debug, Clone, Serialize)]
+struct Row {
+    model: String,
+    image_size: usize,
+    checkpointing: Checkpointing,
+    batch: usize,
+    /// How the prediction was made.
+    source: &'static str,
+    predicted_bytes: u64,
+    real_bytes: u64,
+}
+
+impl Row {
+    /// Predicted over real, less one.
+    fn error(&self) -> f64 {
+        self.predicted_bytes as f64 / self.real_bytes as f64 - 1.0
+    }
+}
+
+/// Runs the grid and prints it as a Markdown table, or as JSON.
+pub(crate) fn memory(arguments: &BenchMemoryArguments) -> Result<(), CommandError> {
+    let mut rows = Vec::new();
+    let configurations = arguments.models.len() * arguments.sizes.len() * 2;
+    let mut progress = Progress::start("predicting and measuring steps", "configurations", configurations as u64);
+    for model in &arguments.models {
+        for &size in &arguments.sizes {
+            for checkpointing in [Checkpointing::None, Checkpointing::Balanced] {
+                rows.extend(Configuration::new(model, size, checkpointing)?.rows(arguments)?);
+                let done = rows.len() / arguments.batches.len().max(1);
+                progress.set(done as u64);
+            }
+        }
+    }
+    progress.finish("done");
+    if arguments.json {
+        let text = serde_json::to_string_pretty(&rows).expect("rows have string keys and plain values");
+        return ui::out(text);
+    }
+    ui::out(table(&rows))?;
+    for source in ["measured", "dry run", "captured"] {
+        let of_source: Vec<&Row> = rows.iter().filter(|row| row.source == source).collect();
+        if !of_source.is_empty() {
+            ui::out(summary(source, &of_source))?;
+        }
+    }
+    Ok(())
+}
+
+/// A model at one image size, computed in one way.
+struct Configuration {
+    resolved: ResolvedConfig,
+    rung: Rung,
+}
+
+impl Configuration {
+    fn new(model: &str, size: usize, checkpointing: Checkpointing) -> Result<Self, CommandError> {
+        let text = format!(
+            "data: {{train: images}}\nmodel: {{name: {model}, image_size: {size}}}\ntrain: {{clip_norm: 1.0}}\n"
+        );
+        let user = UserConfig::from_text(std::path::Path::new("--models"), &text, &[])?;
+        let resolved = ResolvedConfig::new(user, std::path::Path::new("bench"));
+        resolved.architecture()?;
+        Ok(Self { resolved, rung: Rung { precision: Precision::Fp32, checkpointing } })
+    }
+
+    fn rows(&self, arguments: &BenchMemoryArguments) -> Result<Vec<Row>, CommandError> {
+        let architecture = self.resolved.architecture()?;
+        let subject = Subject {
+            resolved: &self.resolved,
+            architecture: &architecture,
+            num_classes: CLASSES,
+            train_samples: None,
+            loader_bytes: 0,
+        };
+        match arguments.device {
+            MemoryBenchDevice::Of(request) => {
+                let compute = Compute::select(request)?;
+                if compute.is_cpu() {
+                    return self.on_cpu(&subject, &compute, arguments);
+                }
+                let total = compute.total_bytes()?;
+                Ok(self.on_card(&subject, &compute.device, AllocatorModel::cuda(total), arguments))
+            }
+            #[cfg(feature = "wgpu")]
+            MemoryBenchDevice::Wgpu => {
+                let device = Device::wgpu(burn::tensor::DeviceKind::DefaultDevice);
+                Ok(self.on_card(&subject, &device, AllocatorModel::software_vulkan(), arguments))
+            }
+        }
+    }
+
+    /// Predicted from real steps at batches 1 to 8, against the heap's peak.
+    fn on_cpu(
+        &self,
+        subject: &Subject<'_>,
+        compute: &Compute,
+        arguments: &BenchMemoryArguments,
+    ) -> Result<Vec<Row>, CommandError> {
+        let device = compute.tracked(self.rung.checkpointing);
+        let meter = compute.meter();
+        let base_bytes = device::heap::current_bytes();
+        let step = step(subject, self.rung, &device);
+        let mut known = parameter_memory(step.model(), false);
+        known.overhead = base_bytes;
+        let probe = ProbeOptions { image: subject.image(), budget_bytes: u64::MAX };
+        let footprint: Footprint = measure_training(step, probe, meter.as_ref(), known).map_err(|error| {
+            CommandError::from_run(&error).in_context("cannot measure the memory of a training step")
+        })?;
+        let rows = arguments.batches.iter().map(|&batch| {
+            let step = self::step(subject, self.rung, &device);
+            let real_bytes = measure_peak(step, subject.image(), batch, meter.as_ref());
+            self.row(batch, "measured", footprint.peak_bytes(batch), real_bytes)
+        });
+        Ok(rows.collect())
+    }
+
+    /// Predicted from the graph and by a dry run, against what the pools really hold reserved.
+    fn on_card(
+        &self,
+        subject: &Subject<'_>,
+        device: &Device,
+        allocator: AllocatorModel,
+        arguments: &BenchMemoryArguments,
+    ) -> Vec<Row> {
+        let request = subject.step(self.rung);
+        let build = |device: &Device| subject.build(device);
+        let captured = CapturedSource::record(&request, &build);
+        let mut rows = Vec::new();
+        for &batch in &arguments.batches {
+            let dry = dry_run_reserved(&request, batch, device, &build).unwrap_or(u64::MAX);
+            let real = reserved_by_real_steps(&request, batch, device, &build).unwrap_or(u64::MAX);
+            let predicted = captured.reserved_bytes(batch, allocator).unwrap_or(u64::MAX);
+            rows.push(self.row(batch, "captured", predicted, real));
+            rows.push(self.row(batch, "dry run", dry, real));
+        }
+        rows
+    }
+
+    fn row(&self, batch: usize, source: &'static str, predicted_bytes: u64, real_bytes: u64) -> Row {
+        let model = &self.resolved.config.model;
+        Row {
+            model: model.name.clone(),
+            image_size: model.image_size,
+            checkpointing: self.rung.checkpointing,
+            batch,
+            source,
+            predicted_bytes,
+            real_bytes,
+        }
+    }
+}
+
+fn step(subject: &Subject<'_>, rung: Rung, device: &Device) -> TrainStep<crate::registry::Network> {
+    let request = subject.step(rung);
+    let normalization = Normalization::imagenet(request.image[2]);
+    TrainStep::new(subject.build(device), request.options, normalization, device.clone())
+}
+
+fn table(rows: &[Row]) -> String {
+    let mut text = "| model | image | checkpointing | batch | source | predicted | real | error |\n".to_owned();
+    text.push_str("|---|---|---|---|---|---|---|---|\n");
+    for row in rows {
+        text.push_str(&format!(
+            "| {} | {} | {} | {} | {} | {} | {} | {:+.1} % |\n",
+            row.model,
+            row.image_size,
+            row.checkpointing,
+            row.batch,
+            row.source,
+            format_bytes(row.predicted_bytes),
+            format_bytes(row.real_bytes),
+            100.0 * row.error()
+        ));
+    }
+    text
+}
+
+/// Median and 95th percentile of the absolute error, and how often the prediction was too low.
+fn summary(source: &str, rows: &[&Row]) -> String {
+    let mut errors: Vec<f64> = rows.iter().map(|row| row.error().abs()).collect();
+    errors.sort_by(f64::total_cmp);
+    let at = |share: f64| 100.0 * errors[((errors.len() - 1) as f64 * share).round() as usize];
+    let low = rows.iter().filter(|row| row.predicted_bytes < row.real_bytes).count();
+    let worst_low = rows.iter().map(|row| row.error()).fold(0.0, f64::min);
+    format!(
+        "{source}: {} steps, error median {:.2} %, 95th percentile {:.2} %, largest {:.2} %; too low in {low} ({:.1} %), by {:.2} % at most",
+        rows.len(),
+        at(0.5),
+        at(0.95),
+        at(1.0),
+        100.0 * low as f64 / rows.len() as f64,
+        -100.0 * worst_low
+    )
+}
+
+impl MemoryBenchDevice {
+    /// The device of a name: `cpu`, `cuda:0`; `wgpu` where that is compiled.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        #[cfg(feature = "wgpu")]
+        if text == "wgpu" {
+            return Ok(Self::Wgpu);
+        }
+        text.parse::<DeviceRequest>().map(Self::Of).map_err(|error| error.to_string())
+    }
+}
