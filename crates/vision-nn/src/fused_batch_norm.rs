@@ -6,6 +6,8 @@ mod composed;
 
 #[cfg(feature = "cuda")]
 use burn::backend::Cuda;
+#[cfg(feature = "wgpu")]
+use burn::backend::Wgpu;
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -13,8 +15,11 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::flex::{FlexTensor, Layout};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, AutodiffBackend, Backend, Dispatch, DispatchDevice, Flex, backend_extension};
+use burn::backend::{Autodiff, AutodiffBackend, Backend, Capture, Dispatch, DispatchDevice, Flex, backend_extension};
 use burn::tensor::{Bytes, DType, Device, Shape, Tensor};
+
+use crate::is_captured;
+use crate::tape::{on_captured, primitive};
 
 /// Whether tensors on this device, on the tape or off it, lie in this process's memory.
 pub(crate) fn is_cpu(device: &Device) -> bool {
@@ -27,6 +32,9 @@ pub(crate) fn is_fused(device: &Device) -> bool {
         DispatchDevice::Flex(_) => true,
         #[cfg(feature = "cuda")]
         DispatchDevice::Cuda(_) => true,
+        #[cfg(feature = "wgpu")]
+        DispatchDevice::Wgpu(_) => true,
+        DispatchDevice::Capture(_) => true,
         _ => false,
     }
 }
@@ -37,6 +45,13 @@ pub(crate) fn is_fused(device: &Device) -> bool {
 /// - `rows`: `[N, C]`
 /// - output: `[C]` each, without gradient
 pub(crate) fn moments(rows: Tensor<2>) -> [Tensor<1>; 2] {
+    let device = rows.device();
+    if is_captured(&device) {
+        return on_captured!(device, B => {
+            let (mean, variance) = B::fused_moments(primitive::<B, 2>(rows));
+            [Tensor::from_primitive::<B>(mean), Tensor::from_primitive::<B>(variance)]
+        });
+    }
     let (mean, variance) = Dispatch::fused_moments(rows.into_dispatch());
     [Tensor::from_dispatch(mean), Tensor::from_dispatch(variance)]
 }
@@ -53,6 +68,14 @@ pub(crate) fn normalize(
     moments: [Tensor<1>; 2],
     form: NormForm,
 ) -> Tensor<2> {
+    let device = rows.device();
+    if is_captured(&device) {
+        return on_captured!(device, B => {
+            let [mean, variance] = moments.map(primitive::<B, 1>);
+            let (weight, bias) = (primitive::<B, 1>(weight), primitive::<B, 1>(bias));
+            Tensor::from_primitive::<B>(B::fused_batch_norm(primitive::<B, 2>(rows), weight, bias, mean, variance, form))
+        });
+    }
     let (rows, weight, bias) = (rows.into_dispatch(), weight.into_dispatch(), bias.into_dispatch());
     let [mean, variance] = moments.map(Tensor::into_dispatch);
     Tensor::from_dispatch(Dispatch::fused_batch_norm(rows, weight, bias, mean, variance, form))
@@ -73,7 +96,7 @@ pub struct NormForm {
 
 /// The operations on a backend, in f32.
 #[allow(unreachable_pub, reason = "the macro implements the trait for a type of another crate")]
-#[backend_extension(Flex, Cuda: cfg(feature = "cuda"), Autodiff)]
+#[backend_extension(Flex, Cuda: cfg(feature = "cuda"), Wgpu: cfg(feature = "wgpu"), Autodiff)]
 pub trait FusedBatchNorm: Backend {
     /// See [`moments`].
     fn fused_moments(rows: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>);
@@ -100,35 +123,45 @@ pub trait FusedBatchNorm: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 }
 
-#[cfg(feature = "cuda")]
-impl FusedBatchNorm for Cuda {
-    fn fused_moments(rows: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        composed::moments::<Self>(rows)
-    }
+/// A backend on which the operations are composed of Burn's own.
+macro_rules! composed_on {
+    ($backend:ty) => {
+        impl FusedBatchNorm for $backend {
+            fn fused_moments(rows: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {
+                composed::moments::<Self>(rows)
+            }
 
-    fn fused_batch_norm(
-        rows: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
-        mean: FloatTensor<Self>,
-        variance: FloatTensor<Self>,
-        form: NormForm,
-    ) -> FloatTensor<Self> {
-        composed::forward::<Self>(rows, [weight, bias, mean, variance], form)
-    }
+            fn fused_batch_norm(
+                rows: FloatTensor<Self>,
+                weight: FloatTensor<Self>,
+                bias: FloatTensor<Self>,
+                mean: FloatTensor<Self>,
+                variance: FloatTensor<Self>,
+                form: NormForm,
+            ) -> FloatTensor<Self> {
+                composed::forward::<Self>(rows, [weight, bias, mean, variance], form)
+            }
 
-    fn fused_batch_norm_gradient(
-        rows: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
-        mean: FloatTensor<Self>,
-        variance: FloatTensor<Self>,
-        gradient: FloatTensor<Self>,
-        form: NormForm,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        composed::gradient::<Self>(rows, [weight, bias, mean, variance], gradient, form)
-    }
+            fn fused_batch_norm_gradient(
+                rows: FloatTensor<Self>,
+                weight: FloatTensor<Self>,
+                bias: FloatTensor<Self>,
+                mean: FloatTensor<Self>,
+                variance: FloatTensor<Self>,
+                gradient: FloatTensor<Self>,
+                form: NormForm,
+            ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+                composed::gradient::<Self>(rows, [weight, bias, mean, variance], gradient, form)
+            }
+        }
+    };
 }
+
+composed_on!(Capture);
+#[cfg(feature = "cuda")]
+composed_on!(Cuda);
+#[cfg(feature = "wgpu")]
+composed_on!(Wgpu);
 
 impl FusedBatchNorm for Flex {
     fn fused_moments(rows: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {

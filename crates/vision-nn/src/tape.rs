@@ -6,8 +6,44 @@
 use burn::backend::autodiff::checkpoint::strategy::{BalancedCheckpointing, CheckpointStrategy, NoCheckpointing};
 use burn::backend::autodiff::grads::Gradients as CapturedGradients;
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, AutodiffBackend, Capture, DispatchDevice, DispatchKindConversion, DispatchTensor};
+use burn::backend::{
+    Autodiff, AutodiffBackend, Backend, Capture, DispatchDevice, DispatchKindConversion, DispatchTensor,
+};
 use burn::tensor::{Device, GradientCheckpointingStrategy, Gradients, Tensor};
+
+/// Evaluates an expression over the backend that tensors of a captured device have, on its tape or off it: Burn's extension macro does not know
+/// the capture device, so that its tensors are taken out and put back by hand.
+macro_rules! on_captured {
+    ($device:expr, $backend:ident => $body:expr) => {{
+        use burn::backend::autodiff::checkpoint::strategy::{BalancedCheckpointing, NoCheckpointing};
+        use burn::backend::{Autodiff, Capture};
+        use burn::tensor::GradientCheckpointingStrategy;
+        match ($device.is_autodiff(), $device.gradient_checkpointing_strategy()) {
+            (false, _) => {
+                type $backend = Capture;
+                $body
+            }
+            (true, GradientCheckpointingStrategy::Disabled) => {
+                type $backend = Autodiff<Capture, NoCheckpointing>;
+                $body
+            }
+            (true, GradientCheckpointingStrategy::Balanced) => {
+                type $backend = Autodiff<Capture, BalancedCheckpointing>;
+                $body
+            }
+        }
+    }};
+}
+
+pub(crate) use on_captured;
+
+/// The primitive of a captured tensor.
+pub(crate) fn primitive<B: Backend, const D: usize>(tensor: Tensor<D>) -> FloatTensor<B>
+where
+    DispatchTensor: DispatchKindConversion<B>,
+{
+    tensor.try_into_primitive::<B>().expect("the caller asked whether it is captured, on the tape or off it")
+}
 
 /// The gradients that a backward pass left behind.
 pub enum Tape {

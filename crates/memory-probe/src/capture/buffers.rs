@@ -11,7 +11,7 @@ use super::layout::View;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Kernel {
     pub(super) kind: Kind,
-    /// The number of its last output tensor, by which its place in the step is known.
+    /// The number of its first output tensor, by which its place in the step is known.
     pub(super) number: u64,
     /// Buffers that it reads; those that it may write over are marked.
     pub(super) reads: Vec<(usize, bool)>,
@@ -130,7 +130,6 @@ impl Buffers {
             && let host = &mut self.kernels[position]
             && host.takes(kind, &extent)
         {
-            host.number = host.number.max(number);
             if *kind == Kind::Reduce {
                 host.kind = Kind::Reduce;
             }

@@ -12,6 +12,7 @@ mod recording;
 mod scaling;
 mod trace;
 
+use std::cell::OnceCell;
 use std::convert::Infallible;
 
 use burn::tensor::Device;
@@ -31,20 +32,24 @@ pub fn capture_step<M: Classifier>(request: &StepRequest, batch: usize, build: &
 }
 
 /// A step's footprint on cards that are not here: recorded once, replayed for each card and batch size.
-pub struct CapturedSource {
+pub struct CapturedSource<'a> {
     alone: ScalableStep,
-    accumulating: ScalableStep,
+    /// Recorded when it is first asked for.
+    accumulating: OnceCell<ScalableStep>,
+    record_accumulating: Box<dyn Fn() -> ScalableStep + 'a>,
     input_bytes: u64,
 }
 
-impl CapturedSource {
+impl<'a> CapturedSource<'a> {
     /// Records the step of the model that `build` makes.
-    pub fn record<M: Classifier>(request: &StepRequest, build: &dyn Fn(&Device) -> M) -> Self {
+    pub fn record<M: Classifier>(request: &StepRequest, build: impl Fn(&Device) -> M + 'a) -> Self {
         let [height, width, channels] = request.image;
-        let recorded = |accumulates| ScalableStep::record(&StepRequest { accumulates, ..request.clone() }, build);
+        let of = |accumulates| StepRequest { accumulates, ..request.clone() };
+        let accumulating = of(true);
         Self {
-            alone: recorded(false),
-            accumulating: recorded(true),
+            alone: ScalableStep::record(&of(false), &build),
+            accumulating: OnceCell::new(),
+            record_accumulating: Box::new(move || ScalableStep::record(&accumulating, &build)),
             input_bytes: (height * width * channels * size_of::<f32>()) as u64,
         }
     }
@@ -73,9 +78,13 @@ impl CapturedSource {
         let known = fixed_memory(self.alone.trace());
         let alone = observed(&self.alone);
         let footprint = Footprint::from_exact(ExactSource::Captured, known, self.input_bytes, &alone)?;
+        // A step that fits whole does not accumulate.
         match plan.effective_batch {
-            Some(_) => footprint.with_accumulating_observations(&observed(&self.accumulating)),
-            None => Ok(footprint),
+            Some(effective) if footprint.peak_bytes(effective) > budget_bytes || plan.micro_batch.is_some() => {
+                let accumulating = self.accumulating.get_or_init(&self.record_accumulating);
+                footprint.with_accumulating_observations(&observed(accumulating))
+            }
+            _ => Ok(footprint),
         }
     }
 }

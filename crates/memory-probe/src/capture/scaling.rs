@@ -9,28 +9,33 @@ use super::allocator::{Event, replay};
 use super::{recording, trace};
 use crate::StepRequest;
 
-/// The two batch sizes that are recorded. Larger than one, for an axis of length one lets operations be told apart that otherwise are not,
-/// and without a common factor that an image or a layer would have.
-const RECORDED: [usize; 2] = [17, 23];
+/// Pairs of batch sizes to record, until two of a pair do the same. Primes: an axis of length one, or a batch that happens to be as long as an axis
+/// of the model, lets buffers be shared that otherwise are not.
+const PAIRS: [[usize; 2]; 4] = [[17, 23], [29, 37], [41, 53], [61, 71]];
 
 /// What happens to memory in a step, for any batch size.
 pub(super) struct ScalableStep {
-    small: Vec<Event>,
-    large: Vec<Event>,
+    batches: [usize; 2],
+    events: [Vec<Event>; 2],
     trace: Trace,
 }
 
 impl ScalableStep {
     /// Records a step of the model that `build` makes.
-    ///
-    /// # Panics
-    /// When the model does other operations for another batch size: no classifier of ours does.
     pub(super) fn record<M: Classifier>(request: &StepRequest, build: &dyn Fn(&Device) -> M) -> Self {
-        let [small, large] = RECORDED.map(|batch| recording::record(request, batch, build));
-        let step =
-            Self { small: trace::events_of(&small), large: trace::events_of(&large), trace: trace::trace_of(&small) };
-        assert!(step.small.len() == step.large.len(), "a model does the same whatever the batch");
-        step
+        let record = |batch| recording::record(request, batch, build);
+        let mut found = None;
+        for batches in PAIRS {
+            let [small, large] = batches.map(record);
+            let events = [&small, &large].map(trace::events_of);
+            let alike = are_alike(&events[0], &events[1]);
+            found = Some(Self { batches, events, trace: trace::trace_of(&small) });
+            if alike {
+                break;
+            }
+        }
+        // Where no pair is alike, the last one stands: sizes still follow the batch where events do.
+        found.expect("there is at least one pair")
     }
 
     /// The step at the smaller of the recorded batches.
@@ -40,20 +45,30 @@ impl ScalableStep {
 
     /// The most bytes reserved, from the first parameter to the end of the step; `None` when one buffer is more than the device gives at once.
     pub(super) fn reserved_bytes(&self, batch: usize, allocator: AllocatorModel) -> Option<u64> {
-        let events: Vec<Event> =
-            self.small.iter().zip(&self.large).map(|(small, large)| at(batch, small, large)).collect();
+        let [small, large] = &self.events;
+        let events: Vec<Event> = small.iter().zip(large).map(|pair| self.at(batch, pair)).collect();
         replay(allocator, &events).ok()
+    }
+
+    /// An event at another batch size than the two recorded.
+    fn at(&self, batch: usize, (small, large): (&Event, &Event)) -> Event {
+        let (Event::Allocate { buffer, bytes, is_parameter }, Event::Allocate { bytes: more, .. }) = (*small, *large)
+        else {
+            return *small;
+        };
+        let [from, to] = self.batches.map(|recorded| recorded as i128);
+        let (bytes, more) = (i128::from(bytes), i128::from(more));
+        let scaled = bytes + (more - bytes) * (batch as i128 - from) / (to - from);
+        Event::Allocate { buffer, bytes: u64::try_from(scaled.max(1)).unwrap_or(u64::MAX), is_parameter }
     }
 }
 
-/// An event at another batch size than the two recorded.
-fn at(batch: usize, small: &Event, large: &Event) -> Event {
-    let (Event::Allocate { buffer, bytes, is_parameter }, Event::Allocate { bytes: more, .. }) = (*small, *large)
-    else {
-        return *small;
+/// Whether two recordings do the same to the same buffers, whatever the sizes.
+fn are_alike(small: &[Event], large: &[Event]) -> bool {
+    let is_alike = |(one, other): (&Event, &Event)| match (*one, *other) {
+        (Event::Allocate { buffer, .. }, Event::Allocate { buffer: same, .. }) => buffer == same,
+        (Event::Free { buffer }, Event::Free { buffer: same }) => buffer == same,
+        _ => false,
     };
-    let [from, to] = RECORDED.map(|recorded| recorded as i128);
-    let (bytes, more) = (i128::from(bytes), i128::from(more));
-    let scaled = bytes + (more - bytes) * (batch as i128 - from) / (to - from);
-    Event::Allocate { buffer, bytes: u64::try_from(scaled.max(1)).unwrap_or(u64::MAX), is_parameter }
+    small.len() == large.len() && small.iter().zip(large).all(is_alike)
 }

@@ -18,7 +18,9 @@ pub(super) fn trace_of(recording: &Recording) -> Trace {
     let owners = reuse_in_place(&mut layout, step.clone());
     let mut readers = BTreeMap::new();
     for kernel in step.clone() {
-        readers.extend(layout.kernels[kernel].reads.iter().map(|(buffer, _)| (owners[*buffer], kernel)));
+        for (buffer, _) in &layout.kernels[kernel].reads {
+            readers.entry(owners[*buffer]).or_insert(kernel);
+        }
     }
     Tracer { recording, layout: &layout, step, owners, layers: Layers::default(), readers }.trace()
 }
@@ -96,7 +98,7 @@ struct Tracer<'a> {
     step: std::ops::Range<usize>,
     owners: Vec<usize>,
     layers: Layers,
-    /// The last kernel of the step that reads each buffer.
+    /// The first kernel of the step that reads each buffer: a later one may find another tensor there.
     readers: BTreeMap<usize, usize>,
 }
 
@@ -144,7 +146,7 @@ impl Tracer<'_> {
         let layer = layers.get(buffer.born.saturating_sub(start)).copied().unwrap_or(0);
         let (role, layer) = known.get(&index).copied().unwrap_or_else(|| {
             // State is told by the phase that reads it, or that makes it anew.
-            let role = match (born, self.last_phase_of(index)) {
+            let role = match (born, self.first_phase_of(index)) {
                 (Born::BeforeStep, Some(Phase::Ema)) => Role::Ema,
                 (Born::BeforeStep, Some(Phase::Optimizer)) => Role::OptimizerState,
                 (Born::BeforeStep, _) => Role::Buffer,
@@ -172,8 +174,8 @@ impl Tracer<'_> {
         }
     }
 
-    /// The phase of the last kernel of the step that reads a buffer.
-    fn last_phase_of(&self, owner: usize) -> Option<Phase> {
+    /// The phase of the first kernel of the step that reads a buffer.
+    fn first_phase_of(&self, owner: usize) -> Option<Phase> {
         self.readers.get(&owner).map(|kernel| self.recording.phase_at(self.layout.kernels[*kernel].number))
     }
 
@@ -187,9 +189,17 @@ impl Tracer<'_> {
         for &number in &self.recording.inputs {
             known.extend(owner_of(number).map(|buffer| (buffer, (Role::Input, 0))));
         }
-        let parameters = self.recording.parameters.iter().chain(&self.recording.new_parameters);
-        let owners: Vec<(usize, &String)> =
-            parameters.filter_map(|(&number, name)| owner_of(number).map(|owner| (owner, name))).collect();
+        // What lies in a weight's place before the step is the weight; what comes to lie elsewhere is a weight afterwards, unless that place is
+        // another's: a new weight may be written over a moment that is no longer needed.
+        let owners: Vec<(usize, &String)> = self
+            .recording
+            .parameters
+            .iter()
+            .chain(self.recording.new_parameters.iter().filter(|(number, _)| {
+                owner_of(**number).is_some_and(|owner| self.layout.buffers[owner].born >= self.step.start)
+            }))
+            .filter_map(|(&number, name)| owner_of(number).map(|owner| (owner, name)))
+            .collect();
         for (owner, name) in owners {
             known.insert(owner, (Role::Weight, self.layers.index_of(layer_of(name))));
         }

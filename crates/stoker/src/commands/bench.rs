@@ -146,7 +146,7 @@ impl Configuration {
     ) -> Vec<Row> {
         let request = subject.step(self.rung);
         let build = |device: &Device| subject.build(device);
-        let captured = CapturedSource::record(&request, &build);
+        let captured = CapturedSource::record(&request, build);
         let mut rows = Vec::new();
         for &batch in &arguments.batches {
             let dry = dry_run_reserved(&request, batch, device, &build).unwrap_or(u64::MAX);

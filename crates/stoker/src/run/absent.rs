@@ -76,7 +76,7 @@ impl PlannedCard {
 /// A step recorded once for each way to compute it, to plan for any number of cards.
 pub(crate) struct Recorded<'a> {
     subject: &'a Subject<'a>,
-    sources: Vec<(Rung, CapturedSource)>,
+    sources: Vec<(Rung, CapturedSource<'a>)>,
 }
 
 impl<'a> Recorded<'a> {
@@ -99,11 +99,12 @@ impl<'a> Recorded<'a> {
         Ok(Planned { analysis: MemoryAnalysis { device, model, footprint, budget, plan }, rung })
     }
 
-    fn source(&mut self, rung: Rung) -> &CapturedSource {
+    fn source(&mut self, rung: Rung) -> &CapturedSource<'a> {
         let known = self.sources.iter().position(|(recorded, _)| *recorded == rung);
         let position = known.unwrap_or_else(|| {
-            let build = |device: &Device| self.subject.build(device);
-            self.sources.push((rung, CapturedSource::record(&self.subject.step(rung), &build)));
+            let subject = self.subject;
+            let build = |device: &Device| subject.build(device);
+            self.sources.push((rung, CapturedSource::record(&subject.step(rung), build)));
             self.sources.len() - 1
         });
         &self.sources[position].1

@@ -9,18 +9,16 @@ use burn::backend::Cuda;
 use burn::backend::Wgpu;
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
-use burn::backend::autodiff::checkpoint::strategy::{BalancedCheckpointing, CheckpointStrategy, NoCheckpointing};
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::ops::ConvOptions;
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{
-    Autodiff, Backend, Capture, Dispatch, DispatchKindConversion, DispatchTensor, Flex, TensorMetadata,
-    backend_extension,
-};
-use burn::tensor::{GradientCheckpointingStrategy, Shape, Tensor};
+use burn::backend::{Autodiff, Backend, Capture, Dispatch, Flex, TensorMetadata, backend_extension};
+use burn::tensor::{Shape, Tensor};
 
 use crate::is_captured;
+use crate::tape::{on_captured, primitive};
 
 /// Convolves each channel with its own kernel.
 ///
@@ -31,28 +29,12 @@ use crate::is_captured;
 pub fn depthwise_conv2d(map: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>) -> Tensor<4> {
     let device = map.device();
     if is_captured(&device) {
-        return match (device.is_autodiff(), device.gradient_checkpointing_strategy()) {
-            (false, _) => captured::<Capture>(map, weight, bias),
-            (true, GradientCheckpointingStrategy::Disabled) => {
-                captured::<Autodiff<Capture, NoCheckpointing>>(map, weight, bias)
-            }
-            (true, GradientCheckpointingStrategy::Balanced) => {
-                captured::<Autodiff<Capture, BalancedCheckpointing>>(map, weight, bias)
-            }
-        };
+        return on_captured!(device, B => {
+            let output = B::depthwise(primitive::<B, 4>(map), primitive::<B, 4>(weight), primitive::<B, 1>(bias));
+            Tensor::from_primitive::<B>(output)
+        });
     }
     Tensor::from_dispatch(Dispatch::depthwise(map.into_dispatch(), weight.into_dispatch(), bias.into_dispatch()))
-}
-
-/// Burn's extension macro does not know the capture device: its tensors are taken out and put back here.
-fn captured<B: Backend + Depthwise>(map: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>) -> Tensor<4>
-where
-    DispatchTensor: DispatchKindConversion<B>,
-{
-    let off = "the caller asked whether it is captured";
-    let map = map.try_into_primitive::<B>().expect(off);
-    let weight = weight.try_into_primitive::<B>().expect(off);
-    Tensor::from_primitive::<B>(B::depthwise(map, weight, bias.try_into_primitive::<B>().expect(off)))
 }
 
 /// The operation on a backend; the bodies here are composed of Burn's own operations.
