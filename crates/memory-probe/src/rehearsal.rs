@@ -1,5 +1,6 @@
 //! Optimizer steps without data and without a look at any value, so that they can be recorded or run dry.
 
+use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
 use memory_planner::Phase;
 use trainer::{Gradients, Normalization, TrainOptions, TrainStep, mean_loss};
@@ -18,11 +19,16 @@ pub struct StepRequest {
     pub accumulates: bool,
     /// Whether memory-bound operations are computed again in the backward pass.
     pub checkpointing: bool,
+    /// Whether it is no step at all but the forward pass of a prediction.
+    pub predicts: bool,
 }
 
 impl StepRequest {
     /// The device with the tape that the step wants.
     pub(crate) fn tracked(&self, device: &Device) -> Device {
+        if self.predicts {
+            return device.clone();
+        }
         let tracked = device.clone().autodiff();
         if self.checkpointing { tracked.gradient_checkpointing() } else { tracked }
     }
@@ -69,6 +75,9 @@ impl<'a, M: Classifier> Rehearsal<'a, M> {
     /// they read: the scores and the norm.
     pub(crate) fn run(&mut self, batch: usize, prompter: &mut dyn Prompter) {
         self.turn += 1;
+        if self.request.predicts {
+            return self.predict(batch, prompter);
+        }
         let micro_batches = if self.request.accumulates { 2 } else { 1 };
         let mut gradients = Gradients::default();
         for turn in 0..micro_batches {
@@ -90,6 +99,16 @@ impl<'a, M: Classifier> Rehearsal<'a, M> {
         let norm = self.step.options().clip_norm.map_or(0.0, |limit| 2.0 * limit);
         prompter.phase(Phase::Optimizer);
         self.step.apply(gradients, norm, 1e-3, self.turn);
+    }
+
+    /// The forward pass alone; the probabilities come last, as for a prediction.
+    fn predict(&self, batch: usize, prompter: &mut dyn Prompter) {
+        prompter.phase(Phase::Forward);
+        let [images, _] = self.batch(batch, prompter);
+        let [height, width, channels] = self.request.image;
+        let logits = self.model().forward(images.reshape([batch, channels, height, width]), &mut Pass::evaluation());
+        prompter.phase(Phase::Loss);
+        drop(softmax(logits, 1));
     }
 
     /// Images `[B C H W]` and targets `[B K]`, flat.

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use burn::tensor::{Device, Tensor, TensorData};
 use checkpoint::read_tensors;
 use trainer::{AdamW, AdamWOptions, Gradients, WarmupCosine, cross_entropy_sum, smoothed_targets};
-use vision_nn::{Initialization, Initializer, Linear, assign_parameters, named_parameters};
+use vision_nn::{Initialization, Initializer, Linear, Tape, assign_parameters, named_parameters};
 
 /// Largest difference over the reference's largest value: a handful of roundings in f32, 6e-8 each. PyTorch's own f32 is held to the same.
 const TOLERANCE: f32 = 1e-6;
@@ -160,7 +160,7 @@ fn step_gradients([weight, bias]: &[TensorData; 2]) -> Gradients {
     let layer = empty_layer();
     let of_weight = (layer.weight.val() * Tensor::from_data(weight.clone(), &device)).sum();
     let of_bias = (layer.bias.val() * Tensor::from_data(bias.clone(), &device)).sum();
-    Gradients::take((of_weight + of_bias).backward(), &layer)
+    Gradients::take(Tape::backward(of_weight + of_bias), &layer)
 }
 
 fn values(layer: &Linear) -> Tensors {

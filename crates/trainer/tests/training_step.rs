@@ -8,7 +8,9 @@ use convnext::{ConvNext, ConvNextConfig};
 use data_pipeline::Batch;
 use memory_planner::split_effective_batch;
 use trainer::{AdamWOptions, Gradients, Normalization, StepScores, TrainOptions, TrainStep, WarmupCosine};
-use vision_nn::{ClassifierSpec, Initialization, Initializer, Linear, ParameterMap, map_parameters, named_parameters};
+use vision_nn::{
+    ClassifierSpec, Initialization, Initializer, Linear, ParameterMap, Tape, map_parameters, named_parameters,
+};
 
 const NUM_CLASSES: usize = 3;
 const BATCH: usize = 8;
@@ -106,7 +108,7 @@ fn the_norm_of_a_large_gradient_is_the_same_bits_every_time() {
     let values: Vec<f32> = (0..rows * columns).map(value).collect();
     let expected = values.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt();
     let values = Tensor::<2>::from_data(TensorData::new(values, [rows, columns]), &device);
-    let gradients = Gradients::take((layer.weight.val() * values).sum().backward(), &layer);
+    let gradients = Gradients::take(Tape::backward((layer.weight.val() * values).sum()), &layer);
     let norm = gradients.global_norm();
     assert!((norm / expected - 1.0).abs() < 1e-6, "{norm}, in double precision {expected}");
     std::thread::scope(|scope| {

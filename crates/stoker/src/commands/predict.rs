@@ -190,7 +190,7 @@ fn report(
     Ok(())
 }
 
-fn preset(tta: Tta) -> Preset {
+pub(crate) fn preset(tta: Tta) -> Preset {
     match tta {
         Tta::None => Preset::None,
         Tta::Legacy => Preset::Legacy,

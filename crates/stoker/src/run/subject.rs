@@ -54,7 +54,16 @@ impl Subject<'_> {
             options,
             accumulates: false,
             checkpointing: rung.checkpointing == memory_planner::Checkpointing::Balanced,
+            predicts: false,
         }
+    }
+
+    /// The forward pass of a prediction.
+    pub(crate) fn prediction(&self) -> StepRequest {
+        let rung = Rung { precision: Precision::Fp32, checkpointing: memory_planner::Checkpointing::None };
+        let mut step = self.step(rung);
+        step.options.ema_decay = None;
+        StepRequest { predicts: true, ..step }
     }
 
     /// The ways to compute the step that may be taken, the fastest first.

@@ -1,6 +1,7 @@
 //! `plan`: what fits, on this machine or on any card, and the configuration that says so.
 
 mod output;
+mod prediction;
 mod team;
 
 use std::path::Path;
@@ -32,6 +33,9 @@ pub(crate) fn plan(arguments: &PlanArguments) -> Result<(), CommandError> {
         ui::warn(warning);
     }
     let request = Request::read(&task)?;
+    if let Some(asked) = &task.inference {
+        return prediction::plan_prediction(&request, asked.tta);
+    }
     match &task.target {
         Target::Catalogue => team::plan_all(&request),
         Target::Cards(ids) => request.plan_cards(ids),

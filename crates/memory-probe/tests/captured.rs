@@ -1,0 +1,163 @@
+//! The captured source on a small ConvNeXt: what arithmetic gives exactly, and what must be larger than what.
+
+use burn::tensor::Device;
+use convnext::{ConvNext, ConvNextConfig};
+use memory_planner::{Liveness, Phase, PlanRequest, Role, Trace};
+use memory_probe::{AllocatorModel, CapturedSource, StepRequest, capture_step, fixed_memory};
+use trainer::{AdamWOptions, TrainOptions, WarmupCosine};
+use vision_nn::ClassifierSpec;
+
+const CLASSES: usize = 10;
+const MIB: u64 = 1 << 20;
+
+fn config() -> ConvNextConfig {
+    ConvNextConfig { depths: [1, 1, 1, 1], widths: [16, 32, 64, 128], pointwise_mlp: false }
+}
+
+fn build(device: &Device) -> ConvNext {
+    config().init(&ClassifierSpec::new(CLASSES, device))
+}
+
+fn request() -> StepRequest {
+    StepRequest {
+        image: [64, 64, 3],
+        num_classes: CLASSES,
+        options: TrainOptions {
+            epochs: 1,
+            effective_batch_size: 8,
+            micro_batch_size: 8,
+            adamw: AdamWOptions::default(),
+            schedule: WarmupCosine { peak: 1e-3, minimum: 0.0, warmup_steps: 0, total_steps: 10 },
+            label_smoothing: 0.1,
+            clip_norm: Some(1.0),
+            ema_decay: None,
+            adaptive_batch: false,
+            faults: Default::default(),
+            top_k: 1,
+            seed: 0,
+        },
+        accumulates: false,
+        checkpointing: false,
+        predicts: false,
+    }
+}
+
+fn with_average() -> StepRequest {
+    let mut request = request();
+    request.options.ema_decay = Some(0.99);
+    request
+}
+
+fn peak(trace: &Trace) -> u64 {
+    Liveness::of(trace).unwrap().peak_bytes
+}
+
+#[test]
+fn a_recorded_step_holds_together() {
+    let requests = [request(), with_average(), StepRequest { accumulates: true, ..request() }];
+    for request in &requests {
+        for checkpointing in [false, true] {
+            let request = StepRequest { checkpointing, ..request.clone() };
+            let trace = capture_step(&request, 8, &build);
+            trace.check().unwrap();
+            let phases: Vec<Phase> = trace.operations.iter().map(|operation| operation.phase).collect();
+            for phase in [Phase::Forward, Phase::Loss, Phase::Backward, Phase::Optimizer] {
+                assert!(phases.contains(&phase), "{phase:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_there_before_the_step_is_what_arithmetic_says() {
+    let weights = 4 * config().num_parameters(3, CLASSES) as u64;
+    let without = fixed_memory(&capture_step(&request(), 8, &build));
+    assert_eq!((without.weights, without.optimizer, without.ema, without.buffers), (weights, 2 * weights, 0, 0));
+    let with = fixed_memory(&capture_step(&with_average(), 8, &build));
+    assert_eq!((with.weights, with.optimizer, with.ema), (weights, 2 * weights, weights));
+}
+
+#[test]
+fn layers_are_named_by_their_parameters() {
+    let trace = capture_step(&request(), 8, &build);
+    let weights = trace.tensors.iter().filter(|tensor| tensor.role == Role::Weight && tensor.shape == [128, 1, 7, 7]);
+    let layers: Vec<&str> = weights.map(|tensor| trace.layers[tensor.layer as usize].as_str()).collect();
+    assert_eq!(layers, ["stages.3.blocks.0"]);
+}
+
+#[test]
+fn activations_grow_with_the_batch_and_nothing_else_does() {
+    let saved = |batch| {
+        let trace = capture_step(&request(), batch, &build);
+        let of =
+            |role| trace.tensors.iter().filter(|tensor| tensor.role == role).map(|tensor| tensor.bytes).sum::<u64>();
+        (of(Role::SavedActivation), of(Role::Weight) + of(Role::OptimizerState))
+    };
+    let ((activations, state), (double, same)) = (saved(8), saved(16));
+    assert_eq!(state, same);
+    // The loss keeps scalars, which do not double.
+    assert!(double > 2 * activations - 4096 && double <= 2 * activations, "{activations} and {double}");
+}
+
+#[test]
+fn checkpointing_lowers_the_peak_and_accumulation_and_averages_raise_it() {
+    let plain = peak(&capture_step(&request(), 32, &build));
+    let checkpointed = peak(&capture_step(&StepRequest { checkpointing: true, ..request() }, 32, &build));
+    assert!(checkpointed < plain, "{checkpointed} and {plain}");
+    let weights = 4 * config().num_parameters(3, CLASSES) as u64;
+    let summed = peak(&capture_step(&StepRequest { accumulates: true, ..request() }, 32, &build));
+    // The sums of the first micro-batch are there when the second one peaks.
+    assert!(summed >= plain + weights * 9 / 10, "{summed} and {plain}");
+    let averaged = peak(&capture_step(&with_average(), 32, &build));
+    assert!(averaged >= plain + weights, "{averaged} and {plain}");
+}
+
+#[test]
+fn pages_are_never_less_than_what_lives_in_them() {
+    let request = request();
+    let source = CapturedSource::record(&request, build);
+    let allocator = AllocatorModel::cuda(6 << 30);
+    let mut last = 0;
+    for batch in [4, 8, 16, 32, 64] {
+        let reserved = source.reserved_bytes(batch, allocator).unwrap();
+        assert!(reserved >= peak(&capture_step(&request, batch, &build)), "batch {batch}");
+        assert!(reserved >= last, "batch {batch}: {reserved} after {last}");
+        last = reserved;
+    }
+}
+
+#[test]
+fn a_scaled_recording_is_the_recording_at_that_batch() {
+    // Batch sizes that no buffer of the model has by chance.
+    let allocator = AllocatorModel::cuda(6 << 30);
+    let source = CapturedSource::record(&request(), build);
+    for batch in [19usize, 31, 47] {
+        let trace = capture_step(&request(), batch, &build);
+        let live = peak(&trace);
+        let reserved = source.reserved_bytes(batch, allocator).unwrap();
+        // Pages of 8 and 32 MiB come on top of what lives: at most one page of either kind that is not full.
+        assert!((live..live + 48 * MIB).contains(&reserved), "batch {batch}: {reserved} for {live}");
+    }
+}
+
+#[test]
+fn a_batch_whose_buffers_no_allocation_can_hold_fits_nothing() {
+    let allocator = AllocatorModel { max_page_bytes: 64 * MIB, alignment_bytes: 512 };
+    let source = CapturedSource::record(&request(), build);
+    assert!(source.reserved_bytes(16, allocator).is_some());
+    // 4096 images x 16 x 16 x 64 hidden channels x 4 bytes: 256 MiB in one buffer.
+    assert_eq!(source.reserved_bytes(4096, allocator), None);
+}
+
+#[test]
+fn a_captured_footprint_never_plans_beyond_its_budget() {
+    let budget_bytes = 512 * MIB;
+    let source = CapturedSource::record(&request(), build);
+    let allocator = AllocatorModel::cuda(6 << 30);
+    let plan = PlanRequest { effective_batch: Some(4096), ..PlanRequest::default() };
+    let footprint = source.footprint(allocator, budget_bytes, &plan).unwrap();
+    let fits = |batch| footprint.accumulating().peak_bytes(batch) <= budget_bytes;
+    let largest = (1..4096).take_while(|batch| fits(*batch)).last().unwrap();
+    assert!(source.reserved_bytes(largest, allocator).unwrap() <= budget_bytes);
+    assert!(largest > 32, "{largest}");
+}
