@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use burn::tensor::Device;
 use checkpoint::{CARD_VERSION, Checkpoint, CheckpointError, ModelCard, Progress, RunFolder, write_atomically};
 use data_pipeline::{CorruptImage, LoadError, Loader, batches};
-use memory_planner::{BudgetRequest, MemoryAnalysis, PlanCheck};
+use memory_planner::{BudgetRequest, MemoryAnalysis, PlanCheck, TeamPlan};
 use trainer::{Evaluator, FitOutcome, MemoryLog, Normalization, Phase, Pieces, RecoveryEvent, Scoring};
 use trainer::{TrainError, TrainOptions, TrainSession, TrainStep, evaluate, fit};
 
@@ -16,7 +16,7 @@ use crate::cli::{PlanSource, TrainArguments};
 use crate::commands::{config, next_step, today};
 use crate::config::UserConfig;
 use crate::error::CommandError;
-use crate::registry::Network;
+use crate::registry::{Architecture, Network};
 use crate::run::checks;
 use crate::run::compute::{Compute, Gauge};
 use crate::run::data::{self, RunData};
@@ -25,6 +25,7 @@ use crate::run::observer::RunObserver;
 use crate::run::recovery::{Injection, explain_out_of_memory, tell_out_of_memory, tell_remembered};
 use crate::run::resolved::{ResolvedConfig, resize_name};
 use crate::run::subject::{Subject, spec};
+use crate::run::team::{entry_beside, identity_of};
 use crate::ui;
 
 /// Trains a new run, or goes on with one.
@@ -42,6 +43,8 @@ pub(crate) fn train(arguments: &TrainArguments, interrupt: &Arc<AtomicBool>) -> 
 /// What the command line asks for, read and checked as far as is possible without touching data.
 struct Request {
     resolved: ResolvedConfig,
+    /// The configuration of a new run.
+    config: Option<PathBuf>,
     /// The run to go on with.
     resumed: Option<RunFolder>,
     /// Where a new run goes.
@@ -57,7 +60,7 @@ impl Request {
                 let user = config::load(path, &arguments.overrides()?)?;
                 let resolved = ResolvedConfig::new(user, path);
                 let root = resolved.run_folder(&today());
-                Self { resolved, resumed: None, root, overwrite: arguments.overwrite }
+                Self { resolved, config: Some(path.clone()), resumed: None, root, overwrite: arguments.overwrite }
             }
             (None, None) => return Err(CommandError::wrong_request("`train` needs `--config FILE` or `--resume RUN`")),
         };
@@ -73,7 +76,7 @@ impl Request {
         let path = folder.resolved_config();
         let user = UserConfig::load(&path, &arguments.overrides()?)?;
         let resolved = ResolvedConfig::new(user, &path);
-        Ok(Self { resolved, root: folder.root().to_owned(), resumed: Some(folder), overwrite: false })
+        Ok(Self { resolved, config: None, root: folder.root().to_owned(), resumed: Some(folder), overwrite: false })
     }
 }
 
@@ -114,21 +117,17 @@ impl Run {
     /// Prints the memory analysis and fixes the micro-batch.
     fn plan(&mut self) -> Result<MemoryAnalysis, CommandError> {
         let architecture = self.request.resolved.architecture()?;
-        let train = &self.data.training.train;
-        let subject = Subject {
-            resolved: &self.request.resolved,
-            architecture: &architecture,
-            num_classes: train.classes.len(),
-            train_samples: Some(train.len()),
-            loader_bytes: loader_bytes(&self.request.resolved, train),
-        };
+        let subject = self.subject(&architecture);
         let memory = &self.request.resolved.config.memory;
         let budget = self.compute.budget(&BudgetRequest {
             limit_bytes: memory.limit.as_ref().map(|limit| limit.bytes()),
             safety_margin: memory.safety_margin,
             memory_fraction: None,
         })?;
-        let request = subject.plan_request();
+        let mut request = subject.plan_request();
+        if let Some(entry) = self.team_entry(&subject)? {
+            request.micro_batch = request.micro_batch.or(Some(entry.micro_batch));
+        }
         let Planned { analysis, rung } = plan_here(&subject, &self.compute, PlanSource::Auto, budget, &request)?;
         ui::out(&analysis)?;
         let micro_batch = analysis.plan.choices.iter().find(|choice| choice.name == "micro-batch");
@@ -136,6 +135,17 @@ impl Run {
         self.request.resolved.decide_micro_batch(analysis.plan.micro_batch, &reason);
         self.request.resolved.decide_checkpointing(rung.checkpointing);
         Ok(analysis)
+    }
+
+    /// What the team's settings have for the card that this run is on; a new run's alone, for a resumed one goes on as it was.
+    fn team_entry(&self, subject: &Subject<'_>) -> Result<Option<TeamPlan>, CommandError> {
+        let Some(config) = &self.request.config else { return Ok(None) };
+        let identity = identity_of(subject.resolved, subject.num_classes);
+        let entry = entry_beside(config, &self.compute.selected, &identity)?;
+        if let Some(entry) = &entry {
+            ui::note(format_args!("team settings: micro-batch {} on this card", entry.micro_batch));
+        }
+        Ok(entry)
     }
 
     /// Makes the run folder with its configuration and plan, or opens the one to go on with.
@@ -202,9 +212,28 @@ impl Run {
         match error {
             TrainError::OutOfMemoryAtBatchOne { reason, .. } => {
                 let go_on = next_step(&format!("train --resume {}", folder.root().display()));
-                explain_out_of_memory(failed(error), reason, &analysis.footprint, folder, &go_on)
+                let explained = explain_out_of_memory(failed(error), reason, &analysis.footprint, folder, &go_on);
+                explained.with_causes(self.largest_tensors())
             }
             error => self.say_how_to_resume(failed(error), folder),
+        }
+    }
+
+    /// What takes most in a step of one image.
+    fn largest_tensors(&self) -> Vec<String> {
+        let Ok(architecture) = self.request.resolved.architecture() else { return Vec::new() };
+        self.subject(&architecture).largest_tensors()
+    }
+
+    /// The step that this run makes.
+    fn subject<'a>(&'a self, architecture: &'a Architecture) -> Subject<'a> {
+        let train = &self.data.training.train;
+        Subject {
+            resolved: &self.request.resolved,
+            architecture,
+            num_classes: train.classes.len(),
+            train_samples: Some(train.len()),
+            loader_bytes: loader_bytes(&self.request.resolved, train),
         }
     }
 

@@ -26,6 +26,7 @@ pub use edit::{Edit, EditError, Obstacle, SavedConfig, Scalar, edit_text, save_a
 pub use error::{ConfigError, Place, Problem, ProblemKind};
 pub use overrides::Override;
 pub use reference::reference_markdown;
+pub(crate) use source::TEAM_SETTINGS_FILE;
 pub use user::{
     AugmentSection, DEFAULT_VALIDATION_SHARE, DataSection, MemorySection, ModelSection, PredictSection, TrainSection,
     UserConfig,

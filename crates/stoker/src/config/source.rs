@@ -13,6 +13,12 @@ use super::position::{Part, find_position};
 /// A configuration is some kilobytes; this stops before a data set is read by mistake.
 const LARGEST_FILE_BYTES: u64 = 1 << 20;
 
+/// YAML files that lie beside configurations and are none: the catalogue of cards, and what a team's cards run.
+const NO_CONFIGURATIONS: [&str; 2] = ["gpus.yaml", TEAM_SETTINGS_FILE];
+
+/// Where `train` looks for a team's settings: beside its configuration.
+pub(crate) const TEAM_SETTINGS_FILE: &str = "team_settings.yaml";
+
 /// Where settings come from, so that a message can say it.
 pub(crate) struct Source<'a> {
     pub(crate) path: &'a Path,
@@ -80,7 +86,10 @@ pub(crate) fn read_text(path: &Path) -> Result<String, ConfigError> {
 /// The configurations in a folder, by name; none when it cannot be read.
 pub(crate) fn yaml_files(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let is_yaml = |path: &PathBuf| path.is_file() && path.extension().is_some_and(|end| end == "yaml" || end == "yml");
+    let is_yaml = |path: &PathBuf| {
+        let is_other = path.file_name().is_some_and(|name| NO_CONFIGURATIONS.iter().any(|other| name == *other));
+        path.is_file() && path.extension().is_some_and(|end| end == "yaml" || end == "yml") && !is_other
+    };
     let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(is_yaml).collect();
     files.sort();
     files

@@ -127,14 +127,21 @@ fn refused(error: LadderError<LearnError>, subject: &Subject<'_>, budget: &Budge
         LadderError::Footprint { source: LearnError::Probe { source, .. }, .. } => {
             CommandError::from_run(&source).in_context("cannot measure the memory of a training step")
         }
-        error => refused_plan(error),
+        error => refused_plan(error, subject),
     }
 }
 
-/// A plan that cannot be, as the user reads it.
-pub(crate) fn refused_plan<E: std::error::Error + 'static>(error: LadderError<E>) -> CommandError {
+/// A plan that cannot be, as the user reads it; when nothing fits, with what takes most.
+pub(crate) fn refused_plan<E: std::error::Error + 'static>(
+    error: LadderError<E>,
+    subject: &Subject<'_>,
+) -> CommandError {
+    let largest = match &error {
+        LadderError::NothingFits(_) => subject.largest_tensors(),
+        _ => Vec::new(),
+    };
     let hint = error.hint();
-    CommandError::from_request(&error).with_hint(hint)
+    CommandError::from_request(&error).with_causes(largest).with_hint(hint)
 }
 
 /// The most that loading takes: effective batches of bytes, ready and in the making, and an image in each worker's hands.

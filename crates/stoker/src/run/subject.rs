@@ -1,13 +1,16 @@
 //! What is planned: a model, its step and its data, on whatever device.
 
 use burn::tensor::Device;
-use memory_planner::{PlanRequest, Precision, Rung};
-use memory_probe::StepRequest;
+use memory_planner::{LargeTensor, Liveness, PlanRequest, Precision, Rung, format_bytes};
+use memory_probe::{StepRequest, capture_step};
 use vision_nn::ClassifierSpec;
 
 use crate::config::{Checkpointing, Initialization, Rounding};
 use crate::registry::{Architecture, Network};
 use crate::run::resolved::ResolvedConfig;
+
+/// Tensors that a post-mortem names.
+const LARGEST_SHOWN: usize = 3;
 
 /// A training step to plan for.
 pub(crate) struct Subject<'a> {
@@ -64,6 +67,18 @@ impl Subject<'_> {
         let mut step = self.step(rung);
         step.options.ema_decay = None;
         StepRequest { predicts: true, ..step }
+    }
+
+    /// What takes most in a step of one image, by the recorded graph: a line for each of the largest tensors at the peak.
+    pub(crate) fn largest_tensors(&self) -> Vec<String> {
+        let Some(&rung) = self.rungs().last() else { return Vec::new() };
+        let trace = capture_step(&self.step(rung), 1, &|device| self.build(device));
+        let Ok(liveness) = Liveness::of(&trace) else { return Vec::new() };
+        let of = |tensor: &LargeTensor| {
+            let layer = if tensor.layer.is_empty() { "outside the model" } else { &tensor.layer };
+            format!("{} in {layer}: {}", format_bytes(tensor.bytes), tensor.describe())
+        };
+        liveness.largest_tensors(LARGEST_SHOWN).iter().map(of).collect()
     }
 
     /// The ways to compute the step that may be taken, the fastest first.

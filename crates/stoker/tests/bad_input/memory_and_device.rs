@@ -30,7 +30,7 @@ fn a_limit_just_above_the_weights_leaves_no_room_to_measure() {
 #[test]
 fn a_limit_below_one_sample_says_what_would_do() {
     let printed = Stage::new().refuse("train --config x.yaml --set model.image_size=256 --set memory.limit=60MiB");
-    assert!(printed.contains("but the budget is 60.0 MiB (`memory.limit` 60.0 MiB)"), "{printed}");
+    assert!(printed.contains("does not fit in 60.0 MiB (`memory.limit` 60.0 MiB)"), "{printed}");
     // What a step takes was measured.
     let (command, rest) = printed.split_once('\n').expect("the command is a line");
     assert_snapshot!(format!("{command}\n{}", scrub_numbers(rest)));

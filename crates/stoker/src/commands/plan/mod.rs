@@ -7,7 +7,7 @@ mod team;
 use std::path::Path;
 
 use device::CardCatalogue;
-use memory_planner::{BudgetRequest, CardToPlan, LearningRateRule, PlanRequest, plan_for_cards};
+use memory_planner::{Budget, BudgetRequest, CardToPlan, LearningRateRule, PlanRequest, plan_for_cards};
 
 use crate::cli::{AbsentCard, Destination, LearningRateScaling, PlanArguments, PlanSource, PlanTask, Target};
 use crate::commands::config;
@@ -116,7 +116,13 @@ impl<'a> Request<'a> {
     fn absent(&self, card: &AbsentCard) -> Result<Planned, CommandError> {
         let card = find_card(card)?;
         let budget = card.budget(&self.budget())?;
-        Recorded::of(&self.subject()).plan(&card, budget, &self.plan_request()).map_err(refused_plan)
+        self.recorded(&card, budget)
+    }
+
+    fn recorded(&self, card: &PlannedCard, budget: Budget) -> Result<Planned, CommandError> {
+        let subject = self.subject();
+        let planned = Recorded::of(&subject).plan(card, budget, &self.plan_request());
+        planned.map_err(|error| refused_plan(error, &subject))
     }
 
     fn here(&self, device: Option<DeviceRequest>) -> Result<Planned, CommandError> {
@@ -130,7 +136,7 @@ impl<'a> Request<'a> {
         match (self.task.source, &compute.selected) {
             (PlanSource::Captured, device::SelectedDevice::Cuda(card)) => {
                 let card = PlannedCard::of_memory(card.total_bytes);
-                Recorded::of(&self.subject()).plan(&card, budget, &self.plan_request()).map_err(refused_plan)
+                self.recorded(&card, budget)
             }
             (source, _) => plan_here(&self.subject(), &compute, source, budget, &self.plan_request()),
         }

@@ -146,7 +146,7 @@ pub(super) fn tell_saved(saved: &SavedConfig, edits: &[Edit]) -> Result<(), Comm
                 backup.display()
             ));
         }
-        None => ui::note(format_args!("`{path}` has {}", keys.join(", "))),
+        None => ui::note(format_args!("`{path}` has it: {}", keys.join(", "))),
     }
     Ok(())
 }
