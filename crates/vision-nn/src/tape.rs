@@ -18,16 +18,17 @@ macro_rules! on_captured {
         use burn::backend::autodiff::checkpoint::strategy::{BalancedCheckpointing, NoCheckpointing};
         use burn::backend::{Autodiff, Capture};
         use burn::tensor::GradientCheckpointingStrategy;
-        match ($device.is_autodiff(), $device.gradient_checkpointing_strategy()) {
-            (false, _) => {
+        // A device without a tape has no strategy, and says so by a panic.
+        match $device.is_autodiff().then(|| $device.gradient_checkpointing_strategy()) {
+            None => {
                 type $backend = Capture;
                 $body
             }
-            (true, GradientCheckpointingStrategy::Disabled) => {
+            Some(GradientCheckpointingStrategy::Disabled) => {
                 type $backend = Autodiff<Capture, NoCheckpointing>;
                 $body
             }
-            (true, GradientCheckpointingStrategy::Balanced) => {
+            Some(GradientCheckpointingStrategy::Balanced) => {
                 type $backend = Autodiff<Capture, BalancedCheckpointing>;
                 $body
             }

@@ -19,6 +19,10 @@ use crate::ui::{self, Progress};
 
 const CLASSES: usize = 10;
 
+const HEAD: &str = "\
+| model | image | checkpointing | batch | source | predicted | real | error |
+|---|---|---|---|---|---|---|---|";
+
 /// One step, predicted and real.
 #[derive(Debug, Clone, Serialize)]
 struct Row {
@@ -37,19 +41,42 @@ impl Row {
     fn error(&self) -> f64 {
         self.predicted_bytes as f64 / self.real_bytes as f64 - 1.0
     }
+
+    fn in_markdown(&self) -> String {
+        format!(
+            "| {} | {} | {} | {} | {} | {} | {} | {:+.1} % |",
+            self.model,
+            self.image_size,
+            self.checkpointing,
+            self.batch,
+            self.source,
+            format_bytes(self.predicted_bytes),
+            format_bytes(self.real_bytes),
+            100.0 * self.error()
+        )
+    }
 }
 
 /// Runs the grid and prints it as a Markdown table, or as JSON.
 pub(crate) fn memory(arguments: &BenchMemoryArguments) -> Result<(), CommandError> {
     let mut rows = Vec::new();
     let configurations = arguments.models.len() * arguments.sizes.len() * 2;
+    let mut done = 0;
+    if !arguments.json {
+        ui::out(HEAD)?;
+    }
     let mut progress = Progress::start("predicting and measuring steps", "configurations", configurations as u64);
     for model in &arguments.models {
         for &size in &arguments.sizes {
             for checkpointing in [Checkpointing::None, Checkpointing::Balanced] {
-                rows.extend(Configuration::new(model, size, checkpointing)?.rows(arguments)?);
-                let done = rows.len() / arguments.batches.len().max(1);
-                progress.set(done as u64);
+                let of_configuration = Configuration::new(model, size, checkpointing)?.rows(arguments)?;
+                if !arguments.json {
+                    // Row by row: a grid takes its time, and what is known is not to be lost.
+                    ui::out(of_configuration.iter().map(Row::in_markdown).collect::<Vec<_>>().join("\n"))?;
+                }
+                rows.extend(of_configuration);
+                done += 1;
+                progress.set(done);
             }
         }
     }
@@ -58,7 +85,6 @@ pub(crate) fn memory(arguments: &BenchMemoryArguments) -> Result<(), CommandErro
         let text = serde_json::to_string_pretty(&rows).expect("rows have string keys and plain values");
         return ui::out(text);
     }
-    ui::out(table(&rows))?;
     for source in ["measured", "dry run", "captured"] {
         let of_source: Vec<&Row> = rows.iter().filter(|row| row.source == source).collect();
         if !of_source.is_empty() {
@@ -176,25 +202,6 @@ fn step(subject: &Subject<'_>, rung: Rung, device: &Device) -> TrainStep<crate::
     let request = subject.step(rung);
     let normalization = Normalization::imagenet(request.image[2]);
     TrainStep::new(subject.build(device), request.options, normalization, device.clone())
-}
-
-fn table(rows: &[Row]) -> String {
-    let mut text = "| model | image | checkpointing | batch | source | predicted | real | error |\n".to_owned();
-    text.push_str("|---|---|---|---|---|---|---|---|\n");
-    for row in rows {
-        text.push_str(&format!(
-            "| {} | {} | {} | {} | {} | {} | {} | {:+.1} % |\n",
-            row.model,
-            row.image_size,
-            row.checkpointing,
-            row.batch,
-            row.source,
-            format_bytes(row.predicted_bytes),
-            format_bytes(row.real_bytes),
-            100.0 * row.error()
-        ));
-    }
-    text
 }
 
 /// Median and 95th percentile of the absolute error, and how often the prediction was too low.

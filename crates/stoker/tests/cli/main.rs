@@ -6,6 +6,7 @@
 mod config_files;
 mod help;
 mod overrides;
+mod plan;
 mod reference;
 mod settings;
 mod stage;

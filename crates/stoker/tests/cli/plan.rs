@@ -1,0 +1,125 @@
+//! `plan`: for cards that are not here, whose plans depend on nothing of this machine.
+
+use std::fs;
+
+use insta::assert_snapshot;
+
+use crate::stage::Stage;
+
+const CONFIG: &str = "\
+# mine
+data: {train: photos}   # not here
+
+model:
+  name: convnext_tiny   # the usual
+  image_size: 224
+train:
+  effective_batch_size: 128
+  learning_rate: 1.0e-3 # for 128
+";
+
+#[test]
+fn a_plan_for_a_card_of_the_catalogue() {
+    assert_snapshot!(Stage::with_config(CONFIG).run("plan --config x.yaml --gpu rtx3060 --test-only"));
+}
+
+#[test]
+fn a_report_says_what_is_live_at_the_peak() {
+    let stage = Stage::with_config(CONFIG);
+    assert_snapshot!(stage.run("plan --config x.yaml --gpu rtx3060 --test-only --report --max-batch-size 16"));
+}
+
+#[test]
+fn a_plan_for_prediction() {
+    let stage = Stage::with_config(CONFIG);
+    assert_snapshot!(stage.run("plan --config x.yaml --gpu gtx1060-6gb --inference --tta essential"));
+}
+
+#[test]
+fn a_plan_is_written_in_place_with_comments_and_a_backup() {
+    let stage = Stage::with_config(CONFIG);
+    let printed =
+        stage.run("plan --config x.yaml --gpu rtx3060 --effective-batch-size 256 --learning-rate-scaling sqrt");
+    assert_snapshot!(printed);
+    assert_eq!(fs::read_to_string(stage.path().join("x.yaml.bak")).unwrap(), CONFIG);
+    assert_snapshot!(fs::read_to_string(stage.path().join("x.yaml")).unwrap());
+}
+
+#[test]
+fn test_only_writes_nothing() {
+    let stage = Stage::with_config(CONFIG);
+    stage.run("plan --config x.yaml --gpu a100 --test-only");
+    assert_eq!(fs::read_to_string(stage.path().join("x.yaml")).unwrap(), CONFIG);
+    assert_eq!(fs::read_dir(stage.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_copy_leaves_the_configuration_alone() {
+    let stage = Stage::with_config(CONFIG);
+    stage.run("plan --config x.yaml --gpu a100 --save-config y.yaml");
+    assert_eq!(fs::read_to_string(stage.path().join("x.yaml")).unwrap(), CONFIG);
+    assert!(fs::read_to_string(stage.path().join("y.yaml")).unwrap().contains("  micro_batch_size: "));
+}
+
+#[test]
+fn a_profile_and_a_picture_are_written() {
+    let stage = Stage::new();
+    stage.run("plan --model convnext_atto --gpu t4 --max-batch-size 8 --save-profile p.json --save-picture p.svg");
+    let profile = fs::read_to_string(stage.path().join("p.json")).unwrap();
+    assert!(profile.contains("\"timeline\"") && profile.contains("\"largest_tensors\""));
+    assert!(fs::read_to_string(stage.path().join("p.svg")).unwrap().starts_with("<svg"));
+}
+
+#[test]
+fn json_is_one_document() {
+    let output = Stage::new().output(&["plan", "--model", "convnext_atto", "--gpu-memory", "4GiB", "--json"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let plan: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert!(plan["plan"]["micro_batch"].as_u64().unwrap() > 1);
+    assert_eq!(plan["precision"], "fp32");
+}
+
+#[test]
+fn an_unknown_card_is_refused_with_its_neighbours() {
+    assert_snapshot!(Stage::new().run("plan --model convnext_atto --gpu rtx3061"));
+}
+
+#[test]
+fn a_card_that_is_too_small_is_explained() {
+    assert_snapshot!(Stage::new().run("plan --model convnext_xlarge --gpu gtx1060-3gb"));
+}
+
+#[test]
+fn an_image_size_that_a_model_cannot_take_is_refused() {
+    assert_snapshot!(Stage::new().run("plan --model swin_tiny --img-size 65 --gpu a10"));
+}
+
+#[test]
+fn contradictions_name_both_flags() {
+    assert_snapshot!(Stage::with_config(CONFIG).run("plan --config x.yaml --gpu t4 --test-only --save-config y.yaml"));
+}
+
+#[test]
+fn a_margin_that_is_no_share_is_refused() {
+    assert_snapshot!(Stage::new().run("plan --model convnext_atto --gpu t4 --safety-margin 15"));
+}
+
+#[test]
+fn an_effective_batch_of_nothing_is_refused() {
+    assert_snapshot!(Stage::new().run("plan --model convnext_atto --gpu t4 --effective-batch-size 0"));
+}
+
+#[test]
+fn a_captured_plan_for_the_cpu_is_refused() {
+    let stage = Stage::with_config(CONFIG);
+    assert_snapshot!(stage.run("plan --config x.yaml --device cpu --source captured --test-only"));
+}
+
+#[test]
+fn a_team_gets_a_table_of_all_cards() {
+    let stage = Stage::with_config(CONFIG.replace("convnext_tiny", "convnext_atto").replace("224", "64"));
+    let printed = stage.run("plan --config x.yaml --all-gpus --write-team-settings team_settings.yaml");
+    assert!(printed.contains("rtx3060") && printed.contains("h200"), "{printed}");
+    let settings = fs::read_to_string(stage.path().join("team_settings.yaml")).unwrap();
+    assert!(settings.starts_with("# What each card runs") && settings.contains("effective_batch: 128"), "{settings}");
+}
