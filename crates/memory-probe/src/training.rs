@@ -12,6 +12,9 @@ const F32_BYTES: u64 = 4;
 /// A line needs points on its slope: measuring goes on at least to this batch size, unless the budget ends before.
 const BATCH_TO_REACH: usize = 8;
 
+/// Two slopes further apart than this share are not one line.
+const UNEVEN_SHARE: f64 = 0.1;
+
 /// Beyond this the answer will not come from measuring on.
 const LARGEST_BATCH: usize = 256;
 
@@ -22,6 +25,8 @@ pub struct ProbeOptions {
     pub image: [usize; 3],
     /// A step that would come out above this is not tried.
     pub budget_bytes: u64,
+    /// No larger batch is asked about, so that none is tried: that of an optimizer step.
+    pub largest_batch: usize,
 }
 
 /// Why there is no footprint.
@@ -32,7 +37,7 @@ pub enum ProbeError {
     Footprint(#[from] FootprintError),
 }
 
-/// Runs real optimizer steps at batch 1, 2, 4, 8 and onwards, and fits their peaks.
+/// Runs real optimizer steps at batch 1, 2, 4, 8 and onwards, until the peaks grow evenly, and fits them.
 ///
 /// The step is used up: its weights are no longer those it came with. Its micro-batch size must be at least every batch tried, so that no step
 /// accumulates.
@@ -56,8 +61,11 @@ pub fn measure_training<M: Classifier>(
         probe.run(batch);
         observations.push(Observation { batch, peak_bytes: meter.peak_bytes() });
         let fit = Footprint::from_measurements(known, input_bytes, &observations);
-        let next = batch * 2;
-        let enough = batch >= BATCH_TO_REACH && fit.is_ok();
+        // A batch that nobody asks about is tried only while there is no line at all.
+        let asked = if fit.is_ok() { options.largest_batch.max(2) } else { usize::MAX };
+        let next = (batch * 2).min(asked);
+        let is_line = batch >= BATCH_TO_REACH && fit.is_ok() && grows_evenly(&observations);
+        let enough = is_line || next <= batch;
         // Before there is a line, twice the peak bounds the next step.
         let next_peak = match &fit {
             Ok(footprint) => footprint.peak_bytes(next),
@@ -69,6 +77,17 @@ pub fn measure_training<M: Classifier>(
         }
         batch = next;
     }
+}
+
+/// Whether the last two doublings of the batch raised the peak alike. While the optimizer sets the peak they do not, and a line through such
+/// peaks would be too flat for all that comes after them.
+fn grows_evenly(observations: &[Observation]) -> bool {
+    let [.., first, middle, last] = observations else { return false };
+    let slope = |from: &Observation, to: &Observation| {
+        (to.peak_bytes as f64 - from.peak_bytes as f64) / (to.batch - from.batch).max(1) as f64
+    };
+    let (before, after) = (slope(first, middle), slope(middle, last));
+    before > 0.0 && (after - before).abs() <= UNEVEN_SHARE * after.abs()
 }
 
 /// The peak of one real optimizer step over `batch` samples, its optimizer's state being there already. The step is used up.

@@ -10,6 +10,10 @@ use vision_nn::{Classifier, ClassifierSpec, Pass};
 use crate::config::nearest_of;
 
 /// A classifier of any family.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a run has one model or two, and boxes would stand between it and Burn's modules"
+)]
 #[derive(Module, Debug)]
 pub enum Network {
     /// ConvNeXt.

@@ -150,7 +150,8 @@ impl Configuration {
         let step = step(subject, self.rung, &device);
         let mut known = parameter_memory(step.model(), false);
         known.overhead = base_bytes;
-        let probe = ProbeOptions { image: subject.image(), budget_bytes: u64::MAX };
+        let largest_batch = arguments.batches.iter().copied().max().unwrap_or(1);
+        let probe = ProbeOptions { image: subject.image(), budget_bytes: u64::MAX, largest_batch };
         let footprint: Footprint = measure_training(step, probe, meter.as_ref(), known).map_err(|error| {
             CommandError::from_run(&error).in_context("cannot measure the memory of a training step")
         })?;

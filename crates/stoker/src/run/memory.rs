@@ -56,7 +56,7 @@ pub(crate) fn plan_here(
     request: &PlanRequest,
 ) -> Result<Planned, CommandError> {
     let mut footprint_of = |rung| match (source, compute.is_cpu()) {
-        (PlanSource::Measured, _) | (_, true) => measured(subject, compute, rung, &budget),
+        (PlanSource::Measured, _) | (_, true) => measured(subject, compute, rung, &budget, request.effective_batch),
         _ => dry_run(subject, compute, rung, &budget, request),
     };
     let (rung, footprint, plan) = match plan_with_ladder(&subject.rungs(), &mut footprint_of, &budget, request) {
@@ -69,7 +69,13 @@ pub(crate) fn plan_here(
 }
 
 /// Real steps on a throwaway model.
-fn measured(subject: &Subject<'_>, compute: &Compute, rung: Rung, budget: &Budget) -> Result<Footprint, LearnError> {
+fn measured(
+    subject: &Subject<'_>,
+    compute: &Compute,
+    rung: Rung,
+    budget: &Budget,
+    request_batch: Option<usize>,
+) -> Result<Footprint, LearnError> {
     let progress = Progress::start("measuring training steps", "steps", 0);
     let meter = compute.meter();
     meter.reset();
@@ -82,7 +88,11 @@ fn measured(subject: &Subject<'_>, compute: &Compute, rung: Rung, budget: &Budge
     if compute.is_cpu() {
         known.overhead = base_bytes;
     }
-    let probe = ProbeOptions { image: subject.image(), budget_bytes: budget.budget_bytes };
+    let probe = ProbeOptions {
+        image: subject.image(),
+        budget_bytes: budget.budget_bytes,
+        largest_batch: request_batch.unwrap_or(usize::MAX),
+    };
     if known.total() > budget.budget_bytes {
         return Err(LearnError::NoRoom { known });
     }
