@@ -53,5 +53,18 @@ for batch in 32 128; do
         --set "train.effective_batch_size=$batch" --set "train.micro_batch_size=$batch"
     keep "memory_$batch"
 done
+# A micro-batch that the card cannot hold: the run must halve it, say so, and end.
+step out_of_memory "$stoker" train --config configs/quickstart.yaml --device cuda:0 --set "output=$runs" --set name=out_of_memory \
+    --set model.name=convnext_base --set model.image_size=224 --set train.epochs=1 --set train.effective_batch_size=800 \
+    --set train.micro_batch_size=800
+cp "$(ls -d "$runs"/*/out_of_memory | tail -n 1)/memory_events.jsonl" "$out/" 2>/dev/null
+
+# Predicted (captured graph, dry run) against reserved bytes: families, image sizes, checkpointing on and off.
+step memory_grid "$stoker" bench memory --device cuda:0 --models convnext_tiny,convnext_base,swin_tiny,swin_base,efficientnet_b0,efficientnet_b4 \
+    --sizes 224,384 --batches 4,16
+
+# The plan for this card from the graph alone, beside the one from the dry run on it.
+step plan_dry_run "$stoker" plan --model convnext_base --img-size 224 --device cuda:0
+step plan_captured "$stoker" plan --model convnext_base --img-size 224 --device cuda:0 --source captured
 rm -rf "$runs"
 cat "$out/steps.tsv"

@@ -212,3 +212,72 @@ fn score(scores: &mut StepScores, logits: Tensor<2>, labels: &[u32], smoothing: 
         scores.correct += u64::from(metrics::top_k_hits(row, label as usize, 1));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::module::Module;
+    use vision_nn::{BatchNorm, Initialization, Initializer, Linear, named_parameters};
+
+    use super::*;
+
+    #[derive(Module, Debug)]
+    struct Normed {
+        norm: BatchNorm,
+        fc: Linear,
+    }
+
+    impl Classifier for Normed {
+        fn forward(&self, images: Tensor<4>, pass: &mut Pass) -> Tensor<2> {
+            let [batch, channels, _, _] = images.dims();
+            let map = self.norm.forward(images.permute([0, 2, 3, 1]), pass); // [B, H, W, C]
+            self.fc.forward(map.mean_dim(1).mean_dim(2).reshape([batch, channels]))
+        }
+    }
+
+    fn step() -> TrainStep<Normed> {
+        let device = Device::flex().autodiff();
+        let mut init = Initializer::new(1, Initialization::Reference, &device);
+        let model = Normed { norm: BatchNorm::init(3, 1e-5, &mut init), fc: Linear::init(3, 2, 0.02, &mut init) };
+        let schedule = crate::WarmupCosine { peak: 1e-3, minimum: 0.0, warmup_steps: 0, total_steps: 1 };
+        let options = TrainOptions {
+            epochs: 1,
+            effective_batch_size: 4,
+            micro_batch_size: 4,
+            adamw: crate::AdamWOptions::default(),
+            schedule,
+            label_smoothing: 0.0,
+            clip_norm: None,
+            ema_decay: None,
+            top_k: 1,
+            seed: 0,
+            adaptive_batch: false,
+            faults: crate::FaultPlan::default(),
+        };
+        TrainStep::new(model, options, Normalization::imagenet(3), device)
+    }
+
+    fn running_mean(step: &TrainStep<Normed>) -> Vec<f32> {
+        let named = named_parameters(step.model()).into_iter().find(|parameter| parameter.name == "norm.running_mean");
+        named.expect("a batch norm has one").data.iter::<f32>().collect()
+    }
+
+    #[test]
+    fn an_attempt_that_failed_leaves_no_trace_in_running_statistics() {
+        let batch = Batch {
+            index: 0,
+            pixels: (0..4 * 8 * 8 * 3).map(|position| (position % 200) as u8).collect(),
+            labels: vec![Some(0), Some(1), Some(0), Some(1)],
+            samples: vec![0, 1, 2, 3],
+            corrupt: Vec::new(),
+            size: [8, 8, 3],
+        };
+        let mut step = step();
+        let fresh = running_mean(&step);
+        let before = step.copy_of_statistics();
+        assert!(before.is_some());
+        assert!(step.try_gradients(&batch, 1, 4, |_| true).is_err());
+        assert_ne!(running_mean(&step), fresh, "the forward pass moved them");
+        step.go_back_to(before);
+        assert_eq!(running_mean(&step), fresh);
+    }
+}

@@ -219,7 +219,7 @@ fn summary(source: &str, rows: &[&Row]) -> String {
         at(0.95),
         at(1.0),
         100.0 * low as f64 / rows.len() as f64,
-        -100.0 * worst_low
+        100.0 * worst_low.abs()
     )
 }
 

@@ -1,5 +1,7 @@
 //! Learns what a training step takes on the device that trains, plans the batch, and says so.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use data_pipeline::{Dataset, largest_decode_bytes};
 use device::heap;
 use memory_planner::{
@@ -15,7 +17,7 @@ use crate::run::checks::{no_room_for_model, no_room_to_measure};
 use crate::run::compute::Compute;
 use crate::run::resolved::ResolvedConfig;
 use crate::run::subject::Subject;
-use crate::ui::Progress;
+use crate::ui::{self, Progress};
 
 /// A plan for the device at hand.
 pub(crate) struct Planned {
@@ -120,9 +122,17 @@ fn dry_run(
 ) -> Result<Footprint, LearnError> {
     let progress = Progress::start("running training steps dry", "steps", 0);
     let build = |device: &burn::tensor::Device| subject.build(device);
-    let footprint = dry_run_footprint(&subject.step(rung), &compute.device, &build, budget.budget_bytes, request)?;
+    let dry = || dry_run_footprint(&subject.step(rung), &compute.device, &build, budget.budget_bytes, request);
+    // Burn tells of a tuning that found no room, and of kernels that a card cannot compile, by a panic.
+    let footprint = catch_unwind(AssertUnwindSafe(dry));
     progress.finish("done");
-    Ok(footprint)
+    match footprint {
+        Ok(footprint) => Ok(footprint?),
+        Err(_) => {
+            ui::note("note: the dry run did not work on this card; measuring real steps instead");
+            measured(subject, compute, rung, budget, request.effective_batch)
+        }
+    }
 }
 
 fn refused(error: LadderError<LearnError>, subject: &Subject<'_>, budget: &Budget) -> CommandError {
