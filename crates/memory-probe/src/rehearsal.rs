@@ -4,7 +4,7 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
 use memory_planner::Phase;
 use trainer::{Gradients, Normalization, TrainOptions, TrainStep, mean_loss};
-use vision_nn::{Classifier, Pass, Tape};
+use vision_nn::{Classifier, Pass, Tape, is_captured};
 
 /// The step whose memory is asked for.
 #[derive(Debug, Clone, PartialEq)]
@@ -115,7 +115,11 @@ impl<'a, M: Classifier> Rehearsal<'a, M> {
     fn batch(&self, batch: usize, prompter: &mut dyn Prompter) -> [Tensor<1>; 2] {
         let [height, width, channels] = self.request.image;
         [height * width * channels, self.request.num_classes].map(|size| {
-            let tensor = Tensor::<1>::zeros([batch * size], &self.device);
+            // On the capture device a tensor of zeros would really be made, on the host.
+            let tensor = match is_captured(&self.device) {
+                true => Tensor::<1>::empty([batch * size], &self.device),
+                false => Tensor::<1>::zeros([batch * size], &self.device),
+            };
             prompter.input(&tensor);
             tensor
         })
