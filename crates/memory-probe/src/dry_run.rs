@@ -1,12 +1,11 @@
 //! The footprint of a step on the device that will train: its own allocator, fusion and choice of kernels, and everything but the computing.
 
-use std::convert::Infallible;
-
 use burn::cubecl::dry_run::DryRun;
 use burn::tensor::Device;
-use memory_planner::{ExactSource, Footprint, FootprintError, PlanRequest, SearchBounds, observe};
+use memory_planner::{ExactSource, Footprint, FootprintError, PlanRequest};
 use vision_nn::Classifier;
 
+use crate::exact::{Accumulates, exact_footprint};
 use crate::rehearsal::{NoPrompter, Rehearsal};
 use crate::{StepRequest, capture_step, fixed_memory};
 
@@ -23,22 +22,11 @@ pub fn dry_run_footprint<M: Classifier>(
     budget_bytes: u64,
     plan: &PlanRequest,
 ) -> Result<Footprint, FootprintError> {
-    let [height, width, channels] = request.image;
-    let input_bytes = (height * width * channels * size_of::<f32>()) as u64;
-    let bounds = SearchBounds::of(plan);
-    let observed = |accumulates| {
-        let request = StepRequest { accumulates, ..request.clone() };
-        let mut source =
-            |batch| Ok::<u64, Infallible>(dry_run_reserved(&request, batch, device, build).unwrap_or(u64::MAX));
-        let Ok(observations) = observe(&mut source, budget_bytes, &bounds);
-        observations
-    };
     let known = fixed_memory(&capture_step(request, 2, build));
-    let footprint = Footprint::from_exact(ExactSource::DryRun, known, input_bytes, &observed(false))?;
-    match plan.effective_batch {
-        Some(_) => footprint.with_accumulating_observations(&observed(true)),
-        None => Ok(footprint),
-    }
+    let reserved = |batch, Accumulates(accumulates)| {
+        dry_run_reserved(&StepRequest { accumulates, ..request.clone() }, batch, device, build)
+    };
+    exact_footprint(ExactSource::DryRun, request, known, budget_bytes, plan, &reserved)
 }
 
 /// Bytes that the device's pools hold reserved after optimizer steps over micro-batches of `batch`, none of them computed. `None` when the

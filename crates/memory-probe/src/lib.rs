@@ -7,6 +7,7 @@
 
 mod capture;
 mod dry_run;
+mod exact;
 mod meter;
 mod prediction;
 mod rehearsal;

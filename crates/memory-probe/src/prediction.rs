@@ -36,6 +36,5 @@ pub fn measure_prediction<M: Classifier>(
         rehearsal.run(batch, &mut NoPrompter);
         observations.push(Observation { batch, peak_bytes: meter.peak_bytes() });
     }
-    let [height, width, channels] = request.image;
-    Footprint::from_measurements(known, (height * width * channels * size_of::<f32>()) as u64, &observations)
+    Footprint::from_measurements(known, request.image_bytes(), &observations)
 }

@@ -24,6 +24,11 @@ pub struct StepRequest {
 }
 
 impl StepRequest {
+    /// Bytes of one image as the model takes it, in f32.
+    pub(crate) fn image_bytes(&self) -> u64 {
+        (self.image.iter().product::<usize>() * size_of::<f32>()) as u64
+    }
+
     /// The device with the tape that the step wants.
     pub(crate) fn tracked(&self, device: &Device) -> Device {
         if self.predicts {

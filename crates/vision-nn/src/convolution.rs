@@ -2,7 +2,7 @@ use burn::module::{Module, Param};
 use burn::tensor::ops::{ConvOptions, PaddedConvOptions};
 use burn::tensor::{Tensor, module, s};
 
-use crate::fused_batch_norm::is_cpu;
+use crate::kernels::host::is_cpu;
 use crate::{Initializer, depthwise_conv2d};
 
 /// What stands around a map so that its windows fit.

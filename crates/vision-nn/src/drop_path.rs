@@ -34,3 +34,19 @@ impl DropPath {
         branch * Tensor::from_data(TensorData::new(factors, shape), &device)
     }
 }
+
+/// Drop probabilities that rise linearly with depth, from 0 to `last`.
+pub fn drop_path_schedule(last: f32, depth: usize) -> Vec<f32> {
+    (0..depth).map(|block| last * block as f32 / (depth.max(2) - 1) as f32).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drop_path_rises_from_zero_to_the_last() {
+        assert_eq!(drop_path_schedule(0.3, 4), [0.0, 0.1, 0.2, 0.3]);
+        assert_eq!(drop_path_schedule(0.3, 1), [0.0]);
+    }
+}

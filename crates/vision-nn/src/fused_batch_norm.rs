@@ -13,18 +13,14 @@ use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
-use burn::backend::flex::{FlexTensor, Layout};
+use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, AutodiffBackend, Backend, Capture, Dispatch, DispatchDevice, Flex, backend_extension};
-use burn::tensor::{Bytes, DType, Device, Shape, Tensor};
+use burn::tensor::{Device, Shape, Tensor};
 
 use crate::is_captured;
+use crate::kernels::host::{Values, tensor, values};
 use crate::tape::{on_captured, primitive};
-
-/// Whether tensors on this device, on the tape or off it, lie in this process's memory.
-pub(crate) fn is_cpu(device: &Device) -> bool {
-    matches!(device.clone().inner().as_dispatch(), DispatchDevice::Flex(_))
-}
 
 /// Whether the device has the operations of this file.
 pub(crate) fn is_fused(device: &Device) -> bool {
@@ -166,7 +162,7 @@ composed_on!(Wgpu);
 impl FusedBatchNorm for Flex {
     fn fused_moments(rows: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let channels = rows.layout().shape()[1];
-        let found = cpu_kernels::moments(numbers(&rows.to_contiguous()), channels);
+        let found = cpu_kernels::moments(&values(&rows), channels);
         let shape = Shape::new([channels]);
         (tensor(found.mean, &shape), tensor(found.variance, &shape))
     }
@@ -180,7 +176,7 @@ impl FusedBatchNorm for Flex {
         form: NormForm,
     ) -> FloatTensor<Self> {
         let vectors = Vectors::new([weight, bias, mean, variance]);
-        let output = vectors.norm(form).forward(numbers(&rows.to_contiguous()));
+        let output = vectors.norm(form).forward(&values(&rows));
         tensor(output, rows.layout().shape())
     }
 
@@ -195,32 +191,23 @@ impl FusedBatchNorm for Flex {
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         let (of_rows, of_vector) = (rows.layout().shape().clone(), weight.layout().shape().clone());
         let vectors = Vectors::new([weight, bias, mean, variance]);
-        let (rows, gradient) = (rows.to_contiguous(), gradient.to_contiguous());
-        let found = vectors.norm(form).gradient(numbers(&rows), numbers(&gradient), form.of_batch);
+        let found = vectors.norm(form).gradient(&values(&rows), &values(&gradient), form.of_batch);
         (tensor(found.input, &of_rows), tensor(found.weight, &of_vector), tensor(found.bias, &of_vector))
     }
 }
 
 /// Weight, bias, mean and variance, in order.
-struct Vectors([FlexTensor; 4]);
+struct Vectors([Values; 4]);
 
 impl Vectors {
     fn new(tensors: [FlexTensor; 4]) -> Self {
-        Self(tensors.map(|tensor| tensor.to_contiguous()))
+        Self(tensors.each_ref().map(values))
     }
 
     fn norm(&self, form: NormForm) -> cpu_kernels::BatchNorm<'_> {
-        let [weight, bias, mean, variance] = self.0.each_ref().map(numbers);
+        let [weight, bias, mean, variance] = self.0.each_ref().map(|values| &**values);
         cpu_kernels::BatchNorm { mean, variance, weight, bias, epsilon: form.epsilon, silu: form.silu }
     }
-}
-
-fn numbers(tensor: &FlexTensor) -> &[f32] {
-    tensor.as_slice::<f32>().expect("contiguous by the caller, and f32 by the layer's cast")
-}
-
-fn tensor(numbers: Vec<f32>, shape: &Shape) -> FlexTensor {
-    FlexTensor::new(Bytes::from_elems(numbers), Layout::contiguous(shape.clone()), DType::F32)
 }
 
 #[derive(Debug)]

@@ -27,7 +27,7 @@ pub use batch_norm::{BATCH_NORM_MOMENTUM, BatchNorm};
 pub use classifier::{Classifier, ClassifierSpec};
 pub use conv::{DepthwiseConv2d, PatchConv2d};
 pub use convolution::{Conv2d, Padding};
-pub use drop_path::DropPath;
+pub use drop_path::{DropPath, drop_path_schedule};
 pub use dropout::Dropout;
 pub use init::{Initialization, Initializer};
 pub use kernels::{depthwise_conv2d, gelu, layer_norm, softmax};

@@ -1,6 +1,6 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
-use vision_nn::{Classifier, ClassifierSpec, Initializer, LayerNorm, Linear, Pass, PatchConv2d};
+use vision_nn::{Classifier, ClassifierSpec, Initializer, LayerNorm, Linear, Pass, PatchConv2d, drop_path_schedule};
 
 use crate::{ConvNextConfig, Stage};
 
@@ -53,11 +53,6 @@ impl Classifier for ConvNext {
     }
 }
 
-/// Drop probabilities that rise linearly with depth, from 0 to `last`.
-fn drop_path_schedule(last: f32, depth: usize) -> Vec<f32> {
-    (0..depth).map(|block| last * block as f32 / (depth.max(2) - 1) as f32).collect()
-}
-
 /// Global average pool, norm, classifier.
 #[derive(Module, Debug)]
 struct Head {
@@ -73,16 +68,5 @@ impl Head {
         let [batch, height, width, channels] = map.dims();
         let pooled = map.reshape([batch, height * width, channels]).mean_dim(1).reshape([batch, channels]); // [B, C]
         self.fc.forward(self.norm.forward(pooled))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn drop_path_rises_from_zero_to_the_last() {
-        assert_eq!(drop_path_schedule(0.3, 4), [0.0, 0.1, 0.2, 0.3]);
-        assert_eq!(drop_path_schedule(0.3, 1), [0.0]);
     }
 }

@@ -60,11 +60,8 @@ pub(super) enum Event {
     Free { buffer: usize },
 }
 
-/// The most bytes reserved at any moment.
-///
-/// # Errors
-/// When a buffer is larger than the largest allocation: the device cannot hold it at all.
-pub(super) fn replay(model: AllocatorModel, events: &[Event]) -> Result<u64, TooLarge> {
+/// The most bytes reserved at any moment; `None` when a buffer is larger than the largest allocation.
+pub(super) fn replay(model: AllocatorModel, events: &[Event]) -> Option<u64> {
     let counted = Counted::default();
     let mut pools = model.pools(&counted);
     let mut held: BTreeMap<usize, ManagedMemoryHandle> = BTreeMap::new();
@@ -74,7 +71,7 @@ pub(super) fn replay(model: AllocatorModel, events: &[Event]) -> Result<u64, Too
                 if is_parameter {
                     pools.mode(MemoryAllocationMode::Persistent);
                 }
-                let handle = pools.reserve(bytes).map_err(|_| TooLarge { bytes, limit_bytes: model.max_page_bytes });
+                let handle = pools.reserve(bytes).ok();
                 if is_parameter {
                     pools.mode(MemoryAllocationMode::Auto);
                 }
@@ -83,14 +80,7 @@ pub(super) fn replay(model: AllocatorModel, events: &[Event]) -> Result<u64, Too
             Event::Free { buffer } => drop(held.remove(&buffer)),
         }
     }
-    Ok(counted.most.load(Relaxed))
-}
-
-/// One buffer is more than the device gives at a time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct TooLarge {
-    pub(super) bytes: u64,
-    pub(super) limit_bytes: u64,
+    Some(counted.most.load(Relaxed))
 }
 
 /// Bytes of all pages, now and at most.

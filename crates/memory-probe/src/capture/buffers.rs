@@ -27,8 +27,6 @@ pub(super) struct Buffer {
     pub(super) bytes: u64,
     pub(super) shape: Vec<usize>,
     pub(super) element_bytes: u8,
-    /// The number of the tensor that it was made for.
-    pub(super) number: u64,
     /// The kernel that makes it.
     pub(super) born: usize,
     /// The last kernel that reads it, or that makes it.
@@ -114,7 +112,6 @@ impl Buffers {
             bytes: bytes_of(tensor),
             shape: tensor.shape.to_vec(),
             element_bytes: tensor.dtype.size() as u8,
-            number: tensor.id.value(),
             born: kernel,
             last_use: kernel,
         });

@@ -13,22 +13,21 @@ mod scaling;
 mod trace;
 
 use std::cell::OnceCell;
-use std::convert::Infallible;
 
 use burn::tensor::Device;
-use memory_planner::{
-    Born, ExactSource, FixedMemory, Footprint, FootprintError, PlanRequest, Role, SearchBounds, Trace, observe,
-};
+use memory_planner::{Born, ExactSource, FixedMemory, Footprint, FootprintError, PlanRequest, Role, Trace};
 use vision_nn::Classifier;
 
 use crate::StepRequest;
+use crate::exact::{Accumulates, exact_footprint};
 use scaling::ScalableStep;
 
 pub use allocator::AllocatorModel;
 
 /// Records one optimizer step over micro-batches of `batch`, without computing: every buffer with its size, life, role and layer.
 pub fn capture_step<M: Classifier>(request: &StepRequest, batch: usize, build: &dyn Fn(&Device) -> M) -> Trace {
-    trace::trace_of(&recording::record(request, batch, build))
+    let recording = recording::record(request, batch, build);
+    trace::trace_of(&recording, &trace::LaidOut::of(&recording))
 }
 
 /// A step's footprint on cards that are not here: recorded once, replayed for each card and batch size.
@@ -37,20 +36,19 @@ pub struct CapturedSource<'a> {
     /// Recorded when it is first asked for.
     accumulating: OnceCell<ScalableStep>,
     record_accumulating: Box<dyn Fn() -> ScalableStep + 'a>,
-    input_bytes: u64,
+    request: StepRequest,
 }
 
 impl<'a> CapturedSource<'a> {
     /// Records the step of the model that `build` makes.
     pub fn record<M: Classifier>(request: &StepRequest, build: impl Fn(&Device) -> M + 'a) -> Self {
-        let [height, width, channels] = request.image;
         let of = |accumulates| StepRequest { accumulates, ..request.clone() };
         let accumulating = of(true);
         Self {
             alone: ScalableStep::record(&of(false), &build),
             accumulating: OnceCell::new(),
             record_accumulating: Box::new(move || ScalableStep::record(&accumulating, &build)),
-            input_bytes: (height * width * channels * size_of::<f32>()) as u64,
+            request: request.clone(),
         }
     }
 
@@ -69,23 +67,12 @@ impl<'a> CapturedSource<'a> {
         budget_bytes: u64,
         plan: &PlanRequest,
     ) -> Result<Footprint, FootprintError> {
-        let bounds = SearchBounds::of(plan);
-        let observed = |step: &ScalableStep| {
-            let mut source = |batch| Ok::<u64, Infallible>(step.reserved_bytes(batch, allocator).unwrap_or(u64::MAX));
-            let Ok(observations) = observe(&mut source, budget_bytes, &bounds);
-            observations
-        };
         let known = fixed_memory(self.alone.trace());
-        let alone = observed(&self.alone);
-        let footprint = Footprint::from_exact(ExactSource::Captured, known, self.input_bytes, &alone)?;
-        // A step that fits whole does not accumulate.
-        match plan.effective_batch {
-            Some(effective) if footprint.peak_bytes(effective) > budget_bytes || plan.micro_batch.is_some() => {
-                let accumulating = self.accumulating.get_or_init(&self.record_accumulating);
-                footprint.with_accumulating_observations(&observed(accumulating))
-            }
-            _ => Ok(footprint),
-        }
+        let reserved = |batch, Accumulates(accumulates)| match accumulates {
+            true => self.accumulating.get_or_init(&self.record_accumulating).reserved_bytes(batch, allocator),
+            false => self.alone.reserved_bytes(batch, allocator),
+        };
+        exact_footprint(ExactSource::Captured, &self.request, known, budget_bytes, plan, &reserved)
     }
 }
 

@@ -6,7 +6,8 @@ use vision_nn::Classifier;
 
 use super::AllocatorModel;
 use super::allocator::{Event, replay};
-use super::{recording, trace};
+use super::recording;
+use super::trace::{LaidOut, events_of, trace_of};
 use crate::StepRequest;
 
 /// Pairs of batch sizes to record, until two of a pair do the same. Primes: an axis of length one, or a batch that happens to be as long as an axis
@@ -27,9 +28,10 @@ impl ScalableStep {
         let mut found = None;
         for batches in PAIRS {
             let [small, large] = batches.map(record);
-            let events = [&small, &large].map(trace::events_of);
+            let laid_out = LaidOut::of(&small);
+            let events = [events_of(&small, &laid_out), events_of(&large, &LaidOut::of(&large))];
             let alike = are_alike(&events[0], &events[1]);
-            found = Some(Self { batches, events, trace: trace::trace_of(&small) });
+            found = Some(Self { batches, events, trace: trace_of(&small, &laid_out) });
             if alike {
                 break;
             }
@@ -47,7 +49,7 @@ impl ScalableStep {
     pub(super) fn reserved_bytes(&self, batch: usize, allocator: AllocatorModel) -> Option<u64> {
         let [small, large] = &self.events;
         let events: Vec<Event> = small.iter().zip(large).map(|pair| self.at(batch, pair)).collect();
-        replay(allocator, &events).ok()
+        replay(allocator, &events)
     }
 
     /// An event at another batch size than the two recorded.

@@ -1,6 +1,7 @@
 //! From kernels on buffers to the trace of one step.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use memory_planner::{Born, Phase, Role, Trace, TracedOperation, TracedTensor};
 
@@ -9,27 +10,41 @@ use super::buffers::{Buffer, Buffers};
 use super::kind::Kind;
 use super::recording::Recording;
 
+/// A recording on kernels and buffers.
+pub(super) struct LaidOut {
+    layout: Buffers,
+    /// Which buffer each buffer really lies in.
+    owners: Vec<usize>,
+    /// The kernels of the step.
+    step: Range<usize>,
+}
+
+impl LaidOut {
+    /// Lays out a recording, up to the end of its step.
+    pub(super) fn of(recording: &Recording) -> Self {
+        let mut layout = Buffers::of(&recording.operations);
+        let start = recording.phases.first().map_or(0, |(number, _)| *number);
+        let before = |number| layout.kernels.partition_point(|kernel| kernel.number < number);
+        let step = before(start)..before(recording.end);
+        let owners = reuse_in_place(&mut layout, step.end);
+        Self { layout, owners, step }
+    }
+}
+
 /// The step of a recording, as a trace.
-pub(super) fn trace_of(recording: &Recording) -> Trace {
-    let mut layout = Buffers::of(&recording.operations);
-    let start = recording.phases.first().map_or(0, |(number, _)| *number);
-    let step = layout.kernels.partition_point(|kernel| kernel.number < start)
-        ..layout.kernels.partition_point(|kernel| kernel.number < recording.end);
-    let owners = reuse_in_place(&mut layout, step.clone());
+pub(super) fn trace_of(recording: &Recording, LaidOut { layout, owners, step }: &LaidOut) -> Trace {
     let mut readers = BTreeMap::new();
     for kernel in step.clone() {
         for (buffer, _) in &layout.kernels[kernel].reads {
             readers.entry(owners[*buffer]).or_insert(kernel);
         }
     }
-    Tracer { recording, layout: &layout, step, owners, layers: Layers::default(), readers }.trace()
+    Tracer { recording, layout, step: step.clone(), owners, layers: Layers::default(), readers }.trace()
 }
 
 /// What happens to memory from the first parameter to the end of the step.
-pub(super) fn events_of(recording: &Recording) -> Vec<Event> {
-    let mut layout = Buffers::of(&recording.operations);
-    let end = layout.kernels.partition_point(|kernel| kernel.number < recording.end);
-    let owners = reuse_in_place(&mut layout, 0..end);
+pub(super) fn events_of(recording: &Recording, LaidOut { layout, owners, step }: &LaidOut) -> Vec<Event> {
+    let end = step.end;
     let parameters: BTreeSet<usize> =
         recording.first_parameters.iter().filter_map(|&number| layout.buffer_of(number)).collect();
     let (mut made, mut freed) = (vec![Vec::new(); end], vec![Vec::new(); end]);
@@ -58,11 +73,11 @@ pub(super) fn events_of(recording: &Recording) -> Vec<Event> {
 }
 
 /// Which buffer each buffer really lies in, once elementwise kernels write over an input that they are the last to read.
-fn reuse_in_place(layout: &mut Buffers, step: std::ops::Range<usize>) -> Vec<usize> {
+fn reuse_in_place(layout: &mut Buffers, end: usize) -> Vec<usize> {
     let mut owners: Vec<usize> = (0..layout.buffers.len()).collect();
     let mut made: Vec<Vec<usize>> = vec![Vec::new(); layout.kernels.len()];
     for (index, buffer) in layout.buffers.iter().enumerate() {
-        if buffer.last_use > buffer.born || step.end <= buffer.born {
+        if buffer.last_use > buffer.born || end <= buffer.born {
             made[buffer.born].push(index);
         }
     }
@@ -95,8 +110,8 @@ fn reuse_in_place(layout: &mut Buffers, step: std::ops::Range<usize>) -> Vec<usi
 struct Tracer<'a> {
     recording: &'a Recording,
     layout: &'a Buffers,
-    step: std::ops::Range<usize>,
-    owners: Vec<usize>,
+    step: Range<usize>,
+    owners: &'a [usize],
     layers: Layers,
     /// The first kernel of the step that reads each buffer: a later one may find another tensor there.
     readers: BTreeMap<usize, usize>,

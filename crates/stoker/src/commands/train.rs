@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use burn::tensor::Device;
 use checkpoint::{CARD_VERSION, Checkpoint, CheckpointError, ModelCard, Progress, RunFolder, write_atomically};
 use data_pipeline::{CorruptImage, LoadError, Loader, batches};
-use memory_planner::{BudgetRequest, MemoryAnalysis, PlanCheck, TeamPlan};
+use memory_planner::{MemoryAnalysis, PlanCheck, TeamPlan};
 use trainer::{Evaluator, FitOutcome, MemoryLog, Normalization, Phase, Pieces, RecoveryEvent, Scoring};
 use trainer::{TrainError, TrainOptions, TrainSession, TrainStep, evaluate, fit};
 
@@ -118,12 +118,7 @@ impl Run {
     fn plan(&mut self) -> Result<MemoryAnalysis, CommandError> {
         let architecture = self.request.resolved.architecture()?;
         let subject = self.subject(&architecture);
-        let memory = &self.request.resolved.config.memory;
-        let budget = self.compute.budget(&BudgetRequest {
-            limit_bytes: memory.limit.as_ref().map(|limit| limit.bytes()),
-            safety_margin: memory.safety_margin,
-            memory_fraction: None,
-        })?;
+        let budget = self.compute.budget(&self.request.resolved.budget_request())?;
         let mut request = subject.plan_request();
         if let Some(entry) = self.team_entry(&subject)? {
             request.micro_batch = request.micro_batch.or(Some(entry.micro_batch));

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use data_pipeline::{Channels, EvalTransform, LoaderOptions, ResizeMode, TrainTransform};
+use memory_planner::BudgetRequest;
 use trainer::{AdamWOptions, FaultPlan, TrainOptions, WarmupCosine};
 
 use crate::config::{AutoCount, Checkpointing, DEFAULT_VALIDATION_SHARE, DeviceRequest, OnCorrupt, Resize, UserConfig};
@@ -68,6 +69,16 @@ impl ResolvedConfig {
             self.choices.push(format!("micro-batch {micro_batch}: {reason}"));
         }
         self.config.train.micro_batch_size = AutoCount::Exactly(micro_batch);
+    }
+
+    /// What the configuration asks of the budget.
+    pub(crate) fn budget_request(&self) -> BudgetRequest {
+        let memory = &self.config.memory;
+        BudgetRequest {
+            limit_bytes: memory.limit.as_ref().map(|limit| limit.bytes()),
+            safety_margin: memory.safety_margin,
+            memory_fraction: None,
+        }
     }
 
     /// Sets whether the step computes cheap operations twice.

@@ -89,8 +89,9 @@ mod tests {
     use burn::backend::Flex;
     use burn::backend::flex::FlexTensor;
 
-    use super::super::{FusedBatchNorm, numbers, tensor};
+    use super::super::FusedBatchNorm;
     use super::*;
+    use crate::kernels::host::{self, tensor};
 
     const ROWS: usize = 30;
     const CHANNELS: usize = 6;
@@ -104,7 +105,7 @@ mod tests {
     fn assert_equal(left: FlexTensor, right: FlexTensor) {
         assert_eq!(left.layout().shape(), right.layout().shape());
         let (left, right) = (left.to_contiguous(), right.to_contiguous());
-        for (left, right) in numbers(&left).iter().zip(numbers(&right)) {
+        for (left, right) in host::values(&left).iter().zip(&*host::values(&right)) {
             // Sums of thirty numbers of order one, in f32.
             assert!((left - right).abs() < 2e-5, "{left} {right}");
         }

@@ -7,14 +7,14 @@ use burn::backend::flex::{FlexTensor, Layout};
 use burn::tensor::{Bytes, DType, Device, Shape};
 
 /// Whether tensors on this device, on the tape or off it, lie in this process's memory.
-pub(super) fn is_cpu(device: &Device) -> bool {
+pub(crate) fn is_cpu(device: &Device) -> bool {
     matches!(device.clone().inner().as_dispatch(), DispatchDevice::Flex(_))
 }
 
 /// The tensor's numbers in order; copied only when it is a view.
-pub(super) struct Values(FlexTensor);
+pub(crate) struct Values(FlexTensor);
 
-pub(super) fn values(tensor: &FlexTensor) -> Values {
+pub(crate) fn values(tensor: &FlexTensor) -> Values {
     Values(tensor.to_contiguous())
 }
 
@@ -27,6 +27,6 @@ impl Deref for Values {
 }
 
 /// A tensor of these numbers.
-pub(super) fn tensor(numbers: Vec<f32>, shape: &Shape) -> FlexTensor {
+pub(crate) fn tensor(numbers: Vec<f32>, shape: &Shape) -> FlexTensor {
     FlexTensor::new(Bytes::from_elems(numbers), Layout::contiguous(shape.clone()), DType::F32)
 }

@@ -5,7 +5,7 @@
 mod depthwise;
 mod depthwise_cpu;
 mod gelu;
-mod host;
+pub(crate) mod host;
 mod layer_norm;
 mod softmax;
 

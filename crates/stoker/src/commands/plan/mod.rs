@@ -91,11 +91,11 @@ impl<'a> Request<'a> {
     }
 
     fn budget(&self) -> BudgetRequest {
-        let memory = &self.resolved.config.memory;
+        let of_config = self.resolved.budget_request();
         BudgetRequest {
-            limit_bytes: memory.limit.as_ref().map(|limit| limit.bytes()),
-            safety_margin: self.task.safety_margin.or(memory.safety_margin),
+            safety_margin: self.task.safety_margin.or(of_config.safety_margin),
             memory_fraction: self.task.memory_fraction,
+            ..of_config
         }
     }
 
