@@ -97,6 +97,11 @@ impl RunFolder {
         self.root.join("confusion_matrix.svg")
     }
 
+    /// What the run has come to, on one page.
+    pub fn report_page(&self) -> PathBuf {
+        self.root.join("report.html")
+    }
+
     /// Images that could not be read, and why.
     pub fn corrupt_images(&self) -> PathBuf {
         self.root.join("corrupt_images.txt")

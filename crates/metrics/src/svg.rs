@@ -227,7 +227,7 @@ fn tenths(number: f64) -> String {
 }
 
 /// Text as XML content; characters that XML cannot hold become `U+FFFD`.
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let mut result = String::with_capacity(text.len());
     for character in text.chars() {
         match character {

@@ -156,8 +156,9 @@ impl<'a, M: Classifier> Run<'a, M> {
             };
             let report = self.train_batch(&batch, epoch, total)?;
             let samples = self.session.card.progress.sums.samples - samples_before;
-            let images_per_second = samples as f64 / start.elapsed().as_secs_f64();
-            self.observer.step_done(&StepReport { images_per_second, ..report });
+            let seconds = start.elapsed().as_secs_f64();
+            let (images_per_second, data_wait_share) = (samples as f64 / seconds, loader.wait_seconds() / seconds);
+            self.observer.step_done(&StepReport { images_per_second, data_wait_share, ..report });
             if self.interrupt.load(Ordering::Relaxed) {
                 return Ok((FitOutcome::Interrupted, loader.wait_seconds()));
             }
@@ -205,6 +206,7 @@ impl<'a, M: Classifier> Run<'a, M> {
             learning_rate,
             gradient_norm,
             images_per_second: 0.0,
+            data_wait_share: 0.0,
         })
     }
 

@@ -25,6 +25,8 @@ pub struct StepReport {
     pub gradient_norm: f64,
     /// Training images a second, this epoch so far.
     pub images_per_second: f64,
+    /// Share of this epoch's time so far that was spent waiting for data, 0 to 1.
+    pub data_wait_share: f64,
 }
 
 /// Hears what a run does; all its methods may be left out.

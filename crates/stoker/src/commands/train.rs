@@ -9,6 +9,7 @@ use burn::tensor::Device;
 use checkpoint::{CARD_VERSION, Checkpoint, CheckpointError, ModelCard, Progress, RunFolder, write_atomically};
 use data_pipeline::{CorruptImage, LoadError, Loader, batches};
 use memory_planner::{MemoryAnalysis, PlanCheck, TeamPlan};
+use metrics::ValidationScores;
 use trainer::{Evaluator, FitOutcome, MemoryLog, Normalization, Phase, Pieces, RecoveryEvent, Scoring};
 use trainer::{TrainError, TrainOptions, TrainSession, TrainStep, evaluate, fit};
 
@@ -23,6 +24,7 @@ use crate::run::data::{self, RunData};
 use crate::run::memory::{Planned, loader_bytes, plan_here};
 use crate::run::observer::RunObserver;
 use crate::run::recovery::{Injection, explain_out_of_memory, tell_out_of_memory, tell_remembered};
+use crate::run::report_page::{BestOnValidation, ReportPage};
 use crate::run::resolved::{ResolvedConfig, resize_name};
 use crate::run::subject::{Subject, spec};
 use crate::run::team::{entry_beside, identity_of};
@@ -175,7 +177,8 @@ impl Run {
         let session = self.session(folder, &device)?;
         let steps_before = session.progress().step;
         let gauge = Gauge::start(self.compute.meter(), self.injection.allowed_bytes(analysis.budget.budget_bytes));
-        let mut observer = RunObserver::new(self.data.training.train.len());
+        let predicted = analysis.plan.predicted_peak_bytes;
+        let mut observer = RunObserver::new(self.data.training.train.len(), self.compute.meter(), predicted);
         let (session, outcome) = fit(session, &self.data.training, &device, interrupt, &gauge, &mut observer)
             .map_err(|error| self.fit_error(&error, folder, analysis))?;
         let trained = session.progress().step > steps_before;
@@ -189,8 +192,7 @@ impl Run {
         let options = TrainOptions { faults, ..resolved.train_options(self.data.training.train.len()) };
         let planned = options.micro_batch_size;
         let model = resolved.architecture()?.build(&spec(resolved, self.card.classes.len(), device.clone()));
-        let normalization = Normalization { mean: self.card.mean.clone(), std: self.card.std.clone() };
-        let step = TrainStep::new(model, options, normalization, device.clone());
+        let step = TrainStep::new(model, options, self.normalization(), device.clone());
         let session = TrainSession::new(step, self.card.clone(), folder.clone());
         // `last`, where there is one, replaces the weights that the run started from.
         let weights = resolved.config.model.weights.as_deref().filter(|_| !folder.last().exists());
@@ -258,40 +260,45 @@ impl Run {
         if let Some(best) = fitted.session.progress().best {
             ui::out(format_args!("best epoch {}: macro-F1 {:.4}, loss {:.4}", best.epoch, best.macro_f1, best.loss))?;
         }
-        self.test(folder, &fitted.session, interrupt)?;
+        let best = self.best_model(folder, &fitted.session)?;
+        let test = self.test(folder, &best, fitted.session.micro_batch_size(), interrupt)?;
+        self.write_page(folder, analysis, fitted, &best, test.as_ref(), interrupt)?;
         ui::out(format_args!("run folder: {}", folder.root().display()))?;
         ui::out(format_args!("\nnext, predict:\n  {}", self.predict_command(folder)))
+    }
+
+    /// The weights of the best epoch.
+    fn best_model(&self, folder: &RunFolder, session: &TrainSession<Network>) -> Result<Network, CommandError> {
+        let path = folder.best();
+        let best = Checkpoint::read(&path).map_err(|error| failed(&error.into()))?;
+        best.load_for_prediction(session.evaluation_model(), &path).map_err(|error| failed(&error.into()))
     }
 
     /// Scores the best weights on the test images, where there are any.
     fn test(
         &self,
         folder: &RunFolder,
-        session: &TrainSession<Network>,
+        model: &Network,
+        batch_size: usize,
         interrupt: &Arc<AtomicBool>,
-    ) -> Result<(), CommandError> {
-        let Some(test) = &self.data.test else { return Ok(()) };
-        let path = folder.best();
-        let best = Checkpoint::read(&path).map_err(|error| failed(&error.into()))?;
-        let model = session.evaluation_model();
-        let model = best.load_for_prediction(model, &path).map_err(|error| failed(&error.into()))?;
+    ) -> Result<Option<ValidationScores>, CommandError> {
+        let Some(test) = &self.data.test else { return Ok(None) };
         let order: Vec<usize> = (0..test.len()).collect();
         let options = data_pipeline::LoaderOptions {
             interrupt: Some(interrupt.clone()),
             ..self.request.resolved.loader_options()
         };
         let transform = self.data.training.eval_transform.clone();
-        let loader = Loader::new(test.clone(), batches(&order, session.micro_batch_size()), transform, options);
-        let normalization = Normalization { mean: self.card.mean.clone(), std: self.card.std.clone() };
+        let loader = Loader::new(test.clone(), batches(&order, batch_size), transform, options);
         let evaluator = Evaluator {
-            normalization: &normalization,
+            normalization: &self.normalization(),
             device: &self.compute.device,
             top_k: self.request.resolved.config.train.top_k,
         };
         let mut progress = ui::Progress::start("testing the best weights", "images", test.len() as u64);
         let mut pieces = Pieces::new(Phase::Evaluation, self.injection.faults.clone());
         let mut recoveries = Vec::new();
-        let evaluation = evaluate(&model, test, loader, &evaluator, &mut pieces, &mut |scoring| match scoring {
+        let evaluation = evaluate(model, test, loader, &evaluator, &mut pieces, &mut |scoring| match scoring {
             Scoring::Done(done) => progress.set(done as u64),
             Scoring::OutOfMemory(event) => {
                 tell_out_of_memory(event);
@@ -309,7 +316,47 @@ impl Run {
             "test: accuracy {:.4}, macro-F1 {:.4}, loss {:.4} over {} images",
             scores.accuracy, scores.macro_f1, scores.loss, scores.samples
         ))?;
-        list_corrupt_test_images(folder, &evaluation.corrupt)
+        list_corrupt_test_images(folder, &evaluation.corrupt)?;
+        Ok(Some(scores))
+    }
+
+    /// Writes `report.html`.
+    fn write_page(
+        &self,
+        folder: &RunFolder,
+        analysis: &MemoryAnalysis,
+        fitted: &Fitted,
+        model: &Network,
+        test: Option<&ValidationScores>,
+        interrupt: &Arc<AtomicBool>,
+    ) -> Result<(), CommandError> {
+        let validation = &self.data.training.validation;
+        let best = BestOnValidation {
+            model,
+            validation,
+            transform: self.data.training.eval_transform.clone(),
+            normalization: &self.normalization(),
+            device: &self.compute.device,
+            batch_size: fitted.session.micro_batch_size(),
+            loader: self.request.resolved.loader_options(),
+            interrupt,
+        };
+        let predictions = best.predict(&mut Pieces::new(Phase::Evaluation, self.injection.faults.clone()))?;
+        let predictions = predictions.ok_or_else(|| interrupted(folder))?;
+        let page = ReportPage {
+            folder,
+            resolved: &self.request.resolved,
+            analysis,
+            progress: fitted.session.progress(),
+            test,
+            measured_peak_bytes: fitted.trained.then_some(fitted.peak_bytes),
+            next: &self.predict_command(folder),
+        };
+        page.write(validation, &predictions)
+    }
+
+    fn normalization(&self) -> Normalization {
+        Normalization { mean: self.card.mean.clone(), std: self.card.std.clone() }
     }
 
     fn keep_recoveries(&self, folder: &RunFolder, events: &[RecoveryEvent]) -> Result<(), CommandError> {

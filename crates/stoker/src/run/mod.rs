@@ -7,6 +7,7 @@ pub(crate) mod data;
 pub(crate) mod memory;
 pub(crate) mod observer;
 pub(crate) mod recovery;
+pub(crate) mod report_page;
 pub(crate) mod resolved;
 pub(crate) mod subject;
 pub(crate) mod team;

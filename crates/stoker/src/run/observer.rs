@@ -1,9 +1,10 @@
 //! Shows a training run as it goes.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
-use device::heap;
 use memory_planner::format_bytes;
+use memory_probe::Meter;
 use metrics::EpochRecord;
 use trainer::{Observer, RecoveryEvent, StepReport};
 
@@ -13,24 +14,52 @@ use crate::ui::{self, Progress};
 /// Corrupt images are named up to this many; the rest is in the run folder's list.
 const CORRUPT_SHOWN: usize = 5;
 
+/// A card is asked for its memory at most this often: each time is a message to the thread that feeds it.
+const MEMORY_INTERVAL: Duration = Duration::from_secs(1);
+
 /// One bar an epoch, one line when it ends.
-#[derive(Default)]
 pub(crate) struct RunObserver {
     train_samples: usize,
     epochs: u32,
     progress: Option<Progress>,
     corrupt: usize,
+    memory: MemoryLine,
 }
 
 impl RunObserver {
-    /// An observer of a run over so many training images.
-    pub(crate) fn new(train_samples: usize) -> Self {
-        Self { train_samples, ..Self::default() }
+    /// An observer of a run over so many training images, whose memory `meter` measures and the plan predicted.
+    pub(crate) fn new(train_samples: usize, meter: Box<dyn Meter>, predicted_peak_bytes: u64) -> Self {
+        let memory = MemoryLine { meter, predicted_peak_bytes, highest_bytes: 0, said: String::new(), asked: None };
+        Self { train_samples, epochs: 0, progress: None, corrupt: 0, memory }
     }
 
     /// Corrupt images that were skipped so far.
     pub(crate) fn corrupt(&self) -> usize {
         self.corrupt
+    }
+}
+
+/// Memory in a few words.
+struct MemoryLine {
+    meter: Box<dyn Meter>,
+    predicted_peak_bytes: u64,
+    /// The most so far, whatever resets the meter.
+    highest_bytes: u64,
+    said: String,
+    asked: Option<Instant>,
+}
+
+impl MemoryLine {
+    /// `memory 81.0 MiB, peak 98.2 MiB of 103.6 MiB predicted`, a second old at most.
+    fn said(&mut self) -> &str {
+        if self.asked.is_none_or(|asked| asked.elapsed() >= MEMORY_INTERVAL) {
+            self.asked = Some(Instant::now());
+            self.highest_bytes = self.highest_bytes.max(self.meter.peak_bytes());
+            let bytes = [self.meter.current_bytes(), self.highest_bytes, self.predicted_peak_bytes];
+            let [now, peak, predicted] = bytes.map(format_bytes);
+            self.said = format!("memory {now}, peak {peak} of {predicted} predicted");
+        }
+        &self.said
     }
 }
 
@@ -43,11 +72,13 @@ impl Observer for RunObserver {
 
     fn step_done(&mut self, report: &StepReport) {
         if let Some(progress) = &mut self.progress {
-            let memory = match heap::is_counting() {
-                true => format!(", heap {}", format_bytes(heap::current_bytes())),
-                false => String::new(),
-            };
-            progress.say(format_args!("loss {:.3}{memory}", report.mean_loss));
+            progress.say(format_args!(
+                "loss {:.3}, lr {:.1e}, {:.0} % waiting, {}",
+                report.mean_loss,
+                report.learning_rate,
+                100.0 * report.data_wait_share,
+                self.memory.said()
+            ));
             progress.set(report.samples_done);
         }
     }

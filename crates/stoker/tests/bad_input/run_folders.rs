@@ -29,6 +29,27 @@ fn a_run_is_replaced_on_request() {
     assert!(stage.path(&format!("{}/checkpoints/last.safetensors", stage.run_path("pets"))).exists());
 }
 
+/// Photos whose class is not what they look like: whatever the model learns, some of them are mistakes.
+#[test]
+fn a_finished_run_is_on_one_page_with_every_mistake() {
+    let stage = Stage::with_validation().photos("held/cat/odd", 10).photos("held/dog/odd", 210);
+    let printed = stage.run("train --config x.yaml");
+    assert!(printed.contains("exit code 0"), "{printed}");
+    let run = stage.run_path("pets");
+    let page = stage.read(&format!("{run}/report.html"));
+    let matrix = page.split("<h2>").find(|section| section.starts_with("Scores by class")).expect("it has one");
+    assert!(matrix.contains("<td>cat</td>") && matrix.contains("<td>24</td>"), "12 cats and 12 dogs: {matrix}");
+    let records = stage.read(&format!("{run}/metrics.jsonl"));
+    let epochs = records.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("a JSON line"));
+    let accuracies: Vec<f64> =
+        epochs.map(|epoch| epoch["validation"]["accuracy"].as_f64().expect("validated")).collect();
+    let mistakes = page.matches("<li>").count();
+    // The page shows the best epoch, which is one of these.
+    let possible: Vec<usize> = accuracies.iter().map(|accuracy| (24.0 * (1.0 - accuracy)).round() as usize).collect();
+    assert!(mistakes > 0 && possible.contains(&mistakes), "{mistakes} of {possible:?}");
+    assert_eq!(page.matches("src=\"data:image/jpeg;base64,").count(), mistakes, "each is shown");
+}
+
 #[test]
 fn a_folder_that_is_no_run_is_never_replaced() {
     let stage = Stage::trained();

@@ -1,0 +1,174 @@
+//! `report.html`: what a finished run has come to, on one page.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use burn::tensor::Device;
+use checkpoint::{Progress, RunFolder, write_atomically};
+use data_pipeline::{Channels, Dataset, DecodeOptions, EvalTransform, Loader, LoaderOptions, OnCorrupt, ResizeMode};
+use data_pipeline::{SampleKey, Transform, batches, decode};
+use image::codecs::jpeg::JpegEncoder;
+use image::{ExtendedColorType, ImageEncoder};
+use inference::{Outcome, PredictError, PredictOptions, Prediction, View, predict, score};
+use memory_planner::{MemoryAnalysis, format_bytes};
+use metrics::{ConfusionMatrix, EpochRecord, Mistake, PlannedMemory, RunReport, ValidationScores};
+use metrics::{argmax, read_records, report_html};
+use trainer::{Normalization, Pieces, Scoring};
+
+use crate::error::CommandError;
+use crate::registry::Network;
+use crate::run::recovery::tell_out_of_memory;
+use crate::run::resolved::ResolvedConfig;
+use crate::ui::{Progress as ProgressBar, short_time};
+
+/// Mistakes shown: four rows of a wide page.
+const MISTAKES_SHOWN: usize = 24;
+
+/// Side of a mistake's picture, in pixels: what the page shows of it on a screen of twice the density.
+const THUMBNAIL_SIDE: usize = 256;
+
+const THUMBNAIL_QUALITY: u8 = 80;
+
+/// What the page is made of, beside the validation images as the best weights see them.
+pub(crate) struct ReportPage<'a> {
+    pub(crate) folder: &'a RunFolder,
+    pub(crate) resolved: &'a ResolvedConfig,
+    pub(crate) analysis: &'a MemoryAnalysis,
+    pub(crate) progress: &'a Progress,
+    pub(crate) test: Option<&'a ValidationScores>,
+    /// None where no step was made.
+    pub(crate) measured_peak_bytes: Option<u64>,
+    pub(crate) next: &'a str,
+}
+
+/// The best weights and what they are to see.
+pub(crate) struct BestOnValidation<'a> {
+    pub(crate) model: &'a Network,
+    pub(crate) validation: &'a Arc<Dataset>,
+    pub(crate) transform: Arc<dyn Transform>,
+    pub(crate) normalization: &'a Normalization,
+    pub(crate) device: &'a Device,
+    pub(crate) batch_size: usize,
+    pub(crate) loader: LoaderOptions,
+    pub(crate) interrupt: &'a Arc<AtomicBool>,
+}
+
+impl BestOnValidation<'_> {
+    /// Probabilities of every validation image; none when interrupted.
+    pub(crate) fn predict(&self, pieces: &mut Pieces) -> Result<Option<Vec<Prediction>>, CommandError> {
+        let order: Vec<usize> = (0..self.validation.len()).collect();
+        let loader = LoaderOptions {
+            interrupt: Some(self.interrupt.clone()),
+            on_corrupt: OnCorrupt::Skip,
+            ..self.loader.clone()
+        };
+        let all = batches(&order, self.batch_size);
+        let loader = Loader::new(self.validation.clone(), all, self.transform.clone(), loader);
+        let options = PredictOptions {
+            views: &[View::IDENTITY],
+            normalization: self.normalization,
+            device: self.device,
+            classes: &self.validation.classes,
+        };
+        let total = self.validation.len() as u64;
+        let mut progress = ProgressBar::start("looking for the worst mistakes", "images", total);
+        let mut heard = |scoring: Scoring<'_>| match scoring {
+            Scoring::Done(done) => progress.set(done as u64),
+            Scoring::OutOfMemory(event) => tell_out_of_memory(event),
+        };
+        match predict(self.model, self.validation, loader, &options, pieces, &mut heard) {
+            Err(PredictError::Load(data_pipeline::LoadError::Interrupted)) => Ok(None),
+            predictions => {
+                predictions.map(Some).map_err(|error| CommandError::from_run(&error).with_hint(error.hint()))
+            }
+        }
+    }
+}
+
+impl ReportPage<'_> {
+    /// Writes the page.
+    pub(crate) fn write(&self, validation: &Dataset, predictions: &[Prediction]) -> Result<(), CommandError> {
+        let history = read_records(&self.folder.metrics())
+            .map_err(|error| CommandError::from_run(&error).with_hint(error.hint()))?;
+        let unscored = || ConfusionMatrix::new(validation.classes.clone());
+        let confusion = score(validation, predictions).map_or_else(unscored, |scores| scores.plain);
+        let mistakes = worst_mistakes(validation, predictions);
+        let config = self.resolved.to_yaml();
+        let facts = self.facts(&history);
+        let page = report_html(&RunReport {
+            title: self.resolved.config.name.as_deref().unwrap_or("training run"),
+            subtitle: &format!("{} on {}", self.analysis.model, self.analysis.device),
+            facts: &facts,
+            history: &history,
+            memory: PlannedMemory {
+                predicted_peak_bytes: self.analysis.plan.predicted_peak_bytes,
+                budget_bytes: self.analysis.budget.budget_bytes,
+            },
+            confusion: &confusion,
+            mistakes: &mistakes,
+            config: &config,
+            next: self.next,
+        });
+        write_atomically(&self.folder.report_page(), page.as_bytes())
+            .map_err(|error| CommandError::from_run(&error).with_hint(error.hint()))
+    }
+
+    fn facts(&self, history: &[EpochRecord]) -> Vec<(&'static str, String)> {
+        let mut facts = Vec::new();
+        if let Some(best) = self.progress.best {
+            facts.push(("best macro-F1, validation", format!("{:.4}, epoch {}", best.macro_f1, best.epoch)));
+            facts.push(("its loss", format!("{:.4} nats", best.loss)));
+        }
+        if let Some(test) = self.test {
+            facts.push(("macro-F1, test", format!("{:.4}", test.macro_f1)));
+            facts.push(("accuracy, test", format!("{:.4} of {} images", test.accuracy, test.samples)));
+        }
+        let plan = &self.analysis.plan;
+        facts.push(("effective batch", format!("{}, {} at once", plan.effective_batch, plan.micro_batch)));
+        facts.push(("predicted peak memory", format_bytes(plan.predicted_peak_bytes)));
+        if let Some(peak) = self.measured_peak_bytes {
+            facts.push(("measured peak memory", format_bytes(peak)));
+        }
+        let seconds: f64 = history.iter().map(|record| record.run.seconds).filter(|seconds| seconds.is_finite()).sum();
+        facts.push(("time of all epochs", short_time(seconds)));
+        facts
+    }
+}
+
+/// The predictions that are wrong, the surest first.
+fn worst_mistakes(validation: &Dataset, predictions: &[Prediction]) -> Vec<Mistake> {
+    let mut wrong: Vec<(f32, usize, usize, u32)> =
+        predictions.iter().filter_map(|prediction| wrong(validation, prediction)).collect();
+    wrong.sort_by(|one, other| other.0.total_cmp(&one.0).then(one.1.cmp(&other.1)));
+    let mistake = |&(probability, sample, predicted, label): &(f32, usize, usize, u32)| Mistake {
+        file: validation.relative_path(sample).display().to_string(),
+        label: validation.classes[label as usize].clone(),
+        predicted: validation.classes[predicted].clone(),
+        probability: f64::from(probability),
+        thumbnail_jpeg: thumbnail(&validation.samples[sample].path),
+    };
+    wrong.iter().take(MISTAKES_SHOWN).map(mistake).collect()
+}
+
+/// Probability of what was predicted, sample, prediction and label, where they differ.
+fn wrong(validation: &Dataset, prediction: &Prediction) -> Option<(f32, usize, usize, u32)> {
+    let Outcome::Scored { plain, .. } = &prediction.outcome else { return None };
+    let label = validation.samples[prediction.sample].label?;
+    let predicted = argmax(plain)?;
+    (predicted != label as usize).then(|| (plain[predicted], prediction.sample, predicted, label))
+}
+
+/// The image, whole, in a small JPEG.
+fn thumbnail(path: &Path) -> Option<Vec<u8>> {
+    let image = decode(path, &DecodeOptions::default()).ok()?;
+    let transform =
+        EvalTransform { image_size: THUMBNAIL_SIDE, channels: Channels::Rgb, resize: ResizeMode::Letterbox };
+    let mut pixels = vec![0; THUMBNAIL_SIDE * THUMBNAIL_SIDE * 3];
+    transform.apply(&image, SampleKey { seed: 0, epoch: 0, sample: 0 }, &mut pixels);
+    let mut jpeg = Vec::new();
+    let side = THUMBNAIL_SIDE as u32;
+    let encoder = JpegEncoder::new_with_quality(&mut jpeg, THUMBNAIL_QUALITY);
+    encoder.write_image(&pixels, side, side, ExtendedColorType::Rgb8).ok()?;
+    Some(jpeg)
+}
