@@ -1,6 +1,6 @@
-"""Makes the fixtures of crates/metrics: scores by scikit-learn, events by TensorBoard's own writer.
+"""Makes the fixtures of crates/metrics: scores by scikit-learn, temperature by SciPy, events by TensorBoard's own writer.
 
-    python -m venv venv && venv/bin/pip install scikit-learn==1.9.1 tensorboard==2.21.0
+    python -m venv venv && venv/bin/pip install scikit-learn==1.9.1 scipy==1.17.1 tensorboard==2.21.0
     venv/bin/python scripts/metrics_fixtures.py            # writes crates/metrics/tests/fixtures/
     venv/bin/python scripts/metrics_fixtures.py FOLDER     # prints what TensorBoard reads from the events in FOLDER
 """
@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from scipy.optimize import minimize_scalar
 from sklearn import metrics
 from sklearn.utils.extmath import softmax
 
@@ -73,6 +74,51 @@ def top_k_case():
     }
 
 
+def calibration_scores(probabilities, labels):
+    """NLL and Brier score by scikit-learn; the calibration error by its definition (Guo et al., 2017)."""
+    classes = range(probabilities.shape[1])
+    confidence, predicted = probabilities.max(axis=1), probabilities.argmax(axis=1)
+    error = 0.0
+    for index in range(15):
+        inside = (confidence > index / 15) & (confidence <= (index + 1) / 15)
+        if inside.any():
+            error += inside.mean() * abs(confidence[inside].mean() - (predicted == labels)[inside].mean())
+    return [
+        float(error),
+        float(metrics.log_loss(labels, probabilities, labels=list(classes))),
+        float(metrics.brier_score_loss(labels, probabilities, labels=list(classes), scale_by_half=False)),
+    ]
+
+
+def calibration_case(name, seed, sureness):
+    """Logits that are right more often than not, times how sure the model is of itself."""
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, 4, 60)
+    logits = random.normal(size=(60, 4)) + 1.5 * np.eye(4)[labels]
+    probabilities = softmax(sureness * logits).astype(np.float32).astype(np.float64)
+    logarithms = np.log(probabilities)
+
+    def loss(log_temperature):
+        tempered = softmax(logarithms / np.exp(log_temperature))
+        return -np.log(tempered[np.arange(60), labels]).mean()
+
+    best = minimize_scalar(loss, bounds=(-4.6, 4.6), method="bounded", options={"xatol": 1e-10})
+    temperature = float(np.exp(best.x))
+    return {
+        "name": name,
+        "probabilities": probabilities.astype(np.float32).tolist(),
+        "labels": labels.tolist(),
+        "temperature": temperature,
+        "before": calibration_scores(probabilities / probabilities.sum(axis=1, keepdims=True), labels),
+        "after": calibration_scores(softmax(logarithms / temperature), labels),
+    }
+
+
+def write_calibration():
+    cases = [calibration_case("too sure", 11, 3.0), calibration_case("not sure enough", 12, 0.3)]
+    (FIXTURES / "calibration.json").write_text("[\n" + ",\n".join(json.dumps(case) for case in cases) + "\n]\n")
+
+
 def write_scores():
     cases = ",\n".join(json.dumps(case) for case in score_cases())
     (FIXTURES / "scores.json").write_text(f'{{"cases": [\n{cases}\n],\n"ranking": {json.dumps(top_k_case())}}}\n')
@@ -115,4 +161,5 @@ if __name__ == "__main__":
     else:
         FIXTURES.mkdir(parents=True, exist_ok=True)
         write_scores()
+        write_calibration()
         write_events()

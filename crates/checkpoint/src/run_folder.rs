@@ -97,6 +97,16 @@ impl RunFolder {
         self.root.join("confusion_matrix.svg")
     }
 
+    /// The temperature that makes probabilities as high as they are right.
+    pub fn calibration(&self) -> PathBuf {
+        self.root.join("calibration.json")
+    }
+
+    /// Confidence against accuracy, before and after calibration.
+    pub fn reliability(&self) -> PathBuf {
+        self.root.join("reliability.svg")
+    }
+
     /// What the run has come to, on one page.
     pub fn report_page(&self) -> PathBuf {
         self.root.join("report.html")

@@ -1,11 +1,12 @@
 //! Predictions for a data set: each image decoded once, seen by the model in one or several views, the views' probabilities
-//! averaged (test-time augmentation), and the result as a CSV with a row for each input file.
+//! averaged (test-time augmentation), calibrated where that is wanted, and the result as a CSV with a row for each input file.
 //!
 //! It never trains, loads a checkpoint, chooses a batch size or prints, and it never leaves an image out: what cannot be read or scored
 //! comes back with the reason.
 
 #![warn(missing_docs)]
 
+mod calibration;
 mod predict;
 mod predictions_csv;
 mod score;
@@ -17,6 +18,7 @@ mod zoom;
 
 mod error;
 
+pub use calibration::{CalibrationError, FittedCalibration, labelled};
 pub use error::PredictError;
 pub use predict::{Outcome, PredictOptions, Prediction, predict};
 pub use predictions_csv::write_csv;

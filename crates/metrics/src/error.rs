@@ -25,6 +25,20 @@ pub enum ScoreError {
         /// Classes of the other one.
         found: usize,
     },
+    /// Samples with different numbers of classes.
+    #[error("a sample has {found} probabilities, the others have {expected}")]
+    OtherWidth {
+        /// Of the first sample.
+        expected: usize,
+        /// Of this one.
+        found: usize,
+    },
+    /// A probability that is none.
+    #[error("a sample of class {label} has a probability that is not a finite number")]
+    NotANumber {
+        /// Its label.
+        label: usize,
+    },
 }
 
 impl ScoreError {
@@ -35,7 +49,7 @@ impl ScoreError {
             Self::UnknownClass { .. } => {
                 Some("the model's outputs and the class list differ: predict with the class list of the run".into())
             }
-            Self::OtherClasses { .. } => None,
+            Self::OtherClasses { .. } | Self::OtherWidth { .. } | Self::NotANumber { .. } => None,
         }
     }
 }

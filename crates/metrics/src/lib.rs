@@ -1,11 +1,12 @@
 //! Scores from predictions, and the files that show them: a confusion matrix with scikit-learn's scores, top-k hits,
-//! one line of `metrics.jsonl` an epoch, TensorBoard event files, SVG figures, and a run on one HTML page.
+//! one line of `metrics.jsonl` an epoch, calibration, TensorBoard event files, SVG figures, and a run on one HTML page.
 //!
 //! It never sees a tensor, a model or a device, never prints, and never decides where a file belongs: it takes plain
 //! slices and numbers, and paths that its caller chose.
 
 #![warn(missing_docs)]
 
+mod calibration;
 mod confusion;
 mod curves;
 mod error;
@@ -15,6 +16,7 @@ mod memory_figure;
 mod metrics_file;
 mod ranking;
 mod record;
+mod reliability_figure;
 mod report_page;
 
 mod append_file;
@@ -23,6 +25,9 @@ mod panel;
 mod protobuf;
 mod svg;
 
+pub use calibration::{
+    CALIBRATION_BINS, Calibration, CalibrationScores, LabelledProbabilities, ReliabilityBin, temper,
+};
 pub use confusion::{AverageScores, ClassScores, Confusion, ConfusionMatrix};
 pub use curves::curves_svg;
 pub use error::{MetricsFileError, ScoreError};
@@ -32,4 +37,5 @@ pub use memory_figure::{PlannedMemory, memory_svg};
 pub use metrics_file::{MetricsWriter, keep_first_epochs, read_records};
 pub use ranking::{TopKCounter, argmax, softmax, top_k_hits};
 pub use record::{EpochRecord, RunCosts, TopKAccuracy, TrainScores, ValidationScores};
+pub use reliability_figure::reliability_svg;
 pub use report_page::{Mistake, RunReport, report_html};

@@ -1,6 +1,6 @@
-//! Holds the scores to scikit-learn's. The fixture is made by `python scripts/metrics_fixtures.py`.
+//! Holds the scores to scikit-learn's, and the temperature to SciPy's optimum. The fixtures are made by `python scripts/metrics_fixtures.py`.
 
-use metrics::{ConfusionMatrix, TopKCounter, softmax};
+use metrics::{CalibrationScores, ConfusionMatrix, LabelledProbabilities, TopKCounter, softmax};
 use serde::Deserialize;
 
 /// Both sides divide the same whole numbers in f64 and sum at most six of them: a few units in the last place.
@@ -89,5 +89,36 @@ fn softmax_equals_scikit_learns() {
     for (logits, theirs) in case.scores.iter().zip(&case.softmax) {
         let ours: Vec<f64> = softmax(logits).into_iter().map(f64::from).collect();
         assert_close("softmax", &ours, theirs, PROBABILITY_TOLERANCE);
+    }
+}
+
+#[derive(Deserialize)]
+struct CalibrationCase {
+    name: String,
+    probabilities: Vec<Vec<f32>>,
+    labels: Vec<usize>,
+    temperature: f64,
+    before: [f64; 3],
+    after: [f64; 3],
+}
+
+/// SciPy stops when the temperature's logarithm is known to about the square root of what f64 can tell of a flat minimum: 1e-8; scikit-learn wants
+/// rows that sum to 1, to which f32 probabilities come within 1e-7.
+const CALIBRATION_TOLERANCE: f64 = 1e-6;
+
+#[test]
+fn the_temperature_is_scipys_optimum_and_its_scores_are_scikit_learns() {
+    let cases: Vec<CalibrationCase> =
+        serde_json::from_str(include_str!("fixtures/calibration.json")).expect("the fixture is what the script wrote");
+    for case in cases {
+        let mut samples = LabelledProbabilities::default();
+        for (row, &label) in case.probabilities.iter().zip(&case.labels) {
+            samples.push(row, label).unwrap();
+        }
+        let found = samples.fit_temperature().unwrap();
+        let each = |scores: CalibrationScores| [scores.expected_error, scores.negative_log_likelihood, scores.brier];
+        assert_close(&case.name, &[found.temperature], &[case.temperature], CALIBRATION_TOLERANCE * case.temperature);
+        assert_close(&case.name, &each(found.before), &case.before, CALIBRATION_TOLERANCE);
+        assert_close(&case.name, &each(found.after), &case.after, CALIBRATION_TOLERANCE);
     }
 }

@@ -44,6 +44,9 @@ pub enum Command {
     /// Classify images with a trained run, and write a CSV file.
     #[command(long_about = PREDICT_ABOUT, after_help = PREDICT_EXAMPLES)]
     Predict(PredictArguments),
+    /// Make a run's probabilities as high as they are right.
+    #[command(long_about = CALIBRATE_ABOUT, after_help = CALIBRATE_EXAMPLES)]
+    Calibrate(CalibrateArguments),
     /// List the architectures that `model.name` takes.
     #[command(after_help = MODELS_EXAMPLES)]
     Models(ModelsArguments),
@@ -178,9 +181,9 @@ fn parse_settings(settings: &[String]) -> Result<Vec<Override>, ConfigError> {
     settings.iter().map(|text| Override::parse(text)).collect()
 }
 
-/// What `predict` is asked.
+/// A trained run and where to compute with it.
 #[derive(Debug, Args)]
-pub struct PredictArguments {
+pub struct RunArguments {
     /// Run folder to take the weights from
     #[arg(
         long,
@@ -189,16 +192,6 @@ pub struct PredictArguments {
         value_hint = ValueHint::DirPath
     )]
     pub run: PathBuf,
-    /// Images: a folder, or a CSV file with the column `file` and, when known, `label`
-    #[arg(long, value_name = "FOLDER|CSV", value_hint = ValueHint::AnyPath)]
-    pub input: PathBuf,
-    /// Test-time augmentation: average the probabilities of several views of each image [default:
-    /// what the run's configuration says]
-    #[arg(long)]
-    pub tta: Option<Tta>,
-    /// CSV file to write [default: `predictions.csv` in the run folder]
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub output: Option<PathBuf>,
     /// Weights of the best or of the last epoch
     #[arg(long, default_value = "best")]
     pub checkpoint: Checkpoint,
@@ -209,6 +202,54 @@ pub struct PredictArguments {
     #[arg(long, value_name = "COUNT")]
     pub batch_size: Option<AutoCount>,
 }
+
+/// What `predict` is asked.
+#[derive(Debug, Args)]
+pub struct PredictArguments {
+    /// The run.
+    #[command(flatten)]
+    pub run: RunArguments,
+    /// Images: a folder, or a CSV file with the column `file` and, when known, `label`
+    #[arg(long, value_name = "FOLDER|CSV", value_hint = ValueHint::AnyPath)]
+    pub input: PathBuf,
+    /// Test-time augmentation: average the probabilities of several views of each image [default:
+    /// what the run's configuration says]
+    #[arg(long)]
+    pub tta: Option<Tta>,
+    /// CSV file to write [default: `predictions.csv` in the run folder]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub output: Option<PathBuf>,
+    /// Apply the temperature that `stoker calibrate` found for this run, with the same `--tta` and `--checkpoint`
+    #[arg(long)]
+    pub use_calibration: bool,
+}
+
+/// What `calibrate` is asked.
+#[derive(Debug, Args)]
+pub struct CalibrateArguments {
+    /// The run.
+    #[command(flatten)]
+    pub run: RunArguments,
+    /// Test-time augmentation, as predictions will be made with [default: what the run's configuration says]
+    #[arg(long)]
+    pub tta: Option<Tta>,
+}
+
+const CALIBRATE_ABOUT: &str = "\
+Make a run's probabilities as high as they are right.
+
+Scores the run's validation images, with test-time augmentation if that is how predictions will be
+made, and fits a temperature: the one number that the logits are divided by. The class that is most
+probable stays so. Prints the expected calibration error (ECE), the negative log-likelihood (NLL)
+and the Brier score before and after; writes `calibration.json` and the picture `reliability.svg`
+into the run folder.";
+
+const CALIBRATE_EXAMPLES: &str = "\
+Examples:
+  stoker calibrate
+  stoker calibrate --run experiments/train/latest --tta essential
+
+Next: `stoker predict --input FOLDER --tta essential --use-calibration`.";
 
 const PREDICT_ABOUT: &str = "\
 Classify images with a trained run, and write a CSV file.
@@ -232,6 +273,16 @@ pub enum Checkpoint {
     Best,
     /// the last epoch
     Last,
+}
+
+impl Checkpoint {
+    /// As it is typed.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Best => "best",
+            Self::Last => "last",
+        }
+    }
 }
 
 #[cfg(test)]

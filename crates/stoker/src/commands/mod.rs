@@ -1,6 +1,7 @@
 //! What each command does: its request made whole, the libraries called, the result shown.
 
 mod bench;
+mod calibrate;
 mod config;
 mod help;
 mod models;
@@ -28,6 +29,7 @@ pub fn execute(command: Option<Command>) -> Result<(), CommandError> {
         Some(Command::Models(arguments)) => models::print(&arguments),
         Some(Command::Plan(arguments)) => plan::plan(&arguments),
         Some(Command::Train(arguments)) => train::train(&arguments, &catch_interrupts()?),
+        Some(Command::Calibrate(arguments)) => calibrate::calibrate(&arguments, &catch_interrupts()?),
         Some(Command::Predict(arguments)) => predict::predict(&arguments, &catch_interrupts()?),
     }
 }

@@ -6,11 +6,14 @@ use std::sync::atomic::AtomicBool;
 
 use checkpoint::{Checkpoint as Weights, CheckpointError, RunFolder};
 use data_pipeline::{Channels, Dataset, EvalTransform, Loader, LoaderOptions, batches};
-use inference::{PredictError, PredictOptions, Prediction, Preset, predict as predict_all, score, write_csv};
+use inference::predict as predict_all;
+use inference::{FittedCalibration, PredictError, PredictOptions, Prediction, Preset, score, write_csv};
+use metrics::Calibration;
 use trainer::{Normalization, Phase, Pieces, Scoring};
 use vision_nn::ClassifierSpec;
 
-use crate::cli::{Checkpoint, PredictArguments};
+use crate::cli::{Checkpoint, PredictArguments, RunArguments};
+use crate::commands::calibrate;
 use crate::config::{Tta, UserConfig};
 use crate::error::CommandError;
 use crate::registry::{Network, find_architecture};
@@ -25,32 +28,37 @@ const DEFAULT_BATCH: usize = 16;
 
 /// Classifies images and writes the CSV file.
 pub(crate) fn predict(arguments: &PredictArguments, interrupt: &Arc<AtomicBool>) -> Result<(), CommandError> {
-    let run = TrainedRun::open(arguments)?;
+    let run = TrainedRun::open(&arguments.run)?;
     let injection = Injection::from_environment()?;
-    let compute = Compute::select(arguments.device)?;
+    let compute = Compute::select(arguments.run.device)?;
     let dataset = Dataset::open_for_prediction(&arguments.input, &run.weights.card.classes)
         .map_err(|error| CommandError::from_request(&error).with_hint(error.hint()))?;
     let dataset = Arc::new(dataset);
     let tta = arguments.tta.unwrap_or(run.config.predict.tta);
     let output = arguments.output.clone().unwrap_or_else(|| run.folder.root().join("predictions.csv"));
     check_output_file(&output)?;
-    let predictions = run.predict(&dataset, preset(tta), &compute, &injection, interrupt)?;
+    let calibration = arguments.use_calibration.then(|| run.calibration(preset(tta))).transpose()?;
+    let mut predictions = run.predict(&dataset, preset(tta), &compute, &injection, interrupt)?;
+    if let Some(calibration) = &calibration {
+        calibration.apply(&mut predictions);
+    }
     write_csv(&output, &dataset, &run.weights.card.classes, &predictions)
         .map_err(|error| CommandError::from_run(&error).with_hint(error.hint()))?;
     report(&dataset, &predictions, tta, &output)
 }
 
 /// A run folder with the weights that are asked for.
-struct TrainedRun {
-    folder: RunFolder,
-    config: UserConfig,
-    weights: Weights,
+pub(crate) struct TrainedRun {
+    pub(crate) folder: RunFolder,
+    pub(crate) config: UserConfig,
+    pub(crate) weights: Weights,
+    checkpoint: Checkpoint,
     path: PathBuf,
     batch_size: usize,
 }
 
 impl TrainedRun {
-    fn open(arguments: &PredictArguments) -> Result<Self, CommandError> {
+    pub(crate) fn open(arguments: &RunArguments) -> Result<Self, CommandError> {
         let folder = RunFolder::open(&arguments.run).map_err(|error| request(&error))?;
         let config = UserConfig::load(&folder.resolved_config(), &[])?;
         let path = match arguments.checkpoint {
@@ -70,10 +78,25 @@ impl TrainedRun {
         let planned = config.train.micro_batch_size;
         let asked = arguments.batch_size.unwrap_or(config.predict.batch_size);
         let batch_size = asked.exactly().or(planned.exactly()).unwrap_or(DEFAULT_BATCH);
-        Ok(Self { folder, config, weights, path, batch_size })
+        Ok(Self { folder, config, weights, checkpoint: arguments.checkpoint, path, batch_size })
     }
 
-    fn predict(
+    /// A temperature that was fitted to what this run's weights say in these views.
+    pub(crate) fn calibration_of(&self, calibration: Calibration, preset: Preset) -> FittedCalibration {
+        let step = self.weights.card.progress.step;
+        FittedCalibration { calibration, views: names(preset), checkpoint: self.checkpoint.name().to_owned(), step }
+    }
+
+    /// The temperature that was fitted to what this run's weights say in these views, from its file.
+    fn calibration(&self, preset: Preset) -> Result<FittedCalibration, CommandError> {
+        let path = self.folder.calibration();
+        let calibration = FittedCalibration::read(&path).map_err(|error| calibrate::failed(&error))?;
+        let (checkpoint, step) = (self.checkpoint.name(), self.weights.card.progress.step);
+        let checked = calibration.check(&names(preset), checkpoint, step, &path);
+        checked.map(|()| calibration).map_err(|error| calibrate::failed(&error))
+    }
+
+    pub(crate) fn predict(
         &self,
         dataset: &Arc<Dataset>,
         preset: Preset,
@@ -188,6 +211,10 @@ fn report(
         return Err(CommandError::failed(message).with_hint(hint));
     }
     Ok(())
+}
+
+fn names(preset: Preset) -> Vec<String> {
+    preset.views().iter().map(ToString::to_string).collect()
 }
 
 pub(crate) fn preset(tta: Tta) -> Preset {

@@ -24,17 +24,7 @@ pub(crate) struct RunData {
 pub(crate) fn open(resolved: &ResolvedConfig) -> Result<RunData, CommandError> {
     draw_samples(resolved)?;
     let data = &resolved.config.data;
-    let all = open_set(Dataset::open(&data.train), "training")?;
-    let (train, validation) = match (&data.validation, data.validation_share) {
-        (Some(path), _) => {
-            let validation = open_set(Dataset::open_for_classes(path, &all.classes), "validation")?;
-            (all, validation)
-        }
-        (None, share) => {
-            let share = share.expect("resolved: a share, where no folder is given");
-            all.split_stratified(share, resolved.config.seed).map_err(|error| request_error(&error, "validation"))?
-        }
-    };
+    let (train, validation) = train_and_validation(resolved)?;
     let test = match &data.test {
         Some(path) => Some(Arc::new(open_set(Dataset::open_for_classes(path, &train.classes), "test")?)),
         None => None,
@@ -48,6 +38,22 @@ pub(crate) fn open(resolved: &ResolvedConfig) -> Result<RunData, CommandError> {
         loader: resolved.loader_options(),
     };
     Ok(RunData { training, test })
+}
+
+/// What the run trains and validates on.
+pub(crate) fn train_and_validation(resolved: &ResolvedConfig) -> Result<(Dataset, Dataset), CommandError> {
+    let data = &resolved.config.data;
+    let all = open_set(Dataset::open(&data.train), "training")?;
+    match (&data.validation, data.validation_share) {
+        (Some(path), _) => {
+            let validation = open_set(Dataset::open_for_classes(path, &all.classes), "validation")?;
+            Ok((all, validation))
+        }
+        (None, share) => {
+            let share = share.expect("resolved: a share, where no folder is given");
+            all.split_stratified(share, resolved.config.seed).map_err(|error| request_error(&error, "validation"))
+        }
+    }
 }
 
 /// Number of classes and size of the training set, where the data is here to be counted; nothing is drawn or reported.

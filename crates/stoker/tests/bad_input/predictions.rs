@@ -52,3 +52,34 @@ fn an_output_that_is_a_folder_is_refused_before_predicting() {
 fn an_output_in_a_missing_folder_is_refused_before_predicting() {
     assert_snapshot!(Stage::trained().refuse(&format!("{PREDICT} photos --output no/such/rows.csv")));
 }
+
+#[test]
+fn a_calibration_that_was_never_fitted_is_named() {
+    assert_snapshot!(Stage::trained().refuse("predict --run runs/latest --input photos --use-calibration"));
+}
+
+#[test]
+fn a_calibration_serves_the_views_that_it_was_fitted_with() {
+    let stage = Stage::trained();
+    let fitted = stage.run("calibrate --run runs/latest --tta legacy");
+    assert!(fitted.contains("exit code 0") && fitted.contains("in 3 views each"), "{fitted}");
+    let run = stage.run_path("pets");
+    assert!(stage.read(&format!("{run}/reliability.svg")).contains("as trained"));
+    assert_snapshot!(stage.refuse("predict --run runs/latest --input photos --use-calibration"));
+
+    let predict = "predict --run runs/latest --input photos --tta legacy --output";
+    let classes = |csv: &str| csv.lines().map(|line| line.split(',').nth(1).unwrap().to_owned()).collect::<Vec<_>>();
+    stage.run(&format!("{predict} plain.csv"));
+    let printed = stage.run(&format!("{predict} calibrated.csv --use-calibration"));
+    assert!(printed.contains("exit code 0"), "{printed}");
+    let (plain, calibrated) = (stage.read("plain.csv"), stage.read("calibrated.csv"));
+    assert_eq!(classes(&plain), classes(&calibrated));
+    assert_ne!(plain, calibrated, "twelve photos leave a model of one epoch neither perfect nor perfectly calibrated");
+}
+
+#[test]
+fn a_run_whose_validation_images_are_gone_cannot_be_calibrated() {
+    let stage = Stage::trained();
+    std::fs::remove_dir_all(stage.path("photos")).expect("it is there");
+    assert_snapshot!(stage.run("calibrate --run runs/latest"));
+}

@@ -1,0 +1,208 @@
+//! Temperature scaling: fitted to labelled predictions, kept in a file, applied to others.
+
+use std::path::{Path, PathBuf};
+
+use checkpoint::CheckpointError;
+use data_pipeline::Dataset;
+use metrics::{Calibration, LabelledProbabilities, ScoreError, temper};
+use serde::{Deserialize, Serialize};
+
+use crate::{Outcome, Prediction};
+
+/// A temperature and what it was fitted to. It holds for these weights, seen in these views, alone.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FittedCalibration {
+    /// The temperature and what it does.
+    pub calibration: Calibration,
+    /// The views whose probabilities were merged.
+    pub views: Vec<String>,
+    /// Which checkpoint of the run: `best` or `last`.
+    pub checkpoint: String,
+    /// Optimizer steps in its weights.
+    pub step: u64,
+}
+
+/// Why there is no temperature to use.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CalibrationError {
+    /// Nothing to fit it to.
+    #[error("a temperature is fitted to labelled images, and none of the {images} could be scored with its label")]
+    NoLabels {
+        /// How many images there are.
+        images: usize,
+    },
+    /// A label that the model has no class for.
+    #[error("the labels do not fit the model's classes")]
+    Labels {
+        /// Which.
+        source: ScoreError,
+    },
+    /// It was never fitted.
+    #[error("`{}` does not exist: the run was never calibrated", path.display())]
+    Missing {
+        /// Where it would be.
+        path: PathBuf,
+    },
+    /// The file cannot be read or written.
+    #[error(transparent)]
+    File(#[from] CheckpointError),
+    /// The file is no calibration.
+    #[error("`{}` is not a calibration", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// It was fitted to something else than what is predicted.
+    #[error("`{}` was fitted with {what} {fitted}, but {wanted} is predicted with", path.display())]
+    Other {
+        /// The file.
+        path: PathBuf,
+        /// `views`, `checkpoint` or `weights of step`.
+        what: &'static str,
+        /// In the file.
+        fitted: String,
+        /// Now.
+        wanted: String,
+    },
+}
+
+/// Labelled predictions of `dataset`, as they are merged over the views; those without label or probabilities are left out.
+///
+/// # Errors
+/// [`CalibrationError::NoLabels`], [`CalibrationError::Labels`].
+pub fn labelled(dataset: &Dataset, predictions: &[Prediction]) -> Result<LabelledProbabilities, CalibrationError> {
+    let mut samples = LabelledProbabilities::default();
+    for prediction in predictions {
+        let label = dataset.samples.get(prediction.sample).and_then(|sample| sample.label);
+        let (Some(label), Outcome::Scored { merged, .. }) = (label, &prediction.outcome) else { continue };
+        samples.push(merged, label as usize).map_err(|source| CalibrationError::Labels { source })?;
+    }
+    if samples.is_empty() {
+        return Err(CalibrationError::NoLabels { images: dataset.len() });
+    }
+    Ok(samples)
+}
+
+impl FittedCalibration {
+    /// Reads the file at `path`.
+    ///
+    /// # Errors
+    /// [`CalibrationError::Missing`], [`CalibrationError::File`], [`CalibrationError::Malformed`].
+    pub fn read(path: &Path) -> Result<Self, CalibrationError> {
+        let text = std::fs::read_to_string(path).map_err(|source| match source.kind() {
+            std::io::ErrorKind::NotFound => CalibrationError::Missing { path: path.to_owned() },
+            _ => CheckpointError::Read { path: path.to_owned(), source }.into(),
+        })?;
+        serde_json::from_str(&text).map_err(|source| CalibrationError::Malformed { path: path.to_owned(), source })
+    }
+
+    /// Replaces the file at `path`, whole or not at all.
+    ///
+    /// # Errors
+    /// [`CalibrationError::File`].
+    pub fn write(&self, path: &Path) -> Result<(), CalibrationError> {
+        let text = serde_json::to_string_pretty(self).expect("a calibration has string keys and finite numbers");
+        Ok(checkpoint::write_atomically(path, format!("{text}\n").as_bytes())?)
+    }
+
+    /// Whether it is for predictions with `wanted`'s views, checkpoint and weights, whatever temperature that has; `path` is where it was read.
+    ///
+    /// # Errors
+    /// [`CalibrationError::Other`] with the first that differs.
+    pub fn check(&self, views: &[String], checkpoint: &str, step: u64, path: &Path) -> Result<(), CalibrationError> {
+        let pairs = [
+            ("views", self.views.join(", "), views.join(", ")),
+            ("checkpoint", self.checkpoint.clone(), checkpoint.to_owned()),
+            ("weights of step", self.step.to_string(), step.to_string()),
+        ];
+        match pairs.into_iter().find(|(_, fitted, wanted)| fitted != wanted) {
+            Some((what, fitted, wanted)) => {
+                Err(CalibrationError::Other { path: path.to_owned(), what, fitted, wanted })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Puts calibrated probabilities in the place of the merged ones. What is most probable stays so.
+    pub fn apply(&self, predictions: &mut [Prediction]) {
+        for prediction in predictions {
+            if let Outcome::Scored { merged, .. } = &mut prediction.outcome {
+                *merged = temper(merged, self.calibration.temperature);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use data_pipeline::Sample;
+
+    use super::*;
+
+    fn prediction(sample: usize, merged: [f32; 2]) -> Prediction {
+        Prediction { sample, outcome: Outcome::Scored { plain: vec![0.5, 0.5], merged: merged.to_vec() } }
+    }
+
+    fn dataset(labels: &[Option<u32>]) -> Dataset {
+        let sample = |&label| Sample { path: PathBuf::from("x.png"), label };
+        let classes = vec!["cat".to_owned(), "dog".to_owned()];
+        Dataset { root: PathBuf::new(), classes, samples: labels.iter().map(sample).collect(), ignored_files: 0 }
+    }
+
+    fn fitted() -> FittedCalibration {
+        let predictions = [prediction(0, [0.9, 0.1]), prediction(1, [0.9, 0.1]), prediction(2, [0.2, 0.8])];
+        let samples = labelled(&dataset(&[Some(0), Some(1), None]), &predictions).unwrap();
+        assert_eq!(samples.len(), 2, "one has no label");
+        let calibration = samples.fit_temperature().unwrap();
+        FittedCalibration { calibration, views: vec!["identity".to_owned()], checkpoint: "best".to_owned(), step: 7 }
+    }
+
+    #[test]
+    fn a_calibration_reads_back_and_serves_only_what_it_was_fitted_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("calibration.json");
+        assert!(matches!(FittedCalibration::read(&path), Err(CalibrationError::Missing { .. })));
+        let written = fitted();
+        written.write(&path).unwrap();
+        let read = FittedCalibration::read(&path).unwrap();
+        assert_eq!(read, written);
+        assert!(read.check(&read.views, "best", 7, &path).is_ok());
+        let others = [
+            read.check(&["flip".to_owned()], "best", 7, &path),
+            read.check(&read.views, "last", 7, &path),
+            read.check(&read.views, "best", 8, &path),
+        ];
+        let what = others.map(|result| match result.unwrap_err() {
+            CalibrationError::Other { what, .. } => what,
+            error => panic!("{error}"),
+        });
+        assert_eq!(what, ["views", "checkpoint", "weights of step"]);
+        std::fs::write(&path, "{\"temperature\": 1}").unwrap();
+        assert!(matches!(FittedCalibration::read(&path), Err(CalibrationError::Malformed { .. })));
+    }
+
+    #[test]
+    fn calibration_changes_probabilities_but_no_class() {
+        let mut predictions = [prediction(0, [0.9, 0.1]), prediction(1, [0.3, 0.7])];
+        fitted().apply(&mut predictions);
+        let merged = |prediction: &Prediction| match &prediction.outcome {
+            Outcome::Scored { merged, .. } => merged.clone(),
+            outcome => panic!("{outcome:?}"),
+        };
+        // Right in one of two, so that no confidence is warranted: the temperature is as high as it may be.
+        assert!((merged(&predictions[0])[0] - 0.5).abs() < 0.01 && merged(&predictions[0])[0] > 0.5);
+        assert!(merged(&predictions[1])[1] > 0.5);
+    }
+
+    #[test]
+    fn predictions_without_labels_give_no_temperature() {
+        let error = labelled(&dataset(&[None]), &[prediction(0, [0.9, 0.1])]).unwrap_err();
+        assert!(matches!(error, CalibrationError::NoLabels { images: 1 }));
+    }
+}
