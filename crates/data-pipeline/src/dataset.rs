@@ -2,6 +2,7 @@
 
 mod error;
 mod folder;
+mod folds;
 mod labels_csv;
 mod natural;
 mod split;
@@ -10,6 +11,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use error::DatasetError;
+pub use folds::stratified_folds;
 pub use natural::natural_order;
 
 /// File name endings that are read, in lower case; the case of the file's own does not matter.
@@ -22,6 +24,9 @@ pub struct Sample {
     pub path: PathBuf,
     /// Index into [`Dataset::classes`].
     pub label: Option<u32>,
+    /// What the image belongs to (a document, a person), where a CSV says so: images of one group are too alike to stand
+    /// on both sides of a split.
+    pub group: Option<String>,
 }
 
 /// The images of one data set in a fixed order, which depends on their names alone.
@@ -39,7 +44,8 @@ pub struct Dataset {
 
 impl Dataset {
     /// Opens a training set: a folder with one folder per class (images may lie deeper), or a CSV with the columns
-    /// `file` and `label` (relative files against the CSV's folder). Classes are sorted in [`natural_order`].
+    /// `file` and `label` (relative files against the CSV's folder) and perhaps `group`. Classes are sorted in
+    /// [`natural_order`].
     ///
     /// # Errors
     /// A path that is missing or neither of the two, a class without images, fewer than two classes, no images at
@@ -124,7 +130,7 @@ impl Dataset {
         Self {
             root: path.parent().unwrap_or(Path::new("")).to_owned(),
             classes: classes.to_vec(),
-            samples: vec![Sample { path: path.to_owned(), label: None }],
+            samples: vec![Sample { path: path.to_owned(), label: None, group: None }],
             ignored_files: 0,
         }
     }

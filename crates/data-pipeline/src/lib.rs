@@ -2,8 +2,9 @@
 //!
 //! A [`Dataset`] lists a folder per class, or a CSV of `file,label`. [`decode()`] reads one image (jpeg, png, bmp, webp)
 //! as upright 8-bit RGB or grey. A [`Transform`] makes it a square: [`EvalTransform`] always the same, [`TrainTransform`]
-//! at random, from the seed, the epoch and the sample alone. A [`Loader`] runs both on worker threads and hands out the
-//! batches in order, byte for byte the same whatever the number of workers.
+//! at random, from the seed, the epoch and the sample alone. [`Sampling`] says which images an epoch shows. A [`Loader`] does all of
+//! it on worker threads, may mix images ([`Mixing`]), and hands out the batches in order, byte for byte the same whatever
+//! the number of workers.
 //!
 //! It never touches a tensor or a device, never prints, never downloads, and never writes to disk.
 
@@ -14,11 +15,15 @@ mod decode;
 mod loader;
 mod random;
 mod raster;
+mod sampling;
 mod transform;
 
-pub use dataset::{Dataset, DatasetError, Sample, is_image_path, natural_order};
+pub use dataset::{Dataset, DatasetError, Sample, is_image_path, natural_order, stratified_folds};
 pub use decode::{DecodeError, DecodeOptions, decode, decode_bytes, largest_decode_bytes};
-pub use loader::{Batch, CorruptImage, LoadError, Loader, LoaderOptions, OnCorrupt, batches};
+pub use loader::{Batch, CorruptImage, LoadError, Loader, LoaderOptions, MixMode, Mixing, OnCorrupt, Partner, batches};
 pub use random::{SampleKey, epoch_order};
 pub use raster::{Channels, RasterImage};
-pub use transform::{EvalTransform, ResizeMode, TrainTransform, Transform, TransformError};
+pub use sampling::Sampling;
+pub use transform::{
+    DocumentNoise, EraseFill, EvalTransform, RandAugment, ResizeMode, TrainTransform, Transform, TransformError,
+};

@@ -2,6 +2,7 @@
 
 mod batch;
 mod error;
+mod mixing;
 mod queue;
 mod slot;
 mod worker;
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 
 pub use batch::{Batch, CorruptImage, batches};
 pub use error::LoadError;
+pub use mixing::{MixMode, Mixing, Partner};
 
 use crate::{Dataset, DecodeOptions, Transform};
 use queue::Queue;
@@ -45,6 +47,11 @@ pub struct LoaderOptions {
     pub seed: u64,
     /// Part of every sample's key.
     pub epoch: u64,
+    /// The batch to begin with, to go on in the middle of an epoch: nothing of the ones before it is read, and the rest is
+    /// what it would have been.
+    pub first_batch: usize,
+    /// How images of a batch are mixed with each other, after they were transformed.
+    pub mixing: Mixing,
 }
 
 impl Default for LoaderOptions {
@@ -57,6 +64,8 @@ impl Default for LoaderOptions {
             max_pixels: DecodeOptions::default().max_pixels,
             seed: 0,
             epoch: 0,
+            first_batch: 0,
+            mixing: Mixing::default(),
         }
     }
 }
@@ -74,7 +83,8 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// Starts the workers. `batches` lists indices into the data set; see [`batches()`] and [`crate::epoch_order`].
+    /// Starts the workers. `batches` lists indices into the data set for a whole epoch; see [`batches()`] and
+    /// [`crate::Sampling`]. A sample that comes again is transformed anew.
     #[must_use]
     pub fn new(
         dataset: Arc<Dataset>,
@@ -88,7 +98,7 @@ impl Loader {
         let sample_bytes = size.iter().map(|&side| side as u64).product::<u64>();
         let workers = options.workers.max(1);
         let bytes_bound = (largest * (prefetch_batches as u64 + 1) + workers as u64).saturating_mul(sample_bytes);
-        let queue = Arc::new(Queue::new(batches, prefetch_batches, size));
+        let queue = Arc::new(Queue::new(batches, options.first_batch, prefetch_batches, size));
         let interrupt = options.interrupt.clone();
         let work = Arc::new(Work::new(dataset, transform, options));
         let workers = worker::start(workers, &queue, &work);

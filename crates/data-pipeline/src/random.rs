@@ -12,6 +12,8 @@ pub struct SampleKey {
     pub epoch: u64,
     /// Index in the data set.
     pub sample: u64,
+    /// How often the epoch has shown the sample before: each time it is another view.
+    pub repeat: u64,
 }
 
 /// The order in which an epoch visits `len` samples: every index once, shuffled by `seed` and `epoch`, the same on
@@ -27,6 +29,12 @@ pub(crate) enum Stream {
     Order,
     Split,
     Augment,
+    RandAugment,
+    Noise,
+    Erase,
+    Mix,
+    Balance,
+    Fold,
 }
 
 impl Stream {
@@ -37,6 +45,12 @@ impl Stream {
             Self::Order => 0x243f_6a88_85a3_08d3,
             Self::Split => 0x1319_8a2e_0370_7344,
             Self::Augment => 0xa409_3822_299f_31d0,
+            Self::RandAugment => 0x082e_fa98_ec4e_6c89,
+            Self::Noise => 0x4528_21e6_38d0_1377,
+            Self::Erase => 0xbe54_66cf_34e9_0c6c,
+            Self::Mix => 0xc0ac_29b7_c97c_50dd,
+            Self::Balance => 0x3f84_d5b5_b547_0917,
+            Self::Fold => 0x9216_d5d9_8979_fb1b,
         };
         [seed, first, second].into_iter().fold(salt, |state, part| splitmix(state ^ splitmix(part)))
     }
@@ -64,8 +78,11 @@ impl Random {
         Self(ChaCha8Rng::from_seed(key))
     }
 
-    pub(crate) fn for_sample(key: SampleKey) -> Self {
-        Self::new(Stream::Augment.seed(key.seed, key.epoch, key.sample))
+    /// One of the streams of a sample's view.
+    pub(crate) fn for_sample(stream: Stream, key: SampleKey) -> Self {
+        let seed = stream.seed(key.seed, key.epoch, key.sample);
+        // The first view is what it was before there were others.
+        Self::new(if key.repeat == 0 { seed } else { splitmix(seed ^ splitmix(key.repeat)) })
     }
 
     /// Uniform in [0, 1), with 24 bits: every value is exact in f32.
@@ -76,6 +93,34 @@ impl Random {
     /// Uniform in [low, high).
     pub(crate) fn between(&mut self, low: f32, high: f32) -> f32 {
         low + (high - low) * self.unit()
+    }
+
+    /// From the normal distribution with mean 0 and deviation 1 (Box and Muller, 1958).
+    pub(crate) fn normal(&mut self) -> f32 {
+        // Above zero, so that the logarithm is finite.
+        let radius = (-2.0 * (1.0 - self.unit()).ln()).sqrt();
+        radius * (std::f32::consts::TAU * self.unit()).cos()
+    }
+
+    /// From the beta distribution with both parameters `alpha`, above 0: a share in [0, 1], one half on average.
+    pub(crate) fn beta(&mut self, alpha: f32) -> f32 {
+        let (one, other) = (self.gamma(f64::from(alpha)), self.gamma(f64::from(alpha)));
+        // Both vanish where alpha is tiny: then the distribution is a coin.
+        if one + other > 0.0 { (one / (one + other)) as f32 } else { self.below(2) as f32 }
+    }
+
+    /// Marsaglia and Tsang, "A simple method for generating gamma variables", 2000.
+    fn gamma(&mut self, shape: f64) -> f64 {
+        let boost = if shape < 1.0 { f64::from(1.0 - self.unit()).powf(1.0 / shape) } else { 1.0 };
+        let reduced = if shape < 1.0 { shape + 1.0 } else { shape } - 1.0 / 3.0;
+        let scale = 1.0 / (9.0 * reduced).sqrt();
+        loop {
+            let (normal, uniform) = (f64::from(self.normal()), f64::from(1.0 - self.unit()));
+            let cube = (1.0 + scale * normal).powi(3);
+            if cube > 0.0 && uniform.ln() < 0.5 * normal * normal + reduced * (1.0 - cube + cube.ln()) {
+                return boost * reduced * cube;
+            }
+        }
     }
 
     /// Uniform among 0..count. The bias of the multiplication is below count / 2^64.
@@ -142,13 +187,40 @@ mod tests {
     }
 
     #[test]
+    fn normal_and_beta_draws_have_their_moments() {
+        let mut random = Random::new(4);
+        let moments = |draws: &[f32]| {
+            let mean = draws.iter().sum::<f32>() / draws.len() as f32;
+            (mean, draws.iter().map(|draw| (draw - mean).powi(2)).sum::<f32>() / draws.len() as f32)
+        };
+        let (mean, variance) = moments(&(0..20_000).map(|_| random.normal()).collect::<Vec<_>>());
+        assert!(mean.abs() < 0.03 && (variance - 1.0).abs() < 0.04, "{mean} {variance}");
+        for alpha in [0.2f32, 0.8, 1.0, 4.0] {
+            let draws: Vec<f32> = (0..20_000).map(|_| random.beta(alpha)).collect();
+            assert!(draws.iter().all(|draw| (0.0..=1.0).contains(draw)));
+            let (mean, variance) = moments(&draws);
+            // Of the beta distribution with both parameters alpha.
+            let expected = 1.0 / (4.0 * (2.0 * alpha + 1.0));
+            assert!(
+                (mean - 0.5).abs() < 0.01 && (variance / expected - 1.0).abs() < 0.05,
+                "{alpha}: {mean} {variance}"
+            );
+        }
+        assert!((0..100).all(|_| (0.0..=1.0).contains(&random.beta(1e-6))));
+    }
+
+    #[test]
     fn neighbouring_samples_epochs_and_seeds_share_no_stream() {
-        let first = |seed, epoch, sample| Random::for_sample(SampleKey { seed, epoch, sample }).0.next_u64();
+        let first = |seed, epoch, sample, repeat| {
+            Random::for_sample(Stream::Augment, SampleKey { seed, epoch, sample, repeat }).0.next_u64()
+        };
         let mut seen = std::collections::BTreeSet::new();
         for seed in 0..8 {
             for epoch in 0..8 {
                 for sample in 0..8 {
-                    assert!(seen.insert(first(seed, epoch, sample)));
+                    for repeat in 0..3 {
+                        assert!(seen.insert(first(seed, epoch, sample, repeat)));
+                    }
                 }
             }
         }

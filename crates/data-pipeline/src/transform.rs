@@ -1,17 +1,27 @@
 //! From an image of any size to a square of fixed size.
 
+mod affine;
 mod augment;
 mod check;
 mod color;
+mod erase;
 mod evaluate;
 mod geometry;
+mod noise;
+mod rand_augment;
+#[cfg(test)]
+mod reference;
 mod resample;
+mod tone;
 
 use std::borrow::Cow;
 
 pub use augment::TrainTransform;
 pub use check::TransformError;
+pub use erase::EraseFill;
 pub use evaluate::EvalTransform;
+pub use noise::DocumentNoise;
+pub use rand_augment::RandAugment;
 
 use crate::{Channels, RasterImage, SampleKey};
 use resample::Crop;
@@ -71,6 +81,9 @@ const BAR_COLOR: [u8; 3] = [124, 116, 104];
 
 /// The luma of [`BAR_COLOR`].
 const BAR_GREY: [u8; 1] = [117];
+
+/// ImageNet's mean deviation of values from [`BAR_COLOR`].
+const IMAGENET_DEVIATION: f32 = 57.6;
 
 fn bar_color(channels: Channels) -> &'static [u8] {
     match channels {

@@ -117,6 +117,18 @@ fn a_csv_opens_with_columns_in_any_order_and_files_beside_it() {
 }
 
 #[test]
+fn a_csv_may_say_what_belongs_together() {
+    let root = folder();
+    for file in ["a.png", "b.png", "c.png"] {
+        write(&root.path().join(file), "");
+    }
+    write(&path_in(&root, "labels.csv"), "file,Group,label\na.png,page 1,x\nb.png,,y\nc.png,page 1,y\n");
+    let dataset = Dataset::open(&path_in(&root, "labels.csv")).unwrap();
+    let groups: Vec<_> = dataset.samples.iter().map(|sample| sample.group.as_deref()).collect();
+    assert_eq!(groups, [Some("page 1"), None, Some("page 1")]);
+}
+
+#[test]
 fn a_csv_that_names_missing_files_lists_the_first_five() {
     let root = folder();
     write(&path_in(&root, "here.png"), "");

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use common::{folder, open, path_in, plain_jpeg, two_classes, write, write_picture};
 use data_pipeline::{
-    Batch, Channels, DecodeError, EvalTransform, LoadError, Loader, LoaderOptions, OnCorrupt, RasterImage, ResizeMode,
-    SampleKey, TrainTransform, Transform, batches, epoch_order,
+    Batch, Channels, DecodeError, DocumentNoise, EraseFill, EvalTransform, LoadError, Loader, LoaderOptions, MixMode,
+    Mixing, OnCorrupt, RandAugment, RasterImage, ResizeMode, SampleKey, Sampling, TrainTransform, Transform, batches,
+    epoch_order,
 };
 
 fn lively() -> Arc<dyn Transform> {
@@ -21,7 +22,11 @@ fn lively() -> Arc<dyn Transform> {
         quarter_turns: true,
         rotation_degrees: 15.0,
         brightness: 0.2,
+        hue: 0.1,
+        rand_augment: Some(RandAugment::default()),
+        noise: DocumentNoise { uneven_light: 0.3, blur: 0.5, speckle: 0.02, jpeg: 0.5, ..Default::default() },
         erase: 0.3,
+        erase_fill: EraseFill::Pixel,
         ..TrainTransform::new(16, Channels::Rgb, ResizeMode::Squash)
     })
 }
@@ -59,6 +64,66 @@ fn one_two_and_five_workers_yield_the_same_bytes_in_the_same_order() {
     for (workers, prefetch_batches) in [(1, 4), (2, 1), (2, 3), (5, 2), (5, 20), (0, 0)] {
         assert_eq!(run(workers, prefetch_batches), expected, "{workers} workers, {prefetch_batches} batches ahead");
     }
+}
+
+/// Everything that chance decides at once: order, views, and what is mixed.
+fn mixed_options(workers: usize, first_batch: usize) -> LoaderOptions {
+    let mixing = Mixing { mixup_alpha: 0.8, cutmix_alpha: 1.0, mode: MixMode::Element, ..Mixing::default() };
+    LoaderOptions { workers, first_batch, mixing, seed: 9, epoch: 4, prefetch_batches: 3, ..Default::default() }
+}
+
+/// Classes of 27 and 26 images, one of them corrupt, in batches of balanced classes and two views an image.
+fn mixed(root: &Path, workers: usize, first_batch: usize) -> Vec<Batch> {
+    let dataset = open(root);
+    let order = Sampling { balanced: true, repeats: 2 }.order(&dataset, 9, 4);
+    let loader = Loader::new(dataset, batches(&order, 7), lively(), mixed_options(workers, first_batch));
+    whole(loader.collect())
+}
+
+#[test]
+fn mixing_sampling_and_repeats_do_not_depend_on_the_number_of_workers() {
+    let root = folder();
+    two_classes(root.path(), 52);
+    write(&path_in(&root, "cat/broken.jpg"), "no image");
+    let expected = mixed(root.path(), 1, 0);
+    assert_eq!(expected.iter().map(|batch| batch.samples.len() + batch.corrupt.len()).sum::<usize>(), 53);
+    assert!(expected.iter().all(|batch| batch.partners.len() == batch.len()));
+    for workers in [2, 5] {
+        assert_eq!(mixed(root.path(), workers, 0), expected, "{workers} workers");
+    }
+}
+
+#[test]
+fn a_loader_that_begins_in_mid_epoch_yields_what_was_left_of_it() {
+    let root = folder();
+    two_classes(root.path(), 52);
+    let whole_epoch = mixed(root.path(), 2, 0);
+    for first_batch in [1, 4, 7, 8, 100] {
+        let left = whole_epoch.get(first_batch..).unwrap_or_default();
+        assert_eq!(mixed(root.path(), 2, first_batch), left, "from batch {first_batch}");
+    }
+}
+
+#[test]
+fn batches_that_are_passed_over_are_not_read() {
+    let root = folder();
+    two_classes(root.path(), 8);
+    let transform = Slow::new(0, None);
+    let options = LoaderOptions { first_batch: 3, ..Default::default() };
+    let loader = Loader::new(open(root.path()), batches(&[0, 1, 2, 3, 4, 5, 6, 7], 2), transform.clone(), options);
+    let left = whole(loader.collect());
+    assert_eq!((left.len(), left[0].index, left[0].samples.as_slice()), (1, 3, &[6, 7][..]));
+    assert_eq!(transform.applied.load(Ordering::SeqCst), 2);
+}
+
+#[test]
+fn views_of_one_image_in_one_epoch_differ() {
+    let root = folder();
+    two_classes(root.path(), 4);
+    let everything = vec![vec![2, 2, 2]];
+    let batch = Loader::new(open(root.path()), everything, lively(), LoaderOptions::default()).next().unwrap().unwrap();
+    let views: Vec<&[u8]> = batch.pixels.chunks(batch.sample_bytes()).collect();
+    assert!(views[0] != views[1] && views[1] != views[2] && views[0] != views[2]);
 }
 
 #[test]

@@ -150,7 +150,7 @@ mod tests {
     }
 
     fn dataset(labels: &[Option<u32>]) -> Dataset {
-        let sample = |&label| Sample { path: PathBuf::from("x.png"), label };
+        let sample = |&label| Sample { path: PathBuf::from("x.png"), label, group: None };
         let classes = vec!["cat".to_owned(), "dog".to_owned()];
         Dataset { root: PathBuf::new(), classes, samples: labels.iter().map(sample).collect(), ignored_files: 0 }
     }

@@ -96,7 +96,10 @@ mod tests {
         Dataset {
             root: PathBuf::from("test"),
             classes: classes.iter().map(|&class| class.to_owned()).collect(),
-            samples: files.iter().map(|file| Sample { path: Path::new("test").join(file), label: None }).collect(),
+            samples: files
+                .iter()
+                .map(|file| Sample { path: Path::new("test").join(file), label: None, group: None })
+                .collect(),
             ignored_files: 0,
         }
     }

@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     fn dataset(labels: &[Option<u32>]) -> Dataset {
-        let sample = |&label| Sample { path: PathBuf::from("x.png"), label };
+        let sample = |&label| Sample { path: PathBuf::from("x.png"), label, group: None };
         Dataset {
             root: PathBuf::new(),
             classes: vec!["cat".to_owned(), "dog".to_owned()],

@@ -130,6 +130,7 @@ impl<M: Classifier> Probe<M> {
             samples: (0..samples).collect(),
             corrupt: Vec::new(),
             size: self.image,
+            partners: Vec::new(),
         };
         let (gradients, scores) = self.step.gradients(&batch, self.turn);
         // No learning: weights that stay where they are cannot run off into infinities.

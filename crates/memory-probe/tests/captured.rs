@@ -33,6 +33,7 @@ fn request() -> StepRequest {
             ema_decay: None,
             adaptive_batch: false,
             faults: Default::default(),
+            save_interval: None,
             top_k: 1,
             seed: 0,
         },

@@ -38,6 +38,7 @@ fn options() -> TrainOptions {
         ema_decay: None,
         adaptive_batch: false,
         faults: Default::default(),
+        save_interval: None,
         top_k: 1,
         seed: 0,
     }
@@ -127,5 +128,6 @@ fn batch(samples: usize) -> Batch {
         samples: (0..samples).collect(),
         corrupt: Vec::new(),
         size: [SIDE, SIDE, 3],
+        partners: Vec::new(),
     }
 }

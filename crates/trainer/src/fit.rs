@@ -6,7 +6,9 @@ use std::time::Instant;
 
 use burn::tensor::Device;
 use checkpoint::{BestEpoch, RunningSums, write_atomically};
-use data_pipeline::{Batch, CorruptImage, Dataset, LoadError, Loader, LoaderOptions, Transform, batches, epoch_order};
+use data_pipeline::{
+    Batch, CorruptImage, Dataset, LoadError, Loader, LoaderOptions, Mixing, Sampling, Transform, batches,
+};
 use metrics::{EpochRecord, EventWriter, MetricsWriter, RunCosts, TrainScores, ValidationScores};
 use metrics::{confusion_matrix_svg, curves_svg, keep_first_epochs, read_records};
 use vision_nn::Classifier;
@@ -24,8 +26,12 @@ pub struct TrainingData {
     pub train_transform: Arc<dyn Transform>,
     /// Fixed transform of validation images.
     pub eval_transform: Arc<dyn Transform>,
-    /// Workers, prefetch, and what to do at a corrupt image; seed and epoch are set by the loop.
+    /// Workers, prefetch, and what to do at a corrupt image; all else is set by the loop.
     pub loader: LoaderOptions,
+    /// Which training samples an epoch shows, and how often.
+    pub sampling: Sampling,
+    /// How training samples are mixed with each other. Training accuracy then counts the class with the larger share.
+    pub mixing: Mixing,
 }
 
 /// How a run ended.
@@ -142,13 +148,19 @@ impl<'a, M: Classifier> Run<'a, M> {
         let options = self.session.step.options();
         let (seed, epochs) = (options.seed, options.epochs);
         let epoch = self.session.card.progress.epochs_done + 1;
-        let order = epoch_order(self.data.train.len(), seed, u64::from(epoch));
+        let order = self.data.sampling.order(&self.data.train, seed, u64::from(epoch));
         let all = batches(&order, options.effective_batch_size);
         let total = all.len();
-        let left = all[self.session.card.progress.batches_done.min(total)..].to_vec();
         self.observer.epoch_started(epoch, epochs, total);
-        let mut loader = self.loader(&self.data.train, left, &self.data.train_transform, u64::from(epoch));
+        let options = LoaderOptions {
+            epoch: u64::from(epoch),
+            first_batch: self.session.card.progress.batches_done,
+            mixing: self.data.mixing,
+            ..self.loader_options()
+        };
+        let mut loader = Loader::new(self.data.train.clone(), all, self.data.train_transform.clone(), options);
         let samples_before = self.session.card.progress.sums.samples;
+        let mut saved = Instant::now();
         while let Some(batch) = loader.next() {
             let batch = match batch {
                 Err(LoadError::Interrupted) => return Ok((FitOutcome::Interrupted, loader.wait_seconds())),
@@ -159,6 +171,7 @@ impl<'a, M: Classifier> Run<'a, M> {
             let seconds = start.elapsed().as_secs_f64();
             let (images_per_second, data_wait_share) = (samples as f64 / seconds, loader.wait_seconds() / seconds);
             self.observer.step_done(&StepReport { images_per_second, data_wait_share, ..report });
+            self.save_in_mid_epoch(&mut saved)?;
             if self.interrupt.load(Ordering::Relaxed) {
                 return Ok((FitOutcome::Interrupted, loader.wait_seconds()));
             }
@@ -168,6 +181,17 @@ impl<'a, M: Classifier> Run<'a, M> {
             return Err(TrainError::NothingReadable { samples: sums.skipped });
         }
         Ok((FitOutcome::Finished, loader.wait_seconds()))
+    }
+
+    /// Saves `last` where the time for it has come.
+    fn save_in_mid_epoch(&mut self, saved: &mut Instant) -> Result<(), TrainError> {
+        if self.session.step.options().save_interval.is_some_and(|interval| saved.elapsed() >= interval) {
+            // Not what the device did not finish.
+            self.check_update()?;
+            self.session.save_last()?;
+            *saved = Instant::now();
+        }
+        Ok(())
     }
 
     /// One optimizer step and its bookkeeping. A batch without a readable sample counts as done and moves nothing.
@@ -215,7 +239,8 @@ impl<'a, M: Classifier> Run<'a, M> {
         let validation = &self.data.validation;
         let order: Vec<usize> = (0..validation.len()).collect();
         let batch_size = self.session.micro_batch.size();
-        let loader = self.loader(validation, batches(&order, batch_size), &self.data.eval_transform, 0);
+        let transform = self.data.eval_transform.clone();
+        let loader = Loader::new(validation.clone(), batches(&order, batch_size), transform, self.loader_options());
         let evaluator = Evaluator {
             normalization: self.session.step.normalization(),
             device: &self.device.clone().inner(),
@@ -303,20 +328,13 @@ impl<'a, M: Classifier> Run<'a, M> {
         }
     }
 
-    fn loader(
-        &self,
-        dataset: &Arc<Dataset>,
-        batches: Vec<Vec<usize>>,
-        transform: &Arc<dyn Transform>,
-        epoch: u64,
-    ) -> Loader {
-        let options = LoaderOptions {
+    /// Of validation: nothing is drawn. Training sets the rest.
+    fn loader_options(&self) -> LoaderOptions {
+        LoaderOptions {
             seed: self.session.step.options().seed,
-            epoch,
             interrupt: Some(self.interrupt.clone()),
             ..self.data.loader.clone()
-        };
-        Loader::new(dataset.clone(), batches, transform.clone(), options)
+        }
     }
 }
 

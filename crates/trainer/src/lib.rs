@@ -37,7 +37,7 @@ pub use faults::{FaultPlan, FaultPlanError};
 pub use fit::{FitOutcome, TrainingData, fit};
 pub use gradients::Gradients;
 pub use input::{Normalization, images_to_tensor};
-pub use loss::{cross_entropy_sum, smoothed_targets};
+pub use loss::{cross_entropy_sum, mixed_targets, smoothed_targets};
 pub use memory_log::{MemoryLog, Phase, RecoveryEvent};
 pub use micro_batch::STEPS_BEFORE_GROWTH;
 pub use observer::{MemoryGauge, MemoryLap, Observer, Silent, StepReport};

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use crate::{AdamWOptions, FaultPlan, WarmupCosine};
 
 /// What a training run does, with nothing left undecided.
@@ -27,4 +29,6 @@ pub struct TrainOptions {
     pub adaptive_batch: bool,
     /// Out-of-memory that a test wants; empty otherwise.
     pub faults: FaultPlan,
+    /// Time after which `last` is saved also in mid-epoch; none saves at the ends of epochs alone.
+    pub save_interval: Option<Duration>,
 }

@@ -8,14 +8,14 @@ use vision_nn::{Classifier, Pass, Tape, is_running_statistic, parameter_shapes};
 use crate::ema::Ema;
 use crate::loss::cross_entropy_of_row;
 use crate::{AdamW, ComputeError, Gradients, MemoryWatch, Normalization, OutOfMemory, TrainOptions};
-use crate::{cross_entropy_sum, images_to_tensor, smoothed_targets};
+use crate::{cross_entropy_sum, images_to_tensor, mixed_targets};
 
 /// Sums over the samples of one effective batch.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct StepScores {
     /// Cross-entropy summed over samples, nats, with label smoothing.
     pub loss_sum: f64,
-    /// Samples predicted right.
+    /// Samples predicted right: of mixed ones, where the prediction is the class with the larger share.
     pub correct: u64,
     /// Samples.
     pub samples: u64,
@@ -168,7 +168,7 @@ impl<M: Classifier> TrainStep<M> {
         for (index, samples) in split_effective_batch(batch.len(), micro_batch_size).into_iter().enumerate() {
             let done = run(index, &|| self.micro_batch(batch, first_sample, samples, step_seed))?;
             gradients.add(done.gradients);
-            score(&mut scores, done.logits, &done.labels, self.options.label_smoothing);
+            score(&mut scores, done.logits, batch, first_sample, self.options.label_smoothing);
             first_sample += samples;
         }
         Ok((gradients, scores))
@@ -179,14 +179,17 @@ impl<M: Classifier> TrainStep<M> {
         let mut pass = Pass::training(step_seed, first_sample);
         let sample_bytes = batch.sample_bytes();
         let pixels = &batch.pixels[first_sample * sample_bytes..(first_sample + samples) * sample_bytes];
-        let labels: Vec<u32> = batch.labels[first_sample..first_sample + samples].iter().flatten().copied().collect();
+        let rows = first_sample..first_sample + samples;
+        let labels: Vec<u32> = batch.labels[rows.clone()].iter().flatten().copied().collect();
+        let partners = batch.partners.get(rows).unwrap_or_default();
         let images = images_to_tensor(pixels, batch.size, &self.normalization, &self.device); // [B, C, H, W]
         let logits = self.model().forward(images, &mut pass); // [B, K]
         let [_, num_classes] = logits.dims();
-        let targets = smoothed_targets(&labels, num_classes, self.options.label_smoothing, &self.device); // [B, K]
+        let smoothing = self.options.label_smoothing;
+        let targets = mixed_targets(&labels, partners, num_classes, smoothing, &self.device); // [B, K]
         let loss = mean_loss(logits.clone(), targets, batch.len());
         let gradients = Gradients::take(Tape::backward(loss), self.model());
-        MicroBatchResult { gradients, logits: logits.no_grad(), labels }
+        MicroBatchResult { gradients, logits: logits.no_grad() }
     }
 }
 
@@ -200,16 +203,24 @@ struct MicroBatchResult {
     gradients: Gradients,
     /// `[B, K]`, off the tape.
     logits: Tensor<2>,
-    labels: Vec<u32>,
 }
 
-/// Adds a micro-batch's losses and hits. Waits for the device.
-fn score(scores: &mut StepScores, logits: Tensor<2>, labels: &[u32], smoothing: f32) {
+/// Adds the losses and hits of a micro-batch from `first_sample` on. Waits for the device.
+fn score(scores: &mut StepScores, logits: Tensor<2>, batch: &Batch, first_sample: usize, smoothing: f32) {
     let [_, num_classes] = logits.dims();
     let logits: Vec<f32> = logits.into_data().iter::<f32>().collect();
-    for (row, &label) in logits.chunks_exact(num_classes).zip(labels) {
-        scores.loss_sum += cross_entropy_of_row(row, label as usize, smoothing);
-        scores.correct += u64::from(metrics::top_k_hits(row, label as usize, 1));
+    for (logits, row) in logits.chunks_exact(num_classes).zip(first_sample..) {
+        let loss =
+            |label: Option<u32>| label.map_or(0.0, |label| cross_entropy_of_row(logits, label as usize, smoothing));
+        scores.loss_sum += match batch.partners.get(row) {
+            Some(partner) => {
+                let share = f64::from(partner.share);
+                (1.0 - share) * loss(batch.labels[row]) + share * loss(partner.label)
+            }
+            None => loss(batch.labels[row]),
+        };
+        let dominant = batch.dominant_label(row);
+        scores.correct += dominant.map_or(0, |label| u64::from(metrics::top_k_hits(logits, label as usize, 1)));
     }
 }
 
@@ -252,6 +263,7 @@ mod tests {
             seed: 0,
             adaptive_batch: false,
             faults: crate::FaultPlan::default(),
+            save_interval: None,
         };
         TrainStep::new(model, options, Normalization::imagenet(3), device)
     }
@@ -270,6 +282,7 @@ mod tests {
             samples: vec![0, 1, 2, 3],
             corrupt: Vec::new(),
             size: [8, 8, 3],
+            partners: Vec::new(),
         };
         let mut step = step();
         let fresh = running_mean(&step);

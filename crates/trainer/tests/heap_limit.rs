@@ -80,6 +80,7 @@ fn step() -> TrainStep<ConvNext> {
         seed: 0,
         adaptive_batch: false,
         faults: trainer::FaultPlan::default(),
+        save_interval: None,
     };
     TrainStep::new(model, options, Normalization::imagenet(3), device)
 }
@@ -92,5 +93,6 @@ fn batch() -> Batch {
         samples: (0..BATCH).collect(),
         corrupt: Vec::new(),
         size: [SIDE, SIDE, 3],
+        partners: Vec::new(),
     }
 }

@@ -132,6 +132,7 @@ fn options(micro_batch_size: usize) -> TrainOptions {
         seed: 0,
         adaptive_batch: false,
         faults: trainer::FaultPlan::default(),
+        save_interval: None,
     }
 }
 
@@ -182,6 +183,7 @@ fn batch() -> Batch {
         samples: (0..BATCH).collect(),
         corrupt: Vec::new(),
         size: [SIDE, SIDE, 3],
+        partners: Vec::new(),
     }
 }
 

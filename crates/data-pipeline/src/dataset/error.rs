@@ -131,6 +131,24 @@ pub enum DatasetError {
         /// How many images it has.
         images: usize,
     },
+    /// All images of a class belong together, so they cannot be on both sides of a split.
+    #[error("all {images} images of class `{class}` are in one group, but folds need at least 2")]
+    ClassOfOneGroup {
+        /// The class.
+        class: String,
+        /// How many images it has.
+        images: usize,
+    },
+    /// A number of folds that cannot be made.
+    #[error("{folds} folds cannot be made of {parts} {}", if *grouped { count_noun(*parts, "group", "groups") } else { count_noun(*parts, "image", "images") })]
+    BadFolds {
+        /// What was asked for.
+        folds: usize,
+        /// Images, or groups of them.
+        parts: usize,
+        /// Whether there are groups.
+        grouped: bool,
+    },
     /// An unlabelled image where labels are needed.
     #[error("`{}` has no label", path.display())]
     NoLabel {
@@ -176,6 +194,11 @@ impl DatasetError {
             Self::ClassTooSmall { class, .. } => {
                 format!("add images of `{class}`, or give a validation set of its own")
             }
+            Self::ClassOfOneGroup { class, .. } => {
+                format!("add images of `{class}` from elsewhere, or leave the column `group` out")
+            }
+            Self::BadFolds { grouped: true, .. } => "at least 2 folds, and no more than there are groups".into(),
+            Self::BadFolds { .. } => "at least 2 folds, and no more than there are images; 5 are usual".into(),
             Self::NoLabel { .. } => "only labelled images can be split by class".into(),
         })
     }

@@ -62,7 +62,7 @@ pub(super) fn open_for_prediction(path: &Path, classes: &[String]) -> Result<Dat
     let samples = found.images.into_iter().map(|image| {
         let mut folders = image.strip_prefix(path).ok().and_then(Path::parent).into_iter().flat_map(Path::iter);
         let label = folders.next().and_then(OsStr::to_str).and_then(|class| labels.of(class));
-        Sample { path: image, label }
+        Sample { path: image, label, group: None }
     });
     let samples = samples.collect();
     let dataset =
@@ -126,7 +126,7 @@ impl Layout {
                 let (class, example) = (folder.name, example.clone());
                 return Err(DatasetError::UnknownClass { class, example, known: classes.to_vec() });
             }
-            samples.extend(folder.images.into_iter().map(|path| Sample { path, label }));
+            samples.extend(folder.images.into_iter().map(|path| Sample { path, label, group: None }));
         }
         Ok(Dataset { root: self.path, classes: classes.to_vec(), samples, ignored_files })
     }

@@ -1,4 +1,4 @@
-//! A data set as a CSV with the columns `file` and `label`.
+//! A data set as a CSV with the columns `file` and `label`, and perhaps `group`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -54,6 +54,7 @@ struct Row {
     line: u64,
     file: PathBuf,
     label: Option<String>,
+    group: Option<String>,
 }
 
 impl Table {
@@ -73,7 +74,7 @@ impl Table {
         let labels = Labels::new(classes);
         let samples = self.rows.into_iter().map(|row| {
             let label = row.label.as_deref().and_then(|label| labels.of(label));
-            Sample { path: row.file, label }
+            Sample { path: row.file, label, group: row.group }
         });
         let samples = samples.collect();
         Dataset { root: self.folder, classes: classes.to_vec(), samples, ignored_files: 0 }
@@ -90,17 +91,20 @@ struct Parser<'a> {
     reader: csv::Reader<&'a [u8]>,
     file_index: usize,
     label_index: Option<usize>,
+    group_index: Option<usize>,
 }
 
 impl<'a> Parser<'a> {
     fn new(path: &'a Path, folder: &'a Path, label_column: LabelColumn, bytes: &'a [u8]) -> Result<Self, DatasetError> {
         let text = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
         let reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text);
-        let mut parser = Self { path, folder, label_column, reader, file_index: 0, label_index: None };
+        let mut parser =
+            Self { path, folder, label_column, reader, file_index: 0, label_index: None, group_index: None };
         let header = parser.reader.headers().cloned().map_err(|error| malformed_by(path, &error))?;
         parser.file_index =
             column(&header, "file").ok_or_else(|| malformed(path, 1, missing_column("file", &header)))?;
         parser.label_index = column(&header, "label");
+        parser.group_index = column(&header, "group");
         if parser.label_index.is_none() && label_column == LabelColumn::Required {
             return Err(malformed(path, 1, missing_column("label", &header)));
         }
@@ -119,7 +123,8 @@ impl<'a> Parser<'a> {
     fn row(&self, record: &StringRecord) -> Result<Row, DatasetError> {
         let line = record.position().map_or(0, csv::Position::line);
         let name = record.get(self.file_index).unwrap_or_default();
-        let label = self.label_index.and_then(|index| record.get(index)).filter(|label| !label.is_empty());
+        let cell = |index: Option<usize>| index.and_then(|index| record.get(index)).filter(|text| !text.is_empty());
+        let label = cell(self.label_index);
         if name.is_empty() {
             return Err(malformed(self.path, line, "the column `file` is empty".into()));
         }
@@ -130,7 +135,8 @@ impl<'a> Parser<'a> {
         if label.is_none() && self.label_column == LabelColumn::Required {
             return Err(malformed(self.path, line, format!("`{name}` has no label")));
         }
-        Ok(Row { line, file: without_dots(&self.folder.join(name)), label: label.map(str::to_owned) })
+        let [label, group] = [label, cell(self.group_index)].map(|text| text.map(str::to_owned));
+        Ok(Row { line, file: without_dots(&self.folder.join(name)), label, group })
     }
 }
 

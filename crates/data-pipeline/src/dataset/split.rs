@@ -68,8 +68,11 @@ mod tests {
 
     fn dataset(counts: &[usize]) -> Dataset {
         let samples = counts.iter().enumerate().flat_map(|(label, &count)| {
-            (0..count)
-                .map(move |index| Sample { path: format!("{label}/{index}.png").into(), label: Some(label as u32) })
+            (0..count).map(move |index| Sample {
+                path: format!("{label}/{index}.png").into(),
+                label: Some(label as u32),
+                group: None,
+            })
         });
         let classes = (0..counts.len()).map(|label| label.to_string()).collect();
         Dataset { root: "".into(), classes, samples: samples.collect(), ignored_files: 3 }

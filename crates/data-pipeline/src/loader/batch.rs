@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
+use super::Partner;
+
 /// One effective batch.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
-    /// Place in the list of batches, from 0.
+    /// Place in the list of batches of the epoch, from 0.
     pub index: usize,
     /// `[B, H, W, C]`, where B counts the readable samples alone and may be zero.
     pub pixels: Vec<u8>,
@@ -17,6 +19,8 @@ pub struct Batch {
     pub corrupt: Vec<CorruptImage>,
     /// H, W, C
     pub size: [usize; 3],
+    /// What each sample was mixed with: `[B]`, or empty where nothing was.
+    pub partners: Vec<Partner>,
 }
 
 impl Batch {
@@ -30,6 +34,15 @@ impl Batch {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.samples.is_empty()
+    }
+
+    /// The class that has the larger share of a sample: its own one unless it was mixed with more of another.
+    #[must_use]
+    pub fn dominant_label(&self, row: usize) -> Option<u32> {
+        match self.partners.get(row) {
+            Some(partner) if partner.share > 0.5 => partner.label,
+            _ => self.labels.get(row).copied().flatten(),
+        }
     }
 
     /// The bytes of one sample: H * W * C.

@@ -4,7 +4,7 @@
 //! than `prefetch_batches` are in it. Workers take single samples, oldest batch first, so that all of them help to
 //! finish the batch that the consumer waits for.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -31,7 +31,7 @@ pub(super) struct Queue {
 #[derive(Debug)]
 struct State {
     /// Batches not yet in the window.
-    waiting: VecDeque<Vec<usize>>,
+    waiting: VecDeque<Vec<Visit>>,
     /// From the oldest on.
     window: VecDeque<Open>,
     /// Index of the batch that enters the window next.
@@ -44,25 +44,47 @@ struct State {
 #[derive(Debug)]
 struct Open {
     slot: Arc<Mutex<Option<Slot>>>,
-    samples: Vec<usize>,
+    visits: Vec<Visit>,
     /// Samples that workers have taken.
     taken: usize,
-    ready: bool,
+    /// What is handed out, once it is there.
+    done: Option<Result<Batch, LoadError>>,
+}
+
+/// A sample in an epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Visit {
+    pub(super) sample: usize,
+    /// How often the epoch has shown it before.
+    pub(super) repeat: u64,
+}
+
+/// Counts how often each sample comes, over all batches of an epoch in their order.
+pub(super) fn visits(batches: Vec<Vec<usize>>) -> Vec<Vec<Visit>> {
+    let mut counts: HashMap<usize, u64> = HashMap::new();
+    let mut visit = |sample: usize| {
+        let count = counts.entry(sample).or_default();
+        *count += 1;
+        Visit { sample, repeat: *count - 1 }
+    };
+    batches.into_iter().map(|batch| batch.into_iter().map(&mut visit).collect()).collect()
 }
 
 /// One sample to load, and where it goes.
 #[derive(Debug)]
 pub(super) struct Task {
-    pub(super) sample: usize,
+    pub(super) visit: Visit,
     position: usize,
-    batch: usize,
+    pub(super) batch: usize,
     slot: Arc<Mutex<Option<Slot>>>,
 }
 
 impl Queue {
-    pub(super) fn new(batches: Vec<Vec<usize>>, prefetch_batches: usize, size: [usize; 3]) -> Self {
+    /// Batches before `first_batch` count as handed out.
+    pub(super) fn new(batches: Vec<Vec<usize>>, first_batch: usize, prefetch_batches: usize, size: [usize; 3]) -> Self {
+        let waiting = visits(batches).into_iter().skip(first_batch).collect();
         let state =
-            State { waiting: batches.into(), window: VecDeque::new(), next_index: 0, workers: 0, worker_failure: None };
+            State { waiting, window: VecDeque::new(), next_index: first_batch, workers: 0, worker_failure: None };
         let stopped = AtomicBool::new(false);
         Self {
             state: Mutex::new(state),
@@ -98,16 +120,18 @@ impl Queue {
         }
     }
 
-    /// Puts a loaded sample in its place. `pixels` counts where the outcome says so.
-    pub(super) fn place(&self, task: &Task, outcome: Outcome, pixels: &[u8]) {
-        let is_complete = match lock(&task.slot).as_mut() {
-            Some(slot) => slot.place(task.position, outcome, pixels),
-            None => false,
-        };
-        if is_complete {
-            lock(&self.state).mark_ready(task.batch);
-            self.batch_ready.notify_all();
-        }
+    /// Puts a loaded sample in its place. `pixels` counts where the outcome says so. Gives the slot to the worker that
+    /// filled it up: a batch is finished where there is time, not where it is waited for.
+    pub(super) fn place(&self, task: &Task, outcome: Outcome, pixels: &[u8]) -> Option<Slot> {
+        let mut slot = lock(&task.slot);
+        let is_complete = slot.as_mut().is_some_and(|slot| slot.place(task.position, outcome, pixels));
+        if is_complete { slot.take() } else { None }
+    }
+
+    /// Takes a finished batch.
+    pub(super) fn hand_in(&self, batch: usize, done: Result<Batch, LoadError>) {
+        lock(&self.state).keep(batch, done);
+        self.batch_ready.notify_all();
     }
 
     /// Waits for the next batch in order; `None` after the last one and after an error.
@@ -120,8 +144,8 @@ impl Queue {
             if interrupt.is_some_and(|flag| flag.load(Ordering::Relaxed)) {
                 return Some(Err(self.fail(state, LoadError::Interrupted)));
             }
-            if state.window.front().is_some_and(|open| open.ready) {
-                return Some(self.hand_out(state));
+            if let Some(done) = state.window.front_mut().and_then(|open| open.done.take()) {
+                return Some(self.hand_out(state, done));
             }
             if state.window.is_empty() && state.waiting.is_empty() {
                 return None;
@@ -138,12 +162,11 @@ impl Queue {
         }
     }
 
-    fn hand_out(&self, mut state: MutexGuard<'_, State>) -> Result<Batch, LoadError> {
-        let open = state.window.pop_front().expect("the caller saw the batch");
-        let slot = lock(&open.slot).take().expect("only this line takes a slot");
+    fn hand_out(&self, mut state: MutexGuard<'_, State>, done: Result<Batch, LoadError>) -> Result<Batch, LoadError> {
+        state.window.pop_front();
         self.room.notify_all();
         drop(state);
-        slot.finish().inspect_err(|_| self.stop())
+        done.inspect_err(|_| self.stop())
     }
 
     fn fail(&self, state: MutexGuard<'_, State>, error: LoadError) -> LoadError {
@@ -185,25 +208,25 @@ impl Queue {
 impl State {
     fn take_task(&mut self) -> Option<Task> {
         let first = self.next_index - self.window.len();
-        let (place, open) = self.window.iter_mut().enumerate().find(|(_, open)| open.taken < open.samples.len())?;
+        let (place, open) = self.window.iter_mut().enumerate().find(|(_, open)| open.taken < open.visits.len())?;
         let position = open.taken;
         open.taken += 1;
-        Some(Task { sample: open.samples[position], position, batch: first + place, slot: Arc::clone(&open.slot) })
+        Some(Task { visit: open.visits[position], position, batch: first + place, slot: Arc::clone(&open.slot) })
     }
 
     fn open_next(&mut self, size: [usize; 3]) {
-        let Some(samples) = self.waiting.pop_front() else { return };
-        let slot = Slot::new(self.next_index, samples.clone(), size);
+        let Some(visits) = self.waiting.pop_front() else { return };
+        let slot = Slot::new(self.next_index, visits.iter().map(|visit| visit.sample).collect(), size);
         // A batch without samples has nothing to wait for.
-        let ready = samples.is_empty();
-        self.window.push_back(Open { slot: Arc::new(Mutex::new(Some(slot))), samples, taken: 0, ready });
+        let (slot, done) = if visits.is_empty() { (None, Some(slot.finish())) } else { (Some(slot), None) };
+        self.window.push_back(Open { slot: Arc::new(Mutex::new(slot)), visits, taken: 0, done });
         self.next_index += 1;
     }
 
-    fn mark_ready(&mut self, batch: usize) {
+    fn keep(&mut self, batch: usize, done: Result<Batch, LoadError>) {
         let first = self.next_index - self.window.len();
         if let Some(open) = batch.checked_sub(first).and_then(|place| self.window.get_mut(place)) {
-            open.ready = true;
+            open.done = Some(done);
         }
     }
 }
@@ -214,4 +237,18 @@ fn wait<'a>(condition: &Condvar, state: MutexGuard<'a, State>) -> MutexGuard<'a,
 
 fn wait_a_little<'a>(condition: &Condvar, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
     condition.wait_timeout(state, INTERRUPT_CHECK).unwrap_or_else(PoisonError::into_inner).0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sample_that_comes_again_is_counted_over_batches() {
+        let counted = visits(vec![vec![4, 4, 1], vec![], vec![4, 1, 2]]);
+        let repeats: Vec<Vec<u64>> =
+            counted.iter().map(|batch| batch.iter().map(|visit| visit.repeat).collect()).collect();
+        assert_eq!(repeats, [vec![0, 1, 0], vec![], vec![2, 1, 0]]);
+        assert_eq!(counted[0][0].sample, 4);
+    }
 }

@@ -59,7 +59,8 @@ impl Slot {
             }
         }
         self.pixels.truncate(samples.len() * sample_bytes);
-        Ok(Batch { index: self.index, pixels: self.pixels, labels, samples, corrupt, size: self.size })
+        let Self { index, pixels, size, .. } = self;
+        Ok(Batch { index, pixels, labels, samples, corrupt, size, partners: Vec::new() })
     }
 }
 

@@ -5,9 +5,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
-use super::queue::Queue;
-use super::slot::Outcome;
-use super::{CorruptImage, LoadError, LoaderOptions, OnCorrupt};
+use super::queue::{Queue, Visit};
+use super::slot::{Outcome, Slot};
+use super::{Batch, CorruptImage, LoadError, LoaderOptions, OnCorrupt};
 use crate::decode::decode_unless;
 use crate::{Dataset, DecodeError, DecodeOptions, RasterImage, Sample, SampleKey, Transform};
 
@@ -54,12 +54,20 @@ impl Work {
     fn run(&self, queue: &Queue) {
         let mut scratch = vec![0; self.transform.output_size().iter().product()];
         while let Some(task) = queue.take_task() {
-            let outcome = self.load(task.sample, queue, &mut scratch);
-            queue.place(&task, outcome, &scratch);
+            let outcome = self.load(task.visit, queue, &mut scratch);
+            if let Some(slot) = queue.place(&task, outcome, &scratch) {
+                queue.hand_in(task.batch, self.finish(slot));
+            }
         }
     }
 
-    fn load(&self, index: usize, queue: &Queue, pixels: &mut [u8]) -> Outcome {
+    fn finish(&self, slot: Slot) -> Result<Batch, LoadError> {
+        let mut batch = slot.finish()?;
+        self.options.mixing.mix(&mut batch, self.options.seed, self.options.epoch);
+        Ok(batch)
+    }
+
+    fn load(&self, Visit { sample: index, repeat }: Visit, queue: &Queue, pixels: &mut [u8]) -> Outcome {
         let Some(sample) = self.dataset.samples.get(index) else {
             return Outcome::Failed(LoadError::NoSuchSample { sample: index, samples: self.dataset.len() });
         };
@@ -67,7 +75,8 @@ impl Work {
             Ok(image) => image,
             Err(error) => return self.unreadable(index, error),
         };
-        let key = SampleKey { seed: self.options.seed, epoch: self.options.epoch, sample: index as u64 };
+        let LoaderOptions { seed, epoch, .. } = self.options;
+        let key = SampleKey { seed, epoch, sample: index as u64, repeat };
         // Nothing that was shared is used again after a panic but the scratch buffer, which is overwritten.
         let applied = catch_unwind(AssertUnwindSafe(|| self.transform.apply(&image, key, pixels)));
         match applied {

@@ -1,14 +1,17 @@
 //! The transform of training: another view of the same image in each epoch.
 
+use super::erase::{EraseFill, Patch};
+use super::noise::DocumentNoise;
+use super::rand_augment::RandAugment;
 use super::resample::{Crop, resample};
 use super::{ResizeMode, Transform, TransformError, bar_color, check, color, geometry, with_channels};
-use crate::random::Random;
+use crate::random::{Random, Stream};
 use crate::{Channels, RasterImage, SampleKey};
 
-/// A random crop, turned, tinted and partly hidden. [`TrainTransform::new`] leaves everything out but the resizing.
+/// A random crop, turned, tinted, worn and partly hidden. [`TrainTransform::new`] leaves everything out but the resizing.
 ///
-/// Steps follow the order of the fields. Each draws its random numbers whether or not it is switched on, so that
-/// changing one setting leaves the choices of the others as they were.
+/// Steps follow the order of the fields, but `erase` comes last. Each draws its random numbers whether or not it is switched
+/// on, or from a stream of its own, so that changing one setting leaves the choices of the others as they were.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainTransform {
     /// Height and width of the result, in pixels.
@@ -36,8 +39,20 @@ pub struct TrainTransform {
     pub contrast: f32,
     /// Distance from each pixel's grey is multiplied by 1 - s to 1 + s.
     pub saturation: f32,
-    /// Probability of hiding a rectangle of 2 % to 33 % of the area behind the mean colour.
+    /// Colours move around the colour circle by up to this share of it either way.
+    pub hue: f32,
+    /// Some operations of a fixed list, drawn for each image.
+    pub rand_augment: Option<RandAugment>,
+    /// What lamp, lens, sensor and file do to a page.
+    pub noise: DocumentNoise,
+    /// Probability of hiding a rectangle.
     pub erase: f32,
+    /// Share of the area that is hidden, from and to.
+    pub erase_area: (f32, f32),
+    /// Width to height of what is hidden, from and to.
+    pub erase_ratio: (f32, f32),
+    /// What hides it.
+    pub erase_fill: EraseFill,
 }
 
 impl TrainTransform {
@@ -57,7 +72,13 @@ impl TrainTransform {
             brightness: 0.0,
             contrast: 0.0,
             saturation: 0.0,
+            hue: 0.0,
+            rand_augment: None,
+            noise: DocumentNoise::default(),
             erase: 0.0,
+            erase_area: ERASED_AREA,
+            erase_ratio: ERASED_RATIO,
+            erase_fill: EraseFill::default(),
         }
     }
 
@@ -76,7 +97,12 @@ impl TrainTransform {
         check::strength("brightness", self.brightness)?;
         check::strength("contrast", self.contrast)?;
         check::strength("saturation", self.saturation)?;
-        check::probability("erase", self.erase)
+        check::hue(self.hue)?;
+        self.rand_augment.as_ref().map_or(Ok(()), check::rand_augment)?;
+        check::noise(&self.noise)?;
+        check::probability("erase", self.erase)?;
+        check::erase_area(self.erase_area)?;
+        check::erase_ratio(self.erase_ratio)
     }
 }
 
@@ -90,7 +116,7 @@ impl Transform for TrainTransform {
     }
 
     fn apply(&self, image: &RasterImage, key: SampleKey, output: &mut [u8]) {
-        let choices = Choices::draw(self, &mut Random::for_sample(key));
+        let choices = Choices::draw(self, &mut Random::for_sample(Stream::Augment, key));
         let image = with_channels(image, self.channels);
         let crop = choices.crop(self.resize, &image);
         resample(&image, crop, self.image_size, bar_color(self.channels), output);
@@ -104,8 +130,16 @@ impl Transform for TrainTransform {
         view.turn(choices.quarter_turns);
         view.rotate(choices.rotation_degrees);
         color::adjust(view.pixels, self.channels, choices.brightness, choices.contrast, choices.saturation);
+        color::turn_hue(view.pixels, self.channels, choices.hue);
+        if let Some(rand_augment) = &self.rand_augment {
+            let random = &mut Random::for_sample(Stream::RandAugment, key);
+            rand_augment.apply(&mut view, random, bar_color(self.channels));
+        }
+        if self.noise != DocumentNoise::default() {
+            self.noise.apply(&mut view, &mut Random::for_sample(Stream::Noise, key));
+        }
         if let Some(patch) = choices.erased {
-            view.erase(patch.area_share, patch.ratio, patch.place);
+            self.erase_fill.erase(&mut view, patch, self.channels, &mut Random::for_sample(Stream::Erase, key));
         }
     }
 }
@@ -125,13 +159,8 @@ struct Choices {
     contrast: f32,
     saturation: f32,
     erased: Option<Patch>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Patch {
-    area_share: f32,
-    ratio: f32,
-    place: [f32; 2],
+    /// In rounds of the colour circle.
+    hue: f32,
 }
 
 impl Choices {
@@ -149,11 +178,12 @@ impl Choices {
             [factor(transform.brightness), factor(transform.contrast), factor(transform.saturation)];
         let is_erased = random.unit() < transform.erase;
         let patch = Patch {
-            area_share: random.between(ERASED_AREA.0, ERASED_AREA.1),
-            ratio: log_uniform(random, ERASED_RATIO),
+            area_share: random.between(transform.erase_area.0, transform.erase_area.1),
+            ratio: log_uniform(random, transform.erase_ratio),
             place: [random.unit(), random.unit()],
         };
         let erased = is_erased.then_some(patch);
+        let hue = random.between(-1.0, 1.0) * transform.hue;
         Self {
             area_share,
             ratio,
@@ -166,6 +196,7 @@ impl Choices {
             contrast,
             saturation,
             erased,
+            hue,
         }
     }
 
@@ -207,7 +238,7 @@ mod tests {
     use crate::EvalTransform;
 
     fn key(epoch: u64, sample: u64) -> SampleKey {
-        SampleKey { seed: 42, epoch, sample }
+        SampleKey { seed: 42, epoch, sample, repeat: 0 }
     }
 
     fn photograph(width: usize, height: usize) -> RasterImage {
@@ -226,6 +257,9 @@ mod tests {
             brightness: 0.3,
             contrast: 0.3,
             saturation: 0.3,
+            hue: 0.1,
+            rand_augment: Some(RandAugment::default()),
+            noise: DocumentNoise { uneven_light: 0.3, blur: 0.5, speckle: 0.05, jpeg: 0.5, ..Default::default() },
             erase: 0.5,
             ..TrainTransform::new(16, Channels::Rgb, ResizeMode::Squash)
         }
@@ -240,7 +274,13 @@ mod tests {
     #[test]
     fn the_same_key_gives_the_same_pixels_and_every_part_of_it_matters() {
         let image = photograph(40, 30);
-        let views = [key(0, 0), key(1, 0), key(0, 1), SampleKey { seed: 43, epoch: 0, sample: 0 }];
+        let views = [
+            key(0, 0),
+            key(1, 0),
+            key(0, 1),
+            SampleKey { seed: 43, ..key(0, 0) },
+            SampleKey { repeat: 1, ..key(0, 0) },
+        ];
         let views = views.map(|key| applied(&lively(), &image, key));
         assert_eq!(views[0], applied(&lively(), &image, key(0, 0)));
         for (index, view) in views.iter().enumerate() {
@@ -260,7 +300,8 @@ mod tests {
 
     #[test]
     fn switching_one_step_on_leaves_the_choices_of_the_others() {
-        let draw = |transform: &TrainTransform| Choices::draw(transform, &mut Random::for_sample(key(1, 2)));
+        let draw =
+            |transform: &TrainTransform| Choices::draw(transform, &mut Random::for_sample(Stream::Augment, key(1, 2)));
         let plain = TrainTransform {
             scale: (0.5, 1.0),
             erase: 1.0,
@@ -274,8 +315,9 @@ mod tests {
     #[test]
     fn choices_stay_in_their_ranges_and_use_them() {
         let transform = lively();
-        let draws: Vec<Choices> =
-            (0..2000).map(|sample| Choices::draw(&transform, &mut Random::for_sample(key(0, sample)))).collect();
+        let draws: Vec<Choices> = (0..2000)
+            .map(|sample| Choices::draw(&transform, &mut Random::for_sample(Stream::Augment, key(0, sample))))
+            .collect();
         assert!(draws.iter().all(|draw| (0.3..=1.0).contains(&draw.area_share)));
         assert!(draws.iter().all(|draw| (0.74..=1.34).contains(&draw.ratio)));
         assert!(draws.iter().all(|draw| draw.rotation_degrees.abs() <= 20.0));
@@ -293,7 +335,7 @@ mod tests {
         let transform = TrainTransform { ratio: (0.9, 1.1), scale: (0.2, 0.6), ..lively() };
         let image = photograph(200, 50);
         for sample in 0..500 {
-            let choices = Choices::draw(&transform, &mut Random::for_sample(key(0, sample)));
+            let choices = Choices::draw(&transform, &mut Random::for_sample(Stream::Augment, key(0, sample)));
             let crop = choices.crop(ResizeMode::Squash, &image);
             assert!(crop.left >= 0.0 && crop.left + crop.width <= 200.0 + 1e-9);
             assert!(crop.top >= 0.0 && crop.top + crop.height <= 50.0 + 1e-9);

@@ -26,6 +26,39 @@ pub(super) fn adjust(pixels: &mut [u8], channels: Channels, brightness: f32, con
     }
 }
 
+/// Turns the colour circle by so many of its rounds, as torchvision's `adjust_hue` does.
+///
+/// # Shapes
+/// `pixels`: `[H, W, C]`
+pub(super) fn turn_hue(pixels: &mut [u8], channels: Channels, rounds: f32) {
+    if rounds == 0.0 || channels == Channels::Grey {
+        return;
+    }
+    for pixel in pixels.as_chunks_mut::<3>().0 {
+        let [red, green, blue] = pixel.map(f32::from);
+        let highest = red.max(green).max(blue);
+        let chroma = highest - red.min(green).min(blue);
+        if chroma == 0.0 {
+            continue;
+        }
+        // In sixths of the circle, from red over green to blue.
+        let hue = if highest == red {
+            (green - blue) / chroma
+        } else if highest == green {
+            2.0 + (blue - red) / chroma
+        } else {
+            4.0 + (red - green) / chroma
+        };
+        let hue = (hue + 6.0 * rounds).rem_euclid(6.0);
+        // Each channel falls from the highest by as much as it is away from its own stretch of the circle.
+        let channel = |own: f32| {
+            let place = (own + hue) % 6.0;
+            rounded(highest - chroma * place.min(4.0 - place).clamp(0.0, 1.0))
+        };
+        *pixel = [channel(5.0), channel(3.0), channel(1.0)];
+    }
+}
+
 /// By a table: there are only 256 values.
 fn map_values(pixels: &mut [u8], change: impl Fn(f32) -> f32) {
     let mut table = [0; 256];
@@ -77,6 +110,19 @@ mod tests {
     fn contrast_pulls_towards_the_mean() {
         assert_eq!(adjusted(&[0, 100, 200], Channels::Grey, 1.0, 0.5, 1.0), [50, 100, 150]);
         assert_eq!(adjusted(&[0, 100, 200], Channels::Grey, 1.0, 0.0, 1.0), [100, 100, 100]);
+    }
+
+    #[test]
+    fn a_third_of_the_colour_circle_leads_from_red_to_green() {
+        let turned = |mut pixel: [u8; 3], rounds| {
+            turn_hue(&mut pixel, Channels::Rgb, rounds);
+            pixel
+        };
+        assert_eq!(turned([200, 50, 50], 1.0 / 3.0), [50, 200, 50]);
+        assert_eq!(turned([200, 50, 50], -1.0 / 3.0), [50, 50, 200]);
+        assert_eq!(turned([200, 50, 50], 0.5), [50, 200, 200]);
+        assert_eq!(turned([200, 120, 50], 0.0), [200, 120, 50]);
+        assert_eq!(turned([90, 90, 90], 0.3), [90, 90, 90]);
     }
 
     #[test]

@@ -46,7 +46,7 @@ impl Transform for EvalTransform {
 mod tests {
     use super::*;
 
-    const KEY: SampleKey = SampleKey { seed: 1, epoch: 1, sample: 1 };
+    const KEY: SampleKey = SampleKey { seed: 1, epoch: 1, sample: 1, repeat: 0 };
 
     /// Black on the left half, white on the right.
     fn two_halves(width: usize, height: usize) -> RasterImage {

@@ -96,9 +96,15 @@ impl Square<'_> {
         }
     }
 
-    /// Hides a rectangle behind the mean colour: so much of the area, `ratio` times as wide as high, at `place` of the
-    /// free room.
-    pub(super) fn erase(&mut self, area_share: f32, ratio: f32, place: [f32; 2]) {
+    /// Hides a rectangle: so much of the area, `ratio` times as wide as high, at `place` of the free room. `fill` makes
+    /// its pixels one after the other from the mean colour of the image.
+    pub(super) fn erase(
+        &mut self,
+        area_share: f32,
+        ratio: f32,
+        place: [f32; 2],
+        mut fill: impl FnMut([u8; 3]) -> [u8; 3],
+    ) {
         if self.size == 0 {
             return;
         }
@@ -112,7 +118,7 @@ impl Square<'_> {
         for y in top..top + height {
             let row = (y * self.size + left) * self.count;
             for pixel in self.pixels[row..row + width * self.count].chunks_exact_mut(self.count) {
-                pixel.copy_from_slice(&mean[..self.count]);
+                pixel.copy_from_slice(&fill(mean)[..self.count]);
             }
         }
     }
@@ -202,7 +208,7 @@ mod tests {
     #[test]
     fn erasing_hides_the_wanted_area_behind_the_mean() {
         let pixels: Vec<u8> = (0..400).map(|place| if place % 2 == 0 { 0 } else { 200 }).collect();
-        let output = changed(20, &pixels, |square| square.erase(0.25, 1.0, [0.5, 0.999]));
+        let output = changed(20, &pixels, |square| square.erase(0.25, 1.0, [0.5, 0.999], |mean| mean));
         assert_eq!(output.iter().filter(|&&value| value == 100).count(), 100);
         assert_eq!(output[19 * 20 + 10], 100);
     }
@@ -212,7 +218,7 @@ mod tests {
         for share in [0.0, 0.02, 1.0, 5.0] {
             for ratio in [0.01, 1.0, 100.0] {
                 for place in [[0.0, 0.0], [0.999_999_9, 0.999_999_9]] {
-                    changed(7, &[3; 49], |square| square.erase(share, ratio, place));
+                    changed(7, &[3; 49], |square| square.erase(share, ratio, place, |mean| mean));
                 }
             }
         }

@@ -1,7 +1,10 @@
 //! Antialiased bilinear resizing of a part of an image, as Pillow and torchvision (`antialias=True`) do it.
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use std::cell::RefCell;
+
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::{U8, U8x3};
+use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer};
 
 use crate::{Channels, RasterImage};
 
@@ -83,13 +86,17 @@ fn snap(place: f64) -> f64 {
 }
 
 fn resize_into(image: &RasterImage, columns: Span, rows: Span, output: &mut [u8]) {
-    let pixel_type = match image.channels() {
-        Channels::Grey => PixelType::U8,
-        Channels::Rgb => PixelType::U8x3,
-    };
-    let source = ImageRef::new(image.width() as u32, image.height() as u32, image.pixels(), pixel_type)
+    match image.channels() {
+        Channels::Grey => resize_pixels::<U8>(image, columns, rows, output),
+        Channels::Rgb => resize_pixels::<U8x3>(image, columns, rows, output),
+    }
+}
+
+/// By the type of pixel, not by a value that names it: that would compile the filters for all of them.
+fn resize_pixels<P: PixelTrait>(image: &RasterImage, columns: Span, rows: Span, output: &mut [u8]) {
+    let source = TypedImageRef::<P>::from_buffer(image.width() as u32, image.height() as u32, image.pixels())
         .expect("a raster image has as many values as its size says");
-    let mut target = Image::from_slice_u8(columns.length as u32, rows.length as u32, output, pixel_type)
+    let mut target = TypedImage::<P>::from_buffer(columns.length as u32, rows.length as u32, output)
         .expect("the caller made the buffer for these spans");
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear)).crop(
         columns.source_start,
@@ -97,7 +104,12 @@ fn resize_into(image: &RasterImage, columns: Span, rows: Span, output: &mut [u8]
         columns.source_end - columns.source_start,
         rows.source_end - rows.source_start,
     );
-    Resizer::new().resize(&source, &mut target, &options).expect("spans lie inside the image and types agree");
+    // One a thread: it keeps the buffer between the two passes.
+    RESIZER.with_borrow_mut(|resizer| resizer.resize_typed(&source, &mut target, &options)).expect("spans lie inside");
+}
+
+thread_local! {
+    static RESIZER: RefCell<Resizer> = RefCell::new(Resizer::new());
 }
 
 #[cfg(test)]

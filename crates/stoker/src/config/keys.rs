@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn every_key_has_a_meaning_a_kind_and_a_default_or_is_required() {
         let table = KeyTable::new();
-        assert_eq!(table.sections.len(), 7);
+        assert_eq!(table.sections.len(), 10);
         for section in &table.sections {
             assert!(!section.meaning.is_empty(), "{}", section.path);
         }

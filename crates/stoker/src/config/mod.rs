@@ -28,11 +28,12 @@ pub use overrides::Override;
 pub use reference::reference_markdown;
 pub(crate) use source::TEAM_SETTINGS_FILE;
 pub use user::{
-    AugmentSection, DEFAULT_VALIDATION_SHARE, DataSection, MemorySection, ModelSection, PredictSection, TrainSection,
-    UserConfig,
+    AugmentSection, DEFAULT_VALIDATION_SHARE, DataSection, MemorySection, MixSection, ModelSection, NoiseSection,
+    PredictSection, RandAugmentSection, TrainSection, UserConfig,
 };
 pub use values::{
-    AutoCount, Checkpointing, DeviceRequest, Initialization, MemorySize, OnCorrupt, Resize, Rounding, SampleData, Tta,
+    AutoCount, Checkpointing, DeviceRequest, EraseFill, Initialization, MemorySize, MixMode, OnCorrupt, Resize,
+    Rounding, SampleData, Sampling, Tta,
 };
 
 use keys::KeyTable;

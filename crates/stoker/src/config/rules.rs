@@ -3,8 +3,8 @@
 use super::error::{Problem, ProblemKind};
 use super::position::Part;
 use super::source::Source;
-use super::user::UserConfig;
-use super::values::AutoCount;
+use super::user::{MixSection, RandAugmentSection, UserConfig};
+use super::values::{AutoCount, EraseFill};
 
 /// Every rule between settings that does not hold.
 pub(crate) fn broken_rules(config: &UserConfig, source: &Source) -> Vec<Problem> {
@@ -12,6 +12,10 @@ pub(crate) fn broken_rules(config: &UserConfig, source: &Source) -> Vec<Problem>
         name_is_a_folder_name(config),
         ends_in_order("augment.scale", config.augment.scale),
         ends_in_order("augment.ratio", config.augment.ratio),
+        ends_in_order("augment.erase_area", config.augment.erase_area),
+        ends_in_order("augment.erase_ratio", config.augment.erase_ratio),
+        ends_in_order("augment.noise.blur_sigma", config.augment.noise.blur_sigma),
+        ends_in_order("augment.noise.jpeg_quality", config.augment.noise.jpeg_quality),
         micro_batch_fits_in_the_effective(config),
         learning_rate_falls(config),
         weights_are_safetensors(config),
@@ -31,6 +35,22 @@ pub(crate) fn settings_without_effect(config: &UserConfig) -> Vec<String> {
         (
             config.model.in_channels == 1 && augment.saturation > 0.0,
             "`augment.saturation` has no effect on grey images (`model.in_channels: 1`)".to_owned(),
+        ),
+        (
+            config.model.in_channels == 1 && augment.hue > 0.0,
+            "`augment.hue` has no effect on grey images (`model.in_channels: 1`)".to_owned(),
+        ),
+        (
+            augment.rand_augment.num_ops == 0 && augment.rand_augment != RandAugmentSection::default(),
+            "`augment.rand_augment` has no effect, because `augment.rand_augment.num_ops` is 0".to_owned(),
+        ),
+        (
+            augment.mix.mixup == 0.0 && augment.mix.cutmix == 0.0 && augment.mix != MixSection::default(),
+            "`augment.mix` has no effect, because `augment.mix.mixup` and `augment.mix.cutmix` are 0".to_owned(),
+        ),
+        (
+            augment.erase == 0.0 && augment.erase_fill != EraseFill::default(),
+            "`augment.erase_fill` has no effect, because `augment.erase` is 0".to_owned(),
         ),
         (
             train.warmup_epochs >= train.epochs as f64,

@@ -165,6 +165,45 @@ pub enum Resize {
     CenterCrop,
 }
 
+/// Which images an epoch shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Sampling {
+    /// each image once, in random order
+    #[default]
+    Shuffle,
+    /// every class equally often: images of rare classes several times, of frequent ones only some
+    Balanced,
+}
+
+/// What an erased rectangle shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EraseFill {
+    /// the image's mean colour
+    #[default]
+    Mean,
+    /// ImageNet's mean colour, timm's `const`
+    Constant,
+    /// a random colour, timm's `rand`
+    Color,
+    /// a random colour for each pixel, timm's `pixel`
+    Pixel,
+}
+
+/// What shares one draw of mixup and CutMix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MixMode {
+    /// all of an effective batch
+    #[default]
+    Batch,
+    /// two images that are mixed with each other
+    Pair,
+    /// nothing, each image draws for itself
+    Element,
+}
+
 /// How the chosen micro-batch is rounded down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

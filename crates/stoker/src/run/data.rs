@@ -36,6 +36,8 @@ pub(crate) fn open(resolved: &ResolvedConfig) -> Result<RunData, CommandError> {
         train_transform: Arc::new(resolved.train_transform()),
         eval_transform: Arc::new(resolved.eval_transform()),
         loader: resolved.loader_options(),
+        sampling: resolved.sampling(),
+        mixing: resolved.mixing(),
     };
     Ok(RunData { training, test })
 }

@@ -165,7 +165,7 @@ fn thumbnail(path: &Path) -> Option<Vec<u8>> {
     let transform =
         EvalTransform { image_size: THUMBNAIL_SIDE, channels: Channels::Rgb, resize: ResizeMode::Letterbox };
     let mut pixels = vec![0; THUMBNAIL_SIDE * THUMBNAIL_SIDE * 3];
-    transform.apply(&image, SampleKey { seed: 0, epoch: 0, sample: 0 }, &mut pixels);
+    transform.apply(&image, SampleKey { seed: 0, epoch: 0, sample: 0, repeat: 0 }, &mut pixels);
     let mut jpeg = Vec::new();
     let side = THUMBNAIL_SIDE as u32;
     let encoder = JpegEncoder::new_with_quality(&mut jpeg, THUMBNAIL_QUALITY);

@@ -1,12 +1,18 @@
 //! What will run: the user's configuration with nothing left undecided.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use data_pipeline::{Channels, EvalTransform, LoaderOptions, ResizeMode, TrainTransform};
+use data_pipeline::{
+    Channels, DocumentNoise, EvalTransform, LoaderOptions, Mixing, RandAugment, ResizeMode, TrainTransform,
+};
 use memory_planner::BudgetRequest;
 use trainer::{AdamWOptions, FaultPlan, TrainOptions, WarmupCosine};
 
-use crate::config::{AutoCount, Checkpointing, DEFAULT_VALIDATION_SHARE, DeviceRequest, OnCorrupt, Resize, UserConfig};
+use crate::config::{
+    AutoCount, Checkpointing, DEFAULT_VALIDATION_SHARE, DeviceRequest, EraseFill, MixMode, OnCorrupt,
+    RandAugmentSection, Resize, Sampling, UserConfig,
+};
 use crate::error::CommandError;
 use crate::registry::{Architecture, find_architecture};
 
@@ -160,6 +166,7 @@ impl ResolvedConfig {
             seed: self.config.seed,
             adaptive_batch: train.adaptive_batch,
             faults: FaultPlan::default(),
+            save_interval: train.checkpoint_minutes.map(|minutes| seconds(60.0 * minutes)),
         }
     }
 
@@ -199,8 +206,48 @@ impl ResolvedConfig {
             brightness: augment.brightness as f32,
             contrast: augment.contrast as f32,
             saturation: augment.saturation as f32,
+            hue: augment.hue as f32,
+            rand_augment: rand_augment(&augment.rand_augment),
+            noise: DocumentNoise {
+                uneven_light: augment.noise.uneven_light as f32,
+                blur: augment.noise.blur as f32,
+                blur_sigma: range(augment.noise.blur_sigma),
+                speckle: augment.noise.speckle as f32,
+                jpeg: augment.noise.jpeg as f32,
+                jpeg_quality: range(augment.noise.jpeg_quality),
+            },
             erase: augment.erase as f32,
+            erase_area: range(augment.erase_area),
+            erase_ratio: range(augment.erase_ratio),
+            erase_fill: match augment.erase_fill {
+                EraseFill::Mean => data_pipeline::EraseFill::Mean,
+                EraseFill::Constant => data_pipeline::EraseFill::Constant,
+                EraseFill::Color => data_pipeline::EraseFill::Color,
+                EraseFill::Pixel => data_pipeline::EraseFill::Pixel,
+            },
             ..TrainTransform::new(self.config.model.image_size, self.channels(), resize_mode(augment.resize))
+        }
+    }
+
+    /// Which training images an epoch shows.
+    pub(crate) fn sampling(&self) -> data_pipeline::Sampling {
+        let data = &self.config.data;
+        data_pipeline::Sampling { balanced: data.sampling == Sampling::Balanced, repeats: data.repeats }
+    }
+
+    /// How training images are mixed with each other.
+    pub(crate) fn mixing(&self) -> Mixing {
+        let mix = &self.config.augment.mix;
+        Mixing {
+            mixup_alpha: mix.mixup as f32,
+            cutmix_alpha: mix.cutmix as f32,
+            probability: mix.probability as f32,
+            switch_probability: mix.switch_probability as f32,
+            mode: match mix.mode {
+                MixMode::Batch => data_pipeline::MixMode::Batch,
+                MixMode::Pair => data_pipeline::MixMode::Pair,
+                MixMode::Element => data_pipeline::MixMode::Element,
+            },
         }
     }
 
@@ -212,6 +259,17 @@ impl ResolvedConfig {
     fn channels(&self) -> Channels {
         Channels::from_count(self.config.model.in_channels).expect("checked to be 1 or 3 when it was read")
     }
+}
+
+/// A number that no clock reaches counts as the longest time there is.
+fn seconds(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
+}
+
+fn rand_augment(section: &RandAugmentSection) -> Option<RandAugment> {
+    let RandAugmentSection { num_ops, magnitude, magnitude_std, increasing } = *section;
+    let (magnitude, magnitude_std) = (magnitude as f32, magnitude_std as f32);
+    (num_ops > 0).then_some(RandAugment { num_ops, magnitude, magnitude_std, increasing })
 }
 
 fn resize_mode(resize: Resize) -> ResizeMode {

@@ -10,7 +10,7 @@ use burn::module::ParamId;
 use burn::tensor::{Device, Tensor};
 use checkpoint::{CARD_VERSION, ModelCard, Progress, RunFolder};
 use convnext::{ConvNext, ConvNextConfig};
-use data_pipeline::{Channels, Dataset, EvalTransform, LoaderOptions, ResizeMode, TrainTransform};
+use data_pipeline::{Channels, Dataset, EvalTransform, LoaderOptions, Mixing, ResizeMode, Sampling, TrainTransform};
 use image::{Rgb, RgbImage};
 use metrics::{EpochRecord, read_records};
 use tempfile::TempDir;
@@ -101,6 +101,8 @@ impl Stage {
             }),
             eval_transform: Arc::new(EvalTransform { image_size: SIDE, channels: Channels::Rgb, resize }),
             loader: LoaderOptions::default(),
+            sampling: Sampling::default(),
+            mixing: Mixing::default(),
         };
         RunFolder::create(&folder.path().join("run"), false).expect("writable");
         std::fs::write(folder.path().join("run/config.resolved.yaml"), "").expect("writable");
@@ -158,6 +160,7 @@ pub(crate) fn options(epochs: u32, micro_batch_size: usize) -> TrainOptions {
         seed: 5,
         adaptive_batch: false,
         faults: trainer::FaultPlan::default(),
+        save_interval: None,
     }
 }
 

@@ -1,0 +1,142 @@
+#!/usr/bin/env python3
+"""Write the images and folds that hold crates/data-pipeline against timm, torchvision, Pillow and scikit-learn.
+
+    pip install -r scripts/requirements.txt torchvision scikit-learn
+    python scripts/augment_fixtures.py
+
+views.png   tiles of 24 x 24 pixels, one below the other: first the image that everything is done to, then what became of
+            it, in the order of views.txt
+views.txt   a line for each tile but the first:
+              OPERATION MAGNITUDE plain|increasing +|- bilinear|bicubic   timm's `AugmentOp` with that sign drawn
+              hue ROUNDS                                                  torchvision's `adjust_hue` of a tensor
+              blur SIGMA                                                  torchvision's `gaussian_blur`, 3 sigma to each side
+source.png  61 x 47 pixels
+resized.png tiles of 24 x 24 pixels: what `Image.resize` (bilinear) makes of boxes of source.png
+resized.txt a line for each tile: LEFT TOP WIDTH HEIGHT
+folds.csv   label and group of images, a line each below the names of the columns
+folds.txt   how uneven the 5 folds are that scikit-learn's `StratifiedGroupKFold` makes of them, a line for each of 20 seeds:
+            the deviation between folds of their shares of a class, summed over classes
+"""
+
+import argparse
+import math
+import random
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import torch
+from PIL import Image
+from sklearn.model_selection import StratifiedGroupKFold
+from timm.data.auto_augment import _RAND_INCREASING_TRANSFORMS, _RAND_TRANSFORMS, AugmentOp
+from torchvision.transforms import functional
+
+SIDE = 24
+# ImageNet's mean colour, as timm's `create_transform` rounds it.
+FILL = (124, 116, 104)
+MOVES = ("Rotate", "ShearX", "ShearY", "TranslateXRel", "TranslateYRel")
+SIGNED = ("ColorIncreasing", "ContrastIncreasing", "BrightnessIncreasing", "SharpnessIncreasing")
+INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+BOXES = [(0, 0, 61, 47), (0, 0, 24, 24), (3.5, 2.25, 40, 30.5), (10, 5, 12, 9), (30.75, 20.125, 30, 26), (7, 0, 48, 24)]
+
+
+def picture(width: int, height: int, seed: int) -> Image.Image:
+    """Slopes, edges and noise, and not all values in every channel."""
+    generator = np.random.default_rng(seed)
+    x, y = np.meshgrid(np.arange(width) / width, np.arange(height) / height)
+    planes = [200 * x + 30 * y + 20, 120 + 90 * np.sin(7 * x * y + 4 * y), 40 + 150 * y * (1 - x)]
+    values = np.stack(planes, axis=-1)
+    values[height // 4 : height // 2, width // 3 : width // 2] = (235, 60, 30)
+    values += generator.normal(0, 8, values.shape)
+    return Image.fromarray(np.clip(values, 5, 245).astype(np.uint8))
+
+
+def rand_augment_cases() -> list[tuple[str, AugmentOp, str]]:
+    """A line, the operation and the sign of each case."""
+    cases = []
+    for names, kind in ((_RAND_TRANSFORMS, "plain"), (_RAND_INCREASING_TRANSFORMS, "increasing")):
+        for name in names:
+            moves = name in MOVES
+            if moves and kind == "increasing":
+                continue  # the same
+            for magnitude in (9,) if moves else (9, 3):
+                for sign in "+-" if moves or name in SIGNED else "+":
+                    for interpolation in INTERPOLATIONS if moves else ("bilinear",):
+                        hparams = {"img_mean": FILL, "interpolation": INTERPOLATIONS[interpolation]}
+                        operation = AugmentOp(name, prob=1.0, magnitude=magnitude, hparams=hparams)
+                        plain_name = name.removesuffix("Increasing").removesuffix("Rel")
+                        cases.append((f"{plain_name} {magnitude} {kind} {sign} {interpolation}", operation, sign))
+    return cases
+
+
+def write_views(folder: Path) -> None:
+    image = picture(SIDE, SIDE, 1)
+    lines, tiles = [], [image]
+    for line, operation, sign in rand_augment_cases():
+        # timm negates when the draw is above one half.
+        with mock.patch.object(random, "random", lambda sign=sign: 0.9 if sign == "-" else 0.1):
+            tiles.append(operation(image))
+        lines.append(line)
+    tensor = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    for rounds in (-0.5, -0.1, 0.03, 0.25):
+        tiles.append(to_image(functional.adjust_hue(tensor, rounds)))
+        lines.append(f"hue {rounds}")
+    for sigma in (0.4, 1.0, 2.0):
+        side = 2 * math.ceil(3 * sigma) + 1
+        tiles.append(to_image(functional.gaussian_blur(tensor, [side, side], [sigma, sigma])))
+        lines.append(f"blur {sigma}")
+    write_tiles(folder / "views.png", tiles)
+    (folder / "views.txt").write_text("".join(f"{line}\n" for line in lines))
+
+
+def write_resized(folder: Path) -> None:
+    source = picture(61, 47, 2)
+    source.save(folder / "source.png", optimize=True)
+    boxes = [(left, top, left + width, top + height) for left, top, width, height in BOXES]
+    tiles = [source.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=box) for box in boxes]
+    write_tiles(folder / "resized.png", tiles)
+    (folder / "resized.txt").write_text("".join(" ".join(map(str, box)) + "\n" for box in BOXES))
+
+
+def write_folds(folder: Path) -> None:
+    """Groups of 1 to 9 images, most of them of one class, as pages of documents are."""
+    generator = np.random.default_rng(3)
+    labels, groups = [], []
+    for group in range(90):
+        own = generator.choice(4, p=[0.5, 0.3, 0.15, 0.05])
+        for _ in range(generator.integers(1, 10)):
+            labels.append(own if generator.random() < 0.8 else generator.integers(4))
+            groups.append(group)
+    labels, groups = np.array(labels), np.array(groups)
+    rows = "".join(f"{label},{group}\n" for label, group in zip(labels, groups))
+    (folder / "folds.csv").write_text(f"label,group\n{rows}")
+    (folder / "folds.txt").write_text("".join(f"{unevenness(labels, groups, seed):.6f}\n" for seed in range(20)))
+
+
+def unevenness(labels: np.ndarray, groups: np.ndarray, seed: int) -> float:
+    split = StratifiedGroupKFold(n_splits=5, shuffle=True, random_state=seed).split(labels, labels, groups)
+    counts = np.array([np.bincount(labels[validation], minlength=4) for _, validation in split])
+    return float((counts / counts.sum(axis=0)).std(axis=0).sum())
+
+
+def to_image(tensor: torch.Tensor) -> Image.Image:
+    return Image.fromarray(tensor.permute(1, 2, 0).numpy())
+
+
+def write_tiles(path: Path, tiles: list[Image.Image]) -> None:
+    Image.fromarray(np.concatenate([np.array(tile) for tile in tiles])).save(path, optimize=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    root = Path(__file__).resolve().parent.parent
+    parser.add_argument("--root", type=Path, default=root, help="write below this folder (default: the repository)")
+    folder = parser.parse_args().root / "crates/data-pipeline/tests/fixtures"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_views(folder)
+    write_resized(folder)
+    write_folds(folder)
+
+
+if __name__ == "__main__":
+    main()
