@@ -19,6 +19,18 @@ impl RunFolder {
     /// # Errors
     /// [`CheckpointError::RunExists`] when it holds anything and `overwrite` is off; [`CheckpointError::Write`] when it cannot be made.
     pub fn create(root: &Path, overwrite: bool) -> Result<Self, CheckpointError> {
+        let folder = Self::create_group(root, overwrite)?;
+        for inner in [folder.checkpoints(), folder.events()] {
+            fs::create_dir_all(&inner).map_err(|source| CheckpointError::Write { path: inner, source })?;
+        }
+        Ok(folder)
+    }
+
+    /// Makes a folder for the runs of several folds, which has a configuration of its own but no checkpoints.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create).
+    pub fn create_group(root: &Path, overwrite: bool) -> Result<Self, CheckpointError> {
         let write_error = |source| CheckpointError::Write { path: root.to_owned(), source };
         let occupied = Self::is_occupied(root);
         if occupied && !overwrite {
@@ -28,11 +40,23 @@ impl RunFolder {
             Self::open(root)?; // only a run may be replaced, never a folder of something else
             fs::remove_dir_all(root).map_err(write_error)?;
         }
-        let folder = Self { root: root.to_owned() };
-        for inner in [folder.checkpoints(), folder.events()] {
-            fs::create_dir_all(inner).map_err(write_error)?;
-        }
-        Ok(folder)
+        fs::create_dir_all(root).map_err(write_error)?;
+        Ok(Self { root: root.to_owned() })
+    }
+
+    /// The run of one fold, in the folder of all.
+    pub fn of_fold(&self, fold: usize) -> PathBuf {
+        self.root.join(format!("fold_{fold}"))
+    }
+
+    /// What each fold has come to.
+    pub fn fold_results(&self) -> PathBuf {
+        self.root.join("fold_results.yaml")
+    }
+
+    /// Predictions of images by models that were not trained on them.
+    pub fn out_of_fold(&self) -> PathBuf {
+        self.root.join("out_of_fold.csv")
     }
 
     /// Whether a new run would find the place taken. A run that was stopped while it made its folder left nothing to lose.

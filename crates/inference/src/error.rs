@@ -76,6 +76,14 @@ pub enum PredictError {
         #[source]
         reason: OutOfMemory,
     },
+    /// A table of predictions that cannot be joined with others.
+    #[error("cannot take up the predictions in `{}`: {reason}", path.display())]
+    Table {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// Predictions that are not those of this data set, one a sample in its order, with a score for each class.
     #[error("prediction {index} does not belong to the data set of {samples} images and {classes} classes")]
     OtherPredictions {
@@ -103,6 +111,7 @@ impl PredictError {
             | Self::OtherClasses { .. }
             | Self::ModelWidth { .. }
             | Self::NotLoaded { .. }
+            | Self::Table { .. }
             | Self::OtherPredictions { .. } => None,
         }
     }

@@ -7,6 +7,7 @@
 #![warn(missing_docs)]
 
 mod calibration;
+mod ensemble;
 mod predict;
 mod predictions_csv;
 mod score;
@@ -19,9 +20,10 @@ mod zoom;
 mod error;
 
 pub use calibration::{CalibrationError, FittedCalibration, labelled};
+pub use ensemble::average;
 pub use error::PredictError;
 pub use predict::{Outcome, PredictOptions, Prediction, predict};
-pub use predictions_csv::write_csv;
+pub use predictions_csv::{join_csv, write_csv};
 pub use preset::{Preset, UnknownPreset};
 pub use score::{Scores, score};
 pub use symmetry::Symmetry;

@@ -1,6 +1,6 @@
 //! Predictions as a table.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use data_pipeline::Dataset;
 use metrics::argmax;
@@ -39,6 +39,36 @@ fn to_csv(dataset: &Dataset, classes: &[String], predictions: &[Prediction]) -> 
         write(row(dataset, classes, prediction));
     }
     Ok(writer.into_inner().expect("memory takes every byte"))
+}
+
+/// Writes the rows of several files of predictions under one another, each with the name of its part in a column `column` before the others. The file
+/// appears whole or not at all.
+///
+/// # Errors
+/// [`PredictError::Table`] for a part that cannot be read or has other columns than the first; [`PredictError::Write`].
+pub fn join_csv(path: &Path, column: &str, parts: &[(String, PathBuf)]) -> Result<(), PredictError> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    let mut header: Option<csv::StringRecord> = None;
+    let mut write = |name: &str, record: &csv::StringRecord| {
+        let fields = std::iter::once(name).chain(record);
+        writer.write_record(fields).expect("memory takes every byte, and all rows have a field for each column");
+    };
+    for (name, part) in parts {
+        let refused = |reason: String| PredictError::Table { path: part.clone(), reason };
+        let mut reader = csv::Reader::from_path(part).map_err(|error| refused(error.to_string()))?;
+        let columns = reader.headers().map_err(|error| refused(error.to_string()))?.clone();
+        match &header {
+            None => write(column, &columns),
+            Some(first) if *first != columns => return Err(refused("its columns are not those of the others".into())),
+            Some(_) => {}
+        }
+        for record in reader.records() {
+            write(name, &record.map_err(|error| refused(error.to_string()))?);
+        }
+        header = Some(columns);
+    }
+    let content = writer.into_inner().expect("memory takes every byte");
+    Ok(checkpoint::write_atomically(path, &content)?)
 }
 
 fn check(dataset: &Dataset, classes: &[String], predictions: &[Prediction]) -> Result<(), PredictError> {
@@ -171,5 +201,26 @@ b/4.png,,,,the model's scores are not finite in view `identity`
         let nowhere = folder.path().join("missing/predictions.csv");
         let error = write_csv(&nowhere, &dataset, &dataset.classes, &[scored(0, &[1.0, 0.0])]).unwrap_err();
         assert!(matches!(error, PredictError::Write(_)), "{error}");
+    }
+
+    #[test]
+    fn parts_are_joined_under_one_header_with_a_column_of_their_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let part = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            (name.to_owned(), path)
+        };
+        let parts = [part("0", "file,class\na.png,\"x,y\"\n"), part("1", "file,class\nb.png,z\n")];
+        let joined = folder.path().join("all.csv");
+        join_csv(&joined, "fold", &parts).unwrap();
+        let expected = "fold,file,class\n0,a.png,\"x,y\"\n1,b.png,z\n";
+        assert_eq!(std::fs::read_to_string(&joined).unwrap(), expected);
+
+        let other = [parts[0].clone(), part("2", "file,label\nb.png,z\n")];
+        assert!(matches!(join_csv(&joined, "fold", &other), Err(PredictError::Table { .. })));
+        let missing = [("3".to_owned(), folder.path().join("3"))];
+        assert!(matches!(join_csv(&joined, "fold", &missing), Err(PredictError::Table { .. })));
+        assert_eq!(std::fs::read_to_string(&joined).unwrap(), expected, "what stood there is kept");
     }
 }

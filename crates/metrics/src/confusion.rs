@@ -55,6 +55,13 @@ impl ConfusionMatrix {
         Self { classes, counts }
     }
 
+    /// A matrix over `classes` with `counts[label][predicted]`; none where they are not as many.
+    #[must_use]
+    pub fn from_counts(classes: Vec<String>, counts: Vec<Vec<u64>>) -> Option<Self> {
+        let is_square = counts.len() == classes.len() && counts.iter().all(|row| row.len() == classes.len());
+        is_square.then_some(Self { classes, counts })
+    }
+
     /// Counts one prediction.
     ///
     /// # Errors

@@ -127,6 +127,9 @@ pub struct TrainArguments {
     /// `auto`, `cpu`, `cuda` or `cuda:N` [default: what the configuration says]
     #[arg(long)]
     pub device: Option<DeviceRequest>,
+    /// Of cross-validation (`data.folds`), train this fold alone, from 0
+    #[arg(long, value_name = "N", conflicts_with = "resume")]
+    pub fold: Option<usize>,
     /// Replace the run folder when it exists, instead of refusing
     #[arg(long, conflicts_with = "resume")]
     pub overwrite: bool,
@@ -140,6 +143,9 @@ that the effective batch size is kept exactly, and trains. Everything goes into 
 `output`: the configuration, the plan, metrics, curves, and the weights of the last and the best
 epoch. `latest` there points to the newest run.
 
+With `data.folds: K` it trains K models, each on all images but those of its own fold, one after the
+other, and keeps what they say of those in `out_of_fold.csv` and `fold_results.yaml`.
+
 Ctrl-C saves and says how to resume.";
 
 const TRAIN_EXAMPLES: &str = "\
@@ -147,6 +153,8 @@ Examples:
   stoker train --config configs/quickstart.yaml
   stoker train --config configs/quickstart.yaml --set train.epochs=3 --set name=short
   stoker train --config mine.yaml --set data.train=photos --set memory.limit=2GiB
+  stoker train --config mine.yaml --set data.folds=5
+  stoker train --config mine.yaml --set data.folds=5 --fold 2
   stoker train --resume experiments/train/latest
 
 Next: `stoker predict --input FOLDER` uses the newest run.
@@ -162,6 +170,9 @@ impl TrainArguments {
         if let Some(device) = &self.device {
             let (value, written) = (device.to_string(), format!("--device {device}"));
             overrides.push(Override::from_flag("device", &value, written));
+        }
+        if let Some(fold) = self.fold {
+            overrides.push(Override::from_flag("data.fold", &fold.to_string(), format!("--fold {fold}")));
         }
         Ok(overrides)
     }
@@ -182,7 +193,7 @@ fn parse_settings(settings: &[String]) -> Result<Vec<Override>, ConfigError> {
 }
 
 /// A trained run and where to compute with it.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct RunArguments {
     /// Run folder to take the weights from
     #[arg(
@@ -209,6 +220,12 @@ pub struct PredictArguments {
     /// The run.
     #[command(flatten)]
     pub run: RunArguments,
+    /// Average the models of all folds: `fold_results.yaml`, or the folder it is in
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "run")]
+    pub fold_results: Option<PathBuf>,
+    /// Weight the folds by their macro-F1, instead of all alike
+    #[arg(long, requires = "fold_results")]
+    pub weight_by_score: bool,
     /// Images: a folder, or a CSV file with the column `file` and, when known, `label`
     #[arg(long, value_name = "FOLDER|CSV", value_hint = ValueHint::AnyPath)]
     pub input: PathBuf,
@@ -220,7 +237,7 @@ pub struct PredictArguments {
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub output: Option<PathBuf>,
     /// Apply the temperature that `stoker calibrate` found for this run, with the same `--tta` and `--checkpoint`
-    #[arg(long)]
+    #[arg(long, conflicts_with = "fold_results")]
     pub use_calibration: bool,
 }
 
@@ -263,6 +280,7 @@ Examples:
   stoker predict --input data/quickstart/test
   stoker predict --input photos --tta essential --output photos.csv
   stoker predict --run experiments/train/latest --checkpoint last --input labels.csv
+  stoker predict --fold-results experiments/train/latest/fold_results.yaml --input photos
 
 Exit codes: 0 done, 1 the run failed, 2 the request was wrong, 130 interrupted.";
 

@@ -3,6 +3,7 @@
 mod bench;
 mod calibrate;
 mod config;
+mod folds;
 mod help;
 mod models;
 mod plan;

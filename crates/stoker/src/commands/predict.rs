@@ -1,13 +1,13 @@
 //! `predict`: a trained run, images, a CSV file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use checkpoint::{Checkpoint as Weights, CheckpointError, RunFolder};
 use data_pipeline::{Channels, Dataset, EvalTransform, Loader, LoaderOptions, batches};
-use inference::predict as predict_all;
 use inference::{FittedCalibration, PredictError, PredictOptions, Prediction, Preset, score, write_csv};
+use inference::{average, predict as predict_all};
 use metrics::Calibration;
 use trainer::{Normalization, Phase, Pieces, Scoring};
 use vision_nn::ClassifierSpec;
@@ -19,6 +19,7 @@ use crate::error::CommandError;
 use crate::registry::{Network, find_architecture};
 use crate::run::checks::check_output_file;
 use crate::run::compute::Compute;
+use crate::run::fold_results::{FoldResult, FoldResults};
 use crate::run::recovery::{Injection, tell_out_of_memory};
 use crate::run::resolved::resize_from_name;
 use crate::ui::{self, Progress};
@@ -28,23 +29,102 @@ const DEFAULT_BATCH: usize = 16;
 
 /// Classifies images and writes the CSV file.
 pub(crate) fn predict(arguments: &PredictArguments, interrupt: &Arc<AtomicBool>) -> Result<(), CommandError> {
-    let run = TrainedRun::open(&arguments.run)?;
+    let members = members(arguments)?;
+    let run = TrainedRun::open(&members.runs[0])?;
     let injection = Injection::from_environment()?;
     let compute = Compute::select(arguments.run.device)?;
     let dataset = Dataset::open_for_prediction(&arguments.input, &run.weights.card.classes)
         .map_err(|error| CommandError::from_request(&error).with_hint(error.hint()))?;
     let dataset = Arc::new(dataset);
     let tta = arguments.tta.unwrap_or(run.config.predict.tta);
-    let output = arguments.output.clone().unwrap_or_else(|| run.folder.root().join("predictions.csv"));
+    let output = arguments.output.clone().unwrap_or_else(|| members.folder(&run).join("predictions.csv"));
     check_output_file(&output)?;
     let calibration = arguments.use_calibration.then(|| run.calibration(preset(tta))).transpose()?;
-    let mut predictions = run.predict(&dataset, preset(tta), &compute, &injection, interrupt)?;
+    let classes = run.weights.card.classes.clone();
+    let mut predictions = match &members.folds {
+        None => run.predict(&dataset, preset(tta), &compute, &injection, interrupt)?,
+        Some(_) => {
+            drop(run); // one model in memory at a time
+            members.predict(&dataset, preset(tta), &compute, &injection, interrupt)?
+        }
+    };
     if let Some(calibration) = &calibration {
         calibration.apply(&mut predictions);
     }
-    write_csv(&output, &dataset, &run.weights.card.classes, &predictions)
+    write_csv(&output, &dataset, &classes, &predictions)
         .map_err(|error| CommandError::from_run(&error).with_hint(error.hint()))?;
     report(&dataset, &predictions, tta, &output)
+}
+
+/// The run, or the runs of all folds.
+fn members(arguments: &PredictArguments) -> Result<Members, CommandError> {
+    let folder = match &arguments.fold_results {
+        Some(path) if path.is_dir() => path.as_path(),
+        Some(path) => path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")),
+        None if arguments.run.run.join("fold_results.yaml").exists() => arguments.run.run.as_path(),
+        None => return Ok(Members { runs: vec![arguments.run.clone()], folds: None }),
+    };
+    let group = RunFolder::open(folder).map_err(|error| request(&error))?;
+    let results = FoldResults::read(&group)?.filter(|results| !results.results.is_empty()).ok_or_else(|| {
+        let message = format!("`{}` does not exist", group.fold_results().display());
+        CommandError::wrong_request(message).with_hint("it is written when a fold is done: `stoker train`".to_owned())
+    })?;
+    if results.results.len() < results.folds {
+        let (done, folds) = (results.results.len(), results.folds);
+        ui::note(format_args!("note: {done} of {folds} folds are done: the others have no say"));
+    }
+    let run = |fold: &FoldResult| RunArguments { run: group.root().join(&fold.run), ..arguments.run.clone() };
+    let runs = results.results.iter().map(run).collect();
+    Ok(Members { runs, folds: Some(Folds { group, results, weight_by_score: arguments.weight_by_score }) })
+}
+
+/// What predicts: one model, or several whose probabilities are averaged.
+struct Members {
+    /// One at least.
+    runs: Vec<RunArguments>,
+    folds: Option<Folds>,
+}
+
+struct Folds {
+    group: RunFolder,
+    results: FoldResults,
+    weight_by_score: bool,
+}
+
+impl Members {
+    fn folder(&self, run: &TrainedRun) -> PathBuf {
+        self.folds.as_ref().map_or(run.folder.root(), |folds| folds.group.root()).to_owned()
+    }
+
+    /// Predicts with one model after the other, and averages.
+    fn predict(
+        &self,
+        dataset: &Arc<Dataset>,
+        preset: Preset,
+        compute: &Compute,
+        injection: &Injection,
+        interrupt: &Arc<AtomicBool>,
+    ) -> Result<Vec<Prediction>, CommandError> {
+        let mut predicted = Vec::with_capacity(self.runs.len());
+        for (index, arguments) in self.runs.iter().enumerate() {
+            let run = TrainedRun::open(arguments)?;
+            if run.weights.card.classes != dataset.classes {
+                let message = format!("`{}` was trained on other classes than the first run", run.path.display());
+                return Err(CommandError::wrong_request(message));
+            }
+            let predictions = run.predict(dataset, preset, compute, injection, interrupt)?;
+            if let Some(scores) = score(dataset, &predictions) {
+                ui::note(format_args!("{}: macro-F1 {:.4}", run.folder.root().display(), scores.merged.macro_f1()));
+            }
+            predicted.push((self.weight(index), predictions));
+        }
+        average(&predicted).map_err(|error| CommandError::from_run(&error).with_hint(error.hint()))
+    }
+
+    fn weight(&self, index: usize) -> f64 {
+        let by_score = self.folds.as_ref().filter(|folds| folds.weight_by_score);
+        by_score.map_or(1.0, |folds| folds.results.results[index].scores.macro_f1.max(f64::MIN_POSITIVE))
+    }
 }
 
 /// A run folder with the weights that are asked for.

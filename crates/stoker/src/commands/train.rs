@@ -1,26 +1,29 @@
 //! `train`: configuration, device, data, memory plan, training, and how to predict.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use burn::tensor::Device;
 use checkpoint::{CARD_VERSION, Checkpoint, CheckpointError, ModelCard, Progress, RunFolder, write_atomically};
 use data_pipeline::{CorruptImage, LoadError, Loader, batches};
+use inference::Prediction;
 use memory_planner::{MemoryAnalysis, PlanCheck, TeamPlan};
 use metrics::ValidationScores;
 use trainer::{Evaluator, FitOutcome, MemoryLog, Normalization, Phase, Pieces, RecoveryEvent, Scoring};
 use trainer::{TrainError, TrainOptions, TrainSession, TrainStep, evaluate, fit};
 
 use crate::cli::{PlanSource, TrainArguments};
+use crate::commands::folds::train_folds;
 use crate::commands::{config, next_step, today};
-use crate::config::UserConfig;
+use crate::config::{Override, UserConfig};
 use crate::error::CommandError;
 use crate::registry::{Architecture, Network};
 use crate::run::checks;
 use crate::run::compute::{Compute, Gauge};
 use crate::run::data::{self, RunData};
+use crate::run::fold_results::{self, FinishedFold};
 use crate::run::memory::{Planned, loader_bytes, plan_here};
 use crate::run::observer::RunObserver;
 use crate::run::recovery::{Injection, explain_out_of_memory, tell_out_of_memory, tell_remembered};
@@ -30,9 +33,17 @@ use crate::run::subject::{Subject, spec};
 use crate::run::team::{entry_beside, identity_of};
 use crate::ui;
 
-/// Trains a new run, or goes on with one.
+/// Trains a new run, or goes on with one; with folds, one run a fold.
 pub(crate) fn train(arguments: &TrainArguments, interrupt: &Arc<AtomicBool>) -> Result<(), CommandError> {
     let request = Request::read(arguments)?;
+    match request.is_of_folds() {
+        true => train_folds(&request, interrupt),
+        false => train_one(request, interrupt),
+    }
+}
+
+/// Trains one run.
+pub(super) fn train_one(request: Request, interrupt: &Arc<AtomicBool>) -> Result<(), CommandError> {
     let injection = Injection::from_environment()?;
     let compute = Compute::select(request.resolved.config.device)?;
     let mut run = Run::prepare(request, compute, injection)?;
@@ -43,42 +54,62 @@ pub(crate) fn train(arguments: &TrainArguments, interrupt: &Arc<AtomicBool>) -> 
 }
 
 /// What the command line asks for, read and checked as far as is possible without touching data.
-struct Request {
-    resolved: ResolvedConfig,
+pub(super) struct Request {
+    pub(super) resolved: ResolvedConfig,
     /// The configuration of a new run.
     config: Option<PathBuf>,
     /// The run to go on with.
-    resumed: Option<RunFolder>,
+    pub(super) resumed: Option<RunFolder>,
     /// Where a new run goes.
-    root: PathBuf,
-    overwrite: bool,
+    pub(super) root: PathBuf,
+    pub(super) overwrite: bool,
+    /// What the command line puts over the configuration.
+    overrides: Vec<Override>,
 }
 
 impl Request {
     fn read(arguments: &TrainArguments) -> Result<Self, CommandError> {
+        let overrides = arguments.overrides()?;
         let request = match (&arguments.resume, &arguments.config) {
-            (Some(run), _) => Self::of_resumed(run.as_path(), arguments)?,
+            (Some(run), _) => Self::of_resumed(run, overrides)?,
             (None, Some(path)) => {
-                let user = config::load(path, &arguments.overrides()?)?;
-                let resolved = ResolvedConfig::new(user, path);
-                let root = resolved.run_folder(&today());
-                Self { resolved, config: Some(path.clone()), resumed: None, root, overwrite: arguments.overwrite }
+                let resolved = ResolvedConfig::new(config::load(path, &overrides)?, path);
+                let (root, overwrite) = (resolved.run_folder(&today()), arguments.overwrite);
+                Self { resolved, config: Some(path.clone()), resumed: None, root, overwrite, overrides }
             }
             (None, None) => return Err(CommandError::wrong_request("`train` needs `--config FILE` or `--resume RUN`")),
         };
         request.resolved.architecture()?;
-        if request.resumed.is_none() {
+        if request.resumed.is_none() && !request.is_of_folds() {
             checks::check_root(&request.root, request.overwrite)?;
         }
         Ok(request)
     }
 
-    fn of_resumed(run: &std::path::Path, arguments: &TrainArguments) -> Result<Self, CommandError> {
+    /// Whether it takes a run for each fold. To go on with the run of one fold is to go on with one run.
+    fn is_of_folds(&self) -> bool {
+        let data = &self.resolved.config.data;
+        data.folds.is_some() && (self.resumed.is_none() || data.fold.is_none())
+    }
+
+    /// The request for one of its folds: to begin it in the folder of all, or to go on with what is there.
+    pub(super) fn of_fold(&self, group: &RunFolder, fold: usize) -> Result<Self, CommandError> {
+        let root = group.of_fold(fold);
+        if RunFolder::is_occupied(&root) {
+            return Self::of_resumed(&root, self.overrides.clone());
+        }
+        let (config, overrides) = (self.config.clone(), self.overrides.clone());
+        let mut resolved = self.resolved.clone();
+        resolved.config.data.fold = Some(fold);
+        Ok(Self { resolved, config, resumed: None, root, overwrite: false, overrides })
+    }
+
+    fn of_resumed(run: &Path, overrides: Vec<Override>) -> Result<Self, CommandError> {
         let folder = RunFolder::open(run).map_err(|error| checkpoint_request(&error))?;
         let path = folder.resolved_config();
-        let user = UserConfig::load(&path, &arguments.overrides()?)?;
-        let resolved = ResolvedConfig::new(user, &path);
-        Ok(Self { resolved, config: None, root: folder.root().to_owned(), resumed: Some(folder), overwrite: false })
+        let resolved = ResolvedConfig::new(UserConfig::load(&path, &overrides)?, &path);
+        let root = folder.root().to_owned();
+        Ok(Self { resolved, config: None, root, resumed: Some(folder), overwrite: false, overrides })
     }
 }
 
@@ -156,7 +187,11 @@ impl Run {
             write_atomically(&folder.resolved_config(), request.resolved.to_yaml().as_bytes())?;
             let plan = serde_json::to_string_pretty(analysis).expect("a plan has string keys and plain values");
             write_atomically(&folder.plan(), plan.as_bytes())?;
-            folder.mark_latest(&request.resolved.config.output.join("latest"))?;
+            let newest = match request.resolved.config.data.fold.and(request.root.parent()) {
+                Some(folds) => RunFolder::open(folds)?,
+                None => folder.clone(),
+            };
+            newest.mark_latest(&request.resolved.config.output.join("latest"))?;
             Ok(folder)
         };
         written().map_err(|error| match error {
@@ -262,8 +297,14 @@ impl Run {
         }
         let best = self.best_model(folder, &fitted.session)?;
         let test = self.test(folder, &best, fitted.session.micro_batch_size(), interrupt)?;
-        self.write_page(folder, analysis, fitted, &best, test.as_ref(), interrupt)?;
+        let predictions = self.write_page(folder, analysis, fitted, &best, test.as_ref(), interrupt)?;
         ui::out(format_args!("run folder: {}", folder.root().display()))?;
+        if let Some(fold) = self.request.resolved.config.data.fold {
+            let epoch = fitted.session.progress().best.map_or(0, |best| best.epoch);
+            let validation = &self.data.training.validation;
+            let finished = FinishedFold { fold, folder, epoch, validation, predictions: &predictions };
+            return fold_results::record(&self.request.resolved, &finished);
+        }
         ui::out(format_args!("\nnext, predict:\n  {}", self.predict_command(folder)))
     }
 
@@ -320,7 +361,7 @@ impl Run {
         Ok(Some(scores))
     }
 
-    /// Writes `report.html`.
+    /// Writes `report.html`, and returns what the best weights make of the validation images.
     fn write_page(
         &self,
         folder: &RunFolder,
@@ -329,7 +370,7 @@ impl Run {
         model: &Network,
         test: Option<&ValidationScores>,
         interrupt: &Arc<AtomicBool>,
-    ) -> Result<(), CommandError> {
+    ) -> Result<Vec<Prediction>, CommandError> {
         let validation = &self.data.training.validation;
         let best = BestOnValidation {
             model,
@@ -352,7 +393,8 @@ impl Run {
             measured_peak_bytes: fitted.trained.then_some(fitted.peak_bytes),
             next: &self.predict_command(folder),
         };
-        page.write(validation, &predictions)
+        page.write(validation, &predictions)?;
+        Ok(predictions)
     }
 
     fn normalization(&self) -> Normalization {
@@ -435,6 +477,6 @@ fn failed(error: &TrainError) -> CommandError {
     CommandError::from_run(error).with_hint(error.hint())
 }
 
-fn checkpoint_request(error: &CheckpointError) -> CommandError {
+pub(super) fn checkpoint_request(error: &CheckpointError) -> CommandError {
     CommandError::from_request(error).with_hint(error.hint())
 }

@@ -20,6 +20,8 @@ pub(crate) fn broken_rules(config: &UserConfig, source: &Source) -> Vec<Problem>
         learning_rate_falls(config),
         weights_are_safetensors(config),
         validation_is_not_training(config),
+        folds_are_what_is_validated(config),
+        the_fold_is_one_of_them(config),
     ];
     broken.into_iter().flatten().map(|broken| broken.at(source)).collect()
 }
@@ -137,4 +139,28 @@ fn validation_is_not_training(config: &UserConfig) -> Option<Broken> {
         reason: "these are the training images, so the scores would say nothing".to_owned(),
         hint: "leave `validation` out, and `validation_share` of the training images is held out".to_owned(),
     })
+}
+
+fn folds_are_what_is_validated(config: &UserConfig) -> Option<Broken> {
+    let data = &config.data;
+    let other =
+        [("data.validation", data.validation.is_some()), ("data.validation_share", data.validation_share.is_some())];
+    let (key, _) = other.into_iter().find(|(_, is_given)| data.folds.is_some() && *is_given)?;
+    Some(Broken {
+        key,
+        reason: "with `data.folds`, each fold is validated by the model of the others".to_owned(),
+        hint: format!("leave `{key}` out, or `data.folds`"),
+    })
+}
+
+fn the_fold_is_one_of_them(config: &UserConfig) -> Option<Broken> {
+    let fold = config.data.fold?;
+    let (reason, hint) = match config.data.folds {
+        None => (format!("there is no fold {fold} without `data.folds`"), "set `data.folds: 5`".to_owned()),
+        Some(folds) if fold >= folds => {
+            (format!("there is no fold {fold} of {folds}"), format!("the folds are 0 to {}", folds - 1))
+        }
+        Some(_) => return None,
+    };
+    Some(Broken { key: "data.fold", reason, hint })
 }

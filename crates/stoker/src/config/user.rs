@@ -101,6 +101,15 @@ pub struct DataSection {
     #[serde(default = "default_repeats")]
     #[schemars(range(min = 1, max = 16))]
     pub repeats: usize,
+    /// Cross-validation: the training images are cut into so many folds with the same share of every class, and each is validated by a model that
+    /// was trained on the others. Images with the same `group`, a column of the CSV file, stay in one fold.
+    #[serde(default)]
+    #[schemars(range(min = 2, max = 100))]
+    pub folds: Option<usize>,
+    /// The one fold that is trained, from 0; all of them, in turn, when `null`.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 99))]
+    pub fold: Option<usize>,
 }
 
 /// Held out of the training images when neither `validation` nor `validation_share` is given. The

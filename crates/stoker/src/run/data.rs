@@ -46,13 +46,18 @@ pub(crate) fn open(resolved: &ResolvedConfig) -> Result<RunData, CommandError> {
 pub(crate) fn train_and_validation(resolved: &ResolvedConfig) -> Result<(Dataset, Dataset), CommandError> {
     let data = &resolved.config.data;
     let all = open_set(Dataset::open(&data.train), "training")?;
+    if let (Some(folds), Some(fold)) = (data.folds, data.fold) {
+        let of_samples = all.stratified_folds(folds, resolved.config.seed);
+        let of_samples = of_samples.map_err(|error| request_error(&error, "training"))?;
+        return Ok(all.split_fold(&of_samples, fold));
+    }
     match (&data.validation, data.validation_share) {
         (Some(path), _) => {
             let validation = open_set(Dataset::open_for_classes(path, &all.classes), "validation")?;
             Ok((all, validation))
         }
         (None, share) => {
-            let share = share.expect("resolved: a share, where no folder is given");
+            let share = share.expect("resolved: a share, where neither folder nor fold is given");
             all.split_stratified(share, resolved.config.seed).map_err(|error| request_error(&error, "validation"))
         }
     }
@@ -61,9 +66,11 @@ pub(crate) fn train_and_validation(resolved: &ResolvedConfig) -> Result<(Dataset
 /// Number of classes and size of the training set, where the data is here to be counted; nothing is drawn or reported.
 pub(crate) fn training_classes(resolved: &ResolvedConfig) -> Option<(usize, usize)> {
     let all = Dataset::open(&resolved.config.data.train).ok()?;
-    let held_out = match resolved.config.data.validation {
-        Some(_) => 0.0,
-        None => resolved.config.data.validation_share.unwrap_or(0.0),
+    let data = &resolved.config.data;
+    let held_out = match (&data.validation, data.folds) {
+        (Some(_), _) => 0.0,
+        (None, Some(folds)) => 1.0 / folds as f64,
+        (None, None) => data.validation_share.unwrap_or(0.0),
     };
     let samples = (all.samples.len() as f64 * (1.0 - held_out)).round() as usize;
     Some((all.classes.len(), samples))

@@ -40,7 +40,7 @@ impl ResolvedConfig {
             stem
         });
         config.name = Some(name.clone());
-        if config.data.validation.is_none() && config.data.validation_share.is_none() {
+        if config.data.validation.is_none() && config.data.validation_share.is_none() && config.data.folds.is_none() {
             config.data.validation_share = Some(DEFAULT_VALIDATION_SHARE);
             choices.push(format!("validation share {DEFAULT_VALIDATION_SHARE}: the default without `data.validation`"));
         }

@@ -5,6 +5,7 @@
 
 #![cfg(unix)]
 
+mod folds;
 mod full_disk;
 mod killed;
 mod predictions;

@@ -1,0 +1,116 @@
+//! Cross-validation: the runs of `train`, one fold after the other.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use checkpoint::{CheckpointError, RunFolder, write_atomically};
+
+use crate::commands::next_step;
+use crate::commands::train::{Request, checkpoint_request, train_one};
+use crate::config::UserConfig;
+use crate::error::{CommandError, Outcome};
+use crate::run::checks::check_root;
+use crate::run::fold_results::FoldResults;
+use crate::run::resolved::ResolvedConfig;
+use crate::ui;
+
+/// Trains the folds that are asked for and not done yet, and reports on all that are.
+pub(crate) fn train_folds(request: &Request, interrupt: &Arc<AtomicBool>) -> Result<(), CommandError> {
+    let data = &request.resolved.config.data;
+    let folds = data.folds.expect("the request is one of folds");
+    let wanted: Vec<usize> = data.fold.map_or_else(|| (0..folds).collect(), |fold| vec![fold]);
+    let group = open_group(request)?;
+    for fold in wanted {
+        if FoldResults::read(&group)?.is_some_and(|known| known.has(fold)) {
+            ui::note(format_args!("fold {fold} is done"));
+            continue;
+        }
+        ui::out(format_args!("\nfold {fold}, of 0 to {}", folds - 1))?;
+        let one = request.of_fold(&group, fold)?;
+        train_one(one, interrupt).map_err(|error| go_on_with_all(error, &group))?;
+    }
+    report(&group)
+}
+
+/// Makes the folder of all folds, or opens the one that is there.
+fn open_group(request: &Request) -> Result<RunFolder, CommandError> {
+    if let Some(group) = &request.resumed {
+        return Ok(group.clone());
+    }
+    let of_all = of_all_folds(&request.resolved);
+    // Folds that are trained one by one share a folder, if they are of one configuration.
+    if request.resolved.config.data.fold.is_some() && RunFolder::is_occupied(&request.root) {
+        return open_same(request, &of_all);
+    }
+    check_root(&request.root, request.overwrite)?;
+    let made = || -> Result<RunFolder, CheckpointError> {
+        let group = RunFolder::create_group(&request.root, request.overwrite)?;
+        write_atomically(&group.resolved_config(), of_all.to_yaml().as_bytes())?;
+        Ok(group)
+    };
+    made().map_err(|error| CommandError::from_run(&error).with_hint(error.hint()))
+}
+
+fn open_same(request: &Request, of_all: &ResolvedConfig) -> Result<RunFolder, CommandError> {
+    let group = RunFolder::open(&request.root).map_err(|error| checkpoint_request(&error))?;
+    let there = UserConfig::load(&group.resolved_config(), &[])?;
+    if there != of_all.config {
+        let message = format!("run folder `{}` holds folds of another configuration", group.root().display());
+        let hint = "choose another name with `--set name=OTHER`, or go on with those: `stoker train --resume`";
+        return Err(CommandError::wrong_request(message).with_hint(hint.to_owned()));
+    }
+    let fold = request.resolved.config.data.fold.map(|fold| group.of_fold(fold));
+    match fold.filter(|root| RunFolder::is_occupied(root)) {
+        Some(root) => {
+            let error = CheckpointError::RunExists { path: root };
+            Err(checkpoint_request(&error)
+                .with_hint(format!("train the folds that are missing: {}", next_step(&resume(&group)))))
+        }
+        None => Ok(group),
+    }
+}
+
+/// The configuration that all folds share.
+fn of_all_folds(resolved: &ResolvedConfig) -> ResolvedConfig {
+    let mut resolved = resolved.clone();
+    resolved.config.data.fold = None;
+    resolved
+}
+
+fn resume(group: &RunFolder) -> String {
+    format!("train --resume {}", group.root().display())
+}
+
+/// A fold that was stopped is gone on with by all of them.
+fn go_on_with_all(error: CommandError, group: &RunFolder) -> CommandError {
+    match error.outcome {
+        Outcome::Interrupted => error.with_hint(format!("go on with: {}", next_step(&resume(group)))),
+        _ => error,
+    }
+}
+
+/// A row a fold, and how good all of them are on images that they were not trained on.
+fn report(group: &RunFolder) -> Result<(), CommandError> {
+    let Some(results) = FoldResults::read(group)? else { return Ok(()) };
+    ui::out(format_args!("\n{:<24} {:>10} {:>10} {:>8}", "", "macro-F1", "accuracy", "images"))?;
+    for result in &results.results {
+        let scores = result.scores;
+        let name = format!("fold {}, epoch {}", result.fold, result.epoch);
+        ui::out(format_args!("{name:<24} {:>10.4} {:>10.4} {:>8}", scores.macro_f1, scores.accuracy, scores.images))?;
+    }
+    let (mean, deviation) = results.macro_f1_spread();
+    let all = results.out_of_fold;
+    ui::out(format_args!("{:<24} {:>10.4} {:>10.4} {:>8}", "out of fold", all.macro_f1, all.accuracy, all.images))?;
+    let done = results.results.len();
+    ui::out(format_args!("macro-F1 {mean:.4} ± {deviation:.4} over {done} of {} folds", results.folds))?;
+    let (file, predictions) = (group.fold_results(), group.out_of_fold());
+    ui::out(format_args!("results: {}; predictions: {}", file.display(), predictions.display()))?;
+    let command = match done == results.folds {
+        true => {
+            format!("predict --fold-results {} --input FOLDER --output predictions.csv", file.display())
+        }
+        false => resume(group),
+    };
+    let purpose = if done == results.folds { "predict with all folds" } else { "train the other folds" };
+    ui::out(format_args!("\nnext, {purpose}:\n  {}", next_step(&command)))
+}

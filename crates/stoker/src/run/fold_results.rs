@@ -1,0 +1,176 @@
+//! What cross-validation has come to: `fold_results.yaml` and `out_of_fold.csv`, beside the folds' own runs.
+
+use std::path::PathBuf;
+
+use checkpoint::{RunFolder, write_atomically};
+use data_pipeline::Dataset;
+use inference::{Prediction, join_csv, score, write_csv};
+use metrics::ConfusionMatrix;
+use serde::{Deserialize, Serialize};
+
+use crate::error::CommandError;
+use crate::run::resolved::ResolvedConfig;
+
+/// The folds that are done, by number.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FoldResults {
+    /// How many folds there are.
+    pub(crate) folds: usize,
+    /// The seed that the images were dealt out with.
+    pub(crate) seed: u64,
+    /// Names of the classes.
+    pub(crate) classes: Vec<String>,
+    /// Over all images of the folds that are done, each by the model that was not trained on it.
+    pub(crate) out_of_fold: Scores,
+    /// The folds that are done.
+    pub(crate) results: Vec<FoldResult>,
+}
+
+/// One fold.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FoldResult {
+    /// From 0.
+    pub(crate) fold: usize,
+    /// Its run, relative to this file.
+    pub(crate) run: PathBuf,
+    /// Its best weights, relative to this file.
+    pub(crate) checkpoint: PathBuf,
+    /// The epoch they are from.
+    pub(crate) epoch: u32,
+    /// What they make of the fold's own images.
+    #[serde(flatten)]
+    pub(crate) scores: Scores,
+    /// `[label][predicted]`.
+    confusion: Vec<Vec<u64>>,
+}
+
+/// Scores of labelled images.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub(crate) struct Scores {
+    pub(crate) macro_f1: f64,
+    pub(crate) accuracy: f64,
+    pub(crate) images: u64,
+}
+
+impl Scores {
+    fn of(matrix: &ConfusionMatrix) -> Self {
+        if matrix.total() == 0 {
+            return Self::default();
+        }
+        Self { macro_f1: matrix.macro_f1(), accuracy: matrix.accuracy(), images: matrix.total() }
+    }
+}
+
+/// The finished run of one fold.
+pub(crate) struct FinishedFold<'a> {
+    pub(crate) fold: usize,
+    pub(crate) folder: &'a RunFolder,
+    pub(crate) epoch: u32,
+    pub(crate) validation: &'a Dataset,
+    pub(crate) predictions: &'a [Prediction],
+}
+
+impl FoldResults {
+    /// What is known in the folder of all folds; nothing where none is done.
+    pub(crate) fn read(group: &RunFolder) -> Result<Option<Self>, CommandError> {
+        let path = group.fold_results();
+        if !path.exists() {
+            return Ok(None);
+        }
+        let refused = |cause: String| {
+            CommandError::wrong_request(format!("`{}` is no file of fold results", path.display()))
+                .with_causes(vec![cause])
+                .with_hint(format!("put it back as it was; the folds' runs are in `{}`", group.root().display()))
+        };
+        let text = std::fs::read_to_string(&path).map_err(|error| refused(error.to_string()))?;
+        let results: Self = serde_yaml::from_str(&text).map_err(|error| refused(error.to_string()))?;
+        let fits = |result: &FoldResult| result.fold < results.folds && results.matrix(result).is_some();
+        match results.results.iter().find(|result| !fits(result)) {
+            Some(result) => Err(refused(format!("fold {} does not fit the classes or the folds", result.fold))),
+            None => Ok(Some(results)),
+        }
+    }
+
+    /// Whether a fold is done.
+    pub(crate) fn has(&self, fold: usize) -> bool {
+        self.results.iter().any(|result| result.fold == fold)
+    }
+
+    /// Mean and standard deviation (of the sample, none for one fold) of the folds' macro-F1.
+    pub(crate) fn macro_f1_spread(&self) -> (f64, f64) {
+        let count = self.results.len() as f64;
+        let mean = self.results.iter().map(|result| result.scores.macro_f1).sum::<f64>() / count;
+        let squares: f64 = self.results.iter().map(|result| (result.scores.macro_f1 - mean).powi(2)).sum();
+        (mean, (squares / (count - 1.0).max(1.0)).sqrt())
+    }
+
+    fn matrix(&self, result: &FoldResult) -> Option<ConfusionMatrix> {
+        ConfusionMatrix::from_counts(self.classes.clone(), result.confusion.clone())
+    }
+
+    /// Takes up a fold, in the place of what was known of it.
+    fn put(&mut self, result: FoldResult) {
+        self.results.retain(|other| other.fold != result.fold);
+        self.results.push(result);
+        self.results.sort_by_key(|result| result.fold);
+        let mut all = ConfusionMatrix::new(self.classes.clone());
+        for matrix in self.results.iter().filter_map(|result| self.matrix(result)) {
+            all.merge(&matrix).expect("all have the classes of the file");
+        }
+        self.out_of_fold = Scores::of(&all);
+    }
+}
+
+/// Adds a finished fold to the results in the folder of all folds, and to their out-of-fold predictions.
+pub(crate) fn record(resolved: &ResolvedConfig, finished: &FinishedFold<'_>) -> Result<(), CommandError> {
+    let group = group_of(finished.folder)?;
+    let classes = &finished.validation.classes;
+    let own = finished.folder.out_of_fold();
+    write_csv(&own, finished.validation, classes, finished.predictions)
+        .map_err(|error| failed(&error, error.hint()))?;
+    let unscored = || ConfusionMatrix::new(classes.clone());
+    let matrix = score(finished.validation, finished.predictions).map_or_else(unscored, |scores| scores.plain);
+    let run = PathBuf::from(format!("fold_{}", finished.fold));
+    let result = FoldResult {
+        fold: finished.fold,
+        checkpoint: run.join("checkpoints").join("best.safetensors"),
+        run,
+        epoch: finished.epoch,
+        scores: Scores::of(&matrix),
+        confusion: matrix.counts().to_vec(),
+    };
+    let fresh = || FoldResults {
+        folds: resolved.config.data.folds.unwrap_or(finished.fold + 1),
+        seed: resolved.config.seed,
+        classes: classes.clone(),
+        out_of_fold: Scores::default(),
+        results: Vec::new(),
+    };
+    let mut results = FoldResults::read(&group)?.filter(|known| known.classes == *classes).unwrap_or_else(fresh);
+    results.put(result);
+    let parts: Vec<(String, PathBuf)> = results
+        .results
+        .iter()
+        .map(|result| (result.fold.to_string(), group.of_fold(result.fold)))
+        .map(|(fold, root)| (fold, root.join("out_of_fold.csv")))
+        .collect();
+    join_csv(&group.out_of_fold(), "fold", &parts).map_err(|error| failed(&error, error.hint()))?;
+    let text = serde_yaml::to_string(&results).expect("results have string keys and plain values");
+    // Last: a fold that stands here has everything else.
+    write_atomically(&group.fold_results(), text.as_bytes()).map_err(|error| failed(&error, error.hint()))
+}
+
+/// The folder of all folds that a fold's run stands in.
+fn group_of(folder: &RunFolder) -> Result<RunFolder, CommandError> {
+    let parent = folder.root().parent().filter(|parent| !parent.as_os_str().is_empty());
+    RunFolder::open(parent.unwrap_or(std::path::Path::new("."))).map_err(|error| {
+        let hint = "a fold's run stays in the folder of all folds, beside `config.resolved.yaml`: move it back";
+        CommandError::from_request(&error).with_hint(hint.to_owned())
+    })
+}
+
+fn failed(error: &dyn std::error::Error, hint: Option<String>) -> CommandError {
+    CommandError::from_run(error).with_hint(hint)
+}
