@@ -11,7 +11,7 @@ use trainer::{Normalization, Phase, Pieces, Scoring};
 use vision_nn::ClassifierSpec;
 
 use crate::cli::{Checkpoint, PredictArguments};
-use crate::config::{Tta, UserConfig};
+use crate::config::{Decode, Tta, UserConfig};
 use crate::error::CommandError;
 use crate::registry::{Network, find_architecture};
 use crate::run::checks::check_output_file;
@@ -89,6 +89,7 @@ impl TrainedRun {
             workers: self.config.data.workers.exactly().unwrap_or_else(|| compute.default_workers()),
             prefetch_batches: self.config.data.prefetch_batches,
             interrupt: Some(interrupt.clone()),
+            decode_scaling: self.config.data.decode == Decode::Scaled,
             ..LoaderOptions::default()
         };
         let transform = Arc::new(self.transform()?);
