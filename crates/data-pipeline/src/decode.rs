@@ -3,6 +3,7 @@
 mod extent;
 mod jpeg_end;
 mod reduce;
+mod scaled;
 mod to_eight_bits;
 mod upright;
 
@@ -129,12 +130,26 @@ static LARGE_IMAGE: Mutex<()> = Mutex::new(());
 /// # Errors
 /// See [`DecodeError`]. A file that ends early is corrupt, also where a decoder could guess the rest.
 pub fn decode(path: &Path, options: &DecodeOptions) -> Result<RasterImage, DecodeError> {
-    decode_unless(&|| false, path, options)
+    decode_for(&Caller::default(), path, options)
 }
 
-/// As [`decode()`], but gives up a large image once `is_cancelled`: its turn may come seconds after nobody wants it.
-pub(crate) fn decode_unless(
-    is_cancelled: &dyn Fn() -> bool,
+/// What the one who waits for an image has to say while it is decoded.
+pub(crate) struct Caller<'a> {
+    /// Gives up a large image: its turn may come seconds after nobody wants it.
+    pub(crate) is_cancelled: &'a dyn Fn() -> bool,
+    /// By how much an image of so many pixels, upright, may be smaller: 1, 2, 4 or 8 in width and in height.
+    pub(crate) reduction: &'a dyn Fn([usize; 2]) -> u16,
+}
+
+impl Default for Caller<'_> {
+    fn default() -> Self {
+        Self { is_cancelled: &|| false, reduction: &|_| 1 }
+    }
+}
+
+/// As [`decode()`], minding the caller's words. Only jpegs come smaller.
+pub(crate) fn decode_for(
+    caller: &Caller<'_>,
     path: &Path,
     options: &DecodeOptions,
 ) -> Result<RasterImage, DecodeError> {
@@ -146,7 +161,7 @@ pub(crate) fn decode_unless(
     }
     let mut bytes = Vec::with_capacity(metadata.len() as usize + 1);
     file.take(MAX_FILE_BYTES).read_to_end(&mut bytes).map_err(|error| unreadable(error.to_string()))?;
-    decode_bytes_unless(is_cancelled, &bytes, path, options)
+    decode_bytes_for(caller, &bytes, path, options)
 }
 
 /// As [`decode()`], for the content of a file; `path` serves the error messages alone.
@@ -154,11 +169,11 @@ pub(crate) fn decode_unless(
 /// # Errors
 /// See [`decode()`].
 pub fn decode_bytes(bytes: &[u8], path: &Path, options: &DecodeOptions) -> Result<RasterImage, DecodeError> {
-    decode_bytes_unless(&|| false, bytes, path, options)
+    decode_bytes_for(&Caller::default(), bytes, path, options)
 }
 
-fn decode_bytes_unless(
-    is_cancelled: &dyn Fn() -> bool,
+fn decode_bytes_for(
+    caller: &Caller<'_>,
     bytes: &[u8],
     path: &Path,
     options: &DecodeOptions,
@@ -177,12 +192,20 @@ fn decode_bytes_unless(
     }
     // Held until the image is small again. A panic elsewhere does not make the lock wrong.
     let _turn = (pixels > LARGE_PIXELS).then(|| LARGE_IMAGE.lock().unwrap_or_else(PoisonError::into_inner));
-    if is_cancelled() {
+    if (caller.is_cancelled)() {
         return Err(DecodeError::Unreadable { path: path.to_owned(), reason: "reading was cancelled".into() });
     }
     // Damaged metadata do not spoil the picture.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let image = read_pixels(decoder).map_err(|error| corrupt(reason_of(&error)))?;
+    let factor = match format {
+        ImageFormat::Jpeg => (caller.reduction)(upright::size(orientation, [width as usize, height as usize])),
+        _ => 1,
+    };
+    let scaled = if factor > 1 { scaled::read(bytes, factor) } else { None };
+    let image = match scaled {
+        Some(image) => image,
+        None => read_pixels(decoder).map_err(|error| corrupt(reason_of(&error)))?,
+    };
     let image = if pixels > LARGE_PIXELS { reduce::reduce_to(image, SHRUNK_PIXELS) } else { image };
     Ok(upright::upright(image.into_channels(options.channels), orientation))
 }

@@ -50,6 +50,9 @@ pub struct LoaderOptions {
     /// The batch to begin with, to go on in the middle of an epoch: nothing of the ones before it is read, and the rest is
     /// what it would have been.
     pub first_batch: usize,
+    /// Whether jpegs much larger than needed are decoded at 1/2, 1/4 or 1/8 of their size, as
+    /// [`Transform::decode_reduction`] allows: faster, and almost the same pixels.
+    pub decode_scaling: bool,
     /// How images of a batch are mixed with each other, after they were transformed.
     pub mixing: Mixing,
 }
@@ -65,6 +68,7 @@ impl Default for LoaderOptions {
             seed: 0,
             epoch: 0,
             first_batch: 0,
+            decode_scaling: false,
             mixing: Mixing::default(),
         }
     }

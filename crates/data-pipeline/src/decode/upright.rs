@@ -17,6 +17,16 @@ pub(super) fn upright(image: RasterImage, orientation: Orientation) -> RasterIma
     RasterImage::new(steps.width, steps.height, image.channels(), pixels).expect("turning keeps every pixel")
 }
 
+/// Width and height of the upright image.
+pub(super) fn size(orientation: Orientation, [width, height]: [usize; 2]) -> [usize; 2] {
+    match orientation {
+        Orientation::Rotate90FlipH | Orientation::Rotate90 | Orientation::Rotate270FlipH | Orientation::Rotate270 => {
+            [height, width]
+        }
+        _ => [width, height],
+    }
+}
+
 /// How to walk through the stored pixels, so that they come in the order of the upright image.
 struct Steps {
     /// Of the upright image.

@@ -8,7 +8,7 @@ use std::thread::{Builder, JoinHandle};
 use super::queue::{Queue, Visit};
 use super::slot::{Outcome, Slot};
 use super::{Batch, CorruptImage, LoadError, LoaderOptions, OnCorrupt};
-use crate::decode::decode_unless;
+use crate::decode::{Caller, decode_for};
 use crate::{Dataset, DecodeError, DecodeOptions, RasterImage, Sample, SampleKey, Transform};
 
 /// All that a sample is made from.
@@ -71,12 +71,12 @@ impl Work {
         let Some(sample) = self.dataset.samples.get(index) else {
             return Outcome::Failed(LoadError::NoSuchSample { sample: index, samples: self.dataset.len() });
         };
-        let image = match self.decode(sample, queue) {
+        let LoaderOptions { seed, epoch, .. } = self.options;
+        let key = SampleKey { seed, epoch, sample: index as u64, repeat };
+        let image = match self.decode(sample, key, queue) {
             Ok(image) => image,
             Err(error) => return self.unreadable(index, error),
         };
-        let LoaderOptions { seed, epoch, .. } = self.options;
-        let key = SampleKey { seed, epoch, sample: index as u64, repeat };
         // Nothing that was shared is used again after a panic but the scratch buffer, which is overwritten.
         let applied = catch_unwind(AssertUnwindSafe(|| self.transform.apply(&image, key, pixels)));
         match applied {
@@ -89,9 +89,13 @@ impl Work {
     }
 
     /// A decoder that panics at a file has met a corrupt one.
-    fn decode(&self, sample: &Sample, queue: &Queue) -> Result<RasterImage, DecodeError> {
-        let is_cancelled = || queue.is_stopped();
-        let decode = || decode_unless(&is_cancelled, &sample.path, &self.decode);
+    fn decode(&self, sample: &Sample, key: SampleKey, queue: &Queue) -> Result<RasterImage, DecodeError> {
+        let reduction = |size| match self.options.decode_scaling {
+            true => self.transform.decode_reduction(size, key),
+            false => 1,
+        };
+        let caller = Caller { is_cancelled: &|| queue.is_stopped(), reduction: &reduction };
+        let decode = || decode_for(&caller, &sample.path, &self.decode);
         catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|panic| {
             let reason = format!("the decoder gave up: {}", message_of(panic.as_ref()));
             Err(DecodeError::CorruptImage { path: sample.path.clone(), reason })

@@ -4,7 +4,9 @@ use super::erase::{EraseFill, Patch};
 use super::noise::DocumentNoise;
 use super::rand_augment::RandAugment;
 use super::resample::{Crop, resample};
-use super::{ResizeMode, Transform, TransformError, bar_color, check, color, geometry, with_channels};
+use super::{
+    ResizeMode, Transform, TransformError, bar_color, check, color, geometry, reduction, size_of, with_channels,
+};
 use crate::random::{Random, Stream};
 use crate::{Channels, RasterImage, SampleKey};
 
@@ -115,10 +117,15 @@ impl Transform for TrainTransform {
         self.image_size
     }
 
+    fn decode_reduction(&self, size: [usize; 2], key: SampleKey) -> u16 {
+        let choices = Choices::draw(self, &mut Random::for_sample(Stream::Augment, key));
+        reduction(choices.crop(self.resize, size), self.image_size)
+    }
+
     fn apply(&self, image: &RasterImage, key: SampleKey, output: &mut [u8]) {
         let choices = Choices::draw(self, &mut Random::for_sample(Stream::Augment, key));
         let image = with_channels(image, self.channels);
-        let crop = choices.crop(self.resize, &image);
+        let crop = choices.crop(self.resize, size_of(&image));
         resample(&image, crop, self.image_size, bar_color(self.channels), output);
         let mut view = geometry::Square { size: self.image_size, count: self.channels.count(), pixels: output };
         if choices.flip_horizontally {
@@ -201,10 +208,10 @@ impl Choices {
     }
 
     /// A rectangle of `area_share` of what evaluation shows, no side longer than there is room.
-    fn crop(&self, resize: ResizeMode, image: &RasterImage) -> Crop {
+    fn crop(&self, resize: ResizeMode, size: [usize; 2]) -> Crop {
         let frame = match resize {
-            ResizeMode::Squash | ResizeMode::Letterbox => resize.evaluation_crop(image),
-            ResizeMode::CenterCrop { .. } => ResizeMode::Squash.evaluation_crop(image),
+            ResizeMode::Squash | ResizeMode::Letterbox => resize.evaluation_crop(size),
+            ResizeMode::CenterCrop { .. } => ResizeMode::Squash.evaluation_crop(size),
         };
         let proportions = match resize {
             ResizeMode::Squash => frame.width / frame.height,
@@ -333,15 +340,28 @@ mod tests {
     #[test]
     fn crops_stay_inside_the_image_and_keep_their_share_of_it() {
         let transform = TrainTransform { ratio: (0.9, 1.1), scale: (0.2, 0.6), ..lively() };
-        let image = photograph(200, 50);
         for sample in 0..500 {
             let choices = Choices::draw(&transform, &mut Random::for_sample(Stream::Augment, key(0, sample)));
-            let crop = choices.crop(ResizeMode::Squash, &image);
+            let crop = choices.crop(ResizeMode::Squash, [200, 50]);
             assert!(crop.left >= 0.0 && crop.left + crop.width <= 200.0 + 1e-9);
             assert!(crop.top >= 0.0 && crop.top + crop.height <= 50.0 + 1e-9);
             let share = crop.width * crop.height / 10_000.0;
             assert!((share - f64::from(choices.area_share)).abs() < 1e-6);
         }
+    }
+
+    #[test]
+    fn images_are_decoded_smaller_where_two_pixels_are_left_for_each_of_the_result() {
+        let transform = TrainTransform::new(100, Channels::Rgb, ResizeMode::Squash);
+        for (size, expected) in
+            [([399, 800], 1), ([400, 800], 2), ([1599, 900], 4), ([4000, 1600], 8), ([9999, 9999], 8)]
+        {
+            assert_eq!(transform.decode_reduction(size, key(0, 0)), expected, "{size:?}");
+        }
+        // A quarter of the area is half of each side.
+        let cropped = TrainTransform { scale: (0.25, 0.25), ..transform };
+        assert_eq!(cropped.decode_reduction([799, 799], key(0, 0)), 1);
+        assert_eq!(cropped.decode_reduction([801, 801], key(0, 0)), 2);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The transform of validation, test and prediction: no chance in it.
 
 use super::resample::resample;
-use super::{ResizeMode, Transform, TransformError, bar_color, check, with_channels};
+use super::{ResizeMode, Transform, TransformError, bar_color, check, reduction, size_of, with_channels};
 use crate::{Channels, RasterImage, SampleKey};
 
 /// Always the same square from the same image.
@@ -35,9 +35,13 @@ impl Transform for EvalTransform {
         self.image_size
     }
 
+    fn decode_reduction(&self, size: [usize; 2], _key: SampleKey) -> u16 {
+        reduction(self.resize.evaluation_crop(size), self.image_size)
+    }
+
     fn apply(&self, image: &RasterImage, _key: SampleKey, output: &mut [u8]) {
         let image = with_channels(image, self.channels);
-        let crop = self.resize.evaluation_crop(&image);
+        let crop = self.resize.evaluation_crop(size_of(&image));
         resample(&image, crop, self.image_size, bar_color(self.channels), output);
     }
 }

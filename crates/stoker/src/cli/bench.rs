@@ -1,6 +1,8 @@
-use clap::{Args, Subcommand};
+use std::path::PathBuf;
 
-use crate::config::DeviceRequest;
+use clap::{ArgAction, Args, Subcommand, ValueHint};
+
+use crate::config::{ConfigError, DeviceRequest, Override};
 
 /// What is measured.
 #[derive(Debug, Subcommand)]
@@ -8,6 +10,9 @@ pub enum BenchCommand {
     /// Hold predicted memory against what training steps really take.
     #[command(after_help = MEMORY_EXAMPLES)]
     Memory(BenchMemoryArguments),
+    /// Measure how many images a second are decoded, varied and put into batches.
+    #[command(after_help = DATA_EXAMPLES)]
+    Data(BenchDataArguments),
 }
 
 const MEMORY_EXAMPLES: &str = "\
@@ -42,6 +47,63 @@ pub struct BenchMemoryArguments {
 const MODELS: &str = "convnext_atto,convnext_femto,convnext_pico,\
     swin_tiny_patch4_window7_224,swin_small_patch4_window7_224,swin_base_patch4_window7_224,\
     efficientnet_b0,efficientnet_b1,efficientnet_b2";
+
+const DATA_EXAMPLES: &str = "\
+Examples:
+  stoker bench data --train data/train --image-size 224
+  stoker bench data --config configs/train.yaml --workers 4 --epochs 3
+  stoker bench data --train data/train --set augment.rand_augment.num_ops=2
+
+Nothing is trained, and nothing goes to a device: this is what the loader could feed.";
+
+/// What is loaded.
+#[derive(Debug, Args)]
+pub struct BenchDataArguments {
+    /// Configuration file to take images and augmentation from; defaults without
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, required_unless_present = "train")]
+    pub config: Option<PathBuf>,
+    /// Training images: `data.train`
+    #[arg(long, value_name = "FOLDER|CSV", value_hint = ValueHint::AnyPath)]
+    pub train: Option<String>,
+    /// Side of the square that images become, in pixels: `model.image_size`
+    #[arg(long, value_name = "PIXELS")]
+    pub image_size: Option<String>,
+    /// Images in a batch: `train.effective_batch_size`
+    #[arg(long, value_name = "COUNT")]
+    pub batch_size: Option<String>,
+    /// Threads: `data.workers` [default: what the configuration says, or a thread a core]
+    #[arg(long, value_name = "COUNT")]
+    pub workers: Option<String>,
+    /// Passes over the images
+    #[arg(long, value_name = "COUNT", default_value = "1", value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub epochs: u64,
+    /// Put a value over the configuration's, as in `augment.erase=0.5`; can be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE", action = ArgAction::Append)]
+    pub settings: Vec<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl BenchDataArguments {
+    /// The settings from flags.
+    ///
+    /// # Errors
+    /// When a `--set` is not of the form `KEY=VALUE`.
+    pub fn overrides(&self) -> Result<Vec<Override>, ConfigError> {
+        let settings = self.settings.iter().map(|text| Override::parse(text));
+        let flags = [
+            ("data.train", "--train", &self.train),
+            ("model.image_size", "--image-size", &self.image_size),
+            ("train.effective_batch_size", "--batch-size", &self.batch_size),
+            ("data.workers", "--workers", &self.workers),
+        ];
+        let of_flag = |(key, flag, value): (&str, &str, &Option<String>)| {
+            value.as_ref().map(|value| Ok(Override::from_flag(key, value, format!("{flag} {value}"))))
+        };
+        settings.chain(flags.into_iter().filter_map(of_flag)).collect()
+    }
+}
 
 /// Where the steps run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,4 +1,8 @@
-//! `bench memory`: what is predicted, held against what is really taken.
+//! `bench memory`: what is predicted, held against what is really taken. `bench data` has a file of its own.
+
+mod data;
+
+pub(crate) use data::data;
 
 use burn::tensor::Device;
 use memory_planner::{Checkpointing, Footprint, Precision, Rung, format_bytes};

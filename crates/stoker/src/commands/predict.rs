@@ -14,7 +14,7 @@ use vision_nn::ClassifierSpec;
 
 use crate::cli::{Checkpoint, PredictArguments, RunArguments};
 use crate::commands::calibrate;
-use crate::config::{Tta, UserConfig};
+use crate::config::{Decode, Tta, UserConfig};
 use crate::error::CommandError;
 use crate::registry::{Network, find_architecture};
 use crate::run::checks::check_output_file;
@@ -192,6 +192,7 @@ impl TrainedRun {
             workers: self.config.data.workers.exactly().unwrap_or_else(|| compute.default_workers()),
             prefetch_batches: self.config.data.prefetch_batches,
             interrupt: Some(interrupt.clone()),
+            decode_scaling: self.config.data.decode == Decode::Scaled,
             ..LoaderOptions::default()
         };
         let transform = Arc::new(self.transform()?);

@@ -3,7 +3,7 @@
 use serde_yaml::{Mapping, Value};
 
 use super::error::{Place, Problem, ProblemKind};
-use super::keys::{Key, KeyTable, Section, last_part};
+use super::keys::{Key, KeyTable, Section, last_part, parent};
 use super::kind::Kind;
 use super::nearest::{nearest_key, nearest_of};
 use super::position::Part;
@@ -135,7 +135,8 @@ fn hint_for_value(key: &Key, value: &Value) -> String {
 }
 
 fn list_keys(section: &Section, keys: &KeyTable) -> String {
-    let inner = keys.sections.iter().filter(|inner| section.path.is_empty() && !inner.path.is_empty());
+    let is_inner = |inner: &&Section| !inner.path.is_empty() && parent(&inner.path) == section.path;
+    let inner = keys.sections.iter().filter(is_inner);
     let names = section.keys.iter().map(Key::name).chain(inner.map(|inner| last_part(&inner.path)));
     let quoted: Vec<String> = names.map(|name| format!("`{name}`")).collect();
     let holder = match section.path.as_str() {

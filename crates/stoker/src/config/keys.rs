@@ -85,6 +85,11 @@ pub(crate) fn last_part(path: &str) -> &str {
     path.rsplit('.').next().unwrap_or(path)
 }
 
+/// `augment` of `augment.mix`, and nothing of `augment`.
+pub(crate) fn parent(path: &str) -> &str {
+    path.rsplit_once('.').map_or("", |(parent, _)| parent)
+}
+
 /// `train` and `epochs` make `train.epochs`; the top level has no name.
 pub(crate) fn join(section: &str, name: &str) -> String {
     match section {

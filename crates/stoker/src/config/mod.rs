@@ -32,7 +32,7 @@ pub use user::{
     PredictSection, RandAugmentSection, TrainSection, UserConfig,
 };
 pub use values::{
-    AutoCount, Checkpointing, DeviceRequest, EraseFill, Initialization, MemorySize, MixMode, OnCorrupt, Resize,
+    AutoCount, Checkpointing, Decode, DeviceRequest, EraseFill, Initialization, MemorySize, MixMode, OnCorrupt, Resize,
     Rounding, SampleData, Sampling, Tta,
 };
 

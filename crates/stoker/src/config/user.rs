@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::values::{
-    AutoCount, Checkpointing, DeviceRequest, EraseFill, Initialization, MemorySize, MixMode, OnCorrupt, Resize,
+    AutoCount, Checkpointing, Decode, DeviceRequest, EraseFill, Initialization, MemorySize, MixMode, OnCorrupt, Resize,
     Rounding, SampleData, Sampling, Tta,
 };
 
@@ -110,6 +110,9 @@ pub struct DataSection {
     #[serde(default)]
     #[schemars(range(min = 0, max = 99))]
     pub fold: Option<usize>,
+    /// How jpegs much larger than `model.image_size` are read, in training, validation and prediction.
+    #[serde(default)]
+    pub decode: Decode,
 }
 
 /// Held out of the training images when neither `validation` nor `validation_share` is given. The

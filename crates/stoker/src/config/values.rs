@@ -176,6 +176,18 @@ pub enum Sampling {
     Balanced,
 }
 
+/// How jpegs much larger than needed are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Decode {
+    /// whole
+    #[default]
+    Exact,
+    /// at 1/2, 1/4 or 1/8 of their size, as long as two pixels are left for each that the model sees: faster, and almost the
+    /// same image
+    Scaled,
+}
+
 /// What an erased rectangle shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

@@ -10,7 +10,7 @@ use memory_planner::BudgetRequest;
 use trainer::{AdamWOptions, FaultPlan, TrainOptions, WarmupCosine};
 
 use crate::config::{
-    AutoCount, Checkpointing, DEFAULT_VALIDATION_SHARE, DeviceRequest, EraseFill, MixMode, OnCorrupt,
+    AutoCount, Checkpointing, DEFAULT_VALIDATION_SHARE, Decode, DeviceRequest, EraseFill, MixMode, OnCorrupt,
     RandAugmentSection, Resize, Sampling, UserConfig,
 };
 use crate::error::CommandError;
@@ -179,6 +179,7 @@ impl ResolvedConfig {
                 OnCorrupt::Skip => data_pipeline::OnCorrupt::Skip,
                 OnCorrupt::Fail => data_pipeline::OnCorrupt::Fail,
             },
+            decode_scaling: self.config.data.decode == Decode::Scaled,
             ..LoaderOptions::default()
         }
     }

@@ -114,6 +114,11 @@ fn all_wrong_settings_are_told_at_once() {
 }
 
 #[test]
+fn an_unknown_key_in_a_section_of_a_section_is_refused_with_the_nearest_one() {
+    assert_snapshot!(train_with("augment:\n  rand_augment:\n    magnitud: 9\n"));
+}
+
+#[test]
 fn ranges_are_held_at_their_ends() {
     for (setting, accepted) in [
         ("train.epochs=1", true),
@@ -135,6 +140,35 @@ fn ranges_are_held_at_their_ends() {
         ("train.clip_norm=0", false),
         ("train.ema_decay=1", false),
         ("train.epochs=99999999999999999999999", false),
+        ("train.checkpoint_minutes=0", false),
+        ("train.checkpoint_minutes=", true),
+        ("data.sampling=balanced", true),
+        ("data.sampling=random", false),
+        ("data.decode=scaled", true),
+        ("data.decode=fast", false),
+        ("data.repeats=0", false),
+        ("data.repeats=3", true),
+        ("augment.hue=0.51", false),
+        ("augment.erase_area=[0.5, 0.1]", false),
+        ("augment.erase_ratio=[0, 1]", false),
+        ("augment.erase_fill=pixel", true),
+        ("augment.erase_fill=white", false),
+        ("augment.rand_augment.num_ops=16", false),
+        ("augment.rand_augment.num_ops=2", true),
+        ("augment.rand_augment.magnitude=10.5", false),
+        ("augment.rand_augment.increasing=1", false),
+        ("augment.rand_augment=9", false),
+        ("augment.noise.blur=1.5", false),
+        ("augment.noise.blur_sigma=[2.0, 1.0]", false),
+        ("augment.noise.blur_sigma=[0.5, 21]", false),
+        ("augment.noise.jpeg_quality=[0, 50]", false),
+        ("augment.noise.jpeg_quality=[40, 60]", true),
+        ("augment.noise.speckle=-0.1", false),
+        ("augment.mix.mixup=-1", false),
+        ("augment.mix.mixup=0.8", true),
+        ("augment.mix.probability=2", false),
+        ("augment.mix.mode=batch", true),
+        ("augment.mix.mode=all", false),
         ("memory.safety_margin=0.2", true),
         ("memory.limit=1073741824", true),
         ("device=cuda:1", true),

@@ -8,6 +8,7 @@
 mod folds;
 mod full_disk;
 mod killed;
+mod mid_epoch;
 mod predictions;
 mod requests;
 mod running;

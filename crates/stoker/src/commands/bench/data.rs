@@ -1,0 +1,67 @@
+//! `bench data`: how fast images are read, varied and put into batches.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use data_pipeline::{Dataset, Loader, LoaderOptions, batches};
+use serde::Serialize;
+
+use crate::cli::BenchDataArguments;
+use crate::commands::config;
+use crate::config::UserConfig;
+use crate::error::CommandError;
+use crate::run::resolved::ResolvedConfig;
+use crate::ui;
+
+/// What was measured.
+#[derive(Debug, Serialize)]
+struct Speed {
+    images: usize,
+    corrupt: usize,
+    workers: usize,
+    seconds: f64,
+    images_per_second: f64,
+}
+
+/// Loads the training images as training would, throws them away, and prints how fast that was.
+pub(crate) fn data(arguments: &BenchDataArguments) -> Result<(), CommandError> {
+    let overrides = arguments.overrides()?;
+    let user = match &arguments.config {
+        Some(path) => config::load(path, &overrides)?,
+        None => UserConfig::from_text(Path::new("--train"), "data: {}\n", &overrides)?,
+    };
+    let mut resolved = ResolvedConfig::new(user, Path::new("bench"));
+    resolved.decide_workers(std::thread::available_parallelism().map_or(1, usize::from));
+    let opened = Dataset::open(&resolved.config.data.train);
+    let dataset = opened.map_err(|error| CommandError::from_request(&error).with_hint(error.hint()))?;
+    let speed = measure(&resolved, &Arc::new(dataset), arguments.epochs)?;
+    if arguments.json {
+        return ui::out(serde_json::to_string(&speed).expect("plain numbers under string keys"));
+    }
+    let Speed { images, workers, seconds, images_per_second, .. } = speed;
+    let size = resolved.config.model.image_size;
+    ui::out(format_args!(
+        "{images_per_second:.0} images/s: {images} to {size} px in {seconds:.2} s with {workers} workers"
+    ))
+}
+
+fn measure(resolved: &ResolvedConfig, dataset: &Arc<Dataset>, epochs: u64) -> Result<Speed, CommandError> {
+    let config = &resolved.config;
+    let (mut images, mut corrupt) = (0, 0);
+    let start = Instant::now();
+    for epoch in 1..=epochs {
+        let order = resolved.sampling().order(dataset, config.seed, epoch);
+        let batches = batches(&order, config.train.effective_batch_size);
+        let mixing = resolved.mixing();
+        let options = LoaderOptions { seed: config.seed, epoch, mixing, ..resolved.loader_options() };
+        for batch in Loader::new(dataset.clone(), batches, Arc::new(resolved.train_transform()), options) {
+            let batch = batch.map_err(|error| CommandError::from_run(&error).with_hint(error.hint()))?;
+            images += batch.len();
+            corrupt += batch.corrupt.len();
+        }
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    let workers = resolved.loader_options().workers;
+    Ok(Speed { images, corrupt, workers, seconds, images_per_second: images as f64 / seconds })
+}
