@@ -33,7 +33,7 @@ pub(crate) fn predict(arguments: &PredictArguments, interrupt: &Arc<AtomicBool>)
     let dataset = Arc::new(dataset);
     let tta = arguments.tta.unwrap_or(run.config.predict.tta);
     let output = arguments.output.clone().unwrap_or_else(|| run.folder.root().join("predictions.csv"));
-    check_output_file(&output)?;
+    check_output_file(&output, "--output", "predictions.csv")?;
     let predictions = run.predict(&dataset, preset(tta), &compute, &injection, interrupt)?;
     write_csv(&output, &dataset, &run.weights.card.classes, &predictions)
         .map_err(|error| CommandError::from_run(&error).with_hint(error.hint()))?;
@@ -130,6 +130,11 @@ impl TrainedRun {
         let architecture = find_architecture(&card.model).map_err(|_| {
             CommandError::wrong_request(format!("`{}` needs the model `{}`", self.path.display(), card.model))
                 .with_hint("this program does not know it: update stoker, or see `stoker models`".to_owned())
+        })?;
+        let (side, path) = (card.image_size, self.path.display());
+        let architecture = architecture.at_image_size(side, side).map_err(|refused| {
+            CommandError::wrong_request(format!("`{path}` is for images of {side}x{side}"))
+                .with_causes(vec![refused.reason])
         })?;
         let spec = ClassifierSpec {
             in_channels: card.in_channels,

@@ -33,6 +33,7 @@ pub use user::{
 };
 pub use values::{
     AutoCount, Checkpointing, DeviceRequest, Initialization, MemorySize, OnCorrupt, Resize, Rounding, SampleData, Tta,
+    WeightsMismatch,
 };
 
 use keys::KeyTable;

@@ -4,7 +4,7 @@ use super::error::{Problem, ProblemKind};
 use super::position::Part;
 use super::source::Source;
 use super::user::UserConfig;
-use super::values::AutoCount;
+use super::values::{AutoCount, WeightsMismatch};
 
 /// Every rule between settings that does not hold.
 pub(crate) fn broken_rules(config: &UserConfig, source: &Source) -> Vec<Problem> {
@@ -14,7 +14,6 @@ pub(crate) fn broken_rules(config: &UserConfig, source: &Source) -> Vec<Problem>
         ends_in_order("augment.ratio", config.augment.ratio),
         micro_batch_fits_in_the_effective(config),
         learning_rate_falls(config),
-        weights_are_safetensors(config),
         validation_is_not_training(config),
     ];
     broken.into_iter().flatten().map(|broken| broken.at(source)).collect()
@@ -31,6 +30,10 @@ pub(crate) fn settings_without_effect(config: &UserConfig) -> Vec<String> {
         (
             config.model.in_channels == 1 && augment.saturation > 0.0,
             "`augment.saturation` has no effect on grey images (`model.in_channels: 1`)".to_owned(),
+        ),
+        (
+            config.model.weights_mismatch != WeightsMismatch::Refuse && config.model.weights.is_none(),
+            "`model.weights_mismatch` has no effect without `model.weights`".to_owned(),
         ),
         (
             train.warmup_epochs >= train.epochs as f64,
@@ -97,16 +100,6 @@ fn learning_rate_falls(config: &UserConfig) -> Option<Broken> {
         key: "train.min_learning_rate",
         reason: format!("{lowest} is above `train.learning_rate`, which is {highest}"),
         hint: "set `train.min_learning_rate: 0`, or raise the learning rate".to_owned(),
-    })
-}
-
-fn weights_are_safetensors(config: &UserConfig) -> Option<Broken> {
-    let weights = config.model.weights.as_ref()?;
-    let is_fine = weights.extension().is_some_and(|end| end.eq_ignore_ascii_case("safetensors"));
-    (!is_fine).then(|| Broken {
-        key: "model.weights",
-        reason: format!("`{}` is not a `.safetensors` file", weights.display()),
-        hint: "save the weights with `safetensors.torch.save_file(model.state_dict(), FILE)`".to_owned(),
     })
 }
 
