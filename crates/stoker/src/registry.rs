@@ -53,12 +53,18 @@ pub struct Architecture {
     pub ends: NetworkEnds,
     /// Height and width of the images that it is built for, pixels; [`image_size`](Self::image_size) unless another was asked for.
     built_for: [usize; 2],
-    build: Box<dyn Fn(&ClassifierSpec, [usize; 2]) -> Network + Send + Sync>,
-    adapt: Box<dyn Fn(&mut Tensors, [usize; 2]) -> Vec<String> + Send + Sync>,
+    build: Build,
+    adapt: Adapt,
     check_image_size: fn([usize; 2]) -> Result<(), ImageSizeRefused>,
 }
 
 type Tensors = BTreeMap<String, TensorData>;
+
+/// Builds the model for images of a height and width.
+type Build = Box<dyn Fn(&ClassifierSpec, [usize; 2]) -> Network + Send + Sync>;
+
+/// Brings a checkpoint to the model for images of a height and width.
+type Adapt = Box<dyn Fn(&mut Tensors, [usize; 2]) -> Vec<String> + Send + Sync>;
 
 /// A side of an image that an architecture cannot take.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -27,8 +27,8 @@ pub fn adapt_checkpoint(tensors: &mut BTreeMap<String, TensorData>, config: &Swi
     let resized = resize_bias_tables(tensors, config);
     if !resized.is_empty() {
         let [height, width] = config.image_size;
-        let names: Vec<String> = resized.iter().map(|name| format!("`{name}`")).collect();
-        done.push(format!("bias tables were resized to the windows of {height}x{width} images: {}", names.join(", ")));
+        let count = resized.len();
+        done.push(format!("bias tables of {count} blocks were resized to the windows of {height}x{width} images"));
     }
     done
 }

@@ -1,24 +1,19 @@
 use std::path::PathBuf;
 
-use clap::{Args, ValueHint};
+use clap::{ArgGroup, Args, ValueHint};
 
 use crate::config::DeviceRequest;
 
 /// What `forward` is asked.
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("start").args(["weights", "random_seed"]).required(true)))]
 pub struct ForwardArguments {
     /// Architecture, by its timm name; `stoker models` lists them [default: what the weights say, if
     /// a run saved them]
     #[arg(long, value_name = "NAME", required_unless_present = "weights")]
     pub model: Option<String>,
     /// Weights: a `.safetensors` file, a state dict of PyTorch (`.pth`), or a run folder
-    #[arg(
-        long,
-        value_name = "FILE|RUN",
-        value_hint = ValueHint::AnyPath,
-        required_unless_present = "random_seed",
-        conflicts_with = "random_seed"
-    )]
+    #[arg(long, value_name = "FILE|RUN", value_hint = ValueHint::AnyPath)]
     pub weights: Option<PathBuf>,
     /// Draw fresh weights from this seed, as a new run does
     #[arg(long, value_name = "SEED")]

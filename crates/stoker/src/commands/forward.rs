@@ -104,14 +104,16 @@ fn sizes(
         let ends = architecture.ends;
         return Err(CommandError::wrong_request(format!("the weights in `{path}` do not fit `{}`", architecture.name))
             .with_causes(vec![format!(
-                "`{}.weight` or `{}.weight` is missing",
+                "`{}.weight` or `{}.weight` is not there",
                 ends.first_convolution, ends.classifier
             )])
             .with_hint("set `--model` to the architecture that the file was made with".to_owned()));
     };
     if in_channels != channels {
         let input = arguments.input.display();
-        let message = format!("`{input}` has {channels} channels, but the weights in `{path}` are for {in_channels}");
+        let message = format!(
+            "`{input}` has {channels} on the axis of channels, but the weights in `{path}` are for {in_channels}"
+        );
         return Err(CommandError::wrong_request(message)
             .with_hint("the axes are [B, C, H, W]: `x.transpose(0, 3, 1, 2)` brings channels forward".to_owned()));
     }

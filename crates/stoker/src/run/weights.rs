@@ -58,16 +58,16 @@ fn starting_weights(
         let notes = weights.fit(&parameter_shapes(model), architecture.ends, mismatch, architecture.name)?;
         Ok((weights, notes.into_iter().chain(adapted).collect()))
     });
-    fitted.map(Some).map_err(|error| refused(&error))
+    fitted.map(Some).map_err(|error| refused(&error, mismatch))
 }
 
-fn refused(error: &CheckpointError) -> CommandError {
+fn refused(error: &CheckpointError, mismatch: Mismatch) -> CommandError {
     let hint = match error {
         CheckpointError::Missing { .. } | CheckpointError::Malformed { .. } | CheckpointError::Read { .. } => Some(
             "`model.weights` names a whole `.safetensors` or `.pth` file, or a run folder; leave it out to start fresh"
                 .to_owned(),
         ),
-        CheckpointError::OtherModel { .. } => Some(
+        CheckpointError::OtherModel { .. } if mismatch == Mismatch::Refuse => Some(
             "set `model.name` to the architecture that the file was made with, or start from what fits: \
              `--set model.weights_mismatch=skip`"
                 .to_owned(),
