@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 
+from fixtures.checkpoint import write_checkpoint
 from fixtures.convnext import CONVNEXT_MODELS, write_convnext
 from fixtures.swin import SWIN_MODELS, write_bias_tables, write_state_dicts, write_swin
 from fixtures.trainer import write_trainer
@@ -33,6 +34,7 @@ def main() -> None:
         write_swin(root / "models/swin/tests/fixtures", model)
     write_bias_tables(root / "models/swin/tests/fixtures")
     write_state_dicts(root / "models/swin/tests/fixtures")
+    write_checkpoint(root / "crates/checkpoint/tests/fixtures")
     write_trainer(root / "crates/trainer/tests/fixtures")
 
 

@@ -8,10 +8,10 @@ use vision_nn::{assign_parameters, is_batch_count};
 use crate::{CARD_VERSION, CheckpointError, ModelCard, read_tensors, write_tensors};
 
 /// Names of averaged weights start with this.
-const EMA_PREFIX: &str = "ema/";
+pub(crate) const EMA_PREFIX: &str = "ema/";
 
 /// Names of optimizer state start with this.
-const OPTIMIZER_PREFIX: &str = "optimizer/";
+pub(crate) const OPTIMIZER_PREFIX: &str = "optimizer/";
 
 /// Everything of one point in training.
 #[derive(Debug, Clone, PartialEq)]
@@ -99,7 +99,7 @@ fn prefixed<'a>(
 }
 
 /// Parses the card, looking at its version before its fields.
-fn parse_card(path: &Path, json: &str) -> Result<ModelCard, CheckpointError> {
+pub(crate) fn parse_card(path: &Path, json: &str) -> Result<ModelCard, CheckpointError> {
     let malformed =
         |error: serde_json::Error| CheckpointError::Malformed { path: path.to_owned(), reason: error.to_string() };
     let value: serde_json::Value = serde_json::from_str(json).map_err(malformed)?;

@@ -53,7 +53,7 @@ pub enum CheckpointError {
         supported: u32,
     },
     /// A tensor in a number type that weights do not come in.
-    #[error("tensor `{name}` in `{}` is stored as {dtype}, expected F32, F16 or BF16", path.display())]
+    #[error("tensor `{name}` in `{}` is stored as {dtype}, expected F32, F16, BF16 or F64", path.display())]
     NumberType {
         /// The file.
         path: PathBuf,
@@ -61,6 +61,22 @@ pub enum CheckpointError {
         name: String,
         /// Its type, in safetensors' words.
         dtype: String,
+    },
+    /// The file is of `torch.save`, or pretends to be, and no weights could be read from it.
+    #[error("no weights can be read from `{}`: {reason}", path.display())]
+    NotAStateDict {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The file is not an array that can be read.
+    #[error("no array can be read from `{}`: {reason}", path.display())]
+    NotAnArray {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
     },
     /// Weights of another model.
     #[error("the weights in `{}` do not fit `{model}`", path.display())]
@@ -115,6 +131,13 @@ impl CheckpointError {
                 )),
             },
             Self::NoCard { .. } => Some("load it as starting weights: `--set model.weights=FILE`".to_owned()),
+            Self::NotAStateDict { path, .. } => Some(format!(
+                "in Python: `safetensors.torch.save_file(model.state_dict(), \"{}\")`",
+                path.with_extension("safetensors").display()
+            )),
+            Self::NotAnArray { .. } => {
+                Some("in Python: `numpy.save(FILE, numpy.ascontiguousarray(array, dtype=\"<f4\"))`".to_owned())
+            }
             Self::Version { .. } => Some("update stoker".to_owned()),
             Self::OtherModel { .. } => {
                 Some("set `model.name` to the architecture that the file was made with".to_owned())

@@ -4,6 +4,9 @@
 //! One checkpoint is one safetensors file, replaced by an atomic rename. Weights stand under the reference's names (timm's), so
 //! that other tools can read them; training state stands beside them under prefixes of its own.
 //!
+//! Weights also come from elsewhere: safetensors files of other programs, and what `torch.save` wrote, which is read and never executed.
+//! Single arrays are NumPy's `.npy` files.
+//!
 //! It never decides when to save, never trains and never prints.
 
 #![warn(missing_docs)]
@@ -11,11 +14,18 @@
 mod card;
 mod checkpoint_file;
 mod error;
+mod fit;
+mod npy_file;
+mod pytorch;
 mod run_folder;
 mod tensor_file;
+mod weights_file;
 
 pub use card::{BestEpoch, CARD_VERSION, ModelCard, Progress, RunningSums};
 pub use checkpoint_file::{Checkpoint, OptimizerState, load_weights};
 pub use error::CheckpointError;
+pub use fit::{Mismatch, NetworkEnds, WeightsNote};
+pub use npy_file::{read_npy, write_npy};
 pub use run_folder::RunFolder;
 pub use tensor_file::{TensorFile, read_tensors, write_atomically, write_tensors};
+pub use weights_file::{WeightsFile, read_weights};

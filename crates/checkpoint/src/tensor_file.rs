@@ -26,18 +26,27 @@ pub struct TensorFile {
 /// # Errors
 /// A missing, unreadable, truncated or foreign file, or a tensor in a type that weights do not come in.
 pub fn read_tensors(path: &Path) -> Result<TensorFile, CheckpointError> {
-    let bytes = fs::read(path).map_err(|source| match source.kind() {
+    parse(path, &read_file(path)?)
+}
+
+/// All bytes of a file.
+pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, CheckpointError> {
+    fs::read(path).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => CheckpointError::Missing { path: path.to_owned() },
         _ => CheckpointError::Read { path: path.to_owned(), source },
-    })?;
+    })
+}
+
+/// Reads the bytes of a safetensors file; `path` is where they came from.
+pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<TensorFile, CheckpointError> {
     let malformed = |error: safetensors::SafeTensorError| CheckpointError::Malformed {
         path: path.to_owned(),
         reason: error.to_string(),
     };
-    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(malformed)?;
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(malformed)?;
     let card = header.metadata().as_ref().and_then(|keys| keys.get(CARD_KEY)).cloned();
     let mut tensors = BTreeMap::new();
-    for (name, view) in SafeTensors::deserialize(&bytes).map_err(malformed)?.tensors() {
+    for (name, view) in SafeTensors::deserialize(bytes).map_err(malformed)?.tensors() {
         let dtype = number_type(view.dtype()).ok_or_else(|| CheckpointError::NumberType {
             path: path.to_owned(),
             name: name.clone(),

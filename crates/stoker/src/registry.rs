@@ -1,7 +1,10 @@
 //! The one place that names the model families.
 
+use std::collections::BTreeMap;
+
 use burn::module::Module;
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, TensorData};
+use checkpoint::NetworkEnds;
 use convnext::ConvNext;
 use efficientnet::EfficientNet;
 use swin::Swin;
@@ -46,9 +49,22 @@ pub struct Architecture {
     pub image_size: usize,
     /// Trainable numbers with RGB input and 1000 classes.
     pub parameters: usize,
-    build: Box<dyn Fn(&ClassifierSpec) -> Network + Send + Sync>,
-    check_image_size: fn(usize) -> Result<(), ImageSizeRefused>,
+    /// What its first convolution and its classifier are called.
+    pub ends: NetworkEnds,
+    /// Height and width of the images that it is built for, pixels; [`image_size`](Self::image_size) unless another was asked for.
+    built_for: [usize; 2],
+    build: Build,
+    adapt: Adapt,
+    check_image_size: fn([usize; 2]) -> Result<(), ImageSizeRefused>,
 }
+
+type Tensors = BTreeMap<String, TensorData>;
+
+/// Builds the model for images of a height and width.
+type Build = Box<dyn Fn(&ClassifierSpec, [usize; 2]) -> Network + Send + Sync>;
+
+/// Brings a checkpoint to the model for images of a height and width.
+type Adapt = Box<dyn Fn(&mut Tensors, [usize; 2]) -> Vec<String> + Send + Sync>;
 
 /// A side of an image that an architecture cannot take.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,15 +78,23 @@ pub struct ImageSizeRefused {
 impl Architecture {
     /// Builds the model with fresh weights.
     pub fn build(&self, spec: &ClassifierSpec) -> Network {
-        (self.build)(spec)
+        (self.build)(spec, self.built_for)
     }
 
-    /// Whether it takes square images of this side, in pixels.
+    /// The same architecture built for images of another size, as by timm's `create_model(name, img_size=(height, width))`: Swin lays its windows
+    /// out for it, the others are the same for every size.
     ///
     /// # Errors
-    /// Why not, and what it would take.
-    pub fn check_image_size(&self, side: usize) -> Result<(), ImageSizeRefused> {
-        (self.check_image_size)(side)
+    /// When it cannot take such images: why not, and what it would take.
+    pub fn at_image_size(self, height: usize, width: usize) -> Result<Self, ImageSizeRefused> {
+        (self.check_image_size)([height, width])?;
+        Ok(Self { built_for: [height, width], ..self })
+    }
+
+    /// Brings a checkpoint of another layout to this one's, and tells in sentences what that took: for Swin, names of the paper's code and
+    /// tables for windows of another size.
+    pub fn adapt(&self, tensors: &mut Tensors) -> Vec<String> {
+        (self.adapt)(tensors, self.built_for)
     }
 
     /// Whether `filter` is part of its name, an alias, or its family's name, in whatever case.
@@ -89,20 +113,31 @@ pub fn architectures() -> Vec<Architecture> {
         family: "ConvNeXt",
         image_size: variant.image_size,
         parameters: variant.config.num_parameters(3, 1000),
-        build: Box::new(|spec| Network::ConvNext(variant.config.init(spec))),
-        check_image_size: |_| Ok(()),
+        ends: NetworkEnds { first_convolution: "stem.0", classifier: "head.fc" },
+        built_for: [variant.image_size; 2],
+        build: Box::new(|spec, _| Network::ConvNext(variant.config.init(spec))),
+        adapt: Box::new(|_, _| vec![]),
+        check_image_size: |size| at_least(32, "ConvNeXt", size),
     });
-    let swin = swin::VARIANTS.iter().map(|variant| Architecture {
-        name: variant.name,
-        aliases: variant.aliases,
-        family: "Swin",
-        image_size: variant.image_size,
-        parameters: variant.config.num_parameters(3, 1000),
-        build: Box::new(|spec| Network::Swin(variant.config.init(spec))),
-        check_image_size: |side| {
-            swin::check_image_size(side, side)
-                .map_err(|error| ImageSizeRefused { reason: error.to_string(), hint: error.hint() })
-        },
+    let swin = swin::VARIANTS.iter().map(|variant| {
+        let at = move |[height, width]: [usize; 2]| {
+            variant.config.at_image_size(height, width).expect("other sizes were refused by `check_image_size`")
+        };
+        Architecture {
+            name: variant.name,
+            aliases: variant.aliases,
+            family: "Swin",
+            image_size: variant.image_size,
+            parameters: variant.config.num_parameters(3, 1000),
+            ends: NetworkEnds { first_convolution: "patch_embed.proj", classifier: "head.fc" },
+            built_for: [variant.image_size; 2],
+            build: Box::new(move |spec, size| Network::Swin(at(size).init(spec))),
+            adapt: Box::new(move |tensors, size| swin::adapt_checkpoint(tensors, &at(size))),
+            check_image_size: |[height, width]| {
+                swin::check_image_size(height, width)
+                    .map_err(|error| ImageSizeRefused { reason: error.to_string(), hint: error.hint() })
+            },
+        }
     });
     let efficientnet = efficientnet::VARIANTS.iter().map(|variant| Architecture {
         name: variant.name,
@@ -110,10 +145,24 @@ pub fn architectures() -> Vec<Architecture> {
         family: "EfficientNet",
         image_size: variant.image_size,
         parameters: variant.config().num_parameters(3, 1000),
-        build: Box::new(|spec| Network::EfficientNet(variant.config().init(spec))),
-        check_image_size: |_| Ok(()),
+        ends: NetworkEnds { first_convolution: "conv_stem", classifier: "classifier" },
+        built_for: [variant.image_size; 2],
+        build: Box::new(|spec, _| Network::EfficientNet(variant.config().init(spec))),
+        adapt: Box::new(|_, _| vec![]),
+        check_image_size: |size| at_least(1, "EfficientNet", size),
     });
     convnext.chain(swin).chain(efficientnet).collect()
+}
+
+/// Refuses images of which nothing would be left behind the last stage.
+fn at_least(smallest: usize, family: &str, [height, width]: [usize; 2]) -> Result<(), ImageSizeRefused> {
+    if height.min(width) >= smallest {
+        return Ok(());
+    }
+    Err(ImageSizeRefused {
+        reason: format!("image size {height}x{width} is too small for {family}"),
+        hint: Some(format!("both sides need {smallest} pixels or more")),
+    })
 }
 
 /// The architecture of that name or alias, or the nearest name there is.

@@ -1,8 +1,7 @@
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use burn::tensor::{Device, TensorData};
-use checkpoint::{Checkpoint, ModelCard, Progress, RunFolder, load_weights, read_tensors};
+use checkpoint::{Checkpoint, ModelCard, Progress, RunFolder, load_weights};
 use vision_nn::{Classifier, named_parameters};
 
 use crate::ema::Ema;
@@ -23,19 +22,6 @@ impl<M: Classifier> TrainSession<M> {
         card.progress = Progress::default();
         let micro_batch = MicroBatch::new(step.options().micro_batch_size);
         Self { step, card, folder, micro_batch }
-    }
-
-    /// Starts from the weights in a safetensors file with the reference's names; `None` keeps the fresh ones.
-    ///
-    /// # Errors
-    /// A damaged file, or one of another model.
-    pub fn start_from(mut self, weights: Option<&Path>) -> Result<Self, TrainError> {
-        if let Some(path) = weights {
-            let tensors = read_tensors(path)?.tensors;
-            self.step.map_model(|model| load_weights(model, tensors, &self.card.model, path))?;
-            self.step.restart_ema();
-        }
-        Ok(self)
     }
 
     /// The model to evaluate, off the tape.

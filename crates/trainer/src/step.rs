@@ -84,11 +84,6 @@ impl<M: Classifier> TrainStep<M> {
         self.options.ema_decay.map(|decay| Ema::new(self.model(), decay))
     }
 
-    /// Lets the average start anew.
-    pub(crate) fn restart_ema(&mut self) {
-        self.ema = self.fresh_ema();
-    }
-
     /// The model to evaluate: the averaged one where there is one; off the tape.
     pub fn evaluation_model(&self) -> M {
         match &self.ema {

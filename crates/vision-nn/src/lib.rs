@@ -34,8 +34,8 @@ pub use kernels::{depthwise_conv2d, gelu, layer_norm, softmax};
 pub use linear::{Linear, Pointwise, Projection};
 pub use norm::LayerNorm;
 pub use parameters::{
-    AssignError, NamedTensor, ParameterMap, ParameterPath, assign_parameters, map_parameters, named_parameters,
-    parameter_shapes,
+    AssignError, NamedTensor, ParameterMap, ParameterPath, assign_given, assign_parameters, compare_shapes,
+    map_parameters, named_parameters, parameter_shapes,
 };
 pub use pass::Pass;
 pub use running_statistic::{RunningStatistic, is_batch_count, is_running_statistic};

@@ -126,17 +126,26 @@ fn some_of(names: &[String]) -> String {
 /// # Errors
 /// When a parameter has no tensor, a tensor has no parameter, or shapes differ; the module is not touched then.
 pub fn assign_parameters<M: Module>(module: M, tensors: BTreeMap<String, TensorData>) -> Result<M, Box<AssignError>> {
-    let error = compare_shapes(&module, &tensors);
+    let error = compare_shapes(&parameter_shapes(&module), &tensors);
     if error != AssignError::default() {
         return Err(Box::new(error));
     }
-    Ok(map_parameters(module, &mut Assign(tensors)))
+    Ok(assign_given(module, tensors))
 }
 
-fn compare_shapes<M: Module>(module: &M, tensors: &BTreeMap<String, TensorData>) -> AssignError {
+/// Replaces those of the module's parameters that `tensors` has, converted to each parameter's own number type; the others stay as they are.
+///
+/// # Panics
+/// When a shape differs. [`compare_shapes`] tells before.
+pub fn assign_given<M: Module>(module: M, tensors: BTreeMap<String, TensorData>) -> M {
+    map_parameters(module, &mut Assign(tensors))
+}
+
+/// What keeps `tensors` from being the parameters of a module of these names and shapes; nothing in it when they are.
+pub fn compare_shapes(shapes: &[(String, Vec<usize>)], tensors: &BTreeMap<String, TensorData>) -> AssignError {
     let mut error = AssignError::default();
-    let expected: BTreeMap<String, Vec<usize>> = parameter_shapes(module).into_iter().collect();
-    for (name, shape) in &expected {
+    let expected: BTreeMap<&String, &Vec<usize>> = shapes.iter().map(|(name, shape)| (name, shape)).collect();
+    for (&name, &shape) in &expected {
         match tensors.get(name) {
             None => error.missing.push(name.clone()),
             Some(data) if data.shape.to_vec() != *shape => {
@@ -153,7 +162,8 @@ struct Assign(BTreeMap<String, TensorData>);
 
 impl ParameterMap for Assign {
     fn map<const D: usize>(&mut self, name: &str, _id: ParamId, tensor: Tensor<D>) -> Tensor<D> {
-        let data = self.0.remove(name).expect("names were compared before the first assignment");
+        let Some(data) = self.0.remove(name) else { return tensor };
+        assert_eq!(data.shape.as_slice(), tensor.dims(), "shapes are compared before the first assignment");
         let required = tensor.is_require_grad();
         let data = data.convert_dtype(tensor.dtype());
         Tensor::from_data(data, &tensor.device()).set_require_grad(required)

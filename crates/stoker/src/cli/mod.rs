@@ -1,6 +1,7 @@
 //! What can be asked for: commands, flags, and their help.
 
 mod bench;
+mod forward;
 mod plan;
 
 use std::path::PathBuf;
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 pub use bench::{BenchCommand, BenchDataArguments, BenchMemoryArguments, MemoryBenchDevice};
+pub use forward::{FORWARD_ABOUT, FORWARD_EXAMPLES, ForwardArguments};
 pub use plan::{
     AbsentCard, Destination, InferenceRequest, LearningRateScaling, PLAN_ABOUT, PLAN_EXAMPLES, PlanArguments,
     PlanArgumentsError, PlanSource, PlanTask, Target,
@@ -47,6 +49,9 @@ pub enum Command {
     /// Make a run's probabilities as high as they are right.
     #[command(long_about = CALIBRATE_ABOUT, after_help = CALIBRATE_EXAMPLES)]
     Calibrate(CalibrateArguments),
+    /// Run one batch of numbers through a model, to compare with PyTorch.
+    #[command(long_about = FORWARD_ABOUT, after_help = FORWARD_EXAMPLES)]
+    Forward(ForwardArguments),
     /// List the architectures that `model.name` takes.
     #[command(after_help = MODELS_EXAMPLES)]
     Models(ModelsArguments),
@@ -78,6 +83,9 @@ pub struct ModelsArguments {
     /// Part of a name or of a family's name; all are listed without
     #[arg(value_name = "FILTER")]
     pub filter: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 const MODELS_EXAMPLES: &str = "\

@@ -4,6 +4,7 @@ mod bench;
 mod calibrate;
 mod config;
 mod folds;
+mod forward;
 mod help;
 mod models;
 mod plan;
@@ -28,6 +29,7 @@ pub fn execute(command: Option<Command>) -> Result<(), CommandError> {
         Some(Command::Bench(BenchCommand::Data(arguments))) => bench::data(&arguments),
         Some(Command::ConfigReference) => config::print_reference(),
         Some(Command::ConfigCheck(arguments)) => config::check(&arguments),
+        Some(Command::Forward(arguments)) => forward::forward(&arguments),
         Some(Command::Models(arguments)) => models::print(&arguments),
         Some(Command::Plan(arguments)) => plan::plan(&arguments),
         Some(Command::Train(arguments)) => train::train(&arguments, &catch_interrupts()?),

@@ -1,5 +1,7 @@
 //! `models`: what `model.name` takes.
 
+use serde_json::{Value, json};
+
 use crate::cli::ModelsArguments;
 use crate::config::nearest_of;
 use crate::error::CommandError;
@@ -21,6 +23,9 @@ pub(crate) fn print(arguments: &ModelsArguments) -> Result<(), CommandError> {
         };
         return Err(CommandError::wrong_request(format!("no model's name has `{filter}` in it")).with_hint(hint));
     }
+    if arguments.json {
+        return print_json(&shown);
+    }
     let width = shown.iter().map(|architecture| architecture.name.len()).max().unwrap_or(0);
     let mut lines =
         vec![format!("{:width$} {:<12} {:>12} {:>12}  aliases", "name", "family", "parameters", "image size")];
@@ -37,4 +42,18 @@ pub(crate) fn print(arguments: &ModelsArguments) -> Result<(), CommandError> {
         lines.push(line.trim_end().to_owned());
     }
     ui::out(lines.join("\n"))
+}
+
+fn print_json(shown: &[&Architecture]) -> Result<(), CommandError> {
+    let entry = |architecture: &&Architecture| {
+        json!({
+            "name": architecture.name,
+            "aliases": architecture.aliases,
+            "family": architecture.family,
+            "parameters": architecture.parameters,
+            "image_size": architecture.image_size,
+        })
+    };
+    let entries: Vec<Value> = shown.iter().map(entry).collect();
+    ui::out(serde_json::to_string_pretty(&entries).expect("names and numbers are JSON"))
 }

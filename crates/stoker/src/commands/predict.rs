@@ -38,7 +38,7 @@ pub(crate) fn predict(arguments: &PredictArguments, interrupt: &Arc<AtomicBool>)
     let dataset = Arc::new(dataset);
     let tta = arguments.tta.unwrap_or(run.config.predict.tta);
     let output = arguments.output.clone().unwrap_or_else(|| members.folder(&run).join("predictions.csv"));
-    check_output_file(&output)?;
+    check_output_file(&output, "--output", "predictions.csv")?;
     let calibration = arguments.use_calibration.then(|| run.calibration(preset(tta))).transpose()?;
     let classes = run.weights.card.classes.clone();
     let mut predictions = match &members.folds {
@@ -234,6 +234,11 @@ impl TrainedRun {
         let architecture = find_architecture(&card.model).map_err(|_| {
             CommandError::wrong_request(format!("`{}` needs the model `{}`", self.path.display(), card.model))
                 .with_hint("this program does not know it: update stoker, or see `stoker models`".to_owned())
+        })?;
+        let (side, path) = (card.image_size, self.path.display());
+        let architecture = architecture.at_image_size(side, side).map_err(|refused| {
+            CommandError::wrong_request(format!("`{path}` is for images of {side}x{side}"))
+                .with_causes(vec![refused.reason])
         })?;
         let spec = ClassifierSpec {
             in_channels: card.in_channels,

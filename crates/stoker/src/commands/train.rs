@@ -31,6 +31,7 @@ use crate::run::report_page::{BestOnValidation, ReportPage};
 use crate::run::resolved::{ResolvedConfig, resize_name};
 use crate::run::subject::{Subject, spec};
 use crate::run::team::{entry_beside, identity_of};
+use crate::run::weights::{check_starting_weights, with_starting_weights};
 use crate::ui;
 
 /// Trains a new run, or goes on with one; with folds, one run a fold.
@@ -141,7 +142,7 @@ impl Run {
             progress: Progress::default(),
         };
         if request.resumed.is_none() {
-            checks::check_weights(&request.resolved, &request.resolved.architecture()?, &card, &compute)?;
+            check_starting_weights(&mut request.resolved, card.classes.len(), &compute.device)?;
             request.resolved.follow_links();
         }
         Ok(Self { request, compute, data, card, injection })
@@ -226,12 +227,14 @@ impl Run {
         let faults = self.injection.faults.clone();
         let options = TrainOptions { faults, ..resolved.train_options(self.data.training.train.len()) };
         let planned = options.micro_batch_size;
-        let model = resolved.architecture()?.build(&spec(resolved, self.card.classes.len(), device.clone()));
+        let architecture = resolved.architecture()?;
+        let mut model = architecture.build(&spec(resolved, self.card.classes.len(), device.clone()));
+        // `last`, where there is one, replaces the weights that the run started from.
+        if !folder.last().exists() {
+            model = with_starting_weights(model, resolved, &architecture)?;
+        }
         let step = TrainStep::new(model, options, self.normalization(), device.clone());
         let session = TrainSession::new(step, self.card.clone(), folder.clone());
-        // `last`, where there is one, replaces the weights that the run started from.
-        let weights = resolved.config.model.weights.as_deref().filter(|_| !folder.last().exists());
-        let session = session.start_from(weights).map_err(|error| failed(&error))?;
         let session = session.resume(device).map_err(|error| cannot_resume(&error, folder))?;
         if self.request.resumed.is_some() {
             ui::note(resumed_at(session.progress(), resolved.config.train.epochs));

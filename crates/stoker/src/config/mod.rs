@@ -33,7 +33,7 @@ pub use user::{
 };
 pub use values::{
     AutoCount, Checkpointing, Decode, DeviceRequest, EraseFill, Initialization, MemorySize, MixMode, OnCorrupt, Resize,
-    Rounding, SampleData, Sampling, Tta,
+    Rounding, SampleData, Sampling, Tta, WeightsMismatch,
 };
 
 use keys::KeyTable;

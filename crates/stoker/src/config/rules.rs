@@ -4,7 +4,7 @@ use super::error::{Problem, ProblemKind};
 use super::position::Part;
 use super::source::Source;
 use super::user::{MixSection, RandAugmentSection, UserConfig};
-use super::values::{AutoCount, EraseFill};
+use super::values::{AutoCount, EraseFill, WeightsMismatch};
 
 /// Every rule between settings that does not hold.
 pub(crate) fn broken_rules(config: &UserConfig, source: &Source) -> Vec<Problem> {
@@ -18,7 +18,6 @@ pub(crate) fn broken_rules(config: &UserConfig, source: &Source) -> Vec<Problem>
         ends_in_order("augment.noise.jpeg_quality", config.augment.noise.jpeg_quality),
         micro_batch_fits_in_the_effective(config),
         learning_rate_falls(config),
-        weights_are_safetensors(config),
         validation_is_not_training(config),
         folds_are_what_is_validated(config),
         the_fold_is_one_of_them(config),
@@ -53,6 +52,10 @@ pub(crate) fn settings_without_effect(config: &UserConfig) -> Vec<String> {
         (
             augment.erase == 0.0 && augment.erase_fill != EraseFill::default(),
             "`augment.erase_fill` has no effect, because `augment.erase` is 0".to_owned(),
+        ),
+        (
+            config.model.weights_mismatch != WeightsMismatch::Refuse && config.model.weights.is_none(),
+            "`model.weights_mismatch` has no effect without `model.weights`".to_owned(),
         ),
         (
             train.warmup_epochs >= train.epochs as f64,
@@ -119,16 +122,6 @@ fn learning_rate_falls(config: &UserConfig) -> Option<Broken> {
         key: "train.min_learning_rate",
         reason: format!("{lowest} is above `train.learning_rate`, which is {highest}"),
         hint: "set `train.min_learning_rate: 0`, or raise the learning rate".to_owned(),
-    })
-}
-
-fn weights_are_safetensors(config: &UserConfig) -> Option<Broken> {
-    let weights = config.model.weights.as_ref()?;
-    let is_fine = weights.extension().is_some_and(|end| end.eq_ignore_ascii_case("safetensors"));
-    (!is_fine).then(|| Broken {
-        key: "model.weights",
-        reason: format!("`{}` is not a `.safetensors` file", weights.display()),
-        hint: "save the weights with `safetensors.torch.save_file(model.state_dict(), FILE)`".to_owned(),
     })
 }
 

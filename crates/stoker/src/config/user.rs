@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::values::{
     AutoCount, Checkpointing, Decode, DeviceRequest, EraseFill, Initialization, MemorySize, MixMode, OnCorrupt, Resize,
-    Rounding, SampleData, Sampling, Tta,
+    Rounding, SampleData, Sampling, Tta, WeightsMismatch,
 };
 
 /// A configuration as the user wrote it, with defaults for the keys that were left out.
@@ -146,10 +146,13 @@ pub struct ModelSection {
     /// How weights are drawn when training starts from none: `reference` as timm does it, for long training on much data, or `fan_in`, which
     /// learns sooner in a short one.
     pub initialization: Initialization,
-    /// Weights to start from: a `.safetensors` file with timm's parameter names. Random weights
-    /// when left out.
+    /// Weights to start from, under timm's parameter names: a `.safetensors` file, a state dict of
+    /// PyTorch (`.pth`, `.pt`, `.bin`), or a run folder. Random weights when left out. A classifier
+    /// for another number of classes starts fresh.
     #[schemars(extend("format" = "path"))]
     pub weights: Option<PathBuf>,
+    /// What happens when weights of the file are missing, left over, or of another shape.
+    pub weights_mismatch: WeightsMismatch,
 }
 
 impl Default for ModelSection {
@@ -161,6 +164,7 @@ impl Default for ModelSection {
             drop_path: 0.0,
             initialization: Initialization::default(),
             weights: None,
+            weights_mismatch: WeightsMismatch::default(),
         }
     }
 }

@@ -141,6 +141,17 @@ pub enum Initialization {
     FanIn,
 }
 
+/// What happens when starting weights do not fit the model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WeightsMismatch {
+    /// the run does not start, and all are listed
+    #[default]
+    Refuse,
+    /// what fits is taken, the rest starts fresh, and all are listed
+    Skip,
+}
+
 /// What happens when an image cannot be decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

@@ -2,14 +2,11 @@
 
 use std::path::Path;
 
-use checkpoint::{CheckpointError, ModelCard, RunFolder, load_weights, read_tensors};
+use checkpoint::{CheckpointError, RunFolder};
 use memory_planner::{Budget, FixedMemory, format_bytes};
 
 use crate::error::CommandError;
-use crate::registry::Architecture;
-use crate::run::compute::Compute;
-use crate::run::resolved::ResolvedConfig;
-use crate::run::subject::spec;
+use crate::registry::{Architecture, find_architecture};
 
 /// Whether a new run can go to `root`.
 pub(crate) fn check_root(root: &Path, overwrite: bool) -> Result<(), CommandError> {
@@ -31,15 +28,13 @@ pub(crate) fn check_root(root: &Path, overwrite: bool) -> Result<(), CommandErro
     }
 }
 
-/// Whether a file can be made at `path`, before the work that fills it.
-pub(crate) fn check_output_file(path: &Path) -> Result<(), CommandError> {
+/// Whether a file can be made at `path`, which `flag` names, before the work that fills it. `example` is a file's name.
+pub(crate) fn check_output_file(path: &Path, flag: &str, example: &str) -> Result<(), CommandError> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let (problem, hint) = match (path.is_dir(), parent.is_dir()) {
-        (true, _) => {
-            ("it is a folder".to_owned(), format!("name a file: `--output {}/predictions.csv`", path.display()))
-        }
+        (true, _) => ("it is a folder".to_owned(), format!("name a file: `{flag} {}/{example}`", path.display())),
         (_, false) if parent.exists() => {
-            (format!("`{}` is a file", parent.display()), "choose another place with `--output FILE`".to_owned())
+            (format!("`{}` is a file", parent.display()), format!("choose another place with `{flag} FILE`"))
         }
         (_, false) => (
             format!("folder `{}` does not exist", parent.display()),
@@ -50,27 +45,15 @@ pub(crate) fn check_output_file(path: &Path) -> Result<(), CommandError> {
     Err(CommandError::wrong_request(format!("cannot write `{}`: {problem}", path.display())).with_hint(hint))
 }
 
-/// Whether `model.weights` is there, whole, and fits the model: a run must not begin, or replace another, without.
-pub(crate) fn check_weights(
-    resolved: &ResolvedConfig,
-    architecture: &Architecture,
-    card: &ModelCard,
-    compute: &Compute,
-) -> Result<(), CommandError> {
-    let Some(path) = &resolved.config.model.weights else { return Ok(()) };
-    let refused = |error: CheckpointError| {
-        let hint = match &error {
-            CheckpointError::Missing { .. } | CheckpointError::Malformed { .. } | CheckpointError::Read { .. } => {
-                Some("`model.weights` names a whole `.safetensors` file; leave it out to start fresh".to_owned())
-            }
-            other => other.hint(),
+/// The architecture of that name or alias.
+pub(crate) fn known_architecture(name: &str) -> Result<Architecture, CommandError> {
+    find_architecture(name).map_err(|nearest| {
+        let hint = match nearest {
+            Some(near) => format!("did you mean `{near}`? `stoker models` lists all"),
+            None => "`stoker models` lists all".to_owned(),
         };
-        CommandError::from_request(&error).with_hint(hint).in_context("cannot start from `model.weights`")
-    };
-    let tensors = read_tensors(path).map_err(refused)?.tensors;
-    let model = architecture.build(&spec(resolved, card.classes.len(), compute.device.clone()));
-    load_weights(model, tensors, &card.model, path).map_err(refused)?;
-    Ok(())
+        CommandError::wrong_request(format!("unknown model `{name}`")).with_hint(hint)
+    })
 }
 
 /// The error for a model that takes more than the budget whatever the batch.

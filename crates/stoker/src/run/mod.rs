@@ -12,3 +12,4 @@ pub(crate) mod report_page;
 pub(crate) mod resolved;
 pub(crate) mod subject;
 pub(crate) mod team;
+pub(crate) mod weights;

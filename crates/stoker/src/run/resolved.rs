@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use checkpoint::WeightsNote;
 use data_pipeline::{
     Channels, DocumentNoise, EvalTransform, LoaderOptions, Mixing, RandAugment, ResizeMode, TrainTransform,
 };
@@ -14,7 +15,8 @@ use crate::config::{
     RandAugmentSection, Resize, Sampling, UserConfig,
 };
 use crate::error::CommandError;
-use crate::registry::{Architecture, find_architecture};
+use crate::registry::Architecture;
+use crate::run::checks::known_architecture;
 
 /// Share of the shorter side that a centre crop keeps (timm's default `crop_pct`).
 const CROP_SHARE: f32 = 0.875;
@@ -111,22 +113,19 @@ impl ResolvedConfig {
         }
     }
 
-    /// The architecture, which must take images of the configured size.
+    /// The architecture, built for images of the configured size, which it must take.
     pub(crate) fn architecture(&self) -> Result<Architecture, CommandError> {
         let (name, size) = (&self.config.model.name, self.config.model.image_size);
-        let architecture = find_architecture(name).map_err(|nearest| {
-            let hint = match nearest {
-                Some(near) => format!("did you mean `{near}`? `stoker models` lists all"),
-                None => "`stoker models` lists all".to_owned(),
-            };
-            CommandError::wrong_request(format!("unknown model `{name}`")).with_hint(hint)
-        })?;
-        architecture.check_image_size(size).map_err(|refused| {
+        known_architecture(name)?.at_image_size(size, size).map_err(|refused| {
             CommandError::wrong_request(format!("`{name}` cannot take `model.image_size: {size}`"))
                 .with_causes(vec![refused.reason])
                 .with_hint(refused.hint)
-        })?;
-        Ok(architecture)
+        })
+    }
+
+    /// Keeps what was done to the starting weights.
+    pub(crate) fn note_weights(&mut self, notes: &[WeightsNote]) {
+        self.choices.extend(notes.iter().map(|note| format!("model.weights: {note}")));
     }
 
     /// Bytes of the file in the run folder: the choices as comments, then the configuration.

@@ -13,3 +13,4 @@ mod predictions;
 mod run_folders;
 mod scrub;
 mod stage;
+mod starting_weights;

@@ -1,0 +1,78 @@
+//! Weights from a file, made to fit an architecture.
+
+use burn::tensor::Device;
+use checkpoint::{CheckpointError, Mismatch, WeightsFile, WeightsNote, read_weights};
+use vision_nn::{assign_given, parameter_shapes};
+
+use crate::config::WeightsMismatch;
+use crate::error::CommandError;
+use crate::registry::{Architecture, Network};
+use crate::run::resolved::ResolvedConfig;
+use crate::run::subject::spec;
+use crate::ui;
+
+/// Tells whether `model.weights` is there, whole, and fits the model: a run must not begin, or replace another, without. What was done to make them
+/// fit is said and kept.
+pub(crate) fn check_starting_weights(
+    resolved: &mut ResolvedConfig,
+    num_classes: usize,
+    device: &Device,
+) -> Result<(), CommandError> {
+    if resolved.config.model.weights.is_none() {
+        return Ok(());
+    }
+    let architecture = resolved.architecture()?;
+    let model = architecture.build(&spec(resolved, num_classes, device.clone()));
+    let Some((_, notes)) = starting_weights(resolved, &architecture, &model)? else { return Ok(()) };
+    for note in &notes {
+        ui::note(format_args!("model.weights: {note}"));
+    }
+    resolved.note_weights(&notes);
+    Ok(())
+}
+
+/// The model with the weights that `model.weights` names; as it is where it names none.
+pub(crate) fn with_starting_weights(
+    model: Network,
+    resolved: &ResolvedConfig,
+    architecture: &Architecture,
+) -> Result<Network, CommandError> {
+    Ok(match starting_weights(resolved, architecture, &model)? {
+        Some((weights, _)) => assign_given(model, weights.tensors),
+        None => model,
+    })
+}
+
+fn starting_weights(
+    resolved: &ResolvedConfig,
+    architecture: &Architecture,
+    model: &Network,
+) -> Result<Option<(WeightsFile, Vec<WeightsNote>)>, CommandError> {
+    let Some(path) = &resolved.config.model.weights else { return Ok(None) };
+    let mismatch = match resolved.config.model.weights_mismatch {
+        WeightsMismatch::Refuse => Mismatch::Refuse,
+        WeightsMismatch::Skip => Mismatch::Skip,
+    };
+    let fitted = read_weights(path).and_then(|mut weights| {
+        let adapted = architecture.adapt(&mut weights.tensors).into_iter().map(WeightsNote::Adapted);
+        let notes = weights.fit(&parameter_shapes(model), architecture.ends, mismatch, architecture.name)?;
+        Ok((weights, notes.into_iter().chain(adapted).collect()))
+    });
+    fitted.map(Some).map_err(|error| refused(&error, mismatch))
+}
+
+fn refused(error: &CheckpointError, mismatch: Mismatch) -> CommandError {
+    let hint = match error {
+        CheckpointError::Missing { .. } | CheckpointError::Malformed { .. } | CheckpointError::Read { .. } => Some(
+            "`model.weights` names a whole `.safetensors` or `.pth` file, or a run folder; leave it out to start fresh"
+                .to_owned(),
+        ),
+        CheckpointError::OtherModel { .. } if mismatch == Mismatch::Refuse => Some(
+            "set `model.name` to the architecture that the file was made with, or start from what fits: \
+             `--set model.weights_mismatch=skip`"
+                .to_owned(),
+        ),
+        other => other.hint(),
+    };
+    CommandError::from_request(error).with_hint(hint).in_context("cannot start from `model.weights`")
+}
