@@ -33,6 +33,8 @@ pub enum Checkpointing {
     None,
     /// What is dear to compute; what memory bounds is computed again.
     Balanced,
+    /// What goes into early segments of the model, which are computed again as a whole, and all of the others.
+    Segments,
 }
 
 impl Precision {
@@ -112,6 +114,7 @@ impl fmt::Display for Checkpointing {
         formatter.write_str(match self {
             Self::None => "none",
             Self::Balanced => "balanced",
+            Self::Segments => "segments",
         })
     }
 }
@@ -136,6 +139,7 @@ impl FromStr for Checkpointing {
         match text {
             "none" => Ok(Self::None),
             "balanced" => Ok(Self::Balanced),
+            "segments" => Ok(Self::Segments),
             _ => Err(ParseCheckpointingError { text: text.to_owned() }),
         }
     }
@@ -143,7 +147,7 @@ impl FromStr for Checkpointing {
 
 /// A text that names no checkpointing.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("unknown checkpointing `{text}`, expected `none` or `balanced`")]
+#[error("unknown checkpointing `{text}`, expected `none`, `balanced` or `segments`")]
 pub struct ParseCheckpointingError {
     /// What was given.
     pub text: String,
@@ -199,7 +203,7 @@ mod tests {
             assert_eq!(precision.to_string().parse(), Ok(precision));
             assert_eq!(serde_json::to_string(&precision).unwrap(), format!("\"{precision}\""));
         }
-        for checkpointing in [Checkpointing::None, Checkpointing::Balanced] {
+        for checkpointing in [Checkpointing::None, Checkpointing::Balanced, Checkpointing::Segments] {
             assert_eq!(checkpointing.to_string().parse(), Ok(checkpointing));
             assert_eq!(serde_json::to_string(&checkpointing).unwrap(), format!("\"{checkpointing}\""));
         }

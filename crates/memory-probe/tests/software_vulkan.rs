@@ -31,6 +31,7 @@ fn options() -> TrainOptions {
         epochs: 1,
         effective_batch_size: 32,
         micro_batch_size: usize::MAX,
+        recompute: Default::default(),
         adamw: AdamWOptions::default(),
         schedule: WarmupCosine { peak: 1e-3, minimum: 0.0, warmup_steps: 0, total_steps: 10 },
         label_smoothing: 0.1,

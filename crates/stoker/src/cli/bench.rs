@@ -36,6 +36,9 @@ pub struct BenchMemoryArguments {
     /// Batch sizes, separated by commas
     #[arg(long, value_name = "COUNTS", value_delimiter = ',', default_value = "1,2,4,8,12,16")]
     pub batches: Vec<usize>,
+    /// What steps keep for their backward pass, separated by commas
+    #[arg(long, value_name = "WAYS", value_delimiter = ',', default_value = "none,balanced,segments")]
+    pub checkpointing: Vec<Checkpointing>,
     /// `cpu`, `cuda:N`; `wgpu` where it is compiled
     #[arg(long, default_value = "cpu", value_parser = BenchDevice::parse)]
     pub device: BenchDevice,
@@ -51,7 +54,7 @@ const MODELS: &str = "convnext_atto,convnext_femto,convnext_pico,\
 const STEP_EXAMPLES: &str = "\
 Examples:
   stoker bench step --model convnext_tiny --batch 4
-  stoker bench step --model swin_base --batch 2 --checkpointing none,balanced --rounds 7 --json
+  stoker bench step --model swin_base --batch 2 --checkpointing none,segments --rounds 7 --json
 
 Each round has one forward pass (evaluation) and one optimizer step (forward, backward, clipping,
 AdamW) with each way of checkpointing, in turn, so that a machine that is busy at times is so for
@@ -70,7 +73,8 @@ pub struct BenchStepArguments {
     /// Images at once
     #[arg(long, value_name = "COUNT", default_value_t = 4, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     pub batch: usize,
-    /// What steps keep for their backward pass, separated by commas: `none`, `balanced`
+    /// What steps keep for their backward pass, separated by commas: `none`, `balanced`,
+    /// `segments`
     #[arg(long, value_name = "WAYS", value_delimiter = ',', default_value = "none")]
     pub checkpointing: Vec<Checkpointing>,
     /// Times that each is measured

@@ -65,7 +65,7 @@ impl Row {
 /// Runs the grid and prints it as a Markdown table, or as JSON.
 pub(crate) fn memory(arguments: &BenchMemoryArguments) -> Result<(), CommandError> {
     let mut rows = Vec::new();
-    let configurations = arguments.models.len() * arguments.sizes.len() * 2;
+    let configurations = arguments.models.len() * arguments.sizes.len() * arguments.checkpointing.len();
     let mut done = 0;
     if !arguments.json {
         ui::out(HEAD)?;
@@ -73,7 +73,7 @@ pub(crate) fn memory(arguments: &BenchMemoryArguments) -> Result<(), CommandErro
     let mut progress = Progress::start("predicting and measuring steps", "configurations", configurations as u64);
     for model in &arguments.models {
         for &size in &arguments.sizes {
-            for checkpointing in [Checkpointing::None, Checkpointing::Balanced] {
+            for &checkpointing in &arguments.checkpointing {
                 let of_configuration = Configuration::new(model, size, checkpointing)?.rows(arguments)?;
                 if !arguments.json {
                     // Row by row: a grid takes its time, and what is known is not to be lost.

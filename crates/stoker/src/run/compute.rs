@@ -97,7 +97,7 @@ impl Compute {
 pub(crate) fn tracked(device: &Device, checkpointing: Checkpointing) -> Device {
     let device = device.clone().autodiff();
     match checkpointing {
-        Checkpointing::None => device,
+        Checkpointing::None | Checkpointing::Segments => device,
         Checkpointing::Balanced => device.gradient_checkpointing(),
     }
 }
