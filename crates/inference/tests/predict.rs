@@ -31,7 +31,19 @@ impl PixelModel {
 }
 
 impl Classifier for PixelModel {
-    fn forward(&self, images: Tensor<4>, _pass: &mut Pass) -> Tensor<2> {
+    fn num_segments(&self) -> usize {
+        0
+    }
+
+    fn forward_segment(&self, _index: usize, map: Tensor<4>, _pass: &mut Pass) -> Tensor<4> {
+        map
+    }
+
+    fn is_segment_trained(&self, _index: usize) -> bool {
+        false
+    }
+
+    fn forward_head(&self, images: Tensor<4>, _pass: &mut Pass) -> Tensor<2> {
         let [batch, channels, height, width] = images.dims();
         self.head.forward(images.reshape([batch, channels * height * width])) // [B, K]
     }

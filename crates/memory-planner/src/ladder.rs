@@ -20,15 +20,13 @@ pub struct Rung {
 }
 
 impl Rung {
-    /// The rungs from `first` down: the same in a `lower` precision where one may be taken, then with checkpointing where
-    /// that may be switched on. What the user decided is not offered: pass `None` or `false` for it.
-    pub fn ladder(first: Self, lower: Option<Precision>, may_checkpoint: bool) -> Vec<Self> {
+    /// The rungs from `first` down: the same in a `lower` precision where one may be taken, then with each way of
+    /// `checkpointing` that may be switched on. What the user decided is not offered: pass `None` or nothing for it.
+    pub fn ladder(first: Self, lower: Option<Precision>, checkpointing: &[Checkpointing]) -> Vec<Self> {
         let mut rungs = vec![first];
         let lowest = lower.unwrap_or(first.precision);
         rungs.push(Self { precision: lowest, ..first });
-        if may_checkpoint {
-            rungs.push(Self { precision: lowest, checkpointing: Checkpointing::Balanced });
-        }
+        rungs.extend(checkpointing.iter().map(|&checkpointing| Self { precision: lowest, checkpointing }));
         rungs.dedup();
         rungs
     }
@@ -39,6 +37,7 @@ impl fmt::Display for Rung {
         match self.checkpointing {
             Checkpointing::None => write!(formatter, "{}", self.precision),
             Checkpointing::Balanced => write!(formatter, "{} with checkpointing", self.precision),
+            Checkpointing::Segments => write!(formatter, "{} with segments recomputed", self.precision),
         }
     }
 }
@@ -214,6 +213,8 @@ mod tests {
     const MIB: u64 = 1 << 20;
     type Climbed = Result<(Rung, Footprint, Plan), LadderError<PlanError>>;
 
+    const WAYS: [Checkpointing; 1] = [Checkpointing::Balanced];
+
     /// 100 MiB fixed; a sample takes 400 MiB in fp32, half of it in 16 bits, and half of that with checkpointing.
     fn footprint(rung: Rung) -> Footprint {
         let full = 100 * rung.precision.bytes_per_number();
@@ -227,7 +228,7 @@ mod tests {
         let reading = MemoryReading { total_bytes: total_mib * MIB, free_bytes: total_mib * MIB, own_bytes: 0 };
         let request = BudgetRequest { limit_bytes: limit, ..BudgetRequest::default() };
         let budget = Budget::for_card(reading, Tier::MidRange, &request).unwrap();
-        let rungs = Rung::ladder(Rung::default(), Some(Precision::Bf16), true);
+        let rungs = Rung::ladder(Rung::default(), Some(Precision::Bf16), &WAYS);
         let mut footprint_of = |rung| {
             tried.push(rung);
             Ok(footprint(rung))
@@ -241,13 +242,15 @@ mod tests {
         let words = |rungs: Vec<Rung>| rungs.iter().map(ToString::to_string).collect::<Vec<_>>();
         let first = Rung::default();
         assert_eq!(
-            words(Rung::ladder(first, Some(Precision::Bf16), true)),
+            words(Rung::ladder(first, Some(Precision::Bf16), &WAYS)),
             ["fp32", "bf16", "bf16 with checkpointing"]
         );
-        assert_eq!(words(Rung::ladder(first, None, true)), ["fp32", "fp32 with checkpointing"]);
-        assert_eq!(words(Rung::ladder(first, None, false)), ["fp32"]);
+        let both = [Checkpointing::Balanced, Checkpointing::Segments];
+        let expected = ["fp32", "fp32 with checkpointing", "fp32 with segments recomputed"];
+        assert_eq!(words(Rung::ladder(first, None, &both)), expected);
+        assert_eq!(words(Rung::ladder(first, None, &[])), ["fp32"]);
         let bf16 = Rung { precision: Precision::Bf16, checkpointing: Checkpointing::Balanced };
-        assert_eq!(words(Rung::ladder(bf16, Some(Precision::Bf16), true)), ["bf16 with checkpointing"]);
+        assert_eq!(words(Rung::ladder(bf16, Some(Precision::Bf16), &WAYS)), ["bf16 with checkpointing"]);
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub enum Checkpointing {
     None,
     /// What is dear to compute; what memory bounds is computed again.
     Balanced,
+    /// What goes into early segments of the model, which are computed again as a whole, and all of the others.
+    Segments,
 }
 
 impl Precision {
@@ -112,6 +114,7 @@ impl fmt::Display for Checkpointing {
         formatter.write_str(match self {
             Self::None => "none",
             Self::Balanced => "balanced",
+            Self::Segments => "segments",
         })
     }
 }
@@ -126,6 +129,34 @@ impl FromStr for Precision {
             "fp16" => Ok(Self::Fp16),
             _ => Err(ParsePrecisionError { text: text.to_owned() }),
         }
+    }
+}
+
+impl FromStr for Checkpointing {
+    type Err = ParseCheckpointingError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "none" => Ok(Self::None),
+            "balanced" => Ok(Self::Balanced),
+            "segments" => Ok(Self::Segments),
+            _ => Err(ParseCheckpointingError { text: text.to_owned() }),
+        }
+    }
+}
+
+/// A text that names no checkpointing.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("unknown checkpointing `{text}`, expected `none`, `balanced` or `segments`")]
+pub struct ParseCheckpointingError {
+    /// What was given.
+    pub text: String,
+}
+
+impl ParseCheckpointingError {
+    /// A way out that can be pasted.
+    pub fn hint(&self) -> Option<String> {
+        Some("set it to `none`, or leave it out".to_owned())
     }
 }
 
@@ -172,7 +203,8 @@ mod tests {
             assert_eq!(precision.to_string().parse(), Ok(precision));
             assert_eq!(serde_json::to_string(&precision).unwrap(), format!("\"{precision}\""));
         }
-        for checkpointing in [Checkpointing::None, Checkpointing::Balanced] {
+        for checkpointing in [Checkpointing::None, Checkpointing::Balanced, Checkpointing::Segments] {
+            assert_eq!(checkpointing.to_string().parse(), Ok(checkpointing));
             assert_eq!(serde_json::to_string(&checkpointing).unwrap(), format!("\"{checkpointing}\""));
         }
         let error = "f16".parse::<Precision>().unwrap_err();

@@ -3,8 +3,8 @@
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
 use memory_planner::Phase;
-use trainer::{Gradients, Normalization, TrainOptions, TrainStep, mean_loss};
-use vision_nn::{Classifier, Pass, Tape, is_captured};
+use trainer::{Gradients, Normalization, TrainOptions, TrainStep, backpropagate, mean_loss};
+use vision_nn::{Classifier, Pass, is_captured};
 
 /// The step whose memory is asked for.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,7 +13,7 @@ pub struct StepRequest {
     pub image: [usize; 3],
     /// Width of the logits.
     pub num_classes: usize,
-    /// The optimizer, clipping, averaging.
+    /// The optimizer, clipping, averaging, and which segments are computed again.
     pub options: TrainOptions,
     /// Whether the step sums the gradients of several micro-batches.
     pub accumulates: bool,
@@ -89,13 +89,13 @@ impl<'a, M: Classifier> Rehearsal<'a, M> {
             prompter.phase(Phase::Forward);
             let [images, targets] = self.batch(batch, prompter);
             let [height, width, channels] = self.request.image;
-            let mut pass = Pass::training(self.turn, turn * batch);
-            let logits = self.model().forward(images.reshape([batch, channels, height, width]), &mut pass);
-            prompter.phase(Phase::Loss);
+            let images = images.reshape([batch, channels, height, width]);
             let targets = targets.reshape([batch, self.request.num_classes]);
-            let loss = mean_loss(logits.clone(), targets, micro_batches * batch);
-            prompter.phase(Phase::Backward);
-            gradients.add(Gradients::take(Tape::backward(loss), self.model()));
+            let loss = |logits| mean_loss(logits, targets, micro_batches * batch);
+            let (pass, recompute) = (Pass::training(self.turn, turn * batch), self.step.options().recompute);
+            let mut phase = |phase| prompter.phase(phase);
+            let (of_batch, _logits) = backpropagate(self.model(), images, pass, recompute, loss, &mut phase);
+            gradients.add(of_batch);
         }
         prompter.gradients(&gradients);
         prompter.phase(Phase::Clip);

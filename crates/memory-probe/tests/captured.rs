@@ -26,6 +26,7 @@ fn request() -> StepRequest {
             epochs: 1,
             effective_batch_size: 8,
             micro_batch_size: 8,
+            recompute: Default::default(),
             adamw: AdamWOptions::default(),
             schedule: WarmupCosine { peak: 1e-3, minimum: 0.0, warmup_steps: 0, total_steps: 10 },
             label_smoothing: 0.1,

@@ -27,13 +27,32 @@ pub enum Network {
     EfficientNet(EfficientNet),
 }
 
-impl Classifier for Network {
-    fn forward(&self, images: Tensor<4>, pass: &mut Pass) -> Tensor<2> {
-        match self {
-            Self::ConvNext(model) => model.forward(images, pass),
-            Self::Swin(model) => model.forward(images, pass),
-            Self::EfficientNet(model) => model.forward(images, pass),
+/// The same expression over the model of whatever family.
+macro_rules! of_family {
+    ($network:expr, $model:ident => $of_model:expr) => {
+        match $network {
+            Network::ConvNext($model) => $of_model,
+            Network::Swin($model) => $of_model,
+            Network::EfficientNet($model) => $of_model,
         }
+    };
+}
+
+impl Classifier for Network {
+    fn num_segments(&self) -> usize {
+        of_family!(self, model => model.num_segments())
+    }
+
+    fn forward_segment(&self, index: usize, map: Tensor<4>, pass: &mut Pass) -> Tensor<4> {
+        of_family!(self, model => model.forward_segment(index, map, pass))
+    }
+
+    fn forward_head(&self, map: Tensor<4>, pass: &mut Pass) -> Tensor<2> {
+        of_family!(self, model => model.forward_head(map, pass))
+    }
+
+    fn is_segment_trained(&self, index: usize) -> bool {
+        of_family!(self, model => model.is_segment_trained(index))
     }
 }
 

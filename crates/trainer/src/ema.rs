@@ -59,7 +59,7 @@ impl ParameterMap for Towards {
 }
 
 /// A copy of the model off the tape. [`AutodiffModule::valid`] does the same, but not where the step is only recorded.
-fn off_tape_model<M: Module>(model: &M) -> M {
+pub(crate) fn off_tape_model<M: Module>(model: &M) -> M {
     struct OffTape;
     impl ParameterMap for OffTape {
         fn map<const D: usize>(&mut self, _name: &str, _id: ParamId, tensor: Tensor<D>) -> Tensor<D> {

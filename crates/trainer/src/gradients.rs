@@ -19,8 +19,13 @@ pub struct Gradients {
 
 impl Gradients {
     /// Takes the gradients of `module`'s parameters out of a backward pass. Frozen parameters have none.
-    pub fn take<M: Module>(mut tape: Tape, module: &M) -> Self {
-        let mut visitor = Take { path: ParameterPath::default(), tape: &mut tape, tensors: BTreeMap::new() };
+    pub fn take<M: Module>(tape: Tape, module: &M) -> Self {
+        Self::take_from_parts(vec![tape], module)
+    }
+
+    /// Takes the gradients of `module`'s parameters out of the parts of a backward pass, and adds those that several have.
+    pub fn take_from_parts<M: Module>(tapes: Vec<Tape>, module: &M) -> Self {
+        let mut visitor = Take { path: ParameterPath::default(), tapes, tensors: BTreeMap::new() };
         module.visit(&mut visitor);
         Self { tensors: visitor.tensors }
     }
@@ -74,15 +79,17 @@ impl Gradients {
     }
 }
 
-struct Take<'a> {
+struct Take {
     path: ParameterPath,
-    tape: &'a mut Tape,
+    tapes: Vec<Tape>,
     tensors: BTreeMap<String, Tensor<1>>,
 }
 
-impl ModuleVisitor for Take<'_> {
+impl ModuleVisitor for Take {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if let Some(gradient) = self.tape.remove(&param.val()) {
+        let parameter = param.val();
+        let parts = self.tapes.iter_mut().filter_map(|tape| tape.remove(&parameter));
+        if let Some(gradient) = parts.reduce(|sum, part| sum + part) {
             let elements = gradient.shape().num_elements();
             self.tensors.insert(self.path.name(), gradient.reshape([elements]));
         }

@@ -15,6 +15,7 @@ mod recovery;
 mod session;
 mod step;
 
+mod backpropagation;
 mod faults;
 mod memory_log;
 mod micro_batch;
@@ -31,6 +32,7 @@ mod schedule;
 mod error;
 mod observer;
 
+pub use backpropagation::{Recompute, backpropagate};
 pub use error::TrainError;
 pub use evaluate::{Evaluation, Evaluator, evaluate};
 pub use faults::{FaultPlan, FaultPlanError};

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::{AdamWOptions, FaultPlan, WarmupCosine};
+use crate::{AdamWOptions, FaultPlan, Recompute, WarmupCosine};
 
 /// What a training run does, with nothing left undecided.
 #[derive(Debug, Clone, PartialEq)]
@@ -11,6 +11,8 @@ pub struct TrainOptions {
     pub effective_batch_size: usize,
     /// Most samples in one forward and backward pass.
     pub micro_batch_size: usize,
+    /// What the backward pass computes again.
+    pub recompute: Recompute,
     /// The optimizer's constants.
     pub adamw: AdamWOptions,
     /// Learning rate at every step.

@@ -3,12 +3,12 @@ use std::convert::Infallible;
 use burn::tensor::{Device, Tensor};
 use data_pipeline::Batch;
 use memory_planner::split_effective_batch;
-use vision_nn::{Classifier, Pass, Tape, is_running_statistic, parameter_shapes};
+use vision_nn::{Classifier, Pass, is_running_statistic, parameter_shapes};
 
 use crate::ema::Ema;
 use crate::loss::cross_entropy_of_row;
 use crate::{AdamW, ComputeError, Gradients, MemoryWatch, Normalization, OutOfMemory, TrainOptions};
-use crate::{cross_entropy_sum, images_to_tensor, mixed_targets};
+use crate::{backpropagate, cross_entropy_sum, images_to_tensor, mixed_targets};
 
 /// Sums over the samples of one effective batch.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -171,20 +171,21 @@ impl<M: Classifier> TrainStep<M> {
 
     /// Forward and backward over `samples` samples from `first_sample` on.
     fn micro_batch(&self, batch: &Batch, first_sample: usize, samples: usize, step_seed: u64) -> MicroBatchResult {
-        let mut pass = Pass::training(step_seed, first_sample);
         let sample_bytes = batch.sample_bytes();
         let pixels = &batch.pixels[first_sample * sample_bytes..(first_sample + samples) * sample_bytes];
         let rows = first_sample..first_sample + samples;
         let labels: Vec<u32> = batch.labels[rows.clone()].iter().flatten().copied().collect();
         let partners = batch.partners.get(rows).unwrap_or_default();
         let images = images_to_tensor(pixels, batch.size, &self.normalization, &self.device); // [B, C, H, W]
-        let logits = self.model().forward(images, &mut pass); // [B, K]
-        let [_, num_classes] = logits.dims();
-        let smoothing = self.options.label_smoothing;
-        let targets = mixed_targets(&labels, partners, num_classes, smoothing, &self.device); // [B, K]
-        let loss = mean_loss(logits.clone(), targets, batch.len());
-        let gradients = Gradients::take(Tape::backward(loss), self.model());
-        MicroBatchResult { gradients, logits: logits.no_grad() }
+        let loss = |logits: Tensor<2>| {
+            let [_, num_classes] = logits.dims();
+            let smoothing = self.options.label_smoothing;
+            let targets = mixed_targets(&labels, partners, num_classes, smoothing, &self.device); // [B, K]
+            mean_loss(logits, targets, batch.len())
+        };
+        let pass = Pass::training(step_seed, first_sample);
+        let (gradients, logits) = backpropagate(self.model(), images, pass, self.options.recompute, loss, &mut |_| {});
+        MicroBatchResult { gradients, logits }
     }
 }
 
@@ -233,9 +234,20 @@ mod tests {
     }
 
     impl Classifier for Normed {
-        fn forward(&self, images: Tensor<4>, pass: &mut Pass) -> Tensor<2> {
-            let [batch, channels, _, _] = images.dims();
-            let map = self.norm.forward(images.permute([0, 2, 3, 1]), pass); // [B, H, W, C]
+        fn num_segments(&self) -> usize {
+            1
+        }
+
+        fn forward_segment(&self, _index: usize, map: Tensor<4>, pass: &mut Pass) -> Tensor<4> {
+            self.norm.forward(map.permute([0, 2, 3, 1]), pass) // [B, H, W, C]
+        }
+
+        fn is_segment_trained(&self, _index: usize) -> bool {
+            true
+        }
+
+        fn forward_head(&self, map: Tensor<4>, _pass: &mut Pass) -> Tensor<2> {
+            let [batch, _, _, channels] = map.dims();
             self.fc.forward(map.mean_dim(1).mean_dim(2).reshape([batch, channels]))
         }
     }
@@ -249,6 +261,7 @@ mod tests {
             epochs: 1,
             effective_batch_size: 4,
             micro_batch_size: 4,
+            recompute: Default::default(),
             adamw: crate::AdamWOptions::default(),
             schedule,
             label_smoothing: 0.0,

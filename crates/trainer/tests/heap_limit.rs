@@ -71,6 +71,7 @@ fn step() -> TrainStep<ConvNext> {
         epochs: 1,
         effective_batch_size: BATCH,
         micro_batch_size: BATCH,
+        recompute: Default::default(),
         adamw: AdamWOptions::default(),
         schedule: WarmupCosine { peak: 1e-3, minimum: 0.0, warmup_steps: 0, total_steps: 1 },
         label_smoothing: 0.0,

@@ -123,6 +123,7 @@ fn options(micro_batch_size: usize) -> TrainOptions {
         epochs: 1,
         effective_batch_size: BATCH,
         micro_batch_size,
+        recompute: Default::default(),
         adamw: AdamWOptions::default(),
         schedule: WarmupCosine { peak: 1e-2, minimum: 0.0, warmup_steps: 0, total_steps: 100 },
         label_smoothing: 0.1,

@@ -24,7 +24,7 @@ mod squeeze_excite;
 mod tape;
 
 pub use batch_norm::{BATCH_NORM_MOMENTUM, BatchNorm};
-pub use classifier::{Classifier, ClassifierSpec};
+pub use classifier::{Classifier, ClassifierSpec, block_of_segment, is_trained};
 pub use conv::{DepthwiseConv2d, PatchConv2d};
 pub use convolution::{Conv2d, Padding};
 pub use drop_path::{DropPath, drop_path_schedule};
@@ -40,4 +40,4 @@ pub use parameters::{
 pub use pass::Pass;
 pub use running_statistic::{RunningStatistic, is_batch_count, is_running_statistic};
 pub use squeeze_excite::SqueezeExcite;
-pub use tape::{Tape, captured_id, is_captured, off_tape, onto_tape};
+pub use tape::{Tape, captured_id, is_captured, leaf_on_tape, off_tape, onto_tape};

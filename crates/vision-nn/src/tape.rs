@@ -3,6 +3,8 @@
 //! Burn 0.22.0-pre.3 builds a tape on its capture device, but `Tensor::backward`, `inner` and `from_inner` refuse it there. Below its dispatch
 //! the same operations work, and that is the way taken here.
 
+mod seed;
+
 use burn::backend::autodiff::checkpoint::strategy::{BalancedCheckpointing, CheckpointStrategy, NoCheckpointing};
 use burn::backend::autodiff::grads::Gradients as CapturedGradients;
 use burn::backend::tensor::FloatTensor;
@@ -67,7 +69,15 @@ impl Tape {
         }
     }
 
-    /// Takes out the gradient of a parameter; none where it has none.
+    /// The backward pass from `output` on, whose gradient is known already.
+    ///
+    /// # Shapes
+    /// - `output`, on the tape, and `gradient`, off it: the same
+    pub fn backward_from<const D: usize>(output: Tensor<D>, gradient: Tensor<D>) -> Self {
+        Self::backward(seed::loss_with_gradient(output, gradient))
+    }
+
+    /// Takes out the gradient of a parameter or another leaf, off the tape; none where it has none.
     pub fn remove<const D: usize>(&mut self, parameter: &Tensor<D>) -> Option<Tensor<D>> {
         match self {
             Self::Computed(gradients) => parameter.grad_remove(gradients),
@@ -88,12 +98,16 @@ pub fn off_tape<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
 
 /// The tensor as a leaf of the tape of `device`, whose gradient is wanted. It must be off the tape.
 pub fn onto_tape<const D: usize>(tensor: Tensor<D>, device: &Device) -> Tensor<D> {
-    let tensor = match (is_captured(device), device.gradient_checkpointing_strategy()) {
+    leaf_on_tape(tensor, device).require_grad()
+}
+
+/// The tensor as a leaf of the tape of `device`, whose gradient nobody wants. It must be off the tape.
+pub fn leaf_on_tape<const D: usize>(tensor: Tensor<D>, device: &Device) -> Tensor<D> {
+    match (is_captured(device), device.gradient_checkpointing_strategy()) {
         (false, _) => Tensor::from_inner(tensor),
         (true, GradientCheckpointingStrategy::Disabled) => onto_capture::<NoCheckpointing, D>(tensor),
         (true, GradientCheckpointingStrategy::Balanced) => onto_capture::<BalancedCheckpointing, D>(tensor),
-    };
-    tensor.require_grad()
+    }
 }
 
 fn onto_capture<C, const D: usize>(tensor: Tensor<D>) -> Tensor<D>
@@ -121,4 +135,29 @@ fn on_capture<const D: usize>(tensor: Tensor<D>) -> FloatTensor<Autodiff<Capture
 pub fn captured_id<const D: usize>(tensor: &Tensor<D>) -> u64 {
     let tensor = off_tape(tensor.clone());
     tensor.try_into_primitive::<Capture>().expect("only captured tensors are asked for their number").id().value()
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Distribution, TensorData};
+
+    use super::*;
+
+    #[test]
+    fn a_backward_pass_in_two_parts_is_the_whole() {
+        let device = Device::flex().autodiff();
+        let input = Tensor::<2>::random([3, 4], Distribution::Normal(0.0, 1.0), &Device::flex());
+        let upstream = || Tensor::<2>::from_data(TensorData::new(vec![0.5f32, -2.0, 3.0], [3, 1]), &device);
+        let first = |input: Tensor<2>| input.clone().exp() * input;
+        let second = |middle: Tensor<2>| (middle.tanh() * upstream()).sum();
+        let whole = onto_tape(input.clone(), &device);
+        let expected = Tape::backward(second(first(whole.clone()))).remove(&whole).unwrap();
+
+        let middle = onto_tape(first(input.clone()), &device);
+        let gradient = Tape::backward(second(middle.clone())).remove(&middle).unwrap();
+        let start = onto_tape(input, &device);
+        let found = Tape::backward_from(first(start.clone()), gradient).remove(&start).unwrap();
+        // The same operations in the same order.
+        assert_eq!(found.into_data(), expected.into_data());
+    }
 }

@@ -1,6 +1,9 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
-use vision_nn::{Classifier, ClassifierSpec, Initializer, LayerNorm, Linear, Pass, PatchConv2d, drop_path_schedule};
+use vision_nn::{
+    Classifier, ClassifierSpec, Initializer, LayerNorm, Linear, Pass, PatchConv2d, block_of_segment,
+    drop_path_schedule, is_trained,
+};
 
 use crate::{ConvNextConfig, Stage};
 
@@ -42,14 +45,35 @@ impl ConvNext {
         };
         Self { stem, stages, head }
     }
+
+    fn block_of(&self, segment: usize) -> (&Stage, usize) {
+        let (stage, block) = block_of_segment(segment, self.stages.iter().map(Stage::depth));
+        (&self.stages[stage], block)
+    }
 }
 
+/// A segment is a block, with what changes the grid before it: the stem, which gives more than it takes, or a downsampling.
 impl Classifier for ConvNext {
-    fn forward(&self, images: Tensor<4>, pass: &mut Pass) -> Tensor<2> {
-        let (conv, norm) = &self.stem;
-        let map = norm.forward(conv.forward_images(images)); // [B, H/4, W/4, C]
-        let map = self.stages.iter().fold(map, |map, stage| stage.forward(map, pass)); // [B, H/32, W/32, C]
+    fn num_segments(&self) -> usize {
+        self.stages.iter().map(Stage::depth).sum()
+    }
+
+    fn forward_segment(&self, index: usize, map: Tensor<4>, pass: &mut Pass) -> Tensor<4> {
+        let map = match (index, &self.stem) {
+            (0, (conv, norm)) => norm.forward(conv.forward_images(map)), // [B, H/4, W/4, C]
+            _ => map,
+        };
+        let (stage, block) = self.block_of(index);
+        stage.forward_block(block, map, pass)
+    }
+
+    fn forward_head(&self, map: Tensor<4>, _pass: &mut Pass) -> Tensor<2> {
         self.head.forward(map) // [B, K]
+    }
+
+    fn is_segment_trained(&self, index: usize) -> bool {
+        let (stage, block) = self.block_of(index);
+        index == 0 && is_trained(&self.stem) || stage.is_block_trained(block)
     }
 }
 

@@ -1,6 +1,6 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
-use vision_nn::{Initializer, LayerNorm, Pass, PatchConv2d};
+use vision_nn::{Initializer, LayerNorm, Pass, PatchConv2d, is_trained};
 
 use crate::Block;
 use crate::model::{NORM_EPSILON, WEIGHT_STD};
@@ -30,16 +30,26 @@ impl Stage {
         Self { downsample, blocks }
     }
 
-    /// Halves the grid if this stage does, then refines it.
+    /// Number of blocks.
+    pub fn depth(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// Refines a map by one block. Before the first the grid is halved, if this stage does so.
     ///
     /// # Shapes
-    /// - `map`: `[B, H, W, in]`
-    /// - output: `[B, H / 2, W / 2, out]`, or `[B, H, W, out]` in the first stage
-    pub fn forward(&self, map: Tensor<4>, pass: &mut Pass) -> Tensor<4> {
+    /// - `map`: `[B, H, W, C]`
+    /// - output: the same, but `[B, H / 2, W / 2, out]` where the grid is halved
+    pub fn forward_block(&self, block: usize, map: Tensor<4>, pass: &mut Pass) -> Tensor<4> {
         let map = match &self.downsample {
-            Some((norm, conv)) => conv.forward(norm.forward(map)), // [B, H/2, W/2, out]
-            None => map,
+            Some((norm, conv)) if block == 0 => conv.forward(norm.forward(map)), // [B, H/2, W/2, out]
+            _ => map,
         };
-        self.blocks.iter().fold(map, |map, block| block.forward(map, pass))
+        self.blocks[block].forward(map, pass)
+    }
+
+    /// Whether a gradient is wanted for anything that [`forward_block`](Self::forward_block) reads.
+    pub fn is_block_trained(&self, block: usize) -> bool {
+        block == 0 && is_trained(&self.downsample) || is_trained(&self.blocks[block])
     }
 }

@@ -1,9 +1,11 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
-use vision_nn::{BatchNorm, Classifier, ClassifierSpec, Conv2d, Dropout, Initializer, Linear, Pass};
+use vision_nn::{
+    BatchNorm, Classifier, ClassifierSpec, Conv2d, Dropout, Initializer, Linear, Pass, block_of_segment, is_trained,
+};
 
-use crate::stage::{forward_stage, init_stage};
-use crate::{BlockForm, EfficientNetConfig, Stage};
+use crate::stage::init_stage;
+use crate::{Block, BlockForm, EfficientNetConfig, Stage};
 
 /// Side of the stem's kernel.
 const STEM_KERNEL: usize = 3;
@@ -41,13 +43,34 @@ impl EfficientNet {
             },
         }
     }
+
+    fn block_of(&self, segment: usize) -> &Block {
+        let (stage, block) = block_of_segment(segment, self.blocks.iter().map(Vec::len));
+        &self.blocks[stage][block]
+    }
 }
 
+/// A segment is a block, the first with the stem, which gives more than it takes.
 impl Classifier for EfficientNet {
-    fn forward(&self, images: Tensor<4>, pass: &mut Pass) -> Tensor<2> {
-        let map = images.permute([0, 2, 3, 1]); // [B, H, W, in]
+    fn num_segments(&self) -> usize {
+        self.blocks.iter().map(Vec::len).sum()
+    }
+
+    fn forward_segment(&self, index: usize, map: Tensor<4>, pass: &mut Pass) -> Tensor<4> {
+        if index > 0 {
+            return self.block_of(index).forward(map, pass);
+        }
+        let map = map.permute([0, 2, 3, 1]); // [B, H, W, in]
         let map = self.bn1.forward(self.conv_stem.forward(map), pass); // [B, H/2, W/2, C]
-        let map = self.blocks.iter().fold(map, |map, stage| forward_stage(stage, map, pass)); // [B, H/32, W/32, C]
+        self.block_of(0).forward(map, pass)
+    }
+
+    fn is_segment_trained(&self, index: usize) -> bool {
+        let stem = || is_trained(&self.conv_stem) || is_trained(&self.bn1);
+        index == 0 && stem() || is_trained(self.block_of(index))
+    }
+
+    fn forward_head(&self, map: Tensor<4>, pass: &mut Pass) -> Tensor<2> {
         let map = self.bn2.forward(self.conv_head.forward(map), pass); // [B, H/32, W/32, head]
         let [batch, height, width, channels] = map.dims();
         let pooled = map.reshape([batch, height * width, channels]).mean_dim(1).reshape([batch, channels]); // [B, head]

@@ -1,5 +1,4 @@
-use burn::tensor::Tensor;
-use vision_nn::{Initializer, Pass};
+use vision_nn::Initializer;
 
 use crate::{Block, BlockConfig, BlockForm};
 
@@ -17,13 +16,4 @@ pub(crate) fn init_stage(
 ) -> Stage {
     let block = |(config, drop_path)| Block::init(config, form, drop_path, init);
     configs.iter().zip(drop_paths).map(block).collect()
-}
-
-/// Runs a stage.
-///
-/// # Shapes
-/// - `map`: `[B, H, W, in]`
-/// - output: `[B, H / stride, W / stride, out]`, rounded up
-pub(crate) fn forward_stage(stage: &Stage, map: Tensor<4>, pass: &mut Pass) -> Tensor<4> {
-    stage.iter().fold(map, |map, block| block.forward(map, pass))
 }

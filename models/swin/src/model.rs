@@ -1,6 +1,9 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
-use vision_nn::{Classifier, ClassifierSpec, Initializer, LayerNorm, Linear, Pass, PatchConv2d, drop_path_schedule};
+use vision_nn::{
+    Classifier, ClassifierSpec, Initializer, LayerNorm, Linear, Pass, PatchConv2d, block_of_segment,
+    drop_path_schedule, is_trained,
+};
 
 use crate::{Stage, SwinConfig};
 
@@ -42,14 +45,34 @@ impl Swin {
         let head = Head { fc: Linear::init(last, spec.num_classes, WEIGHT_STD, &mut init) };
         Self { patch_embed, layers, norm, head }
     }
+
+    fn block_of(&self, segment: usize) -> (&Stage, usize) {
+        let (stage, block) = block_of_segment(segment, self.layers.iter().map(Stage::depth));
+        (&self.layers[stage], block)
+    }
 }
 
+/// A segment is a block, with what changes the grid before it: the patches, which are more than they are made of, or a merging.
+///
+/// The images' sides are whole patches ([`check_image_size`](crate::check_image_size)); what is left over at the right and bottom is not seen.
 impl Classifier for Swin {
-    /// The images' sides are whole patches ([`check_image_size`](crate::check_image_size)); what is left over at the right and bottom is not seen.
-    fn forward(&self, images: Tensor<4>, pass: &mut Pass) -> Tensor<2> {
-        let map = self.patch_embed.forward(images); // [B, H/4, W/4, C]
-        let map = self.layers.iter().fold(map, |map, stage| stage.forward(map, pass)); // [B, H/32, W/32, 8 C]
+    fn num_segments(&self) -> usize {
+        self.layers.iter().map(Stage::depth).sum()
+    }
+
+    fn forward_segment(&self, index: usize, map: Tensor<4>, pass: &mut Pass) -> Tensor<4> {
+        let map = if index == 0 { self.patch_embed.forward(map) } else { map }; // [B, H/4, W/4, C]
+        let (stage, block) = self.block_of(index);
+        stage.forward_block(block, map, pass)
+    }
+
+    fn forward_head(&self, map: Tensor<4>, _pass: &mut Pass) -> Tensor<2> {
         self.head.forward(self.norm.forward(map)) // [B, K]
+    }
+
+    fn is_segment_trained(&self, index: usize) -> bool {
+        let (stage, block) = self.block_of(index);
+        index == 0 && is_trained(&self.patch_embed) || stage.is_block_trained(block)
     }
 }
 

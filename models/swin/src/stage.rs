@@ -1,6 +1,6 @@
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, module};
-use vision_nn::{Initializer, LayerNorm, Pass};
+use vision_nn::{Initializer, LayerNorm, Pass, is_trained};
 
 use crate::model::{NORM_EPSILON, WEIGHT_STD};
 use crate::window::pad_map;
@@ -30,27 +30,33 @@ impl Stage {
         Self { downsample, blocks, layout }
     }
 
-    /// Halves the grid if this stage does, then refines it.
+    /// Number of blocks.
+    pub fn depth(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// Refines a map by one block, every second with shifted windows. Before the first the grid is halved, if this stage does so.
     ///
     /// # Shapes
-    /// - `map`: `[B, H, W, in]`
-    /// - output: `[B, H / 2, W / 2, out]`, halves rounded up, or `[B, H, W, out]` in the first stage
-    pub fn forward(&self, map: Tensor<4>, pass: &mut Pass) -> Tensor<4> {
+    /// - `map`: `[B, H, W, C]`
+    /// - output: the same, but `[B, H / 2, W / 2, out]`, halves rounded up, where the grid is halved
+    pub fn forward_block(&self, block: usize, map: Tensor<4>, pass: &mut Pass) -> Tensor<4> {
         let map = match &self.downsample {
-            Some(merging) => merging.forward(map), // [B, H/2, W/2, out]
-            None => map,
+            Some(merging) if block == 0 => merging.forward(map), // [B, H/2, W/2, out]
+            _ => map,
         };
+        if block % 2 == 0 {
+            return self.blocks[block].forward(map, self.layout.unshifted(), None, pass);
+        }
         let [_, height, width, _] = map.dims();
-        let (shifted, unshifted) = (self.layout, self.layout.unshifted());
-        // One mask for all blocks of the stage. timm keeps one for each.
-        let mask = shifted.shift_mask([height, width], &map.device()); // [nW, N, N]
-        self.blocks.iter().enumerate().fold(map, |map, (index, block)| {
-            if index % 2 == 0 {
-                block.forward(map, unshifted, None, pass)
-            } else {
-                block.forward(map, shifted, mask.as_ref(), pass)
-            }
-        })
+        // Made when it is needed, from a few bytes. timm keeps one for each block.
+        let mask = self.layout.shift_mask([height, width], &map.device()); // [nW, N, N]
+        self.blocks[block].forward(map, self.layout, mask.as_ref(), pass)
+    }
+
+    /// Whether a gradient is wanted for anything that [`forward_block`](Self::forward_block) reads.
+    pub fn is_block_trained(&self, block: usize) -> bool {
+        block == 0 && is_trained(&self.downsample) || is_trained(&self.blocks[block])
     }
 }
 

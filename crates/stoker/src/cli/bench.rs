@@ -1,6 +1,8 @@
 use std::path::PathBuf;
 
+use clap::builder::RangedU64ValueParser;
 use clap::{ArgAction, Args, Subcommand, ValueHint};
+use memory_planner::Checkpointing;
 
 use crate::config::{ConfigError, DeviceRequest, Override};
 
@@ -13,6 +15,9 @@ pub enum BenchCommand {
     /// Measure how many images a second are decoded, varied and put into batches.
     #[command(after_help = DATA_EXAMPLES)]
     Data(BenchDataArguments),
+    /// Time a forward pass and a training step of one model.
+    #[command(after_help = STEP_EXAMPLES)]
+    Step(BenchStepArguments),
 }
 
 const MEMORY_EXAMPLES: &str = "\
@@ -36,9 +41,12 @@ pub struct BenchMemoryArguments {
     /// Batch sizes, separated by commas
     #[arg(long, value_name = "COUNTS", value_delimiter = ',', default_value = "1,2,4,8,12,16")]
     pub batches: Vec<usize>,
+    /// What steps keep for their backward pass, separated by commas
+    #[arg(long, value_name = "WAYS", value_delimiter = ',', default_value = "none,balanced,segments")]
+    pub checkpointing: Vec<Checkpointing>,
     /// `cpu`, `cuda:N`; `wgpu` where it is compiled
-    #[arg(long, default_value = "cpu", value_parser = MemoryBenchDevice::parse)]
-    pub device: MemoryBenchDevice,
+    #[arg(long, default_value = "cpu", value_parser = BenchDevice::parse)]
+    pub device: BenchDevice,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -85,6 +93,43 @@ pub struct BenchDataArguments {
     pub json: bool,
 }
 
+const STEP_EXAMPLES: &str = "\
+Examples:
+  stoker bench step --model convnext_tiny --batch 4
+  stoker bench step --model swin_base --batch 2 --checkpointing none,segments --rounds 7 --json
+
+Each round has one forward pass (evaluation) and one optimizer step (forward, backward, clipping,
+AdamW) with each way of checkpointing, in turn, so that a machine that is busy at times is so for
+all of them. The first step of each is not counted. Peak memory is what one step takes in all:
+weights, optimizer, gradients, activations.";
+
+/// One model's steps.
+#[derive(Debug, Args)]
+pub struct BenchStepArguments {
+    /// Architecture
+    #[arg(long, value_name = "NAME", default_value = "convnext_tiny")]
+    pub model: String,
+    /// Image size [default: that of the published weights]
+    #[arg(long, value_name = "PIXELS")]
+    pub size: Option<usize>,
+    /// Images at once
+    #[arg(long, value_name = "COUNT", default_value_t = 4, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    pub batch: usize,
+    /// What steps keep for their backward pass, separated by commas: `none`, `balanced`,
+    /// `segments`
+    #[arg(long, value_name = "WAYS", value_delimiter = ',', default_value = "none")]
+    pub checkpointing: Vec<Checkpointing>,
+    /// Times that each is measured
+    #[arg(long, value_name = "COUNT", default_value_t = 5, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    pub rounds: usize,
+    /// `cpu`, `cuda:N`; `wgpu` where it is compiled
+    #[arg(long, default_value = "cpu", value_parser = BenchDevice::parse)]
+    pub device: BenchDevice,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
 impl BenchDataArguments {
     /// The settings from flags.
     ///
@@ -107,7 +152,7 @@ impl BenchDataArguments {
 
 /// Where the steps run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MemoryBenchDevice {
+pub enum BenchDevice {
     /// The CPU or a card.
     Of(DeviceRequest),
     /// Any device with WebGPU, software ones among them.

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 
-pub use bench::{BenchCommand, BenchDataArguments, BenchMemoryArguments, MemoryBenchDevice};
+pub use bench::{BenchCommand, BenchDataArguments, BenchDevice, BenchMemoryArguments, BenchStepArguments};
 pub use forward::{FORWARD_ABOUT, FORWARD_EXAMPLES, ForwardArguments};
 pub use plan::{
     AbsentCard, Destination, InferenceRequest, LearningRateScaling, PLAN_ABOUT, PLAN_EXAMPLES, PlanArguments,

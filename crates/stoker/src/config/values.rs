@@ -239,7 +239,7 @@ pub enum Rounding {
     PowerOfTwo,
 }
 
-/// Whether cheap operations of the forward pass are computed again in the backward pass, instead of keeping their results.
+/// What of the forward pass is computed again in the backward pass, instead of keeping its results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Checkpointing {
@@ -250,6 +250,9 @@ pub enum Checkpointing {
     None,
     /// operations that are bound by memory, not by arithmetic
     Balanced,
+    /// the first two thirds of the model's blocks, from what goes into each: keeps a third at most, and takes up to a quarter
+    /// more time
+    Segments,
 }
 
 /// Test-time augmentation: the views of each image whose probabilities are averaged.

@@ -94,7 +94,7 @@ impl<'a> Recorded<'a> {
     ) -> Result<Planned, LadderError<FootprintError>> {
         let (subject, allocator, bytes) = (self.subject, card.allocator(), budget.budget_bytes);
         let mut footprint_of = |rung| self.source(rung).footprint(allocator, bytes, request);
-        let (rung, footprint, plan) = plan_with_ladder(&subject.rungs(), &mut footprint_of, &budget, request)?;
+        let (rung, footprint, plan) = plan_with_ladder(&subject.rungs(false), &mut footprint_of, &budget, request)?;
         let (device, model) = (card.title.clone(), subject.describe());
         Ok(Planned { analysis: MemoryAnalysis { device, model, footprint, budget, plan }, rung })
     }

@@ -61,7 +61,8 @@ pub(crate) fn plan_here(
         (PlanSource::Measured, _) | (_, true) => measured(subject, compute, rung, &budget, request.effective_batch),
         _ => dry_run(subject, compute, rung, &budget, request),
     };
-    let (rung, footprint, plan) = match plan_with_ladder(&subject.rungs(), &mut footprint_of, &budget, request) {
+    let rungs = subject.rungs(compute.is_cpu());
+    let (rung, footprint, plan) = match plan_with_ladder(&rungs, &mut footprint_of, &budget, request) {
         Ok(planned) => planned,
         Err(error) => return Err(refused(error, subject, &budget)),
     };

@@ -8,7 +8,7 @@ use data_pipeline::{
     Channels, DocumentNoise, EvalTransform, LoaderOptions, Mixing, RandAugment, ResizeMode, TrainTransform,
 };
 use memory_planner::BudgetRequest;
-use trainer::{AdamWOptions, FaultPlan, TrainOptions, WarmupCosine};
+use trainer::{AdamWOptions, FaultPlan, Recompute, TrainOptions, WarmupCosine};
 
 use crate::config::{
     AutoCount, Checkpointing, DEFAULT_VALIDATION_SHARE, Decode, DeviceRequest, EraseFill, MixMode, OnCorrupt,
@@ -89,16 +89,18 @@ impl ResolvedConfig {
         }
     }
 
-    /// Sets whether the step computes cheap operations twice.
+    /// Sets what the step computes twice.
     pub(crate) fn decide_checkpointing(&mut self, checkpointing: memory_planner::Checkpointing) {
         let decided = match checkpointing {
             memory_planner::Checkpointing::None => Checkpointing::None,
             memory_planner::Checkpointing::Balanced => Checkpointing::Balanced,
+            memory_planner::Checkpointing::Segments => Checkpointing::Segments,
         };
         if self.config.memory.checkpointing == Checkpointing::Auto {
             let reason = match decided {
+                Checkpointing::Auto | Checkpointing::None => "it fits without",
                 Checkpointing::Balanced => "nothing fits without",
-                _ => "it fits without",
+                Checkpointing::Segments => "nothing fits with less",
             };
             self.choices.push(format!("memory.checkpointing {checkpointing}: {reason}"));
         }
@@ -109,6 +111,7 @@ impl ResolvedConfig {
     pub(crate) fn checkpointing(&self) -> memory_planner::Checkpointing {
         match self.config.memory.checkpointing {
             Checkpointing::Balanced => memory_planner::Checkpointing::Balanced,
+            Checkpointing::Segments => memory_planner::Checkpointing::Segments,
             Checkpointing::Auto | Checkpointing::None => memory_planner::Checkpointing::None,
         }
     }
@@ -146,6 +149,7 @@ impl ResolvedConfig {
             epochs: train.epochs as u32,
             effective_batch_size: train.effective_batch_size,
             micro_batch_size: train.micro_batch_size.exactly().unwrap_or(train.effective_batch_size),
+            recompute: Recompute::of(self.checkpointing()),
             adamw: AdamWOptions {
                 beta_1,
                 beta_2,

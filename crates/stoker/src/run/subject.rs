@@ -3,6 +3,7 @@
 use burn::tensor::Device;
 use memory_planner::{LargeTensor, Liveness, PlanRequest, Precision, Rung, format_bytes};
 use memory_probe::{StepRequest, capture_step};
+use trainer::Recompute;
 use vision_nn::ClassifierSpec;
 
 use crate::config::{Checkpointing, Initialization, Rounding};
@@ -51,6 +52,7 @@ impl Subject<'_> {
     pub(crate) fn step(&self, rung: Rung) -> StepRequest {
         let mut options = self.resolved.train_options(self.train_samples.unwrap_or(usize::MAX));
         options.micro_batch_size = usize::MAX;
+        options.recompute = Recompute::of(rung.checkpointing);
         StepRequest {
             image: self.image(),
             num_classes: self.num_classes,
@@ -71,7 +73,7 @@ impl Subject<'_> {
 
     /// What takes most in a step of one image, by the recorded graph: a line for each of the largest tensors at the peak.
     pub(crate) fn largest_tensors(&self) -> Vec<String> {
-        let Some(&rung) = self.rungs().last() else { return Vec::new() };
+        let Some(&rung) = self.rungs(false).last() else { return Vec::new() };
         let trace = capture_step(&self.step(rung), 1, &|device| self.build(device));
         let Ok(liveness) = Liveness::of(&trace) else { return Vec::new() };
         let of = |tensor: &LargeTensor| {
@@ -81,13 +83,17 @@ impl Subject<'_> {
         liveness.largest_tensors(LARGEST_SHOWN).iter().map(of).collect()
     }
 
-    /// The ways to compute the step that may be taken, the fastest first.
-    pub(crate) fn rungs(&self) -> Vec<Rung> {
+    /// The ways to compute the step that may be taken, the fastest first; `is_cpu` tells where.
+    pub(crate) fn rungs(&self, is_cpu: bool) -> Vec<Rung> {
+        use memory_planner::Checkpointing as Way;
         let rung = |checkpointing| Rung { precision: Precision::Fp32, checkpointing };
         match self.resolved.config.memory.checkpointing {
-            Checkpointing::Auto => Rung::ladder(rung(memory_planner::Checkpointing::None), None, true),
-            Checkpointing::None => vec![rung(memory_planner::Checkpointing::None)],
-            Checkpointing::Balanced => vec![rung(memory_planner::Checkpointing::Balanced)],
+            // Operations of the CPU keep nothing but their inputs already: there is nothing for Burn to compute again.
+            Checkpointing::Auto if is_cpu => Rung::ladder(rung(Way::None), None, &[Way::Segments]),
+            Checkpointing::Auto => Rung::ladder(rung(Way::None), None, &[Way::Balanced, Way::Segments]),
+            Checkpointing::None => vec![rung(Way::None)],
+            Checkpointing::Balanced => vec![rung(Way::Balanced)],
+            Checkpointing::Segments => vec![rung(Way::Segments)],
         }
     }
 

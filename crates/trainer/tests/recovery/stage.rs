@@ -146,6 +146,7 @@ pub(crate) fn options(epochs: u32, micro_batch_size: usize) -> TrainOptions {
         epochs,
         effective_batch_size: EFFECTIVE_BATCH,
         micro_batch_size,
+        recompute: Default::default(),
         adamw: AdamWOptions::default(),
         schedule: WarmupCosine {
             peak: 3e-4,
