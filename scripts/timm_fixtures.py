@@ -16,6 +16,8 @@ from pathlib import Path
 import torch
 
 from fixtures.convnext import CONVNEXT_MODELS, write_convnext
+from fixtures.layers import write_layer_decay
+from fixtures.optimizers import write_optimizers
 from fixtures.swin import SWIN_MODELS, write_bias_tables, write_state_dicts, write_swin
 from fixtures.trainer import write_trainer
 
@@ -33,6 +35,8 @@ def main() -> None:
         write_swin(root / "models/swin/tests/fixtures", model)
     write_bias_tables(root / "models/swin/tests/fixtures")
     write_state_dicts(root / "models/swin/tests/fixtures")
+    write_layer_decay(root / "crates/stoker/tests/fixtures/layer_decay.json")
+    write_optimizers(root / "crates/trainer/tests/fixtures")
     write_trainer(root / "crates/trainer/tests/fixtures")
 
 

@@ -71,6 +71,11 @@ impl<'a, M: Classifier> Rehearsal<'a, M> {
         Self { step, device, request, turn: 0 }
     }
 
+    /// The step.
+    pub(crate) fn step(&self) -> &TrainStep<M> {
+        &self.step
+    }
+
     /// The model.
     pub(crate) fn model(&self) -> &M {
         self.step.model()
@@ -89,7 +94,7 @@ impl<'a, M: Classifier> Rehearsal<'a, M> {
             prompter.phase(Phase::Forward);
             let [images, targets] = self.batch(batch, prompter);
             let [height, width, channels] = self.request.image;
-            let mut pass = Pass::training(self.turn, turn * batch);
+            let mut pass = self.step.pass(self.turn, turn * batch);
             let logits = self.model().forward(images.reshape([batch, channels, height, width]), &mut pass);
             prompter.phase(Phase::Loss);
             let targets = targets.reshape([batch, self.request.num_classes]);

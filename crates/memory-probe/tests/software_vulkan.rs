@@ -12,9 +12,7 @@ use burn::tensor::{Device, DeviceKind};
 use convnext::{ConvNext, ConvNextConfig};
 use data_pipeline::Batch;
 use memory_probe::{AllocatorModel, CapturedSource, StepRequest, dry_run_reserved, reserved_by_real_steps};
-use trainer::{
-    AdamWOptions, ComputeError, Gradients, Normalization, OutOfMemory, TrainOptions, TrainStep, WarmupCosine,
-};
+use trainer::{ComputeError, Gradients, Normalization, OutOfMemory, TrainOptions, TrainStep, WarmupCosine};
 use vision_nn::ClassifierSpec;
 
 const CLASSES: usize = 10;
@@ -31,7 +29,8 @@ fn options() -> TrainOptions {
         epochs: 1,
         effective_batch_size: 32,
         micro_batch_size: usize::MAX,
-        adamw: AdamWOptions::default(),
+        optimizer: Default::default(),
+        groups: Default::default(),
         schedule: WarmupCosine { peak: 1e-3, minimum: 0.0, warmup_steps: 0, total_steps: 10 },
         label_smoothing: 0.1,
         clip_norm: Some(1.0),

@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 use convnext::ConvNext;
 use efficientnet::EfficientNet;
 use swin::Swin;
-use vision_nn::{Classifier, ClassifierSpec, Pass};
+use vision_nn::{Classifier, ClassifierSpec, LayerNames, Pass};
 
 use crate::config::nearest_of;
 
@@ -30,6 +30,14 @@ impl Classifier for Network {
             Self::ConvNext(model) => model.forward(images, pass),
             Self::Swin(model) => model.forward(images, pass),
             Self::EfficientNet(model) => model.forward(images, pass),
+        }
+    }
+
+    fn layer_names(&self) -> LayerNames {
+        match self {
+            Self::ConvNext(model) => model.layer_names(),
+            Self::Swin(model) => model.layer_names(),
+            Self::EfficientNet(model) => model.layer_names(),
         }
     }
 }

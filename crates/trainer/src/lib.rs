@@ -1,4 +1,4 @@
-//! The training loop: exact gradient accumulation, AdamW, schedule, clipping, weight averaging, validation, checkpoints, resume, and recovery
+//! The training loop: exact gradient accumulation, optimizers, parameter groups, schedule, clipping, weight averaging, validation, checkpoints, resume, and recovery
 //! when memory runs out.
 //!
 //! Everything random is a function of the seed, the epoch and the position of a sample, so that a run that was killed and resumed
@@ -23,9 +23,11 @@ mod scoring;
 
 mod ema;
 mod gradients;
+mod groups;
 mod input;
 mod loss;
 mod optimizer;
+mod pattern;
 mod schedule;
 
 mod error;
@@ -36,12 +38,16 @@ pub use evaluate::{Evaluation, Evaluator, evaluate};
 pub use faults::{FaultPlan, FaultPlanError};
 pub use fit::{FitOutcome, TrainingData, fit};
 pub use gradients::Gradients;
+pub use groups::{GroupError, GroupOptions, ParameterGroup, ParameterGroups, ParameterRule};
 pub use input::{Normalization, images_to_tensor};
 pub use loss::{cross_entropy_sum, smoothed_targets};
 pub use memory_log::{MemoryLog, Phase, RecoveryEvent};
 pub use micro_batch::STEPS_BEFORE_GROWTH;
 pub use observer::{MemoryGauge, MemoryLap, Observer, Silent, StepReport};
-pub use optimizer::{AdamW, AdamWOptions};
+pub use optimizer::{
+    AdafactorOptions, AdamWOptions, LambOptions, LionOptions, MuonOptions, MuonStepLength, Optimizer, OptimizerOptions,
+    SgdOptions,
+};
 pub use options::TrainOptions;
 pub use out_of_memory::{ComputeError, MemoryWatch, OutOfMemory};
 pub use schedule::WarmupCosine;

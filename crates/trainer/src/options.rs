@@ -1,4 +1,4 @@
-use crate::{AdamWOptions, FaultPlan, WarmupCosine};
+use crate::{FaultPlan, GroupOptions, OptimizerOptions, WarmupCosine};
 
 /// What a training run does, with nothing left undecided.
 #[derive(Debug, Clone, PartialEq)]
@@ -9,8 +9,10 @@ pub struct TrainOptions {
     pub effective_batch_size: usize,
     /// Most samples in one forward and backward pass.
     pub micro_batch_size: usize,
-    /// The optimizer's constants.
-    pub adamw: AdamWOptions,
+    /// The rule that moves the weights, with its constants.
+    pub optimizer: OptimizerOptions,
+    /// Which parameters train, and how fast.
+    pub groups: GroupOptions,
     /// Learning rate at every step.
     pub schedule: WarmupCosine,
     /// Share of the target spread evenly over all classes, in `[0, 1)`.

@@ -1,5 +1,8 @@
+use std::collections::BTreeSet;
 use std::convert::Infallible;
+use std::sync::Arc;
 
+use burn::module::ParamId;
 use burn::tensor::{Device, Tensor};
 use data_pipeline::Batch;
 use memory_planner::split_effective_batch;
@@ -7,7 +10,9 @@ use vision_nn::{Classifier, Pass, Tape, is_running_statistic, parameter_shapes};
 
 use crate::ema::Ema;
 use crate::loss::cross_entropy_of_row;
-use crate::{AdamW, ComputeError, Gradients, MemoryWatch, Normalization, OutOfMemory, TrainOptions};
+use crate::{
+    ComputeError, Gradients, MemoryWatch, Normalization, Optimizer, OutOfMemory, ParameterGroups, TrainOptions,
+};
 use crate::{cross_entropy_sum, images_to_tensor, smoothed_targets};
 
 /// Sums over the samples of one effective batch.
@@ -23,12 +28,14 @@ pub struct StepScores {
     pub gradient_norm: f64,
 }
 
-/// One optimizer step: micro-batches forward and backward, clip, AdamW, averaged weights.
+/// One optimizer step: micro-batches forward and backward, clip, optimizer, averaged weights.
 pub struct TrainStep<M> {
     /// Taken out only while [`apply`](Self::apply) moves it: a clone would keep a second copy of the weights alive.
     model: Option<M>,
     has_running_statistics: bool,
-    pub(crate) optimizer: AdamW,
+    /// Running statistics of frozen norms, which stay as they are.
+    frozen_statistics: Arc<BTreeSet<ParamId>>,
+    pub(crate) optimizer: Optimizer,
     pub(crate) ema: Option<Ema<M>>,
     options: TrainOptions,
     normalization: Normalization,
@@ -36,17 +43,31 @@ pub struct TrainStep<M> {
 }
 
 impl<M: Classifier> TrainStep<M> {
-    /// A step over `model`, which lives on the autodiff device `device`.
+    /// A step over `model`, which lives on the autodiff device `device`. Something must be left to train (see [`ParameterGroups::check`]).
     pub fn new(model: M, options: TrainOptions, normalization: Normalization, device: Device) -> Self {
-        let ema = options.ema_decay.map(|decay| Ema::new(&model, decay));
+        let groups = ParameterGroups::of(&model, &options.groups);
+        let model = groups.freeze(model);
+        let ema = options.ema_decay.map(|decay| Ema::new(&model, decay, &groups));
         let has_running_statistics = parameter_shapes(&model).iter().any(|(name, _)| is_running_statistic(name));
-        let optimizer = AdamW::new(options.adamw);
-        Self { optimizer, ema, model: Some(model), has_running_statistics, options, normalization, device }
+        let frozen_statistics = groups.frozen_statistics(&model);
+        let optimizer = Optimizer::new(options.optimizer, groups);
+        let model = Some(model);
+        Self { optimizer, ema, model, has_running_statistics, frozen_statistics, options, normalization, device }
     }
 
     /// What the step was made with.
     pub fn options(&self) -> &TrainOptions {
         &self.options
+    }
+
+    /// How each parameter trains.
+    pub fn groups(&self) -> &ParameterGroups {
+        self.optimizer.groups()
+    }
+
+    /// A training pass over the micro-batch that starts at `first_sample` of its effective batch; frozen norms stay as they are.
+    pub fn pass(&self, step_seed: u64, first_sample: usize) -> Pass {
+        Pass::training(step_seed, first_sample).with_frozen(self.frozen_statistics.clone())
     }
 
     /// How images are normalised.
@@ -81,7 +102,7 @@ impl<M: Classifier> TrainStep<M> {
 
     /// An average that starts at the weights of now, where one is kept.
     pub(crate) fn fresh_ema(&self) -> Option<Ema<M>> {
-        self.options.ema_decay.map(|decay| Ema::new(self.model(), decay))
+        self.options.ema_decay.map(|decay| Ema::new(self.model(), decay, self.groups()))
     }
 
     /// Lets the average start anew.
@@ -148,8 +169,9 @@ impl<M: Classifier> TrainStep<M> {
         if let Some(max_norm) = self.options.clip_norm {
             gradients.clip(norm, max_norm);
         }
+        let norm = self.options.clip_norm.map_or(norm, |max_norm| norm.min(max_norm));
         let model = self.model.take().expect("the model is only away while `apply` runs");
-        let model = self.optimizer.step(learning_rate, model, gradients);
+        let model = self.optimizer.step(learning_rate, model, gradients, norm);
         self.ema = self.ema.take().map(|ema| ema.update(&model, step));
         self.model = Some(model);
     }
@@ -176,7 +198,7 @@ impl<M: Classifier> TrainStep<M> {
 
     /// Forward and backward over `samples` samples from `first_sample` on.
     fn micro_batch(&self, batch: &Batch, first_sample: usize, samples: usize, step_seed: u64) -> MicroBatchResult {
-        let mut pass = Pass::training(step_seed, first_sample);
+        let mut pass = self.pass(step_seed, first_sample);
         let sample_bytes = batch.sample_bytes();
         let pixels = &batch.pixels[first_sample * sample_bytes..(first_sample + samples) * sample_bytes];
         let labels: Vec<u32> = batch.labels[first_sample..first_sample + samples].iter().flatten().copied().collect();
@@ -243,7 +265,8 @@ mod tests {
             epochs: 1,
             effective_batch_size: 4,
             micro_batch_size: 4,
-            adamw: crate::AdamWOptions::default(),
+            optimizer: Default::default(),
+            groups: Default::default(),
             schedule,
             label_smoothing: 0.0,
             clip_norm: None,

@@ -6,9 +6,7 @@ use burn::tensor::Device;
 use convnext::{ConvNext, ConvNextConfig};
 use data_pipeline::Batch;
 use device::heap::{self, CountingAllocator};
-use trainer::{
-    AdamWOptions, ComputeError, Normalization, OutOfMemory, Phase, Pieces, TrainOptions, TrainStep, WarmupCosine,
-};
+use trainer::{ComputeError, Normalization, OutOfMemory, Phase, Pieces, TrainOptions, TrainStep, WarmupCosine};
 use vision_nn::{Classifier as _, ClassifierSpec, Pass};
 
 #[global_allocator]
@@ -71,7 +69,8 @@ fn step() -> TrainStep<ConvNext> {
         epochs: 1,
         effective_batch_size: BATCH,
         micro_batch_size: BATCH,
-        adamw: AdamWOptions::default(),
+        optimizer: Default::default(),
+        groups: Default::default(),
         schedule: WarmupCosine { peak: 1e-3, minimum: 0.0, warmup_steps: 0, total_steps: 1 },
         label_smoothing: 0.0,
         clip_norm: None,

@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use convnext::{ConvNext, ConvNextConfig};
 use data_pipeline::Batch;
 use memory_planner::split_effective_batch;
-use trainer::{AdamWOptions, Gradients, Normalization, StepScores, TrainOptions, TrainStep, WarmupCosine};
+use trainer::{Gradients, Normalization, StepScores, TrainOptions, TrainStep, WarmupCosine};
 use vision_nn::{
     ClassifierSpec, Initialization, Initializer, Linear, ParameterMap, Tape, map_parameters, named_parameters,
 };
@@ -123,7 +123,8 @@ fn options(micro_batch_size: usize) -> TrainOptions {
         epochs: 1,
         effective_batch_size: BATCH,
         micro_batch_size,
-        adamw: AdamWOptions::default(),
+        optimizer: Default::default(),
+        groups: Default::default(),
         schedule: WarmupCosine { peak: 1e-2, minimum: 0.0, warmup_steps: 0, total_steps: 100 },
         label_smoothing: 0.1,
         clip_norm: None,

@@ -1,7 +1,7 @@
 use burn::module::AutodiffModule;
 use burn::tensor::{Device, Tensor};
 
-use crate::{Initialization, Pass};
+use crate::{Initialization, LayerNames, Pass};
 
 /// An image classifier: a module that turns a batch of normalised images into one score a class.
 pub trait Classifier: AutodiffModule + 'static {
@@ -11,6 +11,11 @@ pub trait Classifier: AutodiffModule + 'static {
     /// - `images`: `[B, C, H, W]`, normalised with the model's mean and standard deviation
     /// - output: `[B, classes]`, unnormalised (logits)
     fn forward(&self, images: Tensor<4>, pass: &mut Pass) -> Tensor<2>;
+
+    /// How the names of its parameters tell its layers apart.
+    fn layer_names(&self) -> LayerNames {
+        LayerNames::UNKNOWN
+    }
 }
 
 /// What a classifier is built from, whatever its family.

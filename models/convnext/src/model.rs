@@ -1,6 +1,8 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
-use vision_nn::{Classifier, ClassifierSpec, Initializer, LayerNorm, Linear, Pass, PatchConv2d, drop_path_schedule};
+use vision_nn::{
+    Classifier, ClassifierSpec, Initializer, LayerNames, LayerNorm, Linear, Pass, PatchConv2d, drop_path_schedule,
+};
 
 use crate::{ConvNextConfig, Stage};
 
@@ -50,6 +52,10 @@ impl Classifier for ConvNext {
         let map = norm.forward(conv.forward_images(images)); // [B, H/4, W/4, C]
         let map = self.stages.iter().fold(map, |map, stage| stage.forward(map, pass)); // [B, H/32, W/32, C]
         self.head.forward(map) // [B, K]
+    }
+
+    fn layer_names(&self) -> LayerNames {
+        LayerNames { stem: &["stem"], stages: "stages", after_blocks: &["norm_pre"], undecayed: &[] }
     }
 }
 

@@ -1,6 +1,8 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
-use vision_nn::{Classifier, ClassifierSpec, Initializer, LayerNorm, Linear, Pass, PatchConv2d, drop_path_schedule};
+use vision_nn::{
+    Classifier, ClassifierSpec, Initializer, LayerNames, LayerNorm, Linear, Pass, PatchConv2d, drop_path_schedule,
+};
 
 use crate::{Stage, SwinConfig};
 
@@ -50,6 +52,15 @@ impl Classifier for Swin {
         let map = self.patch_embed.forward(images); // [B, H/4, W/4, C]
         let map = self.layers.iter().fold(map, |map, stage| stage.forward(map, pass)); // [B, H/32, W/32, 8 C]
         self.head.forward(self.norm.forward(map)) // [B, K]
+    }
+
+    fn layer_names(&self) -> LayerNames {
+        LayerNames {
+            stem: &["patch_embed"],
+            stages: "layers",
+            after_blocks: &["norm"],
+            undecayed: &["relative_position_bias_table"],
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod bench;
 mod config;
+mod groups;
 mod help;
 mod models;
 mod plan;
@@ -25,6 +26,7 @@ pub fn execute(command: Option<Command>) -> Result<(), CommandError> {
         Some(Command::Bench(BenchCommand::Memory(arguments))) => bench::memory(&arguments),
         Some(Command::ConfigReference) => config::print_reference(),
         Some(Command::ConfigCheck(arguments)) => config::check(&arguments),
+        Some(Command::ConfigGroups(arguments)) => groups::print(&arguments),
         Some(Command::Models(arguments)) => models::print(&arguments),
         Some(Command::Plan(arguments)) => plan::plan(&arguments),
         Some(Command::Train(arguments)) => train::train(&arguments, &catch_interrupts()?),

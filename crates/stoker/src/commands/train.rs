@@ -20,6 +20,7 @@ use crate::registry::{Architecture, Network};
 use crate::run::checks;
 use crate::run::compute::{Compute, Gauge};
 use crate::run::data::{self, RunData};
+use crate::run::groups::check_freezing;
 use crate::run::memory::{Planned, loader_bytes, plan_here};
 use crate::run::observer::RunObserver;
 use crate::run::recovery::{Injection, explain_out_of_memory, tell_out_of_memory, tell_remembered};
@@ -107,8 +108,10 @@ impl Run {
             std: normalization.std,
             progress: Progress::default(),
         };
+        let architecture = request.resolved.architecture()?;
+        check_freezing(&request.resolved, &architecture, card.classes.len())?;
         if request.resumed.is_none() {
-            checks::check_weights(&request.resolved, &request.resolved.architecture()?, &card, &compute)?;
+            checks::check_weights(&request.resolved, &architecture, &card, &compute)?;
             request.resolved.follow_links();
         }
         Ok(Self { request, compute, data, card, injection })

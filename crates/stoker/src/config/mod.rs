@@ -10,6 +10,7 @@ mod error;
 mod keys;
 mod kind;
 mod nearest;
+mod optimizer;
 mod overrides;
 mod position;
 mod reference;
@@ -32,7 +33,8 @@ pub use user::{
     UserConfig,
 };
 pub use values::{
-    AutoCount, Checkpointing, DeviceRequest, Initialization, MemorySize, OnCorrupt, Resize, Rounding, SampleData, Tta,
+    AutoCount, Checkpointing, DeviceRequest, Initialization, MemorySize, MuonStepLength, OnCorrupt, OptimizerName,
+    Resize, Rounding, SampleData, Tta,
 };
 
 use keys::KeyTable;

@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use data_pipeline::{Channels, EvalTransform, LoaderOptions, ResizeMode, TrainTransform};
 use memory_planner::BudgetRequest;
-use trainer::{AdamWOptions, FaultPlan, TrainOptions, WarmupCosine};
+use trainer::{FaultPlan, TrainOptions, WarmupCosine};
 
 use crate::config::{AutoCount, Checkpointing, DEFAULT_VALIDATION_SHARE, DeviceRequest, OnCorrupt, Resize, UserConfig};
 use crate::error::CommandError;
 use crate::registry::{Architecture, find_architecture};
+use crate::run::recipe;
 
 /// Share of the shorter side that a centre crop keeps (timm's default `crop_pct`).
 const CROP_SHARE: f32 = 0.875;
@@ -34,6 +35,7 @@ impl ResolvedConfig {
             stem
         });
         config.name = Some(name.clone());
+        config.train.decide_optimizer_constants();
         if config.data.validation.is_none() && config.data.validation_share.is_none() {
             config.data.validation_share = Some(DEFAULT_VALIDATION_SHARE);
             choices.push(format!("validation share {DEFAULT_VALIDATION_SHARE}: the default without `data.validation`"));
@@ -136,17 +138,12 @@ impl ResolvedConfig {
     pub(crate) fn train_options(&self, train_samples: usize) -> TrainOptions {
         let train = &self.config.train;
         let steps_per_epoch = train_samples.div_ceil(train.effective_batch_size) as u64;
-        let [beta_1, beta_2] = train.betas.map(|beta| beta as f32);
         TrainOptions {
             epochs: train.epochs as u32,
             effective_batch_size: train.effective_batch_size,
             micro_batch_size: train.micro_batch_size.exactly().unwrap_or(train.effective_batch_size),
-            adamw: AdamWOptions {
-                beta_1,
-                beta_2,
-                epsilon: train.epsilon as f32,
-                weight_decay: train.weight_decay as f32,
-            },
+            optimizer: recipe::optimizer(train),
+            groups: recipe::groups(&self.config),
             schedule: WarmupCosine {
                 peak: train.learning_rate,
                 minimum: train.min_learning_rate,

@@ -15,8 +15,8 @@ use image::{Rgb, RgbImage};
 use metrics::{EpochRecord, read_records};
 use tempfile::TempDir;
 use trainer::{
-    AdamWOptions, FitOutcome, MemoryGauge, MemoryLap, Normalization, Observer, RecoveryEvent, TrainError, TrainOptions,
-    TrainSession, TrainStep, TrainingData, WarmupCosine, fit,
+    FitOutcome, MemoryGauge, MemoryLap, Normalization, Observer, RecoveryEvent, TrainError, TrainOptions, TrainSession,
+    TrainStep, TrainingData, WarmupCosine, fit,
 };
 use vision_nn::{ClassifierSpec, ParameterMap, map_parameters, named_parameters};
 
@@ -144,7 +144,8 @@ pub(crate) fn options(epochs: u32, micro_batch_size: usize) -> TrainOptions {
         epochs,
         effective_batch_size: EFFECTIVE_BATCH,
         micro_batch_size,
-        adamw: AdamWOptions::default(),
+        optimizer: Default::default(),
+        groups: Default::default(),
         schedule: WarmupCosine {
             peak: 3e-4,
             minimum: 1e-6,
