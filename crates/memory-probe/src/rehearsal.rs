@@ -98,7 +98,8 @@ impl<'a, M: Classifier> Rehearsal<'a, M> {
             let logits = self.model().forward(images.reshape([batch, channels, height, width]), &mut pass);
             prompter.phase(Phase::Loss);
             let targets = targets.reshape([batch, self.request.num_classes]);
-            let loss = mean_loss(logits.clone(), targets, micro_batches * batch);
+            let divisor = (micro_batches * batch) as f64;
+            let loss = mean_loss(&self.step.options().loss, logits.clone(), targets, divisor);
             prompter.phase(Phase::Backward);
             gradients.add(Gradients::take(Tape::backward(loss), self.model()));
         }

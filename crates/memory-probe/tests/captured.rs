@@ -4,7 +4,7 @@ use burn::tensor::Device;
 use convnext::{ConvNext, ConvNextConfig};
 use memory_planner::{Born, Liveness, Phase, PlanRequest, Role, Trace};
 use memory_probe::{AllocatorModel, CapturedSource, StepRequest, capture_step, fixed_memory};
-use trainer::{OptimizerOptions, TrainOptions, WarmupCosine};
+use trainer::{LossOptions, OptimizerOptions, TrainOptions, WarmupCosine};
 use vision_nn::{ClassifierSpec, parameter_shapes};
 
 const CLASSES: usize = 10;
@@ -28,11 +28,13 @@ fn request() -> StepRequest {
             micro_batch_size: 8,
             optimizer: Default::default(),
             groups: Default::default(),
-            schedule: WarmupCosine { peak: 1e-3, minimum: 0.0, warmup_steps: 0, total_steps: 10 },
-            label_smoothing: 0.1,
+            schedule: WarmupCosine { peak: 1e-3, minimum: 0.0, warmup_steps: 0, total_steps: 10 }.into(),
+            loss: LossOptions { label_smoothing: 0.1, ..Default::default() },
             clip_norm: Some(1.0),
             ema_decay: None,
             adaptive_batch: false,
+            max_nonfinite_steps: 1,
+            early_stopping: None,
             faults: Default::default(),
             top_k: 1,
             seed: 0,

@@ -12,7 +12,9 @@ use burn::tensor::{Device, DeviceKind};
 use convnext::{ConvNext, ConvNextConfig};
 use data_pipeline::Batch;
 use memory_probe::{AllocatorModel, CapturedSource, StepRequest, dry_run_reserved, reserved_by_real_steps};
-use trainer::{ComputeError, Gradients, Normalization, OutOfMemory, TrainOptions, TrainStep, WarmupCosine};
+use trainer::{
+    ComputeError, Gradients, LossOptions, Normalization, OutOfMemory, TrainOptions, TrainStep, WarmupCosine,
+};
 use vision_nn::ClassifierSpec;
 
 const CLASSES: usize = 10;
@@ -31,11 +33,13 @@ fn options() -> TrainOptions {
         micro_batch_size: usize::MAX,
         optimizer: Default::default(),
         groups: Default::default(),
-        schedule: WarmupCosine { peak: 1e-3, minimum: 0.0, warmup_steps: 0, total_steps: 10 },
-        label_smoothing: 0.1,
+        schedule: WarmupCosine { peak: 1e-3, minimum: 0.0, warmup_steps: 0, total_steps: 10 }.into(),
+        loss: LossOptions { label_smoothing: 0.1, ..Default::default() },
         clip_norm: Some(1.0),
         ema_decay: None,
         adaptive_batch: false,
+        max_nonfinite_steps: 1,
+        early_stopping: None,
         faults: Default::default(),
         top_k: 1,
         seed: 0,

@@ -67,6 +67,12 @@ impl Gradients {
         }
     }
 
+    /// Names of gradients with a number that is not finite. Waits for the device.
+    pub(crate) fn nonfinite_names(&self) -> Vec<&str> {
+        let is_finite = |tensor: &Tensor<1>| tensor.to_data().iter::<f32>().all(f32::is_finite);
+        self.iter().filter(|(_, tensor)| !is_finite(tensor)).map(|(name, _)| name).collect()
+    }
+
     /// Names and gradients, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor<1>)> {
         self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor))

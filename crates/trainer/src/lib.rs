@@ -18,9 +18,11 @@ mod step;
 mod faults;
 mod memory_log;
 mod micro_batch;
+mod nonfinite;
 mod out_of_memory;
 mod scoring;
 
+mod early_stopping;
 mod ema;
 mod gradients;
 mod groups;
@@ -33,6 +35,7 @@ mod schedule;
 mod error;
 mod observer;
 
+pub use early_stopping::EarlyStopping;
 pub use error::TrainError;
 pub use evaluate::{Evaluation, Evaluator, evaluate};
 pub use faults::{FaultPlan, FaultPlanError};
@@ -40,9 +43,10 @@ pub use fit::{FitOutcome, TrainingData, fit};
 pub use gradients::Gradients;
 pub use groups::{GroupError, GroupOptions, ParameterGroup, ParameterGroups, ParameterRule};
 pub use input::{Normalization, images_to_tensor};
-pub use loss::{cross_entropy_sum, smoothed_targets};
+pub use loss::{LossKind, LossOptions, balanced_class_weights, cross_entropy_sum, target_tensor};
 pub use memory_log::{MemoryLog, Phase, RecoveryEvent};
 pub use micro_batch::STEPS_BEFORE_GROWTH;
+pub use nonfinite::NonFiniteStep;
 pub use observer::{MemoryGauge, MemoryLap, Observer, Silent, StepReport};
 pub use optimizer::{
     AdafactorOptions, AdamWOptions, LambOptions, LionOptions, MuonOptions, MuonStepLength, Optimizer, OptimizerOptions,
@@ -50,7 +54,7 @@ pub use optimizer::{
 };
 pub use options::TrainOptions;
 pub use out_of_memory::{ComputeError, MemoryWatch, OutOfMemory};
-pub use schedule::WarmupCosine;
+pub use schedule::{Constant, OneCycle, Plateau, Schedule, StepDecay, WarmupCosine};
 pub use scoring::{Pieces, Scoring};
 pub use session::TrainSession;
 pub use step::{StepScores, TrainStep, mean_loss};

@@ -9,16 +9,15 @@ use memory_planner::split_effective_batch;
 use vision_nn::{Classifier, Pass, Tape, is_running_statistic, parameter_shapes};
 
 use crate::ema::Ema;
-use crate::loss::cross_entropy_of_row;
 use crate::{
     ComputeError, Gradients, MemoryWatch, Normalization, Optimizer, OutOfMemory, ParameterGroups, TrainOptions,
 };
-use crate::{cross_entropy_sum, images_to_tensor, smoothed_targets};
+use crate::{LossOptions, images_to_tensor, target_tensor};
 
 /// Sums over the samples of one effective batch.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct StepScores {
-    /// Cross-entropy summed over samples, nats, with label smoothing.
+    /// The mean loss of the batch times its samples, nats, with label smoothing and class weights.
     pub loss_sum: f64,
     /// Samples predicted right.
     pub correct: u64,
@@ -188,9 +187,9 @@ impl<M: Classifier> TrainStep<M> {
         let mut scores = StepScores { samples: batch.len() as u64, ..StepScores::default() };
         let mut first_sample = 0;
         for (index, samples) in split_effective_batch(batch.len(), micro_batch_size).into_iter().enumerate() {
-            let done = run(index, &|| self.micro_batch(batch, first_sample, samples, step_seed))?;
-            gradients.add(done.gradients);
-            score(&mut scores, done.logits, &done.labels, self.options.label_smoothing);
+            let mut done = run(index, &|| self.micro_batch(batch, first_sample, samples, step_seed))?;
+            gradients.add(std::mem::take(&mut done.gradients));
+            score(&mut scores, done, &self.options.loss);
             first_sample += samples;
         }
         Ok((gradients, scores))
@@ -205,16 +204,19 @@ impl<M: Classifier> TrainStep<M> {
         let images = images_to_tensor(pixels, batch.size, &self.normalization, &self.device); // [B, C, H, W]
         let logits = self.model().forward(images, &mut pass); // [B, K]
         let [_, num_classes] = logits.dims();
-        let targets = smoothed_targets(&labels, num_classes, self.options.label_smoothing, &self.device); // [B, K]
-        let loss = mean_loss(logits.clone(), targets, batch.len());
-        let gradients = Gradients::take(Tape::backward(loss), self.model());
-        MicroBatchResult { gradients, logits: logits.no_grad(), labels }
+        let loss = &self.options.loss;
+        let targets = target_tensor(loss.targets(&labels, num_classes), num_classes, &self.device); // [B, K]
+        let divisor = loss.divisor(&batch.labels.iter().flatten().copied().collect::<Vec<u32>>(), num_classes);
+        let gradients =
+            Gradients::take(Tape::backward(mean_loss(loss, logits.clone(), targets, divisor)), self.model());
+        MicroBatchResult { gradients, logits: logits.no_grad(), labels, divisor }
     }
 }
 
-/// A micro-batch's part of the mean cross-entropy over `effective_batch` samples, `[1]`; logits and targets as in [`cross_entropy_sum`].
-pub fn mean_loss(logits: Tensor<2>, targets: Tensor<2>, effective_batch: usize) -> Tensor<1> {
-    cross_entropy_sum(logits, targets).div_scalar(effective_batch as f64)
+/// A micro-batch's part of the mean loss over an effective batch that counts for `divisor`, `[1]`; see [`LossOptions::sum`] and
+/// [`LossOptions::divisor`].
+pub fn mean_loss(loss: &LossOptions, logits: Tensor<2>, targets: Tensor<2>, divisor: f64) -> Tensor<1> {
+    loss.sum(logits, targets).div_scalar(divisor)
 }
 
 /// What a micro-batch adds to its step.
@@ -223,14 +225,17 @@ struct MicroBatchResult {
     /// `[B, K]`, off the tape.
     logits: Tensor<2>,
     labels: Vec<u32>,
+    /// What the effective batch counts for.
+    divisor: f64,
 }
 
 /// Adds a micro-batch's losses and hits. Waits for the device.
-fn score(scores: &mut StepScores, logits: Tensor<2>, labels: &[u32], smoothing: f32) {
-    let [_, num_classes] = logits.dims();
-    let logits: Vec<f32> = logits.into_data().iter::<f32>().collect();
-    for (row, &label) in logits.chunks_exact(num_classes).zip(labels) {
-        scores.loss_sum += cross_entropy_of_row(row, label as usize, smoothing);
+fn score(scores: &mut StepScores, done: MicroBatchResult, loss: &LossOptions) {
+    let [_, num_classes] = done.logits.dims();
+    let share = scores.samples as f64 / done.divisor;
+    let logits: Vec<f32> = done.logits.into_data().iter::<f32>().collect();
+    for (row, &label) in logits.chunks_exact(num_classes).zip(&done.labels) {
+        scores.loss_sum += share * loss.of_label(row, label);
         scores.correct += u64::from(metrics::top_k_hits(row, label as usize, 1));
     }
 }
@@ -260,20 +265,22 @@ mod tests {
         let device = Device::flex().autodiff();
         let mut init = Initializer::new(1, Initialization::Reference, &device);
         let model = Normed { norm: BatchNorm::init(3, 1e-5, &mut init), fc: Linear::init(3, 2, 0.02, &mut init) };
-        let schedule = crate::WarmupCosine { peak: 1e-3, minimum: 0.0, warmup_steps: 0, total_steps: 1 };
+        let schedule = crate::Constant { peak: 1e-3, warmup_steps: 0 };
         let options = TrainOptions {
             epochs: 1,
             effective_batch_size: 4,
             micro_batch_size: 4,
             optimizer: Default::default(),
             groups: Default::default(),
-            schedule,
-            label_smoothing: 0.0,
+            schedule: crate::Schedule::Constant(schedule),
+            loss: LossOptions::default(),
             clip_norm: None,
             ema_decay: None,
             top_k: 1,
             seed: 0,
             adaptive_batch: false,
+            max_nonfinite_steps: 1,
+            early_stopping: None,
             faults: crate::FaultPlan::default(),
         };
         TrainStep::new(model, options, Normalization::imagenet(3), device)

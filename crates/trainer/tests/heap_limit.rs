@@ -6,7 +6,9 @@ use burn::tensor::Device;
 use convnext::{ConvNext, ConvNextConfig};
 use data_pipeline::Batch;
 use device::heap::{self, CountingAllocator};
-use trainer::{ComputeError, Normalization, OutOfMemory, Phase, Pieces, TrainOptions, TrainStep, WarmupCosine};
+use trainer::{
+    ComputeError, LossOptions, Normalization, OutOfMemory, Phase, Pieces, TrainOptions, TrainStep, WarmupCosine,
+};
 use vision_nn::{Classifier as _, ClassifierSpec, Pass};
 
 #[global_allocator]
@@ -71,13 +73,15 @@ fn step() -> TrainStep<ConvNext> {
         micro_batch_size: BATCH,
         optimizer: Default::default(),
         groups: Default::default(),
-        schedule: WarmupCosine { peak: 1e-3, minimum: 0.0, warmup_steps: 0, total_steps: 1 },
-        label_smoothing: 0.0,
+        schedule: WarmupCosine { peak: 1e-3, minimum: 0.0, warmup_steps: 0, total_steps: 1 }.into(),
+        loss: LossOptions::default(),
         clip_norm: None,
         ema_decay: None,
         top_k: 1,
         seed: 0,
         adaptive_batch: false,
+        max_nonfinite_steps: 1,
+        early_stopping: None,
         faults: trainer::FaultPlan::default(),
     };
     TrainStep::new(model, options, Normalization::imagenet(3), device)

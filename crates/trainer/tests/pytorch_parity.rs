@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use burn::tensor::{Device, Tensor, TensorData};
 use checkpoint::read_tensors;
 use trainer::{
-    AdamWOptions, Gradients, GroupOptions, Optimizer, OptimizerOptions, ParameterGroups, WarmupCosine,
-    cross_entropy_sum, smoothed_targets,
+    AdamWOptions, Gradients, GroupOptions, LossOptions, Optimizer, OptimizerOptions, ParameterGroups, WarmupCosine,
+    cross_entropy_sum, target_tensor,
 };
 use vision_nn::{Initialization, Initializer, LayerNames, Linear, Tape, assign_parameters, named_parameters};
 
@@ -92,7 +92,8 @@ fn label_smoothed_losses_and_gradients_are_pytorchs() {
     for (key, smoothing) in [("smoothing_0", 0.0), ("smoothing_0.1", 0.1)] {
         let logits = Tensor::<2>::from_data(fixture["logits"].clone(), &device).require_grad(); // [B, K]
         let [batch, classes] = logits.dims();
-        let targets = smoothed_targets(&labels, classes, smoothing, &device);
+        let loss = LossOptions { label_smoothing: smoothing, ..LossOptions::default() };
+        let targets = target_tensor(loss.targets(&labels, classes), classes, &device);
 
         let loss_of_row = |row| {
             let row = [row..row + 1, 0..classes];
