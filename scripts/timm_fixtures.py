@@ -17,6 +17,9 @@ import torch
 
 from fixtures.checkpoint import write_checkpoint
 from fixtures.convnext import CONVNEXT_MODELS, write_convnext
+from fixtures.layers import write_layer_decay
+from fixtures.losses import write_losses
+from fixtures.optimizers import write_optimizers
 from fixtures.swin import SWIN_MODELS, write_bias_tables, write_state_dicts, write_swin
 from fixtures.trainer import write_trainer
 
@@ -35,6 +38,9 @@ def main() -> None:
     write_bias_tables(root / "models/swin/tests/fixtures")
     write_state_dicts(root / "models/swin/tests/fixtures")
     write_checkpoint(root / "crates/checkpoint/tests/fixtures")
+    write_layer_decay(root / "crates/stoker/tests/fixtures/layer_decay.json")
+    write_losses(root / "crates/trainer/tests/fixtures")
+    write_optimizers(root / "crates/trainer/tests/fixtures")
     write_trainer(root / "crates/trainer/tests/fixtures")
 
 

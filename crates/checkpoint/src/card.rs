@@ -43,6 +43,55 @@ pub struct Progress {
     pub sums: RunningSums,
     /// Validation macro-F1 and loss of the best epoch so far, and which it was.
     pub best: Option<BestEpoch>,
+    /// Of the steps, those that moved nothing: their numbers were not finite, or no sample could be read.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub idle_steps: u64,
+    /// Steps in a row, up to now, whose loss or gradients were not finite.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub nonfinite_in_a_row: u64,
+    /// What a schedule that waits for a plateau has seen.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub plateau: PlateauState,
+    /// What early stopping has seen.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub early_stopping: PatienceState,
+}
+
+impl Progress {
+    /// Steps that moved the weights.
+    pub fn optimizer_steps(&self) -> u64 {
+        self.step.saturating_sub(self.idle_steps)
+    }
+}
+
+/// How a learning rate that falls on plateaus came to where it is.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlateauState {
+    /// Lowest validation loss that was an improvement.
+    pub best: Option<f64>,
+    /// Epochs since then, or since the last reduction.
+    pub epochs_without: u32,
+    /// Reductions so far.
+    pub reductions: u32,
+}
+
+/// How long nothing has become better.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PatienceState {
+    /// Highest macro-F1 that was an improvement.
+    pub best: Option<f64>,
+    /// Epochs since then.
+    pub epochs_without: u32,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// The best epoch so far, by validation macro-F1, then by loss.
@@ -67,4 +116,7 @@ pub struct RunningSums {
     pub samples: u64,
     /// Corrupt samples left out.
     pub skipped: u64,
+    /// Steps that were left out because their loss or gradients were not finite.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub nonfinite_steps: u64,
 }

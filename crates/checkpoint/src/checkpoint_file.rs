@@ -114,7 +114,7 @@ pub(crate) fn parse_card(path: &Path, json: &str) -> Result<ModelCard, Checkpoin
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{BestEpoch, Progress, RunningSums};
+    use crate::{BestEpoch, PatienceState, PlateauState, Progress, RunningSums};
 
     pub(crate) fn card() -> ModelCard {
         ModelCard {
@@ -130,8 +130,12 @@ mod tests {
                 epochs_done: 3,
                 batches_done: 7,
                 step: 82,
-                sums: RunningSums { loss: 0.1 + 0.2, correct: 5, samples: 9, skipped: 1 },
+                sums: RunningSums { loss: 0.1 + 0.2, correct: 5, samples: 9, skipped: 1, nonfinite_steps: 2 },
                 best: Some(BestEpoch { epoch: 2, macro_f1: 1.0 / 3.0, loss: 0.7 }),
+                idle_steps: 3,
+                nonfinite_in_a_row: 1,
+                plateau: PlateauState { best: Some(0.1 + 0.2), epochs_without: 1, reductions: 2 },
+                early_stopping: PatienceState { best: Some(1.0 / 3.0), epochs_without: 4 },
             },
         }
     }

@@ -146,6 +146,11 @@ impl RunFolder {
         self.root.join("checkpoints")
     }
 
+    /// State before the step at which a run ended because its numbers were not finite; a `.json` beside it says what the step was.
+    pub fn nonfinite_step(&self) -> PathBuf {
+        self.root.join("nonfinite_step.safetensors")
+    }
+
     /// State to go on from: weights, averaged weights, optimizer, position.
     pub fn last(&self) -> PathBuf {
         self.checkpoints().join("last.safetensors")

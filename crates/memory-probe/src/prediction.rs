@@ -23,7 +23,7 @@ pub fn measure_prediction<M: Classifier>(
 ) -> Result<Footprint, FootprintError> {
     let request = StepRequest { predicts: true, ..request.clone() };
     let mut rehearsal = Rehearsal::new(&request, device, build);
-    let weights = parameter_memory(rehearsal.model(), false).weights;
+    let weights = parameter_memory(rehearsal.step()).weights;
     let known = FixedMemory { weights, overhead: base_bytes, ..FixedMemory::default() };
     rehearsal.run(1, &mut NoPrompter);
     let mut observations: Vec<Observation> = Vec::new();

@@ -71,6 +71,11 @@ impl<'a, M: Classifier> Rehearsal<'a, M> {
         Self { step, device, request, turn: 0 }
     }
 
+    /// The step.
+    pub(crate) fn step(&self) -> &TrainStep<M> {
+        &self.step
+    }
+
     /// The model.
     pub(crate) fn model(&self) -> &M {
         self.step.model()
@@ -91,8 +96,9 @@ impl<'a, M: Classifier> Rehearsal<'a, M> {
             let [height, width, channels] = self.request.image;
             let images = images.reshape([batch, channels, height, width]);
             let targets = targets.reshape([batch, self.request.num_classes]);
-            let loss = |logits| mean_loss(logits, targets, micro_batches * batch);
-            let (pass, recompute) = (Pass::training(self.turn, turn * batch), self.step.options().recompute);
+            let (options, divisor) = (&self.step.options().loss, (micro_batches * batch) as f64);
+            let loss = |logits| mean_loss(options, logits, targets, divisor);
+            let (pass, recompute) = (self.step.pass(self.turn, turn * batch), self.step.options().recompute);
             let mut phase = |phase| prompter.phase(phase);
             let (of_batch, _logits) = backpropagate(self.model(), images, pass, recompute, loss, &mut phase);
             gradients.add(of_batch);

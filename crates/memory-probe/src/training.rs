@@ -1,7 +1,6 @@
-use burn::module::Module;
 use data_pipeline::Batch;
 use memory_planner::{FixedMemory, Footprint, FootprintError, Observation};
-use trainer::TrainStep;
+use trainer::{ParameterRule, TrainStep};
 use vision_nn::{Classifier, parameter_shapes};
 
 use crate::Meter;
@@ -99,16 +98,23 @@ pub fn measure_peak<M: Classifier>(step: TrainStep<M>, image: [usize; 3], batch:
     meter.peak_bytes()
 }
 
-/// What a model's parameters take in training, by arithmetic: f32 weights, gradients, two moments, an average.
-pub fn parameter_memory<M: Module>(model: &M, has_ema: bool) -> FixedMemory {
-    let elements: usize = parameter_shapes(model).iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
-    let weights = elements as u64 * F32_BYTES;
+/// What a step's parameters take, by arithmetic, in f32: weights, running statistics among them; gradients and optimizer state of what is not
+/// frozen; an average of what moves.
+pub fn parameter_memory<M: Classifier>(step: &TrainStep<M>) -> FixedMemory {
+    let shapes = parameter_shapes(step.model());
+    let bytes = |elements: usize| elements as u64 * F32_BYTES;
+    let weights = bytes(shapes.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum());
+    let of_rules = |frozen, elements: &dyn Fn(&ParameterRule) -> usize| {
+        let rules = step.groups().iter().filter(|(_, rule)| rule.is_frozen == frozen);
+        bytes(rules.map(|(_, rule)| elements(rule)).sum())
+    };
+    let options = step.options();
+    let moves = weights - of_rules(true, &ParameterRule::elements);
     FixedMemory {
         weights,
-        gradients: weights,
-        // Adam keeps two moments a parameter.
-        optimizer: 2 * weights,
-        ema: if has_ema { weights } else { 0 },
+        gradients: of_rules(false, &ParameterRule::elements),
+        optimizer: of_rules(false, &|rule| options.optimizer.state_elements(&rule.shape)),
+        ema: if options.ema_decay.is_some() { moves } else { 0 },
         ..FixedMemory::default()
     }
 }

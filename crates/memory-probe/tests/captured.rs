@@ -4,8 +4,8 @@ use burn::tensor::Device;
 use convnext::{ConvNext, ConvNextConfig};
 use memory_planner::{Born, Liveness, Phase, PlanRequest, Role, Trace};
 use memory_probe::{AllocatorModel, CapturedSource, StepRequest, capture_step, fixed_memory};
-use trainer::{AdamWOptions, TrainOptions, WarmupCosine};
-use vision_nn::ClassifierSpec;
+use trainer::{LossOptions, OptimizerOptions, TrainOptions, WarmupCosine};
+use vision_nn::{ClassifierSpec, parameter_shapes};
 
 const CLASSES: usize = 10;
 const MIB: u64 = 1 << 20;
@@ -27,12 +27,15 @@ fn request() -> StepRequest {
             effective_batch_size: 8,
             micro_batch_size: 8,
             recompute: Default::default(),
-            adamw: AdamWOptions::default(),
-            schedule: WarmupCosine { peak: 1e-3, minimum: 0.0, warmup_steps: 0, total_steps: 10 },
-            label_smoothing: 0.1,
+            optimizer: Default::default(),
+            groups: Default::default(),
+            schedule: WarmupCosine { peak: 1e-3, minimum: 0.0, warmup_steps: 0, total_steps: 10 }.into(),
+            loss: LossOptions { label_smoothing: 0.1, ..Default::default() },
             clip_norm: Some(1.0),
             ema_decay: None,
             adaptive_batch: false,
+            max_nonfinite_steps: 1,
+            early_stopping: None,
             faults: Default::default(),
             save_interval: None,
             top_k: 1,
@@ -77,6 +80,52 @@ fn what_is_there_before_the_step_is_what_arithmetic_says() {
     assert_eq!((without.weights, without.optimizer, without.ema, without.buffers), (weights, 2 * weights, 0, 0));
     let with = fixed_memory(&capture_step(&with_average(), 8, &build));
     assert_eq!((with.weights, with.optimizer, with.ema), (weights, 2 * weights, weights));
+}
+
+/// The planner runs the trainer's own step, so what an optimizer keeps shows by itself.
+#[test]
+fn the_state_of_every_optimizer_is_what_arithmetic_says() {
+    let mut sizes = Vec::new();
+    for optimizer in [
+        OptimizerOptions::AdamW(Default::default()),
+        OptimizerOptions::Sgd(Default::default()),
+        OptimizerOptions::Lamb(Default::default()),
+        OptimizerOptions::Lion(Default::default()),
+        OptimizerOptions::Adafactor(Default::default()),
+        OptimizerOptions::Muon(Default::default()),
+    ] {
+        let options = TrainOptions { optimizer, ..request().options };
+        let trace = capture_step(&StepRequest { options, ..request() }, 8, &build);
+        trace.check().unwrap();
+        let kept = parameter_shapes(&build(&Device::flex()));
+        let elements: usize = kept.iter().map(|(_, shape)| optimizer.state_elements(shape)).sum();
+        assert_eq!(fixed_memory(&trace).optimizer, 4 * elements as u64, "{optimizer:?}");
+        sizes.push(elements as f64 / config().num_parameters(3, CLASSES) as f64);
+    }
+    let [adamw, sgd, lamb, lion, adafactor, muon] = sizes[..] else { panic!("six optimizers") };
+    assert_eq!((adamw, sgd, lamb, lion), (2.0, 1.0, 2.0, 1.0));
+    // 7x7 kernels keep 14 numbers of 49, and this model has little else.
+    assert!(adafactor < 0.25 && (1.0..1.2).contains(&muon), "{adafactor} and {muon}");
+}
+
+#[test]
+fn a_model_frozen_up_to_its_head_takes_gradients_state_and_activations_for_the_head_alone() {
+    let of = |request: &StepRequest, role| {
+        let trace = capture_step(request, 8, &build);
+        trace.tensors.iter().filter(|tensor| tensor.role == role).map(|tensor| tensor.bytes).sum::<u64>()
+    };
+    let mut frozen = with_average();
+    frozen.options.groups.freeze = vec!["stem".to_owned(), "stages".to_owned()];
+    let head = 4 * (2 * 128 + CLASSES * 128 + CLASSES) as u64;
+    assert_eq!(of(&frozen, Role::OptimizerState), 2 * head);
+    let fixed = fixed_memory(&capture_step(&frozen, 8, &build));
+    // Frozen weights are their own average, in the same memory.
+    assert_eq!((fixed.optimizer, fixed.ema), (2 * head, head));
+    assert!(of(&frozen, Role::Gradient) <= 2 * head);
+    let (kept, whole) = (of(&frozen, Role::SavedActivation), of(&request(), Role::SavedActivation));
+    assert!(kept < whole / 100, "{kept} of {whole} bytes of activations");
+    let (kept, whole) = (peak(&capture_step(&frozen, 32, &build)), peak(&capture_step(&with_average(), 32, &build)));
+    assert!(kept < whole / 2, "{kept} of {whole} bytes at the peak");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use efficientnet::EfficientNet;
 use memory_planner::{Liveness, Phase, Role, TimelinePoint};
 use memory_probe::{StepRequest, capture_step};
 use swin::Swin;
-use trainer::{AdamWOptions, Recompute, TrainOptions, WarmupCosine};
+use trainer::{LossOptions, Recompute, TrainOptions, WarmupCosine};
 use vision_nn::{Classifier, ClassifierSpec};
 
 const CLASSES: usize = 1000;
@@ -22,9 +22,12 @@ fn request(recompute: Recompute) -> StepRequest {
             effective_batch_size: BATCH,
             micro_batch_size: BATCH,
             recompute,
-            adamw: AdamWOptions::default(),
-            schedule: WarmupCosine { peak: 1e-3, minimum: 0.0, warmup_steps: 0, total_steps: 10 },
-            label_smoothing: 0.1,
+            optimizer: Default::default(),
+            groups: Default::default(),
+            schedule: WarmupCosine { peak: 1e-3, minimum: 0.0, warmup_steps: 0, total_steps: 10 }.into(),
+            loss: LossOptions { label_smoothing: 0.1, ..Default::default() },
+            max_nonfinite_steps: 1,
+            early_stopping: None,
             clip_norm: Some(1.0),
             ema_decay: None,
             adaptive_batch: false,

@@ -13,7 +13,7 @@ use convnext::{ConvNext, ConvNextConfig};
 use data_pipeline::Batch;
 use memory_probe::{AllocatorModel, CapturedSource, StepRequest, dry_run_reserved, reserved_by_real_steps};
 use trainer::{
-    AdamWOptions, ComputeError, Gradients, Normalization, OutOfMemory, Recompute, TrainOptions, TrainStep, WarmupCosine,
+    ComputeError, Gradients, LossOptions, Normalization, OutOfMemory, Recompute, TrainOptions, TrainStep, WarmupCosine,
 };
 use vision_nn::ClassifierSpec;
 
@@ -32,12 +32,15 @@ fn options() -> TrainOptions {
         effective_batch_size: 32,
         micro_batch_size: usize::MAX,
         recompute: Default::default(),
-        adamw: AdamWOptions::default(),
-        schedule: WarmupCosine { peak: 1e-3, minimum: 0.0, warmup_steps: 0, total_steps: 10 },
-        label_smoothing: 0.1,
+        optimizer: Default::default(),
+        groups: Default::default(),
+        schedule: WarmupCosine { peak: 1e-3, minimum: 0.0, warmup_steps: 0, total_steps: 10 }.into(),
+        loss: LossOptions { label_smoothing: 0.1, ..Default::default() },
         clip_norm: Some(1.0),
         ema_decay: None,
         adaptive_batch: false,
+        max_nonfinite_steps: 1,
+        early_stopping: None,
         faults: Default::default(),
         save_interval: None,
         top_k: 1,

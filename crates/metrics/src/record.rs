@@ -36,6 +36,13 @@ pub struct TrainScores {
     pub samples: u64,
     /// Corrupt samples left out.
     pub skipped: u64,
+    /// Steps left out because their loss or gradients were not finite; the line has no such field where there were none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub nonfinite_steps: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Validation scores after one epoch.
@@ -118,7 +125,13 @@ pub(crate) mod tests {
             epoch,
             step: u64::from(epoch) * 25,
             learning_rate: 1e-3 / f64::from(epoch),
-            train: TrainScores { loss: 2.0 / f64::from(epoch), accuracy: 0.1 + 0.2, samples: 800, skipped: 0 },
+            train: TrainScores {
+                loss: 2.0 / f64::from(epoch),
+                accuracy: 0.1 + 0.2,
+                samples: 800,
+                skipped: 0,
+                nonfinite_steps: 0,
+            },
             validation: Some(ValidationScores {
                 loss: 1.5,
                 accuracy: 0.5,

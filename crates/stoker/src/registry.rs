@@ -8,7 +8,7 @@ use checkpoint::NetworkEnds;
 use convnext::ConvNext;
 use efficientnet::EfficientNet;
 use swin::Swin;
-use vision_nn::{Classifier, ClassifierSpec, Pass};
+use vision_nn::{Classifier, ClassifierSpec, LayerNames, Pass};
 
 use crate::config::nearest_of;
 
@@ -53,6 +53,14 @@ impl Classifier for Network {
 
     fn is_segment_trained(&self, index: usize) -> bool {
         of_family!(self, model => model.is_segment_trained(index))
+    }
+
+    fn layer_names(&self) -> LayerNames {
+        match self {
+            Self::ConvNext(model) => model.layer_names(),
+            Self::Swin(model) => model.layer_names(),
+            Self::EfficientNet(model) => model.layer_names(),
+        }
     }
 }
 

@@ -1,10 +1,12 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use burn::module::{AutodiffModule, Module, ModuleVisitor, Param, ParamId};
 use burn::tensor::{Tensor, TensorData};
 use vision_nn::{
     AssignError, ParameterMap, ParameterPath, assign_parameters, map_parameters, named_parameters, off_tape,
 };
+
+use crate::ParameterGroups;
 
 /// Exponential moving average of a model's weights, kept off the tape.
 ///
@@ -14,12 +16,15 @@ use vision_nn::{
 pub(crate) struct Ema<M> {
     model: M,
     decay: f64,
+    /// Parameters that never move, whose average is the weight itself, to the bit and in the same memory.
+    frozen: BTreeSet<String>,
 }
 
 impl<M: AutodiffModule> Ema<M> {
     /// An average that starts at the model's weights.
-    pub(crate) fn new(model: &M, decay: f64) -> Self {
-        Self { model: off_tape_model(model), decay }
+    pub(crate) fn new(model: &M, decay: f64, groups: &ParameterGroups) -> Self {
+        let frozen = groups.iter().filter(|(_, rule)| rule.is_frozen).map(|(name, _)| name.to_owned());
+        Self { model: off_tape_model(model), decay, frozen: frozen.collect() }
     }
 
     /// The averaged model, for evaluation.
@@ -30,8 +35,9 @@ impl<M: AutodiffModule> Ema<M> {
     /// Moves the average towards `model`, after optimizer step `step` (counted from 1).
     pub(crate) fn update(self, model: &M, step: u64) -> Self {
         let decay = self.decay.min((1 + step) as f64 / (10 + step) as f64);
-        let mut towards = Towards { weights: flat_weights(model), decay };
-        Self { model: map_parameters(self.model, &mut towards), decay: self.decay }
+        let mut weights = flat_weights(model);
+        weights.retain(|name, _| !self.frozen.contains(name));
+        Self { model: map_parameters(self.model, &mut Towards { weights, decay }), ..self }
     }
 
     /// The averaged weights by name, copied to the host.
@@ -41,7 +47,7 @@ impl<M: AutodiffModule> Ema<M> {
 
     /// Takes up what [`state`](Self::state) gave.
     pub(crate) fn restore(self, state: BTreeMap<String, TensorData>) -> Result<Self, Box<AssignError>> {
-        Ok(Self { model: assign_parameters(self.model, state)?, decay: self.decay })
+        Ok(Self { model: assign_parameters(self.model, state)?, ..self })
     }
 }
 
@@ -52,7 +58,7 @@ struct Towards {
 
 impl ParameterMap for Towards {
     fn map<const D: usize>(&mut self, name: &str, _id: ParamId, average: Tensor<D>) -> Tensor<D> {
-        let weight = self.weights.remove(name).expect("the average has the model's own structure");
+        let Some(weight) = self.weights.remove(name) else { return average };
         let shape = average.dims();
         average.mul_scalar(self.decay) + weight.mul_scalar(1.0 - self.decay).reshape(shape)
     }

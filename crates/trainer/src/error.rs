@@ -19,8 +19,8 @@ pub enum TrainError {
     /// Metrics or pictures could not be written.
     #[error(transparent)]
     Metrics(#[from] MetricsFileError),
-    /// The loss or a gradient left the finite numbers; the weights were not touched by it.
-    #[error("the {what} became {value} at step {step} (epoch {epoch})")]
+    /// The loss or a gradient left the finite numbers too often; the weights were not touched by it.
+    #[error("the {what} became {value} at step {step} (epoch {epoch}){}", in_a_row_words(*in_a_row))]
     NotFinite {
         /// `loss` or `gradient norm`.
         what: &'static str,
@@ -30,6 +30,10 @@ pub enum TrainError {
         step: u64,
         /// Epoch, from 1.
         epoch: u32,
+        /// Such steps in a row, this one included.
+        in_a_row: u64,
+        /// The state before that step; a `.json` beside it lists its samples.
+        snapshot: PathBuf,
     },
     /// Memory does not suffice for one image at a time. The weights were not touched by the step that was tried.
     #[error("a single image does not fit in memory in {phase}{}", step.map_or(String::new(), |step| format!(", at step {step}")))]
@@ -83,10 +87,12 @@ impl TrainError {
             Self::Load(error) => error.hint(),
             Self::Checkpoint(error) => error.hint(),
             Self::Metrics(error) => error.hint(),
-            Self::NotFinite { .. } => Some(
-                "lower the learning rate (`--set train.learning_rate=..`), warm up longer or clip (`--set train.clip_norm=1`)"
-                    .to_owned(),
-            ),
+            Self::NotFinite { snapshot, .. } => Some(format!(
+                "lower the learning rate (`--set train.learning_rate=..`), warm up longer or clip (`--set train.clip_norm=1`); weights and \
+                 samples of that step are in `{}` and `{}`",
+                snapshot.display(),
+                snapshot.with_extension("json").display()
+            )),
             Self::NothingReadable { .. } => Some("see `corrupt_images.txt` in the run folder".to_owned()),
             Self::OutOfMemoryAtBatchOne { reason, .. } => Some(reason.hint()),
             Self::UpdateFailed { .. } | Self::Device { .. } | Self::NoLabel { .. } | Self::Ema(_) => None,
@@ -101,5 +107,12 @@ impl TrainError {
             }
             ComputeError::Device { reason } => Self::Device { reason },
         }
+    }
+}
+
+fn in_a_row_words(steps: u64) -> String {
+    match steps {
+        0 | 1 => String::new(),
+        steps => format!(", the last of {steps} such steps in a row"),
     }
 }

@@ -3,10 +3,13 @@ use std::str::FromStr;
 /// Prefix of the entries that count batches which are only scored.
 const SCORING: &str = "eval:";
 
-/// Out-of-memory at chosen moments, so that tests can see what comes of it. A testing aid: without entries, which is the default, nothing happens.
+/// Prefix of the entries whose loss is to be no number.
+const NOT_FINITE: &str = "nan:";
+
+/// Out-of-memory, and losses that are no number, at chosen moments, so that tests can see what comes of it. A testing aid: without entries, which is the default, nothing happens.
 ///
 /// As text, entries separated by commas: `7` is optimizer step 7 (from 0) in its first micro-batch, `7:2` in its third, and `eval:3` is the
-/// fourth batch that is validated, tested or predicted. Each entry strikes once, so that the smaller micro-batch passes; the same
+/// fourth batch that is validated, tested or predicted. `nan:5` gives optimizer step 5 a loss that is no number. Each entry strikes once, so that the smaller micro-batch passes; the same
 /// entry twice strikes that one as well.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FaultPlan {
@@ -14,17 +17,24 @@ pub struct FaultPlan {
     pub steps: Vec<(u64, usize)>,
     /// Batches that are scored without training, from 0.
     pub scored_batches: Vec<u64>,
+    /// Optimizer steps (from 0) whose loss is no number.
+    pub nonfinite_steps: Vec<u64>,
 }
 
 impl FaultPlan {
     /// Whether nothing will happen.
     pub fn is_empty(&self) -> bool {
-        self.steps.is_empty() && self.scored_batches.is_empty()
+        self.steps.is_empty() && self.scored_batches.is_empty() && self.nonfinite_steps.is_empty()
     }
 
     /// Whether this micro-batch is to fail now. It will not be the next time, unless it is listed once more.
     pub(crate) fn strikes_step(&mut self, step: u64, micro_batch: usize) -> bool {
         take(&mut self.steps, (step, micro_batch))
+    }
+
+    /// The same for the loss of a step, which is to be no number.
+    pub(crate) fn strikes_loss(&mut self, step: u64) -> bool {
+        take(&mut self.nonfinite_steps, step)
     }
 
     /// The same for a batch that is scored.
@@ -41,7 +51,7 @@ fn take<T: PartialEq>(list: &mut Vec<T>, entry: T) -> bool {
 /// An entry that says no moment.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{entry}` is no moment for an out-of-memory: expected `STEP`, `STEP:MICRO_BATCH` or `eval:BATCH`, each from 0"
+    "`{entry}` is no moment for a fault: expected `STEP`, `STEP:MICRO_BATCH`, `eval:BATCH` or `nan:STEP`, each from 0"
 )]
 pub struct FaultPlanError {
     /// As it was given.
@@ -66,6 +76,10 @@ impl FaultPlan {
             self.scored_batches.push(batch.parse().ok()?);
             return Some(());
         }
+        if let Some(step) = entry.strip_prefix(NOT_FINITE) {
+            self.nonfinite_steps.push(step.parse().ok()?);
+            return Some(());
+        }
         let (step, micro_batch) = entry.split_once(':').unwrap_or((entry, "0"));
         self.steps.push((step.parse().ok()?, micro_batch.parse().ok()?));
         Some(())
@@ -78,10 +92,13 @@ mod tests {
 
     #[test]
     fn moments_are_read_and_others_refused_by_name() {
-        let plan: FaultPlan = "3, 7:2,eval:1,3,".parse().unwrap();
-        assert_eq!(plan, FaultPlan { steps: vec![(3, 0), (7, 2), (3, 0)], scored_batches: vec![1] });
+        let plan: FaultPlan = "3, 7:2,eval:1,3,nan:5,".parse().unwrap();
+        assert_eq!(
+            plan,
+            FaultPlan { steps: vec![(3, 0), (7, 2), (3, 0)], scored_batches: vec![1], nonfinite_steps: vec![5] }
+        );
         assert!("".parse::<FaultPlan>().unwrap().is_empty());
-        for entry in ["x", "-1", "3:", "3:x", "eval:", "eval:x", "3:1:1"] {
+        for entry in ["x", "-1", "3:", "3:x", "eval:", "eval:x", "nan:", "3:1:1"] {
             assert_eq!(format!("1,{entry}").parse::<FaultPlan>().unwrap_err().entry, entry);
         }
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use burn::tensor::Device;
-use checkpoint::{BestEpoch, RunningSums, write_atomically};
+use checkpoint::{BestEpoch, Progress, RunningSums, write_atomically};
 use data_pipeline::{
     Batch, CorruptImage, Dataset, LoadError, Loader, LoaderOptions, Mixing, Sampling, Transform, batches,
 };
@@ -13,8 +13,10 @@ use metrics::{EpochRecord, EventWriter, MetricsWriter, RunCosts, TrainScores, Va
 use metrics::{confusion_matrix_svg, curves_svg, keep_first_epochs, read_records};
 use vision_nn::Classifier;
 
-use crate::{Evaluation, Evaluator, FaultPlan, MemoryGauge, Observer, Phase, Pieces, Scoring, StepReport};
-use crate::{TrainError, TrainSession, evaluate};
+use crate::{
+    Evaluation, Evaluator, FaultPlan, MemoryGauge, NonFiniteStep, Observer, Phase, Pieces, Scoring, StepReport,
+};
+use crate::{StepScores, TrainError, TrainSession, evaluate};
 
 /// What a run trains and validates on.
 pub struct TrainingData {
@@ -39,11 +41,13 @@ pub struct TrainingData {
 pub enum FitOutcome {
     /// All epochs are done.
     Finished,
+    /// Validation did not improve for so many epochs as early stopping waits.
+    StoppedEarly,
     /// The caller's flag was raised; `last` holds the state of that moment.
     Interrupted,
 }
 
-/// Trains until all epochs are done or `interrupt` is raised.
+/// Trains until all epochs are done, early stopping is out of patience, or `interrupt` is raised.
 ///
 /// Writes `last` and the metrics after every epoch, `best` when validation improves, and everything again on an interrupt.
 ///
@@ -59,6 +63,9 @@ pub fn fit<M: Classifier>(
 ) -> Result<(TrainSession<M>, FitOutcome), TrainError> {
     let mut run = Run::start(session, data, device, interrupt, gauge, observer)?;
     while run.session.card.progress.epochs_done < run.session.step.options().epochs {
+        if run.is_out_of_patience() {
+            return Ok((run.session, FitOutcome::StoppedEarly));
+        }
         if run.train_epoch()? == FitOutcome::Interrupted {
             return Ok((run.session, FitOutcome::Interrupted));
         }
@@ -68,7 +75,7 @@ pub fn fit<M: Classifier>(
 
 pub(crate) struct Run<'a, M> {
     pub(crate) session: TrainSession<M>,
-    data: &'a TrainingData,
+    pub(crate) data: &'a TrainingData,
     pub(crate) device: &'a Device,
     interrupt: &'a Arc<AtomicBool>,
     pub(crate) gauge: &'a dyn MemoryGauge,
@@ -114,6 +121,11 @@ impl<'a, M: Classifier> Run<'a, M> {
             events,
             corrupt,
         })
+    }
+
+    fn is_out_of_patience(&self) -> bool {
+        let stopping = self.session.step.options().early_stopping;
+        stopping.is_some_and(|stopping| stopping.is_over(&self.session.card.progress.early_stopping))
     }
 
     /// Trains the epoch that progress stands in, from the batch where it stands, then validates and records it.
@@ -177,7 +189,7 @@ impl<'a, M: Classifier> Run<'a, M> {
             }
         }
         let sums = &self.session.card.progress.sums;
-        if sums.samples == 0 {
+        if sums.samples == 0 && sums.nonfinite_steps == 0 {
             return Err(TrainError::NothingReadable { samples: sums.skipped });
         }
         Ok((FitOutcome::Finished, loader.wait_seconds()))
@@ -198,22 +210,24 @@ impl<'a, M: Classifier> Run<'a, M> {
     fn train_batch(&mut self, batch: &Batch, epoch: u32, batches: usize) -> Result<StepReport, TrainError> {
         self.list_corrupt(&batch.corrupt)?;
         self.check_labels(batch)?;
-        let step = self.session.card.progress.step;
-        let learning_rate = self.session.step.options().schedule.at(step);
+        let progress = &self.session.card.progress;
+        let (step, in_a_row) = (progress.step, progress.nonfinite_in_a_row + 1);
+        let learning_rate = self.session.step.options().schedule.at(step, &progress.plateau);
         let mut gradient_norm = 0.0;
         if !batch.is_empty() {
             let (gradients, scores) = self.gradients(batch, step)?;
-            for (what, value) in [("loss", scores.loss_sum), ("gradient norm", scores.gradient_norm)] {
-                if !value.is_finite() {
-                    return Err(TrainError::NotFinite { what, value, step, epoch });
+            gradient_norm = scores.gradient_norm;
+            match scores.nonfinite() {
+                Some((what, value)) => {
+                    self.leave_out(batch, &gradients, NonFiniteStep { step, what, value, in_a_row })?;
+                }
+                None => {
+                    self.update(gradients, gradient_norm, learning_rate, step)?;
+                    count(&mut self.session.card.progress, &scores);
                 }
             }
-            gradient_norm = scores.gradient_norm;
-            self.update(gradients, gradient_norm, learning_rate, step)?;
-            let sums = &mut self.session.card.progress.sums;
-            sums.loss += scores.loss_sum;
-            sums.correct += scores.correct;
-            sums.samples += scores.samples;
+        } else {
+            self.session.card.progress.idle_steps += 1;
         }
         let progress = &mut self.session.card.progress;
         progress.sums.skipped += batch.corrupt.len() as u64;
@@ -275,16 +289,22 @@ impl<'a, M: Classifier> Run<'a, M> {
         let record = EpochRecord {
             epoch,
             step: progress.step,
-            learning_rate: options.schedule.at(progress.step.saturating_sub(1)),
+            learning_rate: options.schedule.at(progress.step.saturating_sub(1), &progress.plateau),
             train: TrainScores {
                 loss: sums.loss / sums.samples as f64,
                 accuracy: sums.correct as f64 / sums.samples as f64,
                 samples: sums.samples,
                 skipped: sums.skipped,
+                nonfinite_steps: sums.nonfinite_steps,
             },
             validation: Some(scores),
             run,
         };
+        let scores = record.validation.as_ref().expect("set just above");
+        options.schedule.observe(&mut progress.plateau, progress.step, scores.loss);
+        if let Some(stopping) = options.early_stopping {
+            stopping.observe(&mut progress.early_stopping, scores.macro_f1);
+        }
         if improved {
             let scores = record.validation.as_ref().expect("set just above");
             self.session.card.progress.best = Some(BestEpoch { epoch, macro_f1: scores.macro_f1, loss: scores.loss });
@@ -336,6 +356,14 @@ impl<'a, M: Classifier> Run<'a, M> {
             ..self.data.loader.clone()
         }
     }
+}
+
+/// Adds a step that moved the weights to the epoch's sums.
+fn count(progress: &mut Progress, scores: &StepScores) {
+    progress.nonfinite_in_a_row = 0;
+    progress.sums.loss += scores.loss_sum;
+    progress.sums.correct += scores.correct;
+    progress.sums.samples += scores.samples;
 }
 
 /// Higher macro-F1 wins; at equal macro-F1 the lower loss.

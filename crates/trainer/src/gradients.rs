@@ -59,8 +59,7 @@ impl Gradients {
 
     /// Sums of squares whose sum is the square of the global norm, `[parts]`; none without gradients.
     pub fn squares(&self) -> Option<Tensor<1>> {
-        let parts = self.tensors.values().flat_map(|tensor| tensor.clone().split(LONGEST_SUM, 0));
-        let squares: Vec<Tensor<1>> = parts.map(|part| part.square().sum()).collect();
+        let squares: Vec<Tensor<1>> = self.tensors.values().flat_map(partial_squares).collect();
         (!squares.is_empty()).then(|| Tensor::cat(squares, 0))
     }
 
@@ -73,10 +72,30 @@ impl Gradients {
         }
     }
 
+    /// Names of gradients with a number that is not finite. Waits for the device.
+    pub(crate) fn nonfinite_names(&self) -> Vec<&str> {
+        let is_finite = |tensor: &Tensor<1>| tensor.to_data().iter::<f32>().all(f32::is_finite);
+        self.iter().filter(|(_, tensor)| !is_finite(tensor)).map(|(name, _)| name).collect()
+    }
+
     /// Names and gradients, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor<1>)> {
         self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor))
     }
+}
+
+/// The sum of a tensor's squares, `[1]`; the same bits every time.
+///
+/// # Shapes
+/// - `tensor`: `[elements]`
+pub(crate) fn sum_of_squares(tensor: &Tensor<1>) -> Tensor<1> {
+    let mut parts = partial_squares(tensor);
+    if parts.len() == 1 { parts.remove(0) } else { Tensor::cat(parts, 0).sum() }
+}
+
+/// Sums of the squares of parts that are short enough.
+fn partial_squares(tensor: &Tensor<1>) -> Vec<Tensor<1>> {
+    tensor.clone().split(LONGEST_SUM, 0).into_iter().map(|part| part.square().sum()).collect()
 }
 
 struct Take {

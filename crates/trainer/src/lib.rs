@@ -1,4 +1,4 @@
-//! The training loop: exact gradient accumulation, AdamW, schedule, clipping, weight averaging, validation, checkpoints, resume, and recovery
+//! The training loop: exact gradient accumulation, optimizers, parameter groups, schedule, clipping, weight averaging, validation, checkpoints, resume, and recovery
 //! when memory runs out.
 //!
 //! Everything random is a function of the seed, the epoch and the position of a sample, so that a run that was killed and resumed
@@ -19,34 +19,44 @@ mod backpropagation;
 mod faults;
 mod memory_log;
 mod micro_batch;
+mod nonfinite;
 mod out_of_memory;
 mod scoring;
 
+mod early_stopping;
 mod ema;
 mod gradients;
+mod groups;
 mod input;
 mod loss;
 mod optimizer;
+mod pattern;
 mod schedule;
 
 mod error;
 mod observer;
 
 pub use backpropagation::{Recompute, backpropagate};
+pub use early_stopping::EarlyStopping;
 pub use error::TrainError;
 pub use evaluate::{Evaluation, Evaluator, evaluate};
 pub use faults::{FaultPlan, FaultPlanError};
 pub use fit::{FitOutcome, TrainingData, fit};
 pub use gradients::Gradients;
+pub use groups::{GroupError, GroupOptions, ParameterGroup, ParameterGroups, ParameterRule};
 pub use input::{Normalization, images_to_tensor};
-pub use loss::{cross_entropy_sum, mixed_targets, smoothed_targets};
+pub use loss::{LossKind, LossOptions, balanced_class_weights, cross_entropy_sum, target_tensor};
 pub use memory_log::{MemoryLog, Phase, RecoveryEvent};
 pub use micro_batch::STEPS_BEFORE_GROWTH;
+pub use nonfinite::NonFiniteStep;
 pub use observer::{MemoryGauge, MemoryLap, Observer, Silent, StepReport};
-pub use optimizer::{AdamW, AdamWOptions};
+pub use optimizer::{
+    AdafactorOptions, AdamWOptions, LambOptions, LionOptions, MuonOptions, MuonStepLength, Optimizer, OptimizerOptions,
+    SgdOptions,
+};
 pub use options::TrainOptions;
 pub use out_of_memory::{ComputeError, MemoryWatch, OutOfMemory};
-pub use schedule::WarmupCosine;
+pub use schedule::{Constant, OneCycle, Plateau, Schedule, StepDecay, WarmupCosine};
 pub use scoring::{Pieces, Scoring};
 pub use session::TrainSession;
 pub use step::{StepScores, TrainStep, mean_loss};

@@ -2,7 +2,7 @@ use std::path::Path;
 
 use metrics::EpochRecord;
 
-use crate::RecoveryEvent;
+use crate::{NonFiniteStep, RecoveryEvent};
 
 /// One optimizer step, as it is told to an [`Observer`].
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -35,6 +35,8 @@ pub trait Observer {
     fn epoch_started(&mut self, _epoch: u32, _epochs: u32, _batches: usize) {}
     /// An optimizer step is done.
     fn step_done(&mut self, _report: &StepReport) {}
+    /// A step was left out, because its numbers were not finite.
+    fn step_left_out(&mut self, _step: &NonFiniteStep) {}
     /// So many of the validation samples are scored.
     fn validating(&mut self, _done: usize, _total: usize) {}
     /// An epoch is recorded; `improved` when it is the best so far.

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::{AdamWOptions, FaultPlan, Recompute, WarmupCosine};
+use crate::{EarlyStopping, FaultPlan, GroupOptions, LossOptions, OptimizerOptions, Recompute, Schedule};
 
 /// What a training run does, with nothing left undecided.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,12 +13,14 @@ pub struct TrainOptions {
     pub micro_batch_size: usize,
     /// What the backward pass computes again.
     pub recompute: Recompute,
-    /// The optimizer's constants.
-    pub adamw: AdamWOptions,
+    /// The rule that moves the weights, with its constants.
+    pub optimizer: OptimizerOptions,
+    /// Which parameters train, and how fast.
+    pub groups: GroupOptions,
     /// Learning rate at every step.
-    pub schedule: WarmupCosine,
-    /// Share of the target spread evenly over all classes, in `[0, 1)`.
-    pub label_smoothing: f32,
+    pub schedule: Schedule,
+    /// What is minimised.
+    pub loss: LossOptions,
     /// Largest global gradient norm.
     pub clip_norm: Option<f64>,
     /// Decay of the averaged weights, a step; none keeps no average.
@@ -29,6 +31,10 @@ pub struct TrainOptions {
     pub seed: u64,
     /// Whether a micro-batch that was reduced for lack of memory may grow again; see [`STEPS_BEFORE_GROWTH`](crate::STEPS_BEFORE_GROWTH).
     pub adaptive_batch: bool,
+    /// Steps in a row whose loss or gradients are not finite, at which training stops; below that they are left out. At least 1.
+    pub max_nonfinite_steps: u64,
+    /// When to stop before the last epoch.
+    pub early_stopping: Option<EarlyStopping>,
     /// Out-of-memory that a test wants; empty otherwise.
     pub faults: FaultPlan,
     /// Time after which `last` is saved also in mid-epoch; none saves at the ends of epochs alone.

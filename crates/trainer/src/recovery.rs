@@ -21,9 +21,15 @@ impl<M: Classifier> Run<'_, M> {
             let strikes = |micro_batch| faults.strikes_step(step, micro_batch);
             let before = self.session.step.copy_of_statistics();
             match self.session.step.try_gradients(batch, seed, size, strikes) {
-                Ok(done) => {
+                Ok((gradients, mut scores)) => {
                     self.session.micro_batch.note_quiet_step();
-                    return Ok(done);
+                    if self.faults.strikes_loss(step) {
+                        scores.loss_sum = f64::NAN;
+                    }
+                    if scores.nonfinite().is_some() {
+                        self.session.step.go_back_to(before);
+                    }
+                    return Ok((gradients, scores));
                 }
                 Err(ComputeError::OutOfMemory(reason)) => {
                     self.session.step.go_back_to(before);

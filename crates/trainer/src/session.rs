@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use burn::tensor::{Device, TensorData};
 use checkpoint::{Checkpoint, ModelCard, Progress, RunFolder, load_weights};
@@ -49,7 +50,7 @@ impl<M: Classifier> TrainSession<M> {
         let progress = saved.card.progress.clone();
         let plain_device = device.clone().inner();
         self.step.map_model(|model| load_weights(model, saved.weights, &self.card.model, &path))?;
-        self.step.optimizer.restore(saved.optimizer.unwrap_or_default(), progress.step, &plain_device);
+        self.step.optimizer.restore(saved.optimizer.unwrap_or_default(), progress.optimizer_steps(), &plain_device);
         self.step.ema = match (self.step.ema.take(), saved.ema) {
             (Some(ema), Some(state)) => Some(ema.restore(state)?),
             // Averaging was switched on or off since; switched on, it starts from the weights of now.
@@ -66,13 +67,18 @@ impl<M: Classifier> TrainSession<M> {
 
     /// Writes `last`: all that is needed to go on.
     pub(crate) fn save_last(&self) -> Result<(), TrainError> {
+        self.save_state(&self.folder.last())
+    }
+
+    /// Writes all of the state to one file.
+    pub(crate) fn save_state(&self, path: &Path) -> Result<(), TrainError> {
         let checkpoint = Checkpoint {
             card: self.card.clone(),
             weights: host_weights(self.step.model()),
             ema: self.step.ema.as_ref().map(Ema::state),
             optimizer: Some(self.step.optimizer.state()),
         };
-        Ok(checkpoint.write(&self.folder.last())?)
+        Ok(checkpoint.write(path)?)
     }
 
     /// Writes `best`: the evaluated weights alone, ready for prediction.

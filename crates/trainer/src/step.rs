@@ -1,19 +1,23 @@
+use std::collections::BTreeSet;
 use std::convert::Infallible;
+use std::sync::Arc;
 
+use burn::module::ParamId;
 use burn::tensor::{Device, Tensor};
 use data_pipeline::Batch;
 use memory_planner::split_effective_batch;
 use vision_nn::{Classifier, Pass, is_running_statistic, parameter_shapes};
 
 use crate::ema::Ema;
-use crate::loss::cross_entropy_of_row;
-use crate::{AdamW, ComputeError, Gradients, MemoryWatch, Normalization, OutOfMemory, TrainOptions};
-use crate::{backpropagate, cross_entropy_sum, images_to_tensor, mixed_targets};
+use crate::{
+    ComputeError, Gradients, MemoryWatch, Normalization, Optimizer, OutOfMemory, ParameterGroups, TrainOptions,
+};
+use crate::{LossOptions, backpropagate, images_to_tensor, target_tensor};
 
 /// Sums over the samples of one effective batch.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct StepScores {
-    /// Cross-entropy summed over samples, nats, with label smoothing.
+    /// The mean loss of the batch times its samples, nats, with label smoothing and class weights.
     pub loss_sum: f64,
     /// Samples predicted right: of mixed ones, where the prediction is the class with the larger share.
     pub correct: u64,
@@ -23,12 +27,14 @@ pub struct StepScores {
     pub gradient_norm: f64,
 }
 
-/// One optimizer step: micro-batches forward and backward, clip, AdamW, averaged weights.
+/// One optimizer step: micro-batches forward and backward, clip, optimizer, averaged weights.
 pub struct TrainStep<M> {
     /// Taken out only while [`apply`](Self::apply) moves it: a clone would keep a second copy of the weights alive.
     model: Option<M>,
     has_running_statistics: bool,
-    pub(crate) optimizer: AdamW,
+    /// Running statistics of frozen norms, which stay as they are.
+    frozen_statistics: Arc<BTreeSet<ParamId>>,
+    pub(crate) optimizer: Optimizer,
     pub(crate) ema: Option<Ema<M>>,
     options: TrainOptions,
     normalization: Normalization,
@@ -36,17 +42,31 @@ pub struct TrainStep<M> {
 }
 
 impl<M: Classifier> TrainStep<M> {
-    /// A step over `model`, which lives on the autodiff device `device`.
+    /// A step over `model`, which lives on the autodiff device `device`. Something must be left to train (see [`ParameterGroups::check`]).
     pub fn new(model: M, options: TrainOptions, normalization: Normalization, device: Device) -> Self {
-        let ema = options.ema_decay.map(|decay| Ema::new(&model, decay));
+        let groups = ParameterGroups::of(&model, &options.groups);
+        let model = groups.freeze(model);
+        let ema = options.ema_decay.map(|decay| Ema::new(&model, decay, &groups));
         let has_running_statistics = parameter_shapes(&model).iter().any(|(name, _)| is_running_statistic(name));
-        let optimizer = AdamW::new(options.adamw);
-        Self { optimizer, ema, model: Some(model), has_running_statistics, options, normalization, device }
+        let frozen_statistics = groups.frozen_statistics(&model);
+        let optimizer = Optimizer::new(options.optimizer, groups);
+        let model = Some(model);
+        Self { optimizer, ema, model, has_running_statistics, frozen_statistics, options, normalization, device }
     }
 
     /// What the step was made with.
     pub fn options(&self) -> &TrainOptions {
         &self.options
+    }
+
+    /// How each parameter trains.
+    pub fn groups(&self) -> &ParameterGroups {
+        self.optimizer.groups()
+    }
+
+    /// A training pass over the micro-batch that starts at `first_sample` of its effective batch; frozen norms stay as they are.
+    pub fn pass(&self, step_seed: u64, first_sample: usize) -> Pass {
+        Pass::training(step_seed, first_sample).with_frozen(self.frozen_statistics.clone())
     }
 
     /// How images are normalised.
@@ -81,7 +101,7 @@ impl<M: Classifier> TrainStep<M> {
 
     /// An average that starts at the weights of now, where one is kept.
     pub(crate) fn fresh_ema(&self) -> Option<Ema<M>> {
-        self.options.ema_decay.map(|decay| Ema::new(self.model(), decay))
+        self.options.ema_decay.map(|decay| Ema::new(self.model(), decay, self.groups()))
     }
 
     /// The model to evaluate: the averaged one where there is one; off the tape.
@@ -143,8 +163,9 @@ impl<M: Classifier> TrainStep<M> {
         if let Some(max_norm) = self.options.clip_norm {
             gradients.clip(norm, max_norm);
         }
+        let norm = self.options.clip_norm.map_or(norm, |max_norm| norm.min(max_norm));
         let model = self.model.take().expect("the model is only away while `apply` runs");
-        let model = self.optimizer.step(learning_rate, model, gradients);
+        let model = self.optimizer.step(learning_rate, model, gradients, norm);
         self.ema = self.ema.take().map(|ema| ema.update(&model, step));
         self.model = Some(model);
     }
@@ -163,7 +184,7 @@ impl<M: Classifier> TrainStep<M> {
         for (index, samples) in split_effective_batch(batch.len(), micro_batch_size).into_iter().enumerate() {
             let done = run(index, &|| self.micro_batch(batch, first_sample, samples, step_seed))?;
             gradients.add(done.gradients);
-            score(&mut scores, done.logits, batch, first_sample, self.options.label_smoothing);
+            score(&mut scores, done.logits, batch, first_sample, &self.options.loss);
             first_sample += samples;
         }
         Ok((gradients, scores))
@@ -177,21 +198,23 @@ impl<M: Classifier> TrainStep<M> {
         let labels: Vec<u32> = batch.labels[rows.clone()].iter().flatten().copied().collect();
         let partners = batch.partners.get(rows).unwrap_or_default();
         let images = images_to_tensor(pixels, batch.size, &self.normalization, &self.device); // [B, C, H, W]
+        let options = &self.options.loss;
         let loss = |logits: Tensor<2>| {
             let [_, num_classes] = logits.dims();
-            let smoothing = self.options.label_smoothing;
-            let targets = mixed_targets(&labels, partners, num_classes, smoothing, &self.device); // [B, K]
-            mean_loss(logits, targets, batch.len())
+            let targets = options.mixed_targets(&labels, partners, num_classes);
+            let targets = target_tensor(targets, num_classes, &self.device); // [B, K]
+            mean_loss(options, logits, targets, divisor(options, batch, num_classes))
         };
-        let pass = Pass::training(step_seed, first_sample);
+        let pass = self.pass(step_seed, first_sample);
         let (gradients, logits) = backpropagate(self.model(), images, pass, self.options.recompute, loss, &mut |_| {});
         MicroBatchResult { gradients, logits }
     }
 }
 
-/// A micro-batch's part of the mean cross-entropy over `effective_batch` samples, `[1]`; logits and targets as in [`cross_entropy_sum`].
-pub fn mean_loss(logits: Tensor<2>, targets: Tensor<2>, effective_batch: usize) -> Tensor<1> {
-    cross_entropy_sum(logits, targets).div_scalar(effective_batch as f64)
+/// A micro-batch's part of the mean loss over an effective batch that counts for `divisor`, `[1]`; see [`LossOptions::sum`] and
+/// [`LossOptions::divisor`].
+pub fn mean_loss(loss: &LossOptions, logits: Tensor<2>, targets: Tensor<2>, divisor: f64) -> Tensor<1> {
+    loss.sum(logits, targets).div_scalar(divisor)
 }
 
 /// What a micro-batch adds to its step.
@@ -201,20 +224,28 @@ struct MicroBatchResult {
     logits: Tensor<2>,
 }
 
+/// What the sum of the loss over the whole effective batch is divided by.
+fn divisor(loss: &LossOptions, batch: &Batch, num_classes: usize) -> f64 {
+    match batch.partners.is_empty() {
+        true => loss.divisor(&batch.labels.iter().flatten().copied().collect::<Vec<u32>>(), num_classes),
+        false => loss.soft_divisor(batch.len(), num_classes),
+    }
+}
+
 /// Adds the losses and hits of a micro-batch from `first_sample` on. Waits for the device.
-fn score(scores: &mut StepScores, logits: Tensor<2>, batch: &Batch, first_sample: usize, smoothing: f32) {
+fn score(scores: &mut StepScores, logits: Tensor<2>, batch: &Batch, first_sample: usize, loss: &LossOptions) {
     let [_, num_classes] = logits.dims();
+    let share = batch.len() as f64 / divisor(loss, batch, num_classes);
     let logits: Vec<f32> = logits.into_data().iter::<f32>().collect();
     for (logits, row) in logits.chunks_exact(num_classes).zip(first_sample..) {
-        let loss =
-            |label: Option<u32>| label.map_or(0.0, |label| cross_entropy_of_row(logits, label as usize, smoothing));
-        scores.loss_sum += match batch.partners.get(row) {
-            Some(partner) => {
-                let share = f64::from(partner.share);
-                (1.0 - share) * loss(batch.labels[row]) + share * loss(partner.label)
-            }
-            None => loss(batch.labels[row]),
-        };
+        let Some(label) = batch.labels[row] else { continue };
+        scores.loss_sum += share
+            * match batch.partners.get(row) {
+                Some(partner) => {
+                    loss.of_row(logits, &loss.mixed_targets(&[label], std::slice::from_ref(partner), num_classes))
+                }
+                None => loss.of_label(logits, label),
+            };
         let dominant = batch.dominant_label(row);
         scores.correct += dominant.map_or(0, |label| u64::from(metrics::top_k_hits(logits, label as usize, 1)));
     }
@@ -256,20 +287,23 @@ mod tests {
         let device = Device::flex().autodiff();
         let mut init = Initializer::new(1, Initialization::Reference, &device);
         let model = Normed { norm: BatchNorm::init(3, 1e-5, &mut init), fc: Linear::init(3, 2, 0.02, &mut init) };
-        let schedule = crate::WarmupCosine { peak: 1e-3, minimum: 0.0, warmup_steps: 0, total_steps: 1 };
+        let schedule = crate::Constant { peak: 1e-3, warmup_steps: 0 };
         let options = TrainOptions {
             epochs: 1,
             effective_batch_size: 4,
             micro_batch_size: 4,
             recompute: Default::default(),
-            adamw: crate::AdamWOptions::default(),
-            schedule,
-            label_smoothing: 0.0,
+            optimizer: Default::default(),
+            groups: Default::default(),
+            schedule: crate::Schedule::Constant(schedule),
+            loss: LossOptions::default(),
             clip_norm: None,
             ema_decay: None,
             top_k: 1,
             seed: 0,
             adaptive_batch: false,
+            max_nonfinite_steps: 1,
+            early_stopping: None,
             faults: crate::FaultPlan::default(),
             save_interval: None,
         };

@@ -7,7 +7,7 @@ use convnext::{ConvNext, ConvNextConfig};
 use data_pipeline::Batch;
 use device::heap::{self, CountingAllocator};
 use trainer::{
-    AdamWOptions, ComputeError, Normalization, OutOfMemory, Phase, Pieces, TrainOptions, TrainStep, WarmupCosine,
+    ComputeError, LossOptions, Normalization, OutOfMemory, Phase, Pieces, TrainOptions, TrainStep, WarmupCosine,
 };
 use vision_nn::{Classifier as _, ClassifierSpec, Pass};
 
@@ -72,14 +72,17 @@ fn step() -> TrainStep<ConvNext> {
         effective_batch_size: BATCH,
         micro_batch_size: BATCH,
         recompute: Default::default(),
-        adamw: AdamWOptions::default(),
-        schedule: WarmupCosine { peak: 1e-3, minimum: 0.0, warmup_steps: 0, total_steps: 1 },
-        label_smoothing: 0.0,
+        optimizer: Default::default(),
+        groups: Default::default(),
+        schedule: WarmupCosine { peak: 1e-3, minimum: 0.0, warmup_steps: 0, total_steps: 1 }.into(),
+        loss: LossOptions::default(),
         clip_norm: None,
         ema_decay: None,
         top_k: 1,
         seed: 0,
         adaptive_batch: false,
+        max_nonfinite_steps: 1,
+        early_stopping: None,
         faults: trainer::FaultPlan::default(),
         save_interval: None,
     };

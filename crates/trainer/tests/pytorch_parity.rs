@@ -7,8 +7,11 @@ use std::path::PathBuf;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use checkpoint::read_tensors;
-use trainer::{AdamW, AdamWOptions, Gradients, WarmupCosine, cross_entropy_sum, smoothed_targets};
-use vision_nn::{Initialization, Initializer, Linear, Tape, assign_parameters, named_parameters};
+use trainer::{
+    AdamWOptions, Gradients, GroupOptions, LossOptions, Optimizer, OptimizerOptions, ParameterGroups, WarmupCosine,
+    cross_entropy_sum, target_tensor,
+};
+use vision_nn::{Initialization, Initializer, LayerNames, Linear, Tape, assign_parameters, named_parameters};
 
 /// Largest difference over the reference's largest value: a handful of roundings in f32, 6e-8 each. PyTorch's own f32 is held to the same.
 const TOLERANCE: f32 = 1e-6;
@@ -51,11 +54,11 @@ fn the_default_constants_are_pytorchs() {
 fn an_optimizer_taken_up_again_continues_bit_for_bit() {
     let fixture = read_fixture("adamw");
     let mut layer = initial_layer(&fixture);
-    let mut optimizer = AdamW::new(AdamWOptions::default());
+    let mut optimizer = adamw(&layer, AdamWOptions::default());
     let mut through = Vec::new();
     for step in 1..=ADAMW_STEPS {
-        layer = optimizer.step(LEARNING_RATE, layer, step_gradients(&layer_gradients(&fixture, step)));
-        let mut resumed = AdamW::new(AdamWOptions::default());
+        layer = optimizer.step(LEARNING_RATE, layer, step_gradients(&layer_gradients(&fixture, step)), 1.0);
+        let mut resumed = adamw(&layer, AdamWOptions::default());
         resumed.restore(optimizer.state(), step, &Device::flex());
         optimizer = resumed;
         through.push(values(&layer));
@@ -89,7 +92,8 @@ fn label_smoothed_losses_and_gradients_are_pytorchs() {
     for (key, smoothing) in [("smoothing_0", 0.0), ("smoothing_0.1", 0.1)] {
         let logits = Tensor::<2>::from_data(fixture["logits"].clone(), &device).require_grad(); // [B, K]
         let [batch, classes] = logits.dims();
-        let targets = smoothed_targets(&labels, classes, smoothing, &device);
+        let loss = LossOptions { label_smoothing: smoothing, ..LossOptions::default() };
+        let targets = target_tensor(loss.targets(&labels, classes), classes, &device);
 
         let loss_of_row = |row| {
             let row = [row..row + 1, 0..classes];
@@ -130,14 +134,19 @@ fn learning_rates_are_timms() {
 
 /// The parameters after each step, by name.
 fn run_adamw(fixture: &Tensors, weight_decay: f32) -> Vec<Tensors> {
-    let mut optimizer = AdamW::new(AdamWOptions { weight_decay, ..AdamWOptions::default() });
     let mut layer = initial_layer(fixture);
+    let mut optimizer = adamw(&layer, AdamWOptions { weight_decay, ..AdamWOptions::default() });
     let mut after = Vec::new();
     for step in 1..=ADAMW_STEPS {
-        layer = optimizer.step(LEARNING_RATE, layer, step_gradients(&layer_gradients(fixture, step)));
+        layer = optimizer.step(LEARNING_RATE, layer, step_gradients(&layer_gradients(fixture, step)), 1.0);
         after.push(values(&layer));
     }
     after
+}
+
+fn adamw(layer: &Linear, options: AdamWOptions) -> Optimizer {
+    let groups = ParameterGroups::named(layer, LayerNames::UNKNOWN, &GroupOptions::default());
+    Optimizer::new(OptimizerOptions::AdamW(options), groups)
 }
 
 fn initial_layer(fixture: &Tensors) -> Linear {

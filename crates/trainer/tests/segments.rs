@@ -10,7 +10,7 @@ use convnext::ConvNextConfig;
 use data_pipeline::Batch;
 use efficientnet::find_variant;
 use swin::SwinConfig;
-use trainer::{AdamWOptions, Gradients, Normalization, Recompute, StepScores, TrainOptions, TrainStep, WarmupCosine};
+use trainer::{Gradients, LossOptions, Normalization, Recompute, StepScores, TrainOptions, TrainStep, WarmupCosine};
 use vision_nn::{
     Classifier, ClassifierSpec, Initialization, Initializer, Linear, ParameterMap, Pass, is_running_statistic,
     is_trained, map_parameters, named_parameters,
@@ -194,9 +194,12 @@ fn step<M: Classifier>(model: M, recompute: Recompute, micro_batch_size: usize) 
         effective_batch_size: BATCH,
         micro_batch_size,
         recompute,
-        adamw: AdamWOptions::default(),
-        schedule: WarmupCosine { peak: 1e-2, minimum: 0.0, warmup_steps: 0, total_steps: 100 },
-        label_smoothing: 0.1,
+        optimizer: Default::default(),
+        groups: Default::default(),
+        schedule: WarmupCosine { peak: 1e-2, minimum: 0.0, warmup_steps: 0, total_steps: 100 }.into(),
+        loss: LossOptions { label_smoothing: 0.1, ..Default::default() },
+        max_nonfinite_steps: 1,
+        early_stopping: None,
         clip_norm: None,
         ema_decay: None,
         top_k: 1,

@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use convnext::{ConvNext, ConvNextConfig};
 use data_pipeline::Batch;
 use memory_planner::split_effective_batch;
-use trainer::{AdamWOptions, Gradients, Normalization, StepScores, TrainOptions, TrainStep, WarmupCosine};
+use trainer::{Gradients, LossOptions, Normalization, StepScores, TrainOptions, TrainStep, WarmupCosine};
 use vision_nn::{
     ClassifierSpec, Initialization, Initializer, Linear, ParameterMap, Tape, map_parameters, named_parameters,
 };
@@ -124,14 +124,17 @@ fn options(micro_batch_size: usize) -> TrainOptions {
         effective_batch_size: BATCH,
         micro_batch_size,
         recompute: Default::default(),
-        adamw: AdamWOptions::default(),
-        schedule: WarmupCosine { peak: 1e-2, minimum: 0.0, warmup_steps: 0, total_steps: 100 },
-        label_smoothing: 0.1,
+        optimizer: Default::default(),
+        groups: Default::default(),
+        schedule: WarmupCosine { peak: 1e-2, minimum: 0.0, warmup_steps: 0, total_steps: 100 }.into(),
+        loss: LossOptions { label_smoothing: 0.1, ..Default::default() },
         clip_norm: None,
         ema_decay: None,
         top_k: 1,
         seed: 0,
         adaptive_batch: false,
+        max_nonfinite_steps: 1,
+        early_stopping: None,
         faults: trainer::FaultPlan::default(),
         save_interval: None,
     }
@@ -160,7 +163,7 @@ impl ParameterMap for OpenBranches {
 /// Trains on the one batch as optimizer step `number`, from 1.
 fn train(step: &mut TrainStep<ConvNext>, number: u64) -> StepScores {
     let (gradients, scores) = step.gradients(&batch(), number);
-    let learning_rate = step.options().schedule.at(number - 1);
+    let learning_rate = step.options().schedule.at(number - 1, &Default::default());
     step.apply(gradients, scores.gradient_norm, learning_rate, number);
     scores
 }

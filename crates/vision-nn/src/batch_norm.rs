@@ -57,6 +57,8 @@ impl BatchNorm {
 
     /// Normalises each channel over batch and grid.
     ///
+    /// A frozen one, of which the pass knows, is in evaluation always: timm's `FrozenBatchNormAct2d`.
+    ///
     /// A training pass over one position alone, where PyTorch refuses, has no unbiased variance: the biased one, zero, is taken.
     ///
     /// # Shapes
@@ -66,7 +68,7 @@ impl BatchNorm {
         let rows = map.reshape([batch * height * width, channels]); // [N, C]
         let dtype = rows.dtype();
         let rows = in_f32(rows);
-        let output = match (is_fused(&rows.device()), pass.is_training()) {
+        let output = match (is_fused(&rows.device()), pass.moves(&self.running_mean)) {
             (true, training) => self.fused(rows, training),
             (false, true) => self.by_batch(rows),
             (false, false) => self.by_running_statistics(rows),

@@ -1,7 +1,7 @@
 use burn::module::{AutodiffModule, Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor};
 
-use crate::{Initialization, Pass};
+use crate::{Initialization, LayerNames, Pass};
 
 /// An image classifier: a module that turns a batch of normalised images into one score a class.
 ///
@@ -37,6 +37,11 @@ pub trait Classifier: AutodiffModule + 'static {
     fn forward(&self, images: Tensor<4>, pass: &mut Pass) -> Tensor<2> {
         let map = (0..self.num_segments()).fold(images, |map, index| self.forward_segment(index, map, pass));
         self.forward_head(map, pass)
+    }
+
+    /// How the names of its parameters tell its layers apart.
+    fn layer_names(&self) -> LayerNames {
+        LayerNames::UNKNOWN
     }
 }
 

@@ -15,6 +15,7 @@ mod dropout;
 mod fused_batch_norm;
 mod init;
 mod kernels;
+mod layer_names;
 mod linear;
 mod norm;
 mod parameters;
@@ -31,6 +32,7 @@ pub use drop_path::{DropPath, drop_path_schedule};
 pub use dropout::Dropout;
 pub use init::{Initialization, Initializer};
 pub use kernels::{depthwise_conv2d, gelu, layer_norm, softmax};
+pub use layer_names::{LayerNames, LayerPlace};
 pub use linear::{Linear, Pointwise, Projection};
 pub use norm::LayerNorm;
 pub use parameters::{

@@ -1,5 +1,12 @@
 mod elements;
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use burn::module::ParamId;
+
+use crate::RunningStatistic;
+
 /// What one forward pass knows beside its input: whether it trains, and where its randomness comes from.
 ///
 /// A training pass draws nothing from a shared stream. Each random number is a function of the step's seed, the layer's turn and the
@@ -8,6 +15,7 @@ mod elements;
 #[derive(Debug, Clone)]
 pub struct Pass {
     training: Option<Stream>,
+    frozen: Arc<BTreeSet<ParamId>>,
 }
 
 #[derive(Debug, Clone)]
@@ -20,12 +28,23 @@ struct Stream {
 impl Pass {
     /// A pass without randomness: every branch is kept.
     pub fn evaluation() -> Self {
-        Self { training: None }
+        Self { training: None, frozen: Arc::default() }
     }
 
     /// A training pass over the micro-batch that starts at `first_sample` of its effective batch.
     pub fn training(step_seed: u64, first_sample: usize) -> Self {
-        Self { training: Some(Stream { step_seed, first_sample: first_sample as u64, layer: 0 }) }
+        let training = Some(Stream { step_seed, first_sample: first_sample as u64, layer: 0 });
+        Self { training, frozen: Arc::default() }
+    }
+
+    /// The same, but norms with these running statistics normalise by them and leave them as they are, as in evaluation.
+    pub fn with_frozen(self, frozen: Arc<BTreeSet<ParamId>>) -> Self {
+        Self { frozen, ..self }
+    }
+
+    /// Whether a norm normalises by the batch, and moves this running statistic of its own.
+    pub fn moves(&self, statistic: &RunningStatistic) -> bool {
+        self.is_training() && !self.frozen.contains(&statistic.id())
     }
 
     /// Whether random layers act.

@@ -38,6 +38,11 @@ impl RunningStatistic {
         Self { id, value: Mutex::new(off_tape(value)) }
     }
 
+    /// Who it is: the same in every clone.
+    pub fn id(&self) -> ParamId {
+        self.id
+    }
+
     /// The value of now, `[C]`.
     pub fn value(&self) -> Tensor<1> {
         self.lock().clone()

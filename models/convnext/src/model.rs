@@ -1,7 +1,7 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 use vision_nn::{
-    Classifier, ClassifierSpec, Initializer, LayerNorm, Linear, Pass, PatchConv2d, block_of_segment,
+    Classifier, ClassifierSpec, Initializer, LayerNames, LayerNorm, Linear, Pass, PatchConv2d, block_of_segment,
     drop_path_schedule, is_trained,
 };
 
@@ -74,6 +74,10 @@ impl Classifier for ConvNext {
     fn is_segment_trained(&self, index: usize) -> bool {
         let (stage, block) = self.block_of(index);
         index == 0 && is_trained(&self.stem) || stage.is_block_trained(block)
+    }
+
+    fn layer_names(&self) -> LayerNames {
+        LayerNames { stem: &["stem"], stages: "stages", after_blocks: &["norm_pre"], undecayed: &[] }
     }
 }
 

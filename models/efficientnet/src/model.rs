@@ -1,7 +1,8 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 use vision_nn::{
-    BatchNorm, Classifier, ClassifierSpec, Conv2d, Dropout, Initializer, Linear, Pass, block_of_segment, is_trained,
+    BatchNorm, Classifier, ClassifierSpec, Conv2d, Dropout, Initializer, LayerNames, Linear, Pass, block_of_segment,
+    is_trained,
 };
 
 use crate::stage::init_stage;
@@ -75,6 +76,15 @@ impl Classifier for EfficientNet {
         let [batch, height, width, channels] = map.dims();
         let pooled = map.reshape([batch, height * width, channels]).mean_dim(1).reshape([batch, channels]); // [B, head]
         self.classifier.forward(self.dropout.forward(pooled, pass)) // [B, K]
+    }
+
+    fn layer_names(&self) -> LayerNames {
+        LayerNames {
+            stem: &["conv_stem", "bn1"],
+            stages: "blocks",
+            after_blocks: &["conv_head", "bn2"],
+            undecayed: &[],
+        }
     }
 }
 

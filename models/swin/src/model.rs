@@ -1,7 +1,7 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 use vision_nn::{
-    Classifier, ClassifierSpec, Initializer, LayerNorm, Linear, Pass, PatchConv2d, block_of_segment,
+    Classifier, ClassifierSpec, Initializer, LayerNames, LayerNorm, Linear, Pass, PatchConv2d, block_of_segment,
     drop_path_schedule, is_trained,
 };
 
@@ -73,6 +73,15 @@ impl Classifier for Swin {
     fn is_segment_trained(&self, index: usize) -> bool {
         let (stage, block) = self.block_of(index);
         index == 0 && is_trained(&self.patch_embed) || stage.is_block_trained(block)
+    }
+
+    fn layer_names(&self) -> LayerNames {
+        LayerNames {
+            stem: &["patch_embed"],
+            stages: "layers",
+            after_blocks: &["norm"],
+            undecayed: &["relative_position_bias_table"],
+        }
     }
 }
 

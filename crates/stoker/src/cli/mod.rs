@@ -61,6 +61,9 @@ pub enum Command {
     /// Check a configuration, and print it with every default filled in.
     #[command(after_help = CONFIG_CHECK_EXAMPLES)]
     ConfigCheck(ConfigArguments),
+    /// Print the parameter groups of a configuration's model: what trains, how fast, what is frozen.
+    #[command(after_help = CONFIG_GROUPS_EXAMPLES)]
+    ConfigGroups(ConfigArguments),
     /// Print every configuration key: type, default, meaning (Markdown).
     #[command(after_help = REFERENCE_EXAMPLES)]
     ConfigReference,
@@ -101,6 +104,13 @@ Examples:
   stoker config-reference | grep learning_rate
 
 Next: `stoker config-check --config FILE`.";
+
+const CONFIG_GROUPS_EXAMPLES: &str = "\
+Examples:
+  stoker config-groups --config configs/quickstart.yaml --set train.layer_decay=0.75
+  stoker config-groups --config configs/quickstart.yaml --set 'model.freeze=[stem, stages.0]'
+
+Next: `stoker train --config FILE`.";
 
 const CONFIG_CHECK_EXAMPLES: &str = "\
 Examples:

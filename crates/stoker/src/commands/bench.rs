@@ -154,7 +154,7 @@ impl Configuration {
         let meter = compute.meter();
         let base_bytes = device::heap::current_bytes();
         let step = train_step(subject, self.rung, &device);
-        let mut known = parameter_memory(step.model(), false);
+        let mut known = parameter_memory(&step);
         known.overhead = base_bytes;
         let largest_batch = arguments.batches.iter().copied().max().unwrap_or(1);
         let probe = ProbeOptions { image: subject.image(), budget_bytes: u64::MAX, largest_batch };

@@ -18,7 +18,8 @@ pub(crate) fn load(path: &Path, overrides: &[Override]) -> Result<UserConfig, Co
 
 /// Prints a configuration with every default filled in.
 pub(crate) fn check(arguments: &ConfigArguments) -> Result<(), CommandError> {
-    let config = load(&arguments.config, &arguments.overrides()?)?;
+    let mut config = load(&arguments.config, &arguments.overrides()?)?;
+    config.train.decide_optimizer_constants();
     ui::out(config.to_yaml().trim_end())
 }
 

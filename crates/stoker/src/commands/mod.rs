@@ -5,6 +5,7 @@ mod calibrate;
 mod config;
 mod folds;
 mod forward;
+mod groups;
 mod help;
 mod models;
 mod plan;
@@ -31,6 +32,7 @@ pub fn execute(command: Option<Command>) -> Result<(), CommandError> {
         Some(Command::ConfigReference) => config::print_reference(),
         Some(Command::ConfigCheck(arguments)) => config::check(&arguments),
         Some(Command::Forward(arguments)) => forward::forward(&arguments),
+        Some(Command::ConfigGroups(arguments)) => groups::print(&arguments),
         Some(Command::Models(arguments)) => models::print(&arguments),
         Some(Command::Plan(arguments)) => plan::plan(&arguments),
         Some(Command::Train(arguments)) => train::train(&arguments, &catch_interrupts()?),

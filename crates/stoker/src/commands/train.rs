@@ -24,6 +24,7 @@ use crate::run::checks;
 use crate::run::compute::{Compute, Gauge};
 use crate::run::data::{self, RunData};
 use crate::run::fold_results::{self, FinishedFold};
+use crate::run::groups::check_freezing;
 use crate::run::memory::{Planned, loader_bytes, plan_here};
 use crate::run::observer::RunObserver;
 use crate::run::recovery::{Injection, explain_out_of_memory, tell_out_of_memory, tell_remembered};
@@ -141,6 +142,8 @@ impl Run {
             std: normalization.std,
             progress: Progress::default(),
         };
+        let architecture = request.resolved.architecture()?;
+        check_freezing(&request.resolved, &architecture, card.classes.len())?;
         if request.resumed.is_none() {
             check_starting_weights(&mut request.resolved, card.classes.len(), &compute.device)?;
             request.resolved.follow_links();

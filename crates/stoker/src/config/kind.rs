@@ -16,6 +16,8 @@ pub(crate) enum Kind {
     Number(Range),
     /// Two numbers in a list, with the names of the two.
     Pair(Range, String),
+    /// Any number of the other kind, in a list.
+    List(Box<Kind>),
     /// One of some words or numbers.
     Choice(Vec<Choice>),
     /// The word `auto`, or the other kind.
@@ -80,6 +82,10 @@ impl Kind {
                 let parts = schema["x-parts"].as_str().unwrap_or("low, high");
                 Self::Pair(Range::from_schema(&schema["items"]), parts.to_owned())
             }
+            ("array", _) => match Self::from_schema(&schema["items"]).0 {
+                Self::Unknown => Self::Unknown,
+                item => Self::List(Box::new(item)),
+            },
             ("string", Some("path")) => Self::Path,
             ("string", Some("device")) => Self::Device,
             ("string", Some("bytes")) => Self::MemorySize,
@@ -97,6 +103,7 @@ impl Kind {
             Self::Pair(range, _) => value
                 .as_sequence()
                 .is_some_and(|items| items.len() == 2 && items.iter().all(|item| range.contains(item))),
+            Self::List(kind) => value.as_sequence().is_some_and(|items| items.iter().all(|item| kind.accepts(item))),
             Self::Choice(choices) => choices.iter().any(|choice| choice.name == plain(value)),
             Self::AutoOr(kind) => value == "auto" || kind.accepts(value),
             Self::Text | Self::Path => value.as_str().is_some_and(|text| !text.trim().is_empty()),
@@ -143,6 +150,7 @@ impl fmt::Display for Kind {
             Self::Whole(range) => write!(formatter, "a whole number{range}"),
             Self::Number(range) => write!(formatter, "a number{range}"),
             Self::Pair(range, parts) => write!(formatter, "`[{parts}]`, each a number{range}"),
+            Self::List(kind) => write!(formatter, "a list `[..]` with {kind} in each place"),
             Self::Choice(choices) => formatter.write_str(&list_choices(choices)),
             Self::AutoOr(kind) => write!(formatter, "`auto` or {kind}"),
             Self::Text => formatter.write_str("text"),

@@ -10,6 +10,7 @@ mod error;
 mod keys;
 mod kind;
 mod nearest;
+mod optimizer;
 mod overrides;
 mod position;
 mod reference;
@@ -32,8 +33,8 @@ pub use user::{
     PredictSection, RandAugmentSection, TrainSection, UserConfig,
 };
 pub use values::{
-    AutoCount, Checkpointing, Decode, DeviceRequest, EraseFill, Initialization, MemorySize, MixMode, OnCorrupt, Resize,
-    Rounding, SampleData, Sampling, Tta, WeightsMismatch,
+    AutoCount, Checkpointing, Decode, DeviceRequest, EraseFill, Initialization, MemorySize, MixMode, MuonStepLength,
+    OnCorrupt, OptimizerName, Resize, Rounding, SampleData, Sampling, Tta, WeightsMismatch,
 };
 
 use keys::KeyTable;

@@ -1,6 +1,7 @@
 //! Settings that are right by themselves and wrong, or without effect, beside each other.
 
 use super::error::{Problem, ProblemKind};
+use super::optimizer;
 use super::position::Part;
 use super::source::Source;
 use super::user::{MixSection, RandAugmentSection, UserConfig};
@@ -28,7 +29,8 @@ pub(crate) fn broken_rules(config: &UserConfig, source: &Source) -> Vec<Problem>
 /// Every setting that another one makes pointless, as sentences.
 pub(crate) fn settings_without_effect(config: &UserConfig) -> Vec<String> {
     let (augment, train) = (&config.augment, &config.train);
-    let pointless = [
+    let mut pointless = optimizer::settings_without_effect(train);
+    pointless.extend([
         (
             config.data.validation.is_some() && config.data.validation_share.is_some(),
             "`data.validation_share` has no effect, because `data.validation` is given".to_owned(),
@@ -64,7 +66,7 @@ pub(crate) fn settings_without_effect(config: &UserConfig) -> Vec<String> {
                 train.warmup_epochs, train.epochs
             ),
         ),
-    ];
+    ]);
     pointless.into_iter().filter_map(|(is_so, sentence)| is_so.then_some(sentence)).collect()
 }
 

@@ -7,8 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::values::{
-    AutoCount, Checkpointing, Decode, DeviceRequest, EraseFill, Initialization, MemorySize, MixMode, OnCorrupt, Resize,
-    Rounding, SampleData, Sampling, Tta, WeightsMismatch,
+    AutoCount, Checkpointing, Decode, DeviceRequest, EraseFill, Initialization, MemorySize, MixMode, MuonStepLength,
+    OnCorrupt, OptimizerName, Resize, Rounding, SampleData, Sampling, Tta, WeightsMismatch,
 };
 
 /// A configuration as the user wrote it, with defaults for the keys that were left out.
@@ -42,7 +42,7 @@ pub struct UserConfig {
     /// How training images are varied, anew in each epoch, and how images are brought to size.
     #[serde(default)]
     pub augment: AugmentSection,
-    /// The training loop: AdamW, linear warm-up, then a cosine to the minimum.
+    /// The training loop: optimizer, learning rate, loss.
     #[serde(default)]
     pub train: TrainSection,
     /// The budget that the batch size is planned for.
@@ -153,6 +153,9 @@ pub struct ModelSection {
     pub weights: Option<PathBuf>,
     /// What happens when weights of the file are missing, left over, or of another shape.
     pub weights_mismatch: WeightsMismatch,
+    /// Parameters that stay as they are: names of modules, such as `stages.0`, or patterns of names, such as `stem.*`. They get no
+    /// gradient and no optimizer state. A norm that is frozen keeps its running statistics. `stoker config-groups` shows what comes of it.
+    pub freeze: Vec<String>,
 }
 
 impl Default for ModelSection {
@@ -165,6 +168,7 @@ impl Default for ModelSection {
             initialization: Initialization::default(),
             weights: None,
             weights_mismatch: WeightsMismatch::default(),
+            freeze: Vec::new(),
         }
     }
 }
@@ -355,18 +359,21 @@ pub struct TrainSection {
     /// Highest learning rate, reached at the end of warm-up.
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub learning_rate: f64,
-    /// AdamW's decoupled weight decay.
+    /// Weight decay of matrices and kernels; vectors (norms, biases, layer scale) are never decayed. The optimizer's default
+    /// when `null`: 0.01 of `adamw` and `lamb`, 0.1 of `muon`, 0 of the others.
     #[schemars(range(min = 0.0))]
-    pub weight_decay: f64,
-    /// AdamW's decay rates of the first and the second moment.
+    pub weight_decay: Option<f64>,
+    /// Decay rates of the first and the second moment, of `adamw`, `lamb`, `lion` and what `muon` leaves to `adamw`. The optimizer's
+    /// default when `null`: `[0.9, 0.999]`, of `lion` `[0.9, 0.99]`.
     #[schemars(extend(
         "items" = { "type": "number", "minimum": 0.0, "exclusiveMaximum": 1.0 },
         "x-parts" = "first, second"
     ))]
-    pub betas: [f64; 2],
-    /// AdamW's term against division by zero.
+    pub betas: Option<[f64; 2]>,
+    /// Term against division by zero, of `adamw`, `lamb` and what `muon` leaves to `adamw`. The optimizer's default when `null`:
+    /// 1e-8, of `lamb` 1e-6.
     #[schemars(extend("exclusiveMinimum" = 0.0))]
-    pub epsilon: f64,
+    pub epsilon: Option<f64>,
     /// Length of the linear warm-up, in epochs; fractions are allowed.
     #[schemars(range(min = 0.0))]
     pub warmup_epochs: f64,
@@ -391,6 +398,21 @@ pub struct TrainSection {
     /// when `null`.
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub checkpoint_minutes: Option<f64>,
+    /// The rule that moves the weights. Its constants are `weight_decay`, `betas`, `epsilon` and `momentum`, as far as it has them. PyTorch's and
+    /// timm's defaults for the learning rate are 1e-3, but 1e-4 of `lion` and 1e-2 of `adafactor`.
+    pub optimizer: OptimizerName,
+    /// Momentum of `sgd` (with Nesterov's look ahead) and `muon`. The optimizer's default when `null`: 0.9 and 0.95.
+    #[schemars(extend("minimum" = 0.0, "exclusiveMaximum" = 1.0))]
+    pub momentum: Option<f64>,
+    /// How `muon` makes a step of a matrix out of the learning rate.
+    pub muon_step_length: MuonStepLength,
+    /// Learning rate of a layer over that of the layer behind it, so that early layers of pretrained weights move less (timm's `layer_decay`).
+    /// All layers have the same rate when `null`.
+    #[schemars(extend("exclusiveMinimum" = 0.0, "maximum" = 1.0))]
+    pub layer_decay: Option<f64>,
+    /// Times the learning rate of the head, which starts anew when the classes are others than those of the weights.
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
+    pub head_learning_rate_scale: f64,
 }
 
 impl Default for TrainSection {
@@ -401,9 +423,9 @@ impl Default for TrainSection {
             micro_batch_size: AutoCount::Auto,
             adaptive_batch: false,
             learning_rate: 1.0e-3,
-            weight_decay: 0.01, // PyTorch's AdamW
-            betas: [0.9, 0.999],
-            epsilon: 1.0e-8,
+            weight_decay: None,
+            betas: None,
+            epsilon: None,
             warmup_epochs: 1.0,
             min_learning_rate: 1.0e-6,
             label_smoothing: 0.0,
@@ -411,6 +433,11 @@ impl Default for TrainSection {
             ema_decay: None,
             top_k: 3,
             checkpoint_minutes: Some(10.0),
+            optimizer: OptimizerName::default(),
+            momentum: None,
+            muon_step_length: MuonStepLength::default(),
+            layer_decay: None,
+            head_learning_rate_scale: 1.0,
         }
     }
 }

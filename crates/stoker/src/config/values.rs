@@ -239,6 +239,37 @@ pub enum Rounding {
     PowerOfTwo,
 }
 
+/// The rule that moves the weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OptimizerName {
+    /// Adam with decoupled weight decay, as in PyTorch; keeps two numbers a weight
+    #[default]
+    #[serde(rename = "adamw")]
+    AdamW,
+    /// gradient descent with Nesterov's momentum, as in PyTorch; one number a weight
+    Sgd,
+    /// for large batches, as in timm; two numbers a weight
+    Lamb,
+    /// sign of the momentum, as in timm; one number a weight
+    Lion,
+    /// second moments of rows and columns, as in PyTorch; hardly any memory
+    Adafactor,
+    /// orthogonal steps of matrices and dense kernels, as in PyTorch and timm, and `adamw` for all else; one number a weight of the former
+    Muon,
+}
+
+/// How Muon makes a step of a matrix out of the learning rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MuonStepLength {
+    /// PyTorch's default, which wants a learning rate of about 0.02
+    #[default]
+    Original,
+    /// so that a learning rate that suits `adamw` does (PyTorch's `match_rms_adamw`)
+    MatchAdamw,
+}
+
 /// What of the forward pass is computed again in the backward pass, instead of keeping its results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

@@ -87,7 +87,7 @@ fn measured(
     let device = compute.tracked(rung.checkpointing);
     let normalization = Normalization::imagenet(request.image[2]);
     let step = TrainStep::new(subject.build(&device), request.options, normalization, device);
-    let mut known = parameter_memory(step.model(), subject.resolved.config.train.ema_decay.is_some());
+    let mut known = parameter_memory(&step);
     if compute.is_cpu() {
         known.overhead = base_bytes;
     }

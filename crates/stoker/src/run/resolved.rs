@@ -8,7 +8,7 @@ use data_pipeline::{
     Channels, DocumentNoise, EvalTransform, LoaderOptions, Mixing, RandAugment, ResizeMode, TrainTransform,
 };
 use memory_planner::BudgetRequest;
-use trainer::{AdamWOptions, FaultPlan, Recompute, TrainOptions, WarmupCosine};
+use trainer::{FaultPlan, LossOptions, Recompute, Schedule, TrainOptions, WarmupCosine};
 
 use crate::config::{
     AutoCount, Checkpointing, DEFAULT_VALIDATION_SHARE, Decode, DeviceRequest, EraseFill, MixMode, OnCorrupt,
@@ -17,6 +17,7 @@ use crate::config::{
 use crate::error::CommandError;
 use crate::registry::Architecture;
 use crate::run::checks::known_architecture;
+use crate::run::recipe;
 
 /// Share of the shorter side that a centre crop keeps (timm's default `crop_pct`).
 const CROP_SHARE: f32 = 0.875;
@@ -42,6 +43,7 @@ impl ResolvedConfig {
             stem
         });
         config.name = Some(name.clone());
+        config.train.decide_optimizer_constants();
         if config.data.validation.is_none() && config.data.validation_share.is_none() && config.data.folds.is_none() {
             config.data.validation_share = Some(DEFAULT_VALIDATION_SHARE);
             choices.push(format!("validation share {DEFAULT_VALIDATION_SHARE}: the default without `data.validation`"));
@@ -144,25 +146,22 @@ impl ResolvedConfig {
     pub(crate) fn train_options(&self, train_samples: usize) -> TrainOptions {
         let train = &self.config.train;
         let steps_per_epoch = train_samples.div_ceil(train.effective_batch_size) as u64;
-        let [beta_1, beta_2] = train.betas.map(|beta| beta as f32);
         TrainOptions {
             epochs: train.epochs as u32,
             effective_batch_size: train.effective_batch_size,
             micro_batch_size: train.micro_batch_size.exactly().unwrap_or(train.effective_batch_size),
             recompute: Recompute::of(self.checkpointing()),
-            adamw: AdamWOptions {
-                beta_1,
-                beta_2,
-                epsilon: train.epsilon as f32,
-                weight_decay: train.weight_decay as f32,
-            },
-            schedule: WarmupCosine {
+            optimizer: recipe::optimizer(train),
+            groups: recipe::groups(&self.config),
+            schedule: Schedule::Cosine(WarmupCosine {
                 peak: train.learning_rate,
                 minimum: train.min_learning_rate,
                 warmup_steps: (train.warmup_epochs * steps_per_epoch as f64).round() as u64,
                 total_steps: train.epochs as u64 * steps_per_epoch,
-            },
-            label_smoothing: train.label_smoothing as f32,
+            }),
+            loss: LossOptions { label_smoothing: train.label_smoothing as f32, ..LossOptions::default() },
+            max_nonfinite_steps: 1,
+            early_stopping: None,
             clip_norm: train.clip_norm,
             ema_decay: train.ema_decay,
             top_k: train.top_k,

@@ -5,7 +5,7 @@ use std::path::Path;
 use device::{CardCatalogue, SelectedDevice};
 use memory_planner::{TeamIdentity, TeamPlan, TeamSettings};
 
-use crate::config::TEAM_SETTINGS_FILE;
+use crate::config::{OptimizerName, TEAM_SETTINGS_FILE, UserConfig};
 use crate::error::CommandError;
 use crate::run::resolved::ResolvedConfig;
 use crate::ui;
@@ -62,14 +62,24 @@ pub(crate) fn identity_of(resolved: &ResolvedConfig, num_classes: usize) -> Team
         image_size: model.image_size,
         effective_batch_size: train.effective_batch_size,
         config_digest: format!(
-            "in_channels {}, classes {num_classes}, clip {}, ema {}, checkpointing {:?}, rounding {:?}",
+            "in_channels {}, classes {num_classes}, clip {}, ema {}, checkpointing {:?}, rounding {:?}{}",
             model.in_channels,
             train.clip_norm.is_some(),
             train.ema_decay.is_some(),
             resolved.config.memory.checkpointing,
             resolved.config.memory.rounding,
+            kept_memory(&resolved.config),
         )
         .to_lowercase(),
+    }
+}
+
+/// What of the optimizer and the parameter groups changes how much memory is kept; empty for plain AdamW, so that older settings still fit.
+fn kept_memory(config: &UserConfig) -> String {
+    let (optimizer, freeze) = (config.train.optimizer, &config.model.freeze);
+    match (optimizer, freeze.is_empty()) {
+        (OptimizerName::AdamW, true) => String::new(),
+        _ => format!(", optimizer {}, freeze {freeze:?}", optimizer.as_str()),
     }
 }
 

@@ -1,6 +1,10 @@
-//! Whole runs in which memory runs out: they end where an undisturbed run does, remember what they learnt, and grow again only when asked to.
+//! Whole runs in which something goes wrong, or stops going better. Those in which memory runs out end where an undisturbed run does, remember
+//! what they learnt, and grow again only when asked to; steps without finite numbers are left out; all that a run waits for is in its checkpoint.
 
+mod early_stopping;
 mod growth;
+mod nonfinite;
+mod plateau;
 mod remembered;
 mod same_result;
 mod stage;

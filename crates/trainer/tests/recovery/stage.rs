@@ -15,8 +15,8 @@ use image::{Rgb, RgbImage};
 use metrics::{EpochRecord, read_records};
 use tempfile::TempDir;
 use trainer::{
-    AdamWOptions, FitOutcome, MemoryGauge, MemoryLap, Normalization, Observer, RecoveryEvent, TrainError, TrainOptions,
-    TrainSession, TrainStep, TrainingData, WarmupCosine, fit,
+    FitOutcome, LossOptions, MemoryGauge, MemoryLap, NonFiniteStep, Normalization, Observer, RecoveryEvent, TrainError,
+    TrainOptions, TrainSession, TrainStep, TrainingData, WarmupCosine, fit,
 };
 use vision_nn::{ClassifierSpec, ParameterMap, map_parameters, named_parameters};
 
@@ -35,7 +35,9 @@ pub(crate) struct Stage {
 
 /// What a run did and where it ended.
 pub(crate) struct End {
+    pub(crate) outcome: FitOutcome,
     pub(crate) events: Vec<RecoveryEvent>,
+    pub(crate) left_out: Vec<NonFiniteStep>,
     pub(crate) records: Vec<EpochRecord>,
     pub(crate) weights: BTreeMap<String, Vec<f64>>,
     pub(crate) averaged: BTreeMap<String, Vec<f64>>,
@@ -43,12 +45,16 @@ pub(crate) struct End {
 }
 
 #[derive(Default)]
-struct Events(Vec<RecoveryEvent>);
+struct Events(Vec<RecoveryEvent>, Vec<NonFiniteStep>);
 
 impl Observer for Events {
     fn out_of_memory(&mut self, event: &RecoveryEvent) {
         assert!(!event.is_growth());
         self.0.push(event.clone());
+    }
+
+    fn step_left_out(&mut self, step: &NonFiniteStep) {
+        self.1.push(*step);
     }
 
     fn micro_batch_grown(&mut self, event: &RecoveryEvent) {
@@ -125,11 +131,12 @@ impl Stage {
         let mut events = Events::default();
         let never = Arc::new(AtomicBool::new(false));
         let (session, outcome) = fit(session, &self.data, &device, &never, gauge, &mut events)?;
-        assert_eq!(outcome, FitOutcome::Finished);
+        assert_ne!(outcome, FitOutcome::Interrupted);
         let micro_batch_size = session.micro_batch_size();
         let (weights, averaged) = saved_weights(&folder);
         let records = read_records(&folder.metrics()).expect("the run wrote it");
-        Ok(End { events: events.0, records, weights, averaged, micro_batch_size })
+        let Events(events, left_out) = events;
+        Ok(End { outcome, events, left_out, records, weights, averaged, micro_batch_size })
     }
 
     /// The micro-batch that a run resumed with `options` begins with.
@@ -147,19 +154,23 @@ pub(crate) fn options(epochs: u32, micro_batch_size: usize) -> TrainOptions {
         effective_batch_size: EFFECTIVE_BATCH,
         micro_batch_size,
         recompute: Default::default(),
-        adamw: AdamWOptions::default(),
+        optimizer: Default::default(),
+        groups: Default::default(),
         schedule: WarmupCosine {
             peak: 3e-4,
             minimum: 1e-6,
             warmup_steps: STEPS_PER_EPOCH,
             total_steps: u64::from(epochs) * STEPS_PER_EPOCH,
-        },
-        label_smoothing: 0.1,
+        }
+        .into(),
+        loss: LossOptions { label_smoothing: 0.1, ..Default::default() },
         clip_norm: Some(1.0),
         ema_decay: Some(0.9),
         top_k: 1,
         seed: 5,
         adaptive_batch: false,
+        max_nonfinite_steps: 1,
+        early_stopping: None,
         faults: trainer::FaultPlan::default(),
         save_interval: None,
     }

@@ -17,6 +17,7 @@ use crate::registry::Architecture;
 use crate::run::absent::{PlannedCard, Recorded};
 use crate::run::compute::Compute;
 use crate::run::data::training_classes;
+use crate::run::groups::check_freezing;
 use crate::run::memory::{Planned, plan_here, refused_plan};
 use crate::run::resolved::ResolvedConfig;
 use crate::run::subject::{Subject, planner_rounding};
@@ -77,6 +78,7 @@ impl<'a> Request<'a> {
         }
         let (num_classes, train_samples) =
             known.map_or((ASSUMED_CLASSES, None), |(classes, samples)| (classes, Some(samples)));
+        check_freezing(&resolved, &architecture, num_classes)?;
         Ok(Self { task, resolved, architecture, num_classes, train_samples })
     }
 

@@ -1,5 +1,7 @@
 use std::f64::consts::PI;
 
+use super::warming_up;
+
 /// Linear warm-up, then half a cosine down to the minimum at the last step; per optimizer step.
 ///
 /// Equals timm's `CosineLRScheduler` with `warmup_prefix` and a warm-up that starts one step above zero: with W warm-up steps of T,
@@ -19,14 +21,19 @@ pub struct WarmupCosine {
 impl WarmupCosine {
     /// The learning rate of step `step`, counted from 0. Past the end it stays at the minimum; a warm-up that fills the whole run ends below the peak.
     pub fn at(&self, step: u64) -> f64 {
-        if step < self.warmup_steps {
-            return self.peak * (step + 1) as f64 / (self.warmup_steps + 1) as f64;
+        if let Some(rate) = warming_up(self.peak, self.warmup_steps, step) {
+            return rate;
         }
         let decay_steps = self.total_steps.saturating_sub(1 + self.warmup_steps);
         if decay_steps == 0 {
             return self.peak;
         }
         let progress = ((step - self.warmup_steps) as f64 / decay_steps as f64).min(1.0);
-        self.minimum + (self.peak - self.minimum) * (1.0 + (PI * progress).cos()) / 2.0
+        between(self.peak, self.minimum, progress)
     }
+}
+
+/// On half a cosine from `start` to `end`.
+pub(super) fn between(start: f64, end: f64, progress: f64) -> f64 {
+    end + (start - end) * (1.0 + (PI * progress).cos()) / 2.0
 }

@@ -1,0 +1,35 @@
+use burn::tensor::{Tensor, activation};
+
+/// Cross-entropy against target distributions, summed over the batch, in nats.
+///
+/// The sum, not the mean: micro-batches of one effective batch add up, and the caller divides once by the whole.
+///
+/// # Shapes
+/// - `logits`, `targets`: `[B, K]`
+/// - output: `[1]`
+pub fn cross_entropy_sum(logits: Tensor<2>, targets: Tensor<2>) -> Tensor<1> {
+    (activation::log_softmax(logits, 1) * targets).sum().neg()
+}
+
+/// The same loss of one row on the host, in double precision, for the record.
+pub(crate) fn cross_entropy_of_row(logits: &[f32], label: usize, smoothing: f32) -> f64 {
+    let shifted = shifted(logits);
+    let log_sum = shifted.iter().map(|logit| logit.exp()).sum::<f64>().ln();
+    let smoothing = f64::from(smoothing);
+    let mean_loss = shifted.iter().map(|logit| log_sum - logit).sum::<f64>() / logits.len() as f64;
+    let label_loss = log_sum - shifted[label];
+    smoothing * mean_loss + (1.0 - smoothing) * label_loss
+}
+
+/// Logarithms of the probabilities of one row.
+pub(super) fn log_probabilities(logits: &[f32]) -> Vec<f64> {
+    let shifted = shifted(logits);
+    let log_sum = shifted.iter().map(|logit| logit.exp()).sum::<f64>().ln();
+    shifted.into_iter().map(|logit| logit - log_sum).collect()
+}
+
+/// Less the highest, so that no exponential overflows.
+fn shifted(logits: &[f32]) -> Vec<f64> {
+    let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    logits.iter().map(|&logit| f64::from(logit) - f64::from(highest)).collect()
+}
