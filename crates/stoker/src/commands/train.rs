@@ -23,6 +23,7 @@ use crate::run::data::{self, RunData};
 use crate::run::groups::check_freezing;
 use crate::run::memory::{Planned, loader_bytes, plan_here};
 use crate::run::observer::RunObserver;
+use crate::run::recipe::check_class_weights;
 use crate::run::recovery::{Injection, explain_out_of_memory, tell_out_of_memory, tell_remembered};
 use crate::run::resolved::{ResolvedConfig, resize_name};
 use crate::run::subject::{Subject, spec};
@@ -110,6 +111,7 @@ impl Run {
         };
         let architecture = request.resolved.architecture()?;
         check_freezing(&request.resolved, &architecture, card.classes.len())?;
+        check_class_weights(&request.resolved.config.train, &card.classes)?;
         if request.resumed.is_none() {
             checks::check_weights(&request.resolved, &architecture, &card, &compute)?;
             request.resolved.follow_links();
@@ -189,7 +191,8 @@ impl Run {
     fn session(&self, folder: &RunFolder, device: &Device) -> Result<TrainSession<Network>, CommandError> {
         let resolved = &self.request.resolved;
         let faults = self.injection.faults.clone();
-        let options = TrainOptions { faults, ..resolved.train_options(self.data.training.train.len()) };
+        let train = &self.data.training.train;
+        let options = TrainOptions { faults, ..resolved.train_options(train.len(), &train.class_counts()) };
         let planned = options.micro_batch_size;
         let model = resolved.architecture()?.build(&spec(resolved, self.card.classes.len(), device.clone()));
         let normalization = Normalization { mean: self.card.mean.clone(), std: self.card.std.clone() };
@@ -246,6 +249,9 @@ impl Run {
         if fitted.outcome == FitOutcome::Interrupted {
             return Err(interrupted(folder));
         }
+        if fitted.outcome == FitOutcome::StoppedEarly {
+            ui::out(self.stopped_early(fitted.session.progress()))?;
+        }
         if fitted.trained {
             let check = PlanCheck {
                 predicted_peak_bytes: analysis.plan.predicted_peak_bytes,
@@ -264,6 +270,11 @@ impl Run {
         self.test(folder, &fitted.session, interrupt)?;
         ui::out(format_args!("run folder: {}", folder.root().display()))?;
         ui::out(format_args!("\nnext, predict:\n  {}", self.predict_command(folder)))
+    }
+
+    fn stopped_early(&self, progress: &Progress) -> String {
+        let waited = progress.early_stopping.epochs_without;
+        format!("stopped early after epoch {}: macro-F1 was not better for {waited} epochs", progress.epochs_done)
     }
 
     /// Scores the best weights on the test images, where there are any.
@@ -316,7 +327,7 @@ impl Run {
     }
 
     fn keep_recoveries(&self, folder: &RunFolder, events: &[RecoveryEvent]) -> Result<(), CommandError> {
-        let planned = self.request.resolved.train_options(1).micro_batch_size;
+        let planned = self.request.resolved.train_options(1, &[]).micro_batch_size;
         let mut events = events.iter();
         let kept = events.try_for_each(|event| MemoryLog::of(folder).append(planned, event));
         kept.map_err(|error| CommandError::from_run(&error).with_hint(error.hint()))

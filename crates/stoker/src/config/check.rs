@@ -135,7 +135,8 @@ fn hint_for_value(key: &Key, value: &Value) -> String {
 }
 
 fn list_keys(section: &Section, keys: &KeyTable) -> String {
-    let inner = keys.sections.iter().filter(|inner| section.path.is_empty() && !inner.path.is_empty());
+    let holder_of = |path: &str| path.rsplit_once('.').map_or(String::new(), |(holder, _)| holder.to_owned());
+    let inner = keys.sections.iter().filter(|inner| !inner.path.is_empty() && holder_of(&inner.path) == section.path);
     let names = section.keys.iter().map(Key::name).chain(inner.map(|inner| last_part(&inner.path)));
     let quoted: Vec<String> = names.map(|name| format!("`{name}`")).collect();
     let holder = match section.path.as_str() {

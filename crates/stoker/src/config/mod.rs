@@ -29,12 +29,12 @@ pub use overrides::Override;
 pub use reference::reference_markdown;
 pub(crate) use source::TEAM_SETTINGS_FILE;
 pub use user::{
-    AugmentSection, DEFAULT_VALIDATION_SHARE, DataSection, MemorySection, ModelSection, PredictSection, TrainSection,
-    UserConfig,
+    AugmentSection, DEFAULT_VALIDATION_SHARE, DataSection, EarlyStoppingSection, MemorySection, ModelSection,
+    PredictSection, TrainSection, UserConfig,
 };
 pub use values::{
-    AutoCount, Checkpointing, DeviceRequest, Initialization, MemorySize, MuonStepLength, OnCorrupt, OptimizerName,
-    Resize, Rounding, SampleData, Tta,
+    AutoCount, Checkpointing, ClassWeights, DeviceRequest, Initialization, LossName, MemorySize, MuonStepLength,
+    OnCorrupt, OptimizerName, Resize, Rounding, SampleData, ScheduleName, Tta,
 };
 
 use keys::KeyTable;

@@ -5,7 +5,7 @@ use super::optimizer;
 use super::position::Part;
 use super::source::Source;
 use super::user::UserConfig;
-use super::values::AutoCount;
+use super::values::{AutoCount, ScheduleName};
 
 /// Every rule between settings that does not hold.
 pub(crate) fn broken_rules(config: &UserConfig, source: &Source) -> Vec<Problem> {
@@ -35,10 +35,17 @@ pub(crate) fn settings_without_effect(config: &UserConfig) -> Vec<String> {
             "`augment.saturation` has no effect on grey images (`model.in_channels: 1`)".to_owned(),
         ),
         (
-            train.warmup_epochs >= train.epochs as f64,
+            train.warmup_epochs >= train.epochs as f64 && train.schedule != ScheduleName::OneCycle,
             format!(
                 "the learning rate only rises: `train.warmup_epochs` is {} of {} epochs",
                 train.warmup_epochs, train.epochs
+            ),
+        ),
+        (
+            train.schedule == ScheduleName::Step && train.decay_epochs >= train.epochs as f64,
+            format!(
+                "the learning rate never falls: `train.decay_epochs` is {} of {} epochs",
+                train.decay_epochs, train.epochs
             ),
         ),
     ]);

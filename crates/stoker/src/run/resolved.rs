@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use data_pipeline::{Channels, EvalTransform, LoaderOptions, ResizeMode, TrainTransform};
 use memory_planner::BudgetRequest;
-use trainer::{FaultPlan, TrainOptions, WarmupCosine};
+use trainer::{FaultPlan, TrainOptions};
 
 use crate::config::{AutoCount, Checkpointing, DEFAULT_VALIDATION_SHARE, DeviceRequest, OnCorrupt, Resize, UserConfig};
 use crate::error::CommandError;
@@ -134,8 +134,8 @@ impl ResolvedConfig {
         )
     }
 
-    /// Options of the training loop. A micro-batch that is not decided yet is the effective batch.
-    pub(crate) fn train_options(&self, train_samples: usize) -> TrainOptions {
+    /// Options of the training loop over so many images, of each class so many. A micro-batch that is not decided yet is the effective batch.
+    pub(crate) fn train_options(&self, train_samples: usize, class_counts: &[usize]) -> TrainOptions {
         let train = &self.config.train;
         let steps_per_epoch = train_samples.div_ceil(train.effective_batch_size) as u64;
         TrainOptions {
@@ -144,18 +144,15 @@ impl ResolvedConfig {
             micro_batch_size: train.micro_batch_size.exactly().unwrap_or(train.effective_batch_size),
             optimizer: recipe::optimizer(train),
             groups: recipe::groups(&self.config),
-            schedule: WarmupCosine {
-                peak: train.learning_rate,
-                minimum: train.min_learning_rate,
-                warmup_steps: (train.warmup_epochs * steps_per_epoch as f64).round() as u64,
-                total_steps: train.epochs as u64 * steps_per_epoch,
-            },
-            label_smoothing: train.label_smoothing as f32,
+            schedule: recipe::schedule(train, steps_per_epoch),
+            loss: recipe::loss(train, class_counts),
             clip_norm: train.clip_norm,
             ema_decay: train.ema_decay,
             top_k: train.top_k,
             seed: self.config.seed,
             adaptive_batch: train.adaptive_batch,
+            max_nonfinite_steps: train.max_nonfinite_steps,
+            early_stopping: recipe::early_stopping(train),
             faults: FaultPlan::default(),
         }
     }

@@ -4,6 +4,7 @@
 //! After a wanted change: `INSTA_UPDATE=always cargo test -p stoker`, then read the difference.
 
 mod config_files;
+mod groups;
 mod help;
 mod overrides;
 mod plan;

@@ -7,6 +7,7 @@
 
 mod full_disk;
 mod killed;
+mod optimizers;
 mod predictions;
 mod requests;
 mod running;
