@@ -27,6 +27,7 @@ use crate::run::fold_results::{self, FinishedFold};
 use crate::run::groups::check_freezing;
 use crate::run::memory::{Planned, loader_bytes, plan_here};
 use crate::run::observer::RunObserver;
+use crate::run::recipe::check_class_weights;
 use crate::run::recovery::{Injection, explain_out_of_memory, tell_out_of_memory, tell_remembered};
 use crate::run::report_page::{BestOnValidation, ReportPage};
 use crate::run::resolved::{ResolvedConfig, resize_name};
@@ -144,6 +145,7 @@ impl Run {
         };
         let architecture = request.resolved.architecture()?;
         check_freezing(&request.resolved, &architecture, card.classes.len())?;
+        check_class_weights(&request.resolved.config.train, &card.classes)?;
         if request.resumed.is_none() {
             check_starting_weights(&mut request.resolved, card.classes.len(), &compute.device)?;
             request.resolved.follow_links();
@@ -228,7 +230,8 @@ impl Run {
     fn session(&self, folder: &RunFolder, device: &Device) -> Result<TrainSession<Network>, CommandError> {
         let resolved = &self.request.resolved;
         let faults = self.injection.faults.clone();
-        let options = TrainOptions { faults, ..resolved.train_options(self.data.training.train.len()) };
+        let train = &self.data.training.train;
+        let options = TrainOptions { faults, ..resolved.train_options(train.len(), &train.class_counts()) };
         let planned = options.micro_batch_size;
         let architecture = resolved.architecture()?;
         let mut model = architecture.build(&spec(resolved, self.card.classes.len(), device.clone()));
@@ -286,6 +289,9 @@ impl Run {
         if fitted.outcome == FitOutcome::Interrupted {
             return Err(interrupted(folder));
         }
+        if fitted.outcome == FitOutcome::StoppedEarly {
+            ui::out(self.stopped_early(fitted.session.progress()))?;
+        }
         if fitted.trained {
             let check = PlanCheck {
                 predicted_peak_bytes: analysis.plan.predicted_peak_bytes,
@@ -319,6 +325,11 @@ impl Run {
         let path = folder.best();
         let best = Checkpoint::read(&path).map_err(|error| failed(&error.into()))?;
         best.load_for_prediction(session.evaluation_model(), &path).map_err(|error| failed(&error.into()))
+    }
+
+    fn stopped_early(&self, progress: &Progress) -> String {
+        let waited = progress.early_stopping.epochs_without;
+        format!("stopped early after epoch {}: macro-F1 was not better for {waited} epochs", progress.epochs_done)
     }
 
     /// Scores the best weights on the test images, where there are any.
@@ -408,7 +419,7 @@ impl Run {
     }
 
     fn keep_recoveries(&self, folder: &RunFolder, events: &[RecoveryEvent]) -> Result<(), CommandError> {
-        let planned = self.request.resolved.train_options(1).micro_batch_size;
+        let planned = self.request.resolved.train_options(1, &[]).micro_batch_size;
         let mut events = events.iter();
         let kept = events.try_for_each(|event| MemoryLog::of(folder).append(planned, event));
         kept.map_err(|error| CommandError::from_run(&error).with_hint(error.hint()))

@@ -139,7 +139,7 @@ mod tests {
     #[test]
     fn every_key_has_a_meaning_a_kind_and_a_default_or_is_required() {
         let table = KeyTable::new();
-        assert_eq!(table.sections.len(), 10);
+        assert_eq!(table.sections.len(), 11);
         for section in &table.sections {
             assert!(!section.meaning.is_empty(), "{}", section.path);
         }
@@ -169,6 +169,10 @@ mod tests {
         assert_eq!(expected("data.on_corrupt"), "one of `skip`, `fail`");
         assert_eq!(expected("sample_data"), "`document-pages`, or `null`");
         assert_eq!(expected("model.in_channels"), "`1` or `3`");
+        assert_eq!(expected("model.freeze"), "a list `[..]` with text in each place");
+        let weights = "`balanced` or a list `[..]` with a number above 0 in each place, or `null`";
+        assert_eq!(expected("train.class_weights"), weights);
+        assert_eq!(expected("train.early_stopping.patience"), "a whole number from 1 to 100000, or `null`");
         assert_eq!(expected("augment.scale"), "`[low, high]`, each a number above 0 and at most 1");
     }
 }

@@ -20,8 +20,8 @@ pub(crate) enum Kind {
     List(Box<Kind>),
     /// One of some words or numbers.
     Choice(Vec<Choice>),
-    /// The word `auto`, or the other kind.
-    AutoOr(Box<Kind>),
+    /// A word such as `auto`, or the other kind.
+    WordOr(String, Box<Kind>),
     Text,
     Path,
     Device,
@@ -54,8 +54,9 @@ impl Kind {
             let accepts_null = branches.iter().any(is_null);
             let others: Vec<&Json> = branches.iter().filter(|branch| !is_null(branch)).collect();
             return match others[..] {
-                [auto, other] if auto["const"] == "auto" => {
-                    (Self::AutoOr(Box::new(Self::from_schema(other).0)), accepts_null)
+                [word, other] if word["const"].is_string() => {
+                    let word = word["const"].as_str().unwrap_or_default().to_owned();
+                    (Self::WordOr(word, Box::new(Self::from_schema(other).0)), accepts_null)
                 }
                 [only] => (Self::from_schema(only).0, accepts_null),
                 _ => (Self::Unknown, accepts_null),
@@ -105,7 +106,7 @@ impl Kind {
                 .is_some_and(|items| items.len() == 2 && items.iter().all(|item| range.contains(item))),
             Self::List(kind) => value.as_sequence().is_some_and(|items| items.iter().all(|item| kind.accepts(item))),
             Self::Choice(choices) => choices.iter().any(|choice| choice.name == plain(value)),
-            Self::AutoOr(kind) => value == "auto" || kind.accepts(value),
+            Self::WordOr(word, kind) => value.as_str() == Some(word) || kind.accepts(value),
             Self::Text | Self::Path => value.as_str().is_some_and(|text| !text.trim().is_empty()),
             Self::Device => value.as_str().is_some_and(|text| DeviceRequest::from_str(text).is_ok()),
             Self::MemorySize => MemorySize::from_str(&plain(value)).is_ok(),
@@ -152,7 +153,7 @@ impl fmt::Display for Kind {
             Self::Pair(range, parts) => write!(formatter, "`[{parts}]`, each a number{range}"),
             Self::List(kind) => write!(formatter, "a list `[..]` with {kind} in each place"),
             Self::Choice(choices) => formatter.write_str(&list_choices(choices)),
-            Self::AutoOr(kind) => write!(formatter, "`auto` or {kind}"),
+            Self::WordOr(word, kind) => write!(formatter, "`{word}` or {kind}"),
             Self::Text => formatter.write_str("text"),
             Self::Path => formatter.write_str("a path"),
             Self::Device => formatter.write_str("`auto`, `cpu`, `cuda` or `cuda:N`"),

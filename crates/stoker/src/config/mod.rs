@@ -29,12 +29,13 @@ pub use overrides::Override;
 pub use reference::reference_markdown;
 pub(crate) use source::TEAM_SETTINGS_FILE;
 pub use user::{
-    AugmentSection, DEFAULT_VALIDATION_SHARE, DataSection, MemorySection, MixSection, ModelSection, NoiseSection,
-    PredictSection, RandAugmentSection, TrainSection, UserConfig,
+    AugmentSection, DEFAULT_VALIDATION_SHARE, DataSection, EarlyStoppingSection, MemorySection, MixSection,
+    ModelSection, NoiseSection, PredictSection, RandAugmentSection, TrainSection, UserConfig,
 };
 pub use values::{
-    AutoCount, Checkpointing, Decode, DeviceRequest, EraseFill, Initialization, MemorySize, MixMode, MuonStepLength,
-    OnCorrupt, OptimizerName, Resize, Rounding, SampleData, Sampling, Tta, WeightsMismatch,
+    AutoCount, Checkpointing, ClassWeights, Decode, DeviceRequest, EraseFill, Initialization, LossName, MemorySize,
+    MixMode, MuonStepLength, OnCorrupt, OptimizerName, Resize, Rounding, SampleData, Sampling, ScheduleName, Tta,
+    WeightsMismatch,
 };
 
 use keys::KeyTable;

@@ -5,7 +5,7 @@ use super::optimizer;
 use super::position::Part;
 use super::source::Source;
 use super::user::{MixSection, RandAugmentSection, UserConfig};
-use super::values::{AutoCount, EraseFill, WeightsMismatch};
+use super::values::{AutoCount, EraseFill, ScheduleName, WeightsMismatch};
 
 /// Every rule between settings that does not hold.
 pub(crate) fn broken_rules(config: &UserConfig, source: &Source) -> Vec<Problem> {
@@ -60,10 +60,17 @@ pub(crate) fn settings_without_effect(config: &UserConfig) -> Vec<String> {
             "`model.weights_mismatch` has no effect without `model.weights`".to_owned(),
         ),
         (
-            train.warmup_epochs >= train.epochs as f64,
+            train.warmup_epochs >= train.epochs as f64 && train.schedule != ScheduleName::OneCycle,
             format!(
                 "the learning rate only rises: `train.warmup_epochs` is {} of {} epochs",
                 train.warmup_epochs, train.epochs
+            ),
+        ),
+        (
+            train.schedule == ScheduleName::Step && train.decay_epochs >= train.epochs as f64,
+            format!(
+                "the learning rate never falls: `train.decay_epochs` is {} of {} epochs",
+                train.decay_epochs, train.epochs
             ),
         ),
     ]);

@@ -7,8 +7,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::values::{
-    AutoCount, Checkpointing, Decode, DeviceRequest, EraseFill, Initialization, MemorySize, MixMode, MuonStepLength,
-    OnCorrupt, OptimizerName, Resize, Rounding, SampleData, Sampling, Tta, WeightsMismatch,
+    AutoCount, Checkpointing, ClassWeights, Decode, DeviceRequest, EraseFill, Initialization, LossName, MemorySize,
+    MixMode, MuonStepLength, OnCorrupt, OptimizerName, Resize, Rounding, SampleData, Sampling, ScheduleName, Tta,
+    WeightsMismatch,
 };
 
 /// A configuration as the user wrote it, with defaults for the keys that were left out.
@@ -359,8 +360,8 @@ pub struct TrainSection {
     /// Highest learning rate, reached at the end of warm-up.
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub learning_rate: f64,
-    /// Weight decay of matrices and kernels; vectors (norms, biases, layer scale) are never decayed. The optimizer's default
-    /// when `null`: 0.01 of `adamw` and `lamb`, 0.1 of `muon`, 0 of the others.
+    /// Weight decay of matrices and kernels; vectors (norms, biases, layer scale) and Swin's tables of position biases are never
+    /// decayed. The optimizer's default when `null`: 0.01 of `adamw` and `lamb`, 0.1 of `muon`, 0 of the others.
     #[schemars(range(min = 0.0))]
     pub weight_decay: Option<f64>,
     /// Decay rates of the first and the second moment, of `adamw`, `lamb`, `lion` and what `muon` leaves to `adamw`. The optimizer's
@@ -377,7 +378,7 @@ pub struct TrainSection {
     /// Length of the linear warm-up, in epochs; fractions are allowed.
     #[schemars(range(min = 0.0))]
     pub warmup_epochs: f64,
-    /// Learning rate at the end of the cosine.
+    /// Lowest learning rate: at the end of `cosine`, and below which `step` and `plateau` do not go.
     #[schemars(range(min = 0.0))]
     pub min_learning_rate: f64,
     /// Share of the target that is spread over all classes.
@@ -413,6 +414,46 @@ pub struct TrainSection {
     /// Times the learning rate of the head, which starts anew when the classes are others than those of the weights.
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub head_learning_rate_scale: f64,
+    /// How the learning rate changes after warm-up, step by step.
+    pub schedule: ScheduleName,
+    /// Epochs of each stair of the `step` schedule; fractions are allowed.
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
+    pub decay_epochs: f64,
+    /// Times the learning rate from one stair of `step` to the next, and at each reduction of `plateau`.
+    #[schemars(extend("exclusiveMinimum" = 0.0, "exclusiveMaximum" = 1.0))]
+    pub decay_rate: f64,
+    /// Epochs without a lower validation loss that `plateau` waits before it reduces the learning rate.
+    #[schemars(range(min = 0, max = 100_000))]
+    pub patience_epochs: usize,
+    /// Share of the run in which the learning rate of `one_cycle` rises, from a 25th of the highest; it has no other warm-up.
+    #[schemars(extend("exclusiveMinimum" = 0.0, "exclusiveMaximum" = 1.0))]
+    pub one_cycle_rise: f64,
+    /// What is minimised. Validation always scores plain cross-entropy.
+    pub loss: LossName,
+    /// What each class counts for in the loss: `balanced`, so that each counts the same whatever its number of images, or a number for each
+    /// class in the order of the classes. All images count the same when `null`.
+    pub class_weights: Option<ClassWeights>,
+    /// The power of `focal`: how much less an image counts that is right already.
+    #[schemars(range(min = 1.0))]
+    pub focal_gamma: f64,
+    /// Steps in a row whose loss or gradients are not finite at which the run stops, with the weights and the images of the last of them in the run
+    /// folder. Below that, such a step is left out and counted.
+    #[schemars(range(min = 1))]
+    pub max_nonfinite_steps: u64,
+    /// When training stops before its last epoch.
+    pub early_stopping: EarlyStoppingSection,
+}
+
+/// When training stops before its last epoch.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct EarlyStoppingSection {
+    /// Epochs without a better macro-F1 in validation after which training stops. It never does when `null`.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub patience: Option<usize>,
+    /// By how much macro-F1 must be above the best one to be better.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub min_delta: f64,
 }
 
 impl Default for TrainSection {
@@ -438,6 +479,16 @@ impl Default for TrainSection {
             muon_step_length: MuonStepLength::default(),
             layer_decay: None,
             head_learning_rate_scale: 1.0,
+            schedule: ScheduleName::default(),
+            decay_epochs: 30.0,
+            decay_rate: 0.1,
+            patience_epochs: 10,
+            one_cycle_rise: 0.3,
+            loss: LossName::default(),
+            class_weights: None,
+            focal_gamma: 2.0,
+            max_nonfinite_steps: 10,
+            early_stopping: EarlyStoppingSection::default(),
         }
     }
 }

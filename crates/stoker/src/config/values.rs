@@ -270,6 +270,69 @@ pub enum MuonStepLength {
     MatchAdamw,
 }
 
+/// How the learning rate changes after warm-up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ScheduleName {
+    /// half a cosine down to `min_learning_rate`
+    #[default]
+    Cosine,
+    /// stairs: times `decay_rate` every `decay_epochs`
+    Step,
+    /// times `decay_rate` when the validation loss has not improved for `patience_epochs`
+    Plateau,
+    /// up and down by half cosines, as in PyTorch
+    OneCycle,
+    /// no change
+    Constant,
+}
+
+/// What is minimised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LossName {
+    /// cross-entropy of all classes together
+    #[default]
+    CrossEntropy,
+    /// binary cross-entropy of each class by itself
+    Bce,
+    /// cross-entropy that images which are right already hardly count in
+    Focal,
+}
+
+/// What each class counts for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum ClassWeights {
+    /// By the word `balanced`.
+    Balanced(Balanced),
+    /// A number for each class.
+    Each(Vec<f64>),
+}
+
+/// The word for classes that count the same, whatever their number of images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Balanced {
+    /// The word itself.
+    Balanced,
+}
+
+impl JsonSchema for ClassWeights {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "ClassWeights".into()
+    }
+
+    fn json_schema(_generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "anyOf": [
+                { "const": "balanced" },
+                { "type": "array", "items": { "type": "number", "exclusiveMinimum": 0.0 } },
+            ]
+        })
+    }
+}
+
 /// What of the forward pass is computed again in the backward pass, instead of keeping its results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use memory_planner::format_bytes;
 use memory_probe::Meter;
 use metrics::EpochRecord;
-use trainer::{Observer, RecoveryEvent, StepReport};
+use trainer::{NonFiniteStep, Observer, RecoveryEvent, StepReport};
 
 use crate::run::recovery::{tell_growth, tell_out_of_memory};
 use crate::ui::{self, Progress};
@@ -116,6 +116,11 @@ impl Observer for RunObserver {
         if self.corrupt <= CORRUPT_SHOWN {
             ui::warn(format_args!("skipped `{}`: {reason}", path.display()));
         }
+    }
+
+    fn step_left_out(&mut self, left: &NonFiniteStep) {
+        let NonFiniteStep { step, what, value, in_a_row } = left;
+        ui::warn(format_args!("step {step} left out: the {what} is {value} ({in_a_row} in a row)"));
     }
 
     fn out_of_memory(&mut self, event: &RecoveryEvent) {

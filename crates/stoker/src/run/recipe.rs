@@ -1,10 +1,13 @@
-//! What the training loop is told of the configuration's optimizer and parameter groups.
+//! What the training loop is told of the configuration's optimizer, parameter groups, learning rate and loss.
 
 use trainer::{
-    AdafactorOptions, AdamWOptions, GroupOptions, LambOptions, LionOptions, MuonOptions, OptimizerOptions, SgdOptions,
+    AdafactorOptions, AdamWOptions, Constant, EarlyStopping, GroupOptions, LambOptions, LionOptions, LossKind,
+    LossOptions, MuonOptions, OneCycle, OptimizerOptions, Plateau, Schedule, SgdOptions, StepDecay, WarmupCosine,
+    balanced_class_weights,
 };
 
-use crate::config::{MuonStepLength, OptimizerName, TrainSection, UserConfig};
+use crate::config::{ClassWeights, LossName, MuonStepLength, OptimizerName, ScheduleName, TrainSection, UserConfig};
+use crate::error::CommandError;
 
 /// The rule with its constants; what is not set is the rule's default.
 pub(crate) fn optimizer(train: &TrainSection) -> OptimizerOptions {
@@ -46,7 +49,7 @@ pub(crate) fn optimizer(train: &TrainSection) -> OptimizerOptions {
                     MuonStepLength::Original => trainer::MuonStepLength::Original,
                     MuonStepLength::MatchAdamw => trainer::MuonStepLength::MatchAdamW,
                 },
-                adamw: adamw(train),
+                adamw: AdamWOptions { weight_decay: default.adamw.weight_decay, ..adamw(train) },
                 ..default
             })
         }
@@ -77,6 +80,65 @@ pub(crate) fn groups(config: &UserConfig) -> GroupOptions {
     }
 }
 
+/// The learning rate of every step.
+pub(crate) fn schedule(train: &TrainSection, steps_per_epoch: u64) -> Schedule {
+    let steps = |epochs: f64| (epochs * steps_per_epoch as f64).round() as u64;
+    let (peak, minimum) = (train.learning_rate, train.min_learning_rate);
+    let (warmup_steps, factor) = (steps(train.warmup_epochs), train.decay_rate);
+    let total_steps = (train.epochs as u64).saturating_mul(steps_per_epoch);
+    match train.schedule {
+        ScheduleName::Cosine => Schedule::Cosine(WarmupCosine { peak, minimum, warmup_steps, total_steps }),
+        ScheduleName::Constant => Schedule::Constant(Constant { peak, warmup_steps }),
+        ScheduleName::OneCycle => Schedule::OneCycle(OneCycle { peak, rise: train.one_cycle_rise, total_steps }),
+        ScheduleName::Step => {
+            let every_steps = steps(train.decay_epochs).max(1);
+            Schedule::Step(StepDecay { peak, minimum, warmup_steps, every_steps, factor })
+        }
+        ScheduleName::Plateau => {
+            let patience = u32::try_from(train.patience_epochs).unwrap_or(u32::MAX);
+            Schedule::Plateau(Plateau { peak, minimum, warmup_steps, factor, patience })
+        }
+    }
+}
+
+/// What is minimised, with classes of so many images.
+pub(crate) fn loss(train: &TrainSection, class_counts: &[usize]) -> LossOptions {
+    let class_weights = train.class_weights.as_ref().map(|weights| match weights {
+        ClassWeights::Balanced(_) => balanced_class_weights(class_counts),
+        // A plan without the data does not know how many classes there are.
+        ClassWeights::Each(weights) if weights.len() != class_counts.len() => vec![1.0; class_counts.len()],
+        ClassWeights::Each(weights) => weights.iter().map(|&weight| weight as f32).collect(),
+    });
+    let kind = match train.loss {
+        LossName::CrossEntropy => LossKind::CrossEntropy,
+        LossName::Bce => LossKind::BinaryCrossEntropy,
+        LossName::Focal => LossKind::Focal { gamma: train.focal_gamma },
+    };
+    LossOptions { kind, label_smoothing: train.label_smoothing as f32, class_weights }
+}
+
+/// Whether there is a weight for each class.
+///
+/// # Errors
+/// More or fewer weights than classes.
+pub(crate) fn check_class_weights(train: &TrainSection, classes: &[String]) -> Result<(), CommandError> {
+    match &train.class_weights {
+        Some(ClassWeights::Each(weights)) if weights.len() != classes.len() => {
+            let message =
+                format!("`train.class_weights` has {} numbers, but there are {} classes", weights.len(), classes.len());
+            let hint = format!("give a number for each of {}, in this order", classes.join(", "));
+            Err(CommandError::wrong_request(message).with_hint(hint))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// When to stop before the last epoch.
+pub(crate) fn early_stopping(train: &TrainSection) -> Option<EarlyStopping> {
+    let patience = u32::try_from(train.early_stopping.patience?).unwrap_or(u32::MAX);
+    Some(EarlyStopping { patience, min_delta: train.early_stopping.min_delta })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,5 +154,19 @@ mod tests {
             assert_eq!(super::optimizer(&decided), super::optimizer(&open), "{name}");
             assert_eq!(optimizer.as_str(), name);
         }
+    }
+
+    #[test]
+    fn epochs_become_steps() {
+        let train = TrainSection {
+            schedule: ScheduleName::Step,
+            decay_epochs: 1.5,
+            warmup_epochs: 0.5,
+            ..TrainSection::default()
+        };
+        let Schedule::Step(stairs) = schedule(&train, 10) else { panic!("another schedule") };
+        assert_eq!((stairs.warmup_steps, stairs.every_steps), (5, 15));
+        // A plan that does not know the number of images takes the largest there is.
+        schedule(&TrainSection { epochs: 100_000, ..train }, u64::MAX);
     }
 }

@@ -8,7 +8,7 @@ use data_pipeline::{
     Channels, DocumentNoise, EvalTransform, LoaderOptions, Mixing, RandAugment, ResizeMode, TrainTransform,
 };
 use memory_planner::BudgetRequest;
-use trainer::{FaultPlan, LossOptions, Recompute, Schedule, TrainOptions, WarmupCosine};
+use trainer::{FaultPlan, Recompute, TrainOptions};
 
 use crate::config::{
     AutoCount, Checkpointing, DEFAULT_VALIDATION_SHARE, Decode, DeviceRequest, EraseFill, MixMode, OnCorrupt,
@@ -142,8 +142,8 @@ impl ResolvedConfig {
         )
     }
 
-    /// Options of the training loop. A micro-batch that is not decided yet is the effective batch.
-    pub(crate) fn train_options(&self, train_samples: usize) -> TrainOptions {
+    /// Options of the training loop over so many images, of each class so many. A micro-batch that is not decided yet is the effective batch.
+    pub(crate) fn train_options(&self, train_samples: usize, class_counts: &[usize]) -> TrainOptions {
         let train = &self.config.train;
         let steps_per_epoch = train_samples.div_ceil(train.effective_batch_size) as u64;
         TrainOptions {
@@ -153,20 +153,15 @@ impl ResolvedConfig {
             recompute: Recompute::of(self.checkpointing()),
             optimizer: recipe::optimizer(train),
             groups: recipe::groups(&self.config),
-            schedule: Schedule::Cosine(WarmupCosine {
-                peak: train.learning_rate,
-                minimum: train.min_learning_rate,
-                warmup_steps: (train.warmup_epochs * steps_per_epoch as f64).round() as u64,
-                total_steps: train.epochs as u64 * steps_per_epoch,
-            }),
-            loss: LossOptions { label_smoothing: train.label_smoothing as f32, ..LossOptions::default() },
-            max_nonfinite_steps: 1,
-            early_stopping: None,
+            schedule: recipe::schedule(train, steps_per_epoch),
+            loss: recipe::loss(train, class_counts),
             clip_norm: train.clip_norm,
             ema_decay: train.ema_decay,
             top_k: train.top_k,
             seed: self.config.seed,
             adaptive_batch: train.adaptive_batch,
+            max_nonfinite_steps: train.max_nonfinite_steps,
+            early_stopping: recipe::early_stopping(train),
             faults: FaultPlan::default(),
             save_interval: train.checkpoint_minutes.map(|minutes| seconds(60.0 * minutes)),
         }

@@ -50,7 +50,8 @@ impl Subject<'_> {
 
     /// The step without data, computed as `rung` says.
     pub(crate) fn step(&self, rung: Rung) -> StepRequest {
-        let mut options = self.resolved.train_options(self.train_samples.unwrap_or(usize::MAX));
+        let samples = self.train_samples.unwrap_or(usize::MAX);
+        let mut options = self.resolved.train_options(samples, &vec![1; self.num_classes]);
         options.micro_batch_size = usize::MAX;
         options.recompute = Recompute::of(rung.checkpointing);
         StepRequest {

@@ -5,6 +5,7 @@
 
 mod config_files;
 mod forward;
+mod groups;
 mod help;
 mod overrides;
 mod plan;

@@ -9,6 +9,7 @@ mod folds;
 mod full_disk;
 mod killed;
 mod mid_epoch;
+mod optimizers;
 mod predictions;
 mod requests;
 mod running;

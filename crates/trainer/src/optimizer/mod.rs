@@ -119,9 +119,9 @@ impl Turn<'_> {
 
     /// The weight after decoupled decay.
     fn decayed_weight(self) -> Tensor<1> {
-        match f64::from(self.weight_decay) * self.learning_rate {
+        match f64::from(self.weight_decay) {
             0.0 => self.weight,
-            decay => self.weight.mul_scalar(1.0 - decay),
+            decay => self.weight.mul_scalar(1.0 - decay * self.learning_rate),
         }
     }
 }
@@ -175,7 +175,7 @@ impl Optimizer {
     pub fn restore(&mut self, mut state: OptimizerState, step: u64, device: &Device) {
         self.step = step;
         self.states.clear();
-        for (name, rule) in self.groups.iter() {
+        for (name, rule) in self.groups.iter().filter(|(_, rule)| !rule.is_frozen) {
             let slots = self.options.slots(&rule.shape);
             let taken = slots.iter().map(|&(slot, elements)| {
                 let data = state.remove(&format!("{slot}/{name}")).filter(|data| data.num_elements() == elements)?;
