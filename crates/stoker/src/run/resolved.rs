@@ -155,7 +155,7 @@ impl ResolvedConfig {
                 peak: train.learning_rate,
                 minimum: train.min_learning_rate,
                 warmup_steps: (train.warmup_epochs * steps_per_epoch as f64).round() as u64,
-                total_steps: train.epochs as u64 * steps_per_epoch,
+                total_steps: steps_per_epoch.saturating_mul(train.epochs as u64),
             },
             label_smoothing: train.label_smoothing as f32,
             clip_norm: train.clip_norm,
