@@ -24,7 +24,7 @@ fn footprint(rung: Rung) -> Footprint {
 fn row(card: &str, gibibytes: u64, tier: Tier) -> TeamRow {
     let reading = MemoryReading { total_bytes: gibibytes * GIB, free_bytes: gibibytes * GIB - GIB / 2, own_bytes: 0 };
     let budget = Budget::for_card(reading, tier, &BudgetRequest::default()).unwrap();
-    let rungs = Rung::ladder(Rung::default(), Some(Precision::Bf16), false);
+    let rungs = Rung::ladder(Rung::default(), Some(Precision::Bf16), &[]);
     let request = PlanRequest { effective_batch: Some(100), ..PlanRequest::default() };
     let mut footprint_of = |rung| Ok::<_, PlanError>(footprint(rung));
     match plan_with_ladder(&rungs, &mut footprint_of, &budget, &request) {

@@ -45,7 +45,7 @@ impl Stage {
             Some(merging) if block == 0 => merging.forward(map), // [B, H/2, W/2, out]
             _ => map,
         };
-        if block % 2 == 0 {
+        if block.is_multiple_of(2) {
             return self.blocks[block].forward(map, self.layout.unshifted(), None, pass);
         }
         let [_, height, width, _] = map.dims();

@@ -113,14 +113,14 @@ pub struct BenchStepArguments {
     #[arg(long, value_name = "PIXELS")]
     pub size: Option<usize>,
     /// Images at once
-    #[arg(long, value_name = "COUNT", default_value_t = 4, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    #[arg(long, value_name = "COUNT", default_value_t = 4, value_parser = RangedU64ValueParser::<usize>::new().range(1..=65_536))]
     pub batch: usize,
     /// What steps keep for their backward pass, separated by commas: `none`, `balanced`,
     /// `segments`
     #[arg(long, value_name = "WAYS", value_delimiter = ',', default_value = "none")]
     pub checkpointing: Vec<Checkpointing>,
     /// Times that each is measured
-    #[arg(long, value_name = "COUNT", default_value_t = 5, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    #[arg(long, value_name = "COUNT", default_value_t = 5, value_parser = RangedU64ValueParser::<usize>::new().range(1..=65_536))]
     pub rounds: usize,
     /// `cpu`, `cuda:N`; `wgpu` where it is compiled
     #[arg(long, default_value = "cpu", value_parser = BenchDevice::parse)]

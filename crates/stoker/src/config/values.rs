@@ -344,8 +344,7 @@ pub enum Checkpointing {
     None,
     /// operations that are bound by memory, not by arithmetic
     Balanced,
-    /// the first two thirds of the model's blocks, from what goes into each: keeps a third at most, and takes up to a quarter
-    /// more time
+    /// the first two thirds of the model's blocks, for a third of the activations and up to a quarter more time
     Segments,
 }
 

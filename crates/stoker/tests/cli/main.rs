@@ -3,6 +3,7 @@
 //!
 //! After a wanted change: `INSTA_UPDATE=always cargo test -p stoker`, then read the difference.
 
+mod bench;
 mod config_files;
 mod forward;
 mod groups;

@@ -123,3 +123,12 @@ fn a_team_gets_a_table_of_all_cards() {
     let settings = fs::read_to_string(stage.path().join("team_settings.yaml")).unwrap();
     assert!(settings.starts_with("# What each card runs") && settings.contains("effective_batch: 128"), "{settings}");
 }
+
+#[test]
+fn a_plan_with_segments_of_one_image_and_no_data() {
+    assert_snapshot!(
+        Stage::new().run(
+            "plan --model convnext_atto --gpu rtx3060 --effective-batch-size 1 --set memory.checkpointing=segments"
+        )
+    );
+}
