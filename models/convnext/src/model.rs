@@ -33,7 +33,7 @@ impl ConvNext {
         let mut stages = Vec::with_capacity(4);
         for (out_channels, depth) in config.widths.into_iter().zip(config.depths) {
             let of_stage: Vec<f32> = drop_paths.by_ref().take(depth).collect();
-            stages.push(Stage::init(in_channels, out_channels, config.pointwise_mlp, &of_stage, &mut init));
+            stages.push(Stage::init(in_channels, out_channels, config.block_form(), &of_stage, &mut init));
             in_channels = out_channels;
         }
         let head = Head {

@@ -7,9 +7,11 @@ mod depthwise_cpu;
 mod gelu;
 pub(crate) mod host;
 mod layer_norm;
+mod response_norm;
 mod softmax;
 
 pub use depthwise::depthwise_conv2d;
 pub use gelu::gelu;
 pub use layer_norm::layer_norm;
+pub use response_norm::response_norm;
 pub use softmax::softmax;
