@@ -11,7 +11,7 @@ const CLASSES: usize = 10;
 const MIB: u64 = 1 << 20;
 
 fn config() -> ConvNextConfig {
-    ConvNextConfig { depths: [1, 1, 1, 1], widths: [16, 32, 64, 128], pointwise_mlp: false }
+    ConvNextConfig { depths: [1, 1, 1, 1], widths: [16, 32, 64, 128], pointwise_mlp: false, response_norm: false }
 }
 
 fn build(device: &Device) -> ConvNext {

@@ -9,6 +9,9 @@ use vision_nn::{Classifier, ClassifierSpec, Pass};
 
 use crate::config::nearest_of;
 
+#[cfg(test)]
+mod tests;
+
 /// A classifier of any family.
 #[allow(
     clippy::large_enum_variant,
@@ -47,6 +50,7 @@ pub struct Architecture {
     /// Trainable numbers with RGB input and 1000 classes.
     pub parameters: usize,
     build: Box<dyn Fn(&ClassifierSpec) -> Network + Send + Sync>,
+    count_macs: Box<dyn Fn([usize; 2]) -> u64 + Send + Sync>,
     check_image_size: fn(usize) -> Result<(), ImageSizeRefused>,
 }
 
@@ -63,6 +67,12 @@ impl Architecture {
     /// Builds the model with fresh weights.
     pub fn build(&self, spec: &ClassifierSpec) -> Network {
         (self.build)(spec)
+    }
+
+    /// Multiply-accumulates of convolutions, linear layers and matrix products in a forward pass over one square RGB image of this side in pixels, with 1000
+    /// classes.
+    pub fn macs(&self, side: usize) -> u64 {
+        (self.count_macs)([side; 2])
     }
 
     /// Whether it takes square images of this side, in pixels.
@@ -85,10 +95,11 @@ impl Architecture {
 pub fn architectures() -> Vec<Architecture> {
     let convnext = convnext::VARIANTS.iter().map(|variant| Architecture {
         name: variant.name,
-        aliases: &[],
+        aliases: variant.aliases,
         family: "ConvNeXt",
         image_size: variant.image_size,
         parameters: variant.config.num_parameters(3, 1000),
+        count_macs: Box::new(|image| variant.config.num_macs(3, 1000, image)),
         build: Box::new(|spec| Network::ConvNext(variant.config.init(spec))),
         check_image_size: |_| Ok(()),
     });
@@ -98,6 +109,7 @@ pub fn architectures() -> Vec<Architecture> {
         family: "Swin",
         image_size: variant.image_size,
         parameters: variant.config.num_parameters(3, 1000),
+        count_macs: Box::new(|image| variant.config.num_macs(3, 1000, image)),
         build: Box::new(|spec| Network::Swin(variant.config.init(spec))),
         check_image_size: |side| {
             swin::check_image_size(side, side)
@@ -110,6 +122,7 @@ pub fn architectures() -> Vec<Architecture> {
         family: "EfficientNet",
         image_size: variant.image_size,
         parameters: variant.config().num_parameters(3, 1000),
+        count_macs: Box::new(|image| variant.config().num_macs(3, 1000, image)),
         build: Box::new(|spec| Network::EfficientNet(variant.config().init(spec))),
         check_image_size: |_| Ok(()),
     });

@@ -9,10 +9,10 @@ use crate::model::{NORM_EPSILON, WEIGHT_STD};
 const LAYER_SCALE_INIT: f32 = 1e-6;
 
 /// Side of the depthwise kernel.
-const KERNEL: usize = 7;
+pub(crate) const KERNEL: usize = 7;
 
 /// The MLP's hidden width over its outer width.
-const EXPANSION: usize = 4;
+pub(crate) const EXPANSION: usize = 4;
 
 /// How a block's MLP is made and its branch scaled: as in [`ConvNextConfig`](crate::ConvNextConfig).
 #[derive(Debug, Clone, Copy)]

@@ -1,5 +1,7 @@
 use vision_nn::ClassifierSpec;
 
+use crate::block::{EXPANSION, KERNEL};
+use crate::model::PATCH;
 use crate::{BlockForm, ConvNext};
 
 /// Sizes of one ConvNeXt.
@@ -36,5 +38,24 @@ impl ConvNextConfig {
         let block = |c: usize| 49 * c + c + 2 * c + (4 * c * c + 4 * c) + (4 * c * c + c) + last_part * c;
         let blocks: usize = self.widths.iter().zip(self.depths).map(|(&width, depth)| depth * block(width)).sum();
         stem + downsamples + blocks + 2 * last + last * num_classes + num_classes
+    }
+
+    /// Multiply-accumulates of a forward pass over one image of that height and width: of convolutions and linear layers. Norms, activations and pooling are not
+    /// counted, as in timm's tables.
+    pub fn num_macs(&self, in_channels: usize, num_classes: usize, [height, width]: [usize; 2]) -> u64 {
+        let mut grid = [height / PATCH, width / PATCH];
+        let mut in_channels = in_channels;
+        let mut macs = 0;
+        for (stage, (&channels, depth)) in self.widths.iter().zip(self.depths).enumerate() {
+            // The stem's patches, or the 2x2 ones between stages.
+            let kernel = if stage == 0 { PATCH } else { 2 };
+            if stage > 0 {
+                grid = grid.map(|side| side / kernel);
+            }
+            let block = KERNEL * KERNEL * channels + 2 * EXPANSION * channels * channels;
+            macs += grid[0] * grid[1] * (kernel * kernel * in_channels * channels + depth * block);
+            in_channels = channels;
+        }
+        (macs + in_channels * num_classes) as u64
     }
 }

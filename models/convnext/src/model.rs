@@ -1,6 +1,8 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
-use vision_nn::{Classifier, ClassifierSpec, Initializer, LayerNorm, Linear, Pass, PatchConv2d, drop_path_schedule};
+use vision_nn::{
+    Classifier, ClassifierSpec, Dropout, Initializer, LayerNorm, Linear, Pass, PatchConv2d, drop_path_schedule,
+};
 
 use crate::{ConvNextConfig, Stage};
 
@@ -11,7 +13,7 @@ pub(crate) const NORM_EPSILON: f64 = 1e-6;
 pub(crate) const WEIGHT_STD: f32 = 0.02;
 
 /// Patches of the stem.
-const PATCH: usize = 4;
+pub(crate) const PATCH: usize = 4;
 
 /// ConvNeXt: a stem of 4x4 patches, four stages, a pooled and normalised head.
 #[derive(Module, Debug)]
@@ -38,6 +40,7 @@ impl ConvNext {
         }
         let head = Head {
             norm: LayerNorm::init(last, NORM_EPSILON, &mut init),
+            dropout: Dropout::new(spec.dropout),
             fc: Linear::init(last, spec.num_classes, WEIGHT_STD, &mut init),
         };
         Self { stem, stages, head }
@@ -49,14 +52,15 @@ impl Classifier for ConvNext {
         let (conv, norm) = &self.stem;
         let map = norm.forward(conv.forward_images(images)); // [B, H/4, W/4, C]
         let map = self.stages.iter().fold(map, |map, stage| stage.forward(map, pass)); // [B, H/32, W/32, C]
-        self.head.forward(map) // [B, K]
+        self.head.forward(map, pass) // [B, K]
     }
 }
 
-/// Global average pool, norm, classifier.
+/// Global average pool, norm, dropout, classifier.
 #[derive(Module, Debug)]
 struct Head {
     norm: LayerNorm,
+    dropout: Dropout,
     fc: Linear,
 }
 
@@ -64,9 +68,9 @@ impl Head {
     /// # Shapes
     /// - `map`: `[B, H, W, C]`
     /// - output: `[B, K]`
-    fn forward(&self, map: Tensor<4>) -> Tensor<2> {
+    fn forward(&self, map: Tensor<4>, pass: &mut Pass) -> Tensor<2> {
         let [batch, height, width, channels] = map.dims();
         let pooled = map.reshape([batch, height * width, channels]).mean_dim(1).reshape([batch, channels]); // [B, C]
-        self.fc.forward(self.norm.forward(pooled))
+        self.fc.forward(self.dropout.forward(self.norm.forward(pooled), pass))
     }
 }

@@ -1,6 +1,8 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
-use vision_nn::{Classifier, ClassifierSpec, Initializer, LayerNorm, Linear, Pass, PatchConv2d, drop_path_schedule};
+use vision_nn::{
+    Classifier, ClassifierSpec, Dropout, Initializer, LayerNorm, Linear, Pass, PatchConv2d, drop_path_schedule,
+};
 
 use crate::{Stage, SwinConfig};
 
@@ -39,7 +41,8 @@ impl Swin {
             in_channels = widths[index];
         }
         let norm = LayerNorm::init(last, NORM_EPSILON, &mut init);
-        let head = Head { fc: Linear::init(last, spec.num_classes, WEIGHT_STD, &mut init) };
+        let fc = Linear::init(last, spec.num_classes, WEIGHT_STD, &mut init);
+        let head = Head { dropout: Dropout::new(spec.dropout), fc };
         Self { patch_embed, layers, norm, head }
     }
 }
@@ -49,7 +52,7 @@ impl Classifier for Swin {
     fn forward(&self, images: Tensor<4>, pass: &mut Pass) -> Tensor<2> {
         let map = self.patch_embed.forward(images); // [B, H/4, W/4, C]
         let map = self.layers.iter().fold(map, |map, stage| stage.forward(map, pass)); // [B, H/32, W/32, 8 C]
-        self.head.forward(self.norm.forward(map)) // [B, K]
+        self.head.forward(self.norm.forward(map), pass) // [B, K]
     }
 }
 
@@ -77,9 +80,10 @@ impl PatchEmbed {
     }
 }
 
-/// Global average pool, classifier.
+/// Global average pool, dropout, classifier.
 #[derive(Module, Debug)]
 struct Head {
+    dropout: Dropout,
     fc: Linear,
 }
 
@@ -87,9 +91,9 @@ impl Head {
     /// # Shapes
     /// - `map`: `[B, H, W, C]`
     /// - output: `[B, K]`
-    fn forward(&self, map: Tensor<4>) -> Tensor<2> {
+    fn forward(&self, map: Tensor<4>, pass: &mut Pass) -> Tensor<2> {
         let [batch, height, width, channels] = map.dims();
         let pooled = map.reshape([batch, height * width, channels]).mean_dim(1).reshape([batch, channels]); // [B, C]
-        self.fc.forward(pooled)
+        self.fc.forward(self.dropout.forward(pooled, pass))
     }
 }

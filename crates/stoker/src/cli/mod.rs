@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 
-pub use bench::{BenchCommand, BenchMemoryArguments, MemoryBenchDevice};
+pub use bench::{BenchActivationsArguments, BenchCommand, BenchMemoryArguments, MemoryBenchDevice};
 pub use plan::{
     AbsentCard, Destination, InferenceRequest, LearningRateScaling, PLAN_ABOUT, PLAN_EXAMPLES, PlanArguments,
     PlanArgumentsError, PlanSource, PlanTask, Target,
@@ -75,12 +75,19 @@ pub struct ModelsArguments {
     /// Part of a name or of a family's name; all are listed without
     #[arg(value_name = "FILTER")]
     pub filter: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 const MODELS_EXAMPLES: &str = "\
 Examples:
   stoker models
   stoker models swin
+  stoker models 384 --json
+
+MACs are the multiply-accumulates of convolutions, linear layers and matrix products in a forward
+pass over one image of the default size; norms, activations and pooling are not counted.
 
 Next: `stoker train --config FILE --set model.name=NAME`.";
 

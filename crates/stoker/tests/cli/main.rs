@@ -5,6 +5,7 @@
 
 mod config_files;
 mod help;
+mod models;
 mod overrides;
 mod plan;
 mod reference;
