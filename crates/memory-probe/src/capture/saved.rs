@@ -60,14 +60,12 @@ impl Saved {
         let (loss, backward) = (first(Phase::Loss).unwrap_or(end), first(Phase::Backward).unwrap_or(end));
         let mut parts = BTreeMap::new();
         for tensor in &trace.tensors {
-            let is_of_batch = matches!(tensor.role, Role::SavedActivation | Role::Input);
             let made = match tensor.born {
                 Born::At(operation) if operation < loss => Some(operation),
                 _ => None,
             };
-            let (true, Some(made), true) = (is_of_batch, made, tensor.dies.is_some_and(|last| last >= backward)) else {
-                continue;
-            };
+            let is_kept = tensor.role == Role::SavedActivation && tensor.dies.is_some_and(|last| last >= backward);
+            let (true, Some(made)) = (is_kept, made) else { continue };
             let layer = trace.layers.get(tensor.layer as usize).cloned().unwrap_or_default();
             let of_part = parts.entry((layer, trace.operations[made].kind.clone())).or_insert((0, 0));
             *of_part = (of_part.0 + 1, of_part.1 + tensor.bytes);

@@ -73,7 +73,7 @@ fn macs_are_timms() {
         let giga = architecture.macs(side) as f64 / 1e9;
         // timm's counter (fvcore) adds two operations for each number of a batch norm and five for each of a layer norm: by its own count of activations, at most
         // these shares.
-        let norms = if architecture.family == "EfficientNet" { 0.035 } else { 0.005 };
+        let norms = if architecture.family == "EfficientNet" { 0.035 } else { 0.01 };
         let surplus = published - giga;
         assert!(
             (-ROUNDING..=ROUNDING + norms * giga).contains(&surplus),

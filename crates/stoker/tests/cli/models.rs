@@ -26,7 +26,7 @@ fn bench_activations_has_help() {
 
 #[test]
 fn bench_activations_needs_no_device() {
-    let output = Stage::new().output(&["bench", "activations", "convnextv2_atto", "--img-size", "64", "--parts"]);
+    let output = Stage::new().output(&["bench", "activations", "convnextv2_atto", "--img-size", "64"]);
     assert!(output.status.success());
     // What is told on the way has a clock in it.
     assert_snapshot!(String::from_utf8(output.stdout).unwrap());

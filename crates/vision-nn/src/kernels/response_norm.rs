@@ -22,7 +22,7 @@ use crate::tape::{on_captured, primitive};
 /// Scales each channel of each sample by `1 + weight * response`, and adds `bias`. The response is the channel's length over all positions, divided by the mean
 /// of the sample's lengths and `epsilon`.
 ///
-/// Lengths are summed in f32 whatever the map is stored in.
+/// Computed in f32 whatever the map is stored in.
 ///
 /// # Shapes
 /// - `cells` and output: `[B, N, C]`, N positions
@@ -65,7 +65,9 @@ pub trait ResponseNorm: Backend {
 mod composed {
     use burn::backend::tensor::FloatTensor;
     use burn::backend::{Backend, TensorMetadata};
-    use burn::tensor::{FloatDType, Shape};
+    use burn::tensor::Shape;
+
+    use crate::kernels::storage::{as_vector, stored_as, widened};
 
     /// What is known of each sample once its lengths are.
     struct Responses<B: Backend> {
@@ -97,10 +99,11 @@ mod composed {
         bias: FloatTensor<B>,
         epsilon: f32,
     ) -> FloatTensor<B> {
-        let of_cells: FloatDType = cells.dtype().into();
-        let known = responses::<B>(in_f32::<B>(cells.clone()), epsilon);
-        let scale = scale::<B>(known.responses, in_f32::<B>(row::<B>(weight))); // [B, 1, C]
-        B::float_add(B::float_mul(cells, B::float_cast(scale, of_cells)), B::float_cast(row::<B>(bias), of_cells))
+        let dtype = cells.dtype();
+        let cells = widened::<B>(cells);
+        let known = responses::<B>(cells.clone(), epsilon);
+        let scale = scale::<B>(known.responses, row::<B>(widened::<B>(weight))); // [B, 1, C]
+        stored_as::<B>(B::float_add(B::float_mul(cells, scale), row::<B>(widened::<B>(bias))), dtype)
     }
 
     /// With lengths `g`, their mean with epsilon `m`, responses `n = g / m` and `s` the sum of gradient times cell over a channel's positions: the response's
@@ -111,9 +114,9 @@ mod composed {
         gradient: FloatTensor<B>,
         epsilon: f32,
     ) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
-        let (of_cells, of_weight): (FloatDType, FloatDType) = (cells.dtype().into(), weight.dtype().into());
-        let (cells, gradient) = (in_f32::<B>(cells), in_f32::<B>(gradient));
-        let weight = in_f32::<B>(row::<B>(weight)); // [1, 1, C]
+        let (of_cells, of_weight) = (cells.dtype(), weight.dtype());
+        let (cells, gradient) = (widened::<B>(cells), widened::<B>(gradient));
+        let weight = row::<B>(widened::<B>(weight)); // [1, 1, C]
         let Responses { lengths, inverse_mean, responses } = responses::<B>(cells.clone(), epsilon);
 
         let products = B::float_sum_dim(B::float_mul(gradient.clone(), cells.clone()), 1); // [B, 1, C]
@@ -129,14 +132,10 @@ mod composed {
         let cells_gradient =
             B::float_add(B::float_mul(gradient, scale::<B>(responses, weight)), B::float_mul(cells, slope));
         (
-            B::float_cast(cells_gradient, of_cells),
-            B::float_cast(over_samples::<B>(weight_gradient), of_weight),
-            B::float_cast(over_samples::<B>(bias_gradient), of_weight),
+            stored_as::<B>(cells_gradient, of_cells),
+            stored_as::<B>(over_samples::<B>(weight_gradient), of_weight),
+            stored_as::<B>(over_samples::<B>(bias_gradient), of_weight),
         )
-    }
-
-    fn in_f32<B: Backend>(tensor: FloatTensor<B>) -> FloatTensor<B> {
-        B::float_cast(tensor, FloatDType::F32)
     }
 
     /// `[C]` to `[1, 1, C]`.
@@ -147,8 +146,7 @@ mod composed {
 
     /// `[B, 1, C]` to `[C]`.
     fn over_samples<B: Backend>(vectors: FloatTensor<B>) -> FloatTensor<B> {
-        let channels = vectors.shape()[2];
-        B::float_reshape(B::float_sum_dim(vectors, 0), Shape::new([channels]))
+        as_vector::<B>(B::float_sum_dim(vectors, 0))
     }
 }
 
