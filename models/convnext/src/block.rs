@@ -52,11 +52,8 @@ impl Block {
     pub fn forward(&self, map: Tensor<4>, pass: &mut Pass) -> Tensor<4> {
         let [batch, height, width, channels] = map.dims();
         let branch = self.norm.forward(self.conv_dw.forward(map.clone())); // [B, H, W, C]
-        let rows = self.mlp.forward(branch.reshape([batch * height * width, channels]), batch); // [N, C]
-        let rows = match &self.gamma {
-            Some(gamma) => rows * gamma.val().unsqueeze::<2>(), // [N, C]
-            None => rows,
-        };
+        let scale = self.gamma.as_ref().map(Param::val); // [C]
+        let rows = self.mlp.forward(branch.reshape([batch * height * width, channels]), batch, scale); // [N, C]
         let branch = rows.reshape([batch, height, width, channels]); // [B, H, W, C]
         map + self.drop_path.forward(branch, pass)
     }
@@ -82,13 +79,17 @@ impl Mlp {
 
     /// # Shapes
     /// - `rows` and output: `[N, C]`, those of `batch` samples; `[N, 4 C]` between
-    fn forward(&self, rows: Tensor<2>, batch: usize) -> Tensor<2> {
+    /// - `scale`: of the output, `[C]`
+    fn forward(&self, rows: Tensor<2>, batch: usize, scale: Option<Tensor<1>>) -> Tensor<2> {
         let hidden = gelu(self.fc1.forward(rows)); // [N, 4 C]
         let [count, channels] = hidden.dims();
         let hidden = match &self.grn {
             Some(norm) => norm.forward(hidden.reshape([batch, count / batch, channels])).reshape([count, channels]),
             None => hidden,
         };
-        self.fc2.forward(hidden)
+        match scale {
+            Some(scale) => self.fc2.forward_scaled(hidden, scale),
+            None => self.fc2.forward(hidden),
+        }
     }
 }
