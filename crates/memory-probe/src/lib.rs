@@ -13,7 +13,9 @@ mod prediction;
 mod rehearsal;
 mod training;
 
-pub use capture::{AllocatorModel, CapturedSource, capture_step, fixed_memory};
+pub use capture::{
+    AllocatorModel, CapturedSource, SavedActivations, SavedPart, capture_step, fixed_memory, saved_activations,
+};
 pub use dry_run::{dry_run_footprint, dry_run_reserved, reserved_by_real_steps};
 pub use meter::{HeapMeter, Meter, PoolMeter};
 pub use prediction::measure_prediction;

@@ -3,7 +3,7 @@
 use burn::tensor::Device;
 use convnext::{ConvNext, ConvNextConfig};
 use memory_planner::{Born, Liveness, Phase, PlanRequest, Role, Trace};
-use memory_probe::{AllocatorModel, CapturedSource, StepRequest, capture_step, fixed_memory};
+use memory_probe::{AllocatorModel, CapturedSource, StepRequest, capture_step, fixed_memory, saved_activations};
 use trainer::{LossOptions, OptimizerOptions, TrainOptions, WarmupCosine};
 use vision_nn::{ClassifierSpec, parameter_shapes};
 
@@ -11,7 +11,7 @@ const CLASSES: usize = 10;
 const MIB: u64 = 1 << 20;
 
 fn config() -> ConvNextConfig {
-    ConvNextConfig { depths: [1, 1, 1, 1], widths: [16, 32, 64, 128], pointwise_mlp: false }
+    ConvNextConfig { depths: [1, 1, 1, 1], widths: [16, 32, 64, 128], pointwise_mlp: false, response_norm: false }
 }
 
 fn build(device: &Device) -> ConvNext {
@@ -150,6 +150,24 @@ fn activations_grow_with_the_batch_and_nothing_else_does() {
     assert_eq!(state, same);
     // The loss keeps scalars, which do not double.
     assert!(double > 2 * activations - 4096 && double <= 2 * activations, "{activations} and {double}");
+}
+
+#[test]
+fn a_sample_leaves_behind_what_arithmetic_says() {
+    // Numbers of each stage's map, 16x16 positions at first, and 3x4x4 numbers of a patch at each of these.
+    let maps: Vec<u64> = (0..4).map(|stage| (256 >> (2 * stage)) * (16 << stage)).collect();
+    let stem = 256 * 48 + maps[0];
+    // Into the depthwise convolution, the norm and the first projection one map, into GELU and the second projection four.
+    let blocks: u64 = maps.iter().map(|map| 11 * map).sum();
+    // Into the norm and, as patches, into the projection.
+    let downsamples: u64 = maps[..3].iter().map(|map| 2 * map).sum();
+    // The pooled map into the norm and the classifier.
+    let head = 2 * 128;
+    let saved = saved_activations(&request(), &build);
+    // Fusion begins the loss in the last kernel of the forward pass: a logarithm for each class, and their normaliser.
+    let loss = CLASSES as u64 + 1;
+    assert_eq!(saved.bytes_per_sample, 4 * (stem + blocks + downsamples + head + loss));
+    assert_eq!(saved.parts.iter().map(|part| part.bytes_per_sample).sum::<u64>(), saved.bytes_per_sample);
 }
 
 #[test]

@@ -22,7 +22,8 @@ const SIDE: usize = 64;
 const MIB: u64 = 1 << 20;
 
 fn build(device: &Device) -> ConvNext {
-    let config = ConvNextConfig { depths: [1, 1, 1, 1], widths: [16, 32, 64, 128], pointwise_mlp: false };
+    let config =
+        ConvNextConfig { depths: [1, 1, 1, 1], widths: [16, 32, 64, 128], pointwise_mlp: false, response_norm: false };
     config.init(&ClassifierSpec::new(CLASSES, device))
 }
 

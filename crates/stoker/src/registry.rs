@@ -12,6 +12,9 @@ use vision_nn::{Classifier, ClassifierSpec, LayerNames, Pass};
 
 use crate::config::nearest_of;
 
+#[cfg(test)]
+mod tests;
+
 /// A classifier of any family.
 #[allow(
     clippy::large_enum_variant,
@@ -81,6 +84,7 @@ pub struct Architecture {
     /// Height and width of the images that it is built for, pixels; [`image_size`](Self::image_size) unless another was asked for.
     built_for: [usize; 2],
     build: Build,
+    count_macs: Box<dyn Fn([usize; 2]) -> u64 + Send + Sync>,
     adapt: Adapt,
     check_image_size: fn([usize; 2]) -> Result<(), ImageSizeRefused>,
 }
@@ -106,6 +110,12 @@ impl Architecture {
     /// Builds the model with fresh weights.
     pub fn build(&self, spec: &ClassifierSpec) -> Network {
         (self.build)(spec, self.built_for)
+    }
+
+    /// Multiply-accumulates of convolutions, linear layers and matrix products in a forward pass over one square RGB image of this side in pixels, with 1000
+    /// classes.
+    pub fn macs(&self, side: usize) -> u64 {
+        (self.count_macs)([side; 2])
     }
 
     /// The same architecture built for images of another size, as by timm's `create_model(name, img_size=(height, width))`: Swin lays its windows
@@ -136,10 +146,11 @@ impl Architecture {
 pub fn architectures() -> Vec<Architecture> {
     let convnext = convnext::VARIANTS.iter().map(|variant| Architecture {
         name: variant.name,
-        aliases: &[],
+        aliases: variant.aliases,
         family: "ConvNeXt",
         image_size: variant.image_size,
         parameters: variant.config.num_parameters(3, 1000),
+        count_macs: Box::new(|image| variant.config.num_macs(3, 1000, image)),
         ends: NetworkEnds { first_convolution: "stem.0", classifier: "head.fc" },
         built_for: [variant.image_size; 2],
         build: Box::new(|spec, _| Network::ConvNext(variant.config.init(spec))),
@@ -156,6 +167,7 @@ pub fn architectures() -> Vec<Architecture> {
             family: "Swin",
             image_size: variant.image_size,
             parameters: variant.config.num_parameters(3, 1000),
+            count_macs: Box::new(|image| variant.config.num_macs(3, 1000, image)),
             ends: NetworkEnds { first_convolution: "patch_embed.proj", classifier: "head.fc" },
             built_for: [variant.image_size; 2],
             build: Box::new(move |spec, size| Network::Swin(at(size).init(spec))),
@@ -172,6 +184,7 @@ pub fn architectures() -> Vec<Architecture> {
         family: "EfficientNet",
         image_size: variant.image_size,
         parameters: variant.config().num_parameters(3, 1000),
+        count_macs: Box::new(|image| variant.config().num_macs(3, 1000, image)),
         ends: NetworkEnds { first_convolution: "conv_stem", classifier: "classifier" },
         built_for: [variant.image_size; 2],
         build: Box::new(|spec, _| Network::EfficientNet(variant.config().init(spec))),

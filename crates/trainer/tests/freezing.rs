@@ -122,7 +122,8 @@ fn train_step<M: Classifier>(model: M, frozen: &[&str]) -> TrainStep<M> {
 }
 
 fn convnext() -> ConvNext {
-    let config = ConvNextConfig { depths: [1, 1, 2, 1], widths: [16, 24, 32, 40], pointwise_mlp: true };
+    let config =
+        ConvNextConfig { depths: [1, 1, 2, 1], widths: [16, 24, 32, 40], pointwise_mlp: true, response_norm: false };
     config.init(&ClassifierSpec::new(3, &Device::flex().autodiff()))
 }
 

@@ -31,7 +31,8 @@ fn spec(device: &Device) -> ClassifierSpec {
 }
 
 fn convnext(device: &Device) -> convnext::ConvNext {
-    ConvNextConfig { depths: [1, 1, 2, 1], widths: [32, 40, 48, 64], pointwise_mlp: true }.init(&spec(device))
+    ConvNextConfig { depths: [1, 1, 2, 1], widths: [32, 40, 48, 64], pointwise_mlp: true, response_norm: false }
+        .init(&spec(device))
 }
 
 fn swin(device: &Device) -> swin::Swin {
@@ -44,8 +45,7 @@ fn efficientnet(name: &str) -> impl Fn(&Device) -> efficientnet::EfficientNet {
     let variant = find_variant(name).unwrap();
     let scaling = efficientnet::Scaling::new(0.25, 0.5);
     let config = efficientnet::Variant { scaling, ..variant.clone() }.config();
-    let config = efficientnet::EfficientNetConfig { dropout: 0.4, ..config };
-    move |device| config.init(&spec(device))
+    move |device| config.init(&ClassifierSpec { dropout: 0.4, ..spec(device) })
 }
 
 #[test]

@@ -82,6 +82,8 @@ pub struct ClassifierSpec {
     pub num_classes: usize,
     /// Probability that the deepest residual branch is dropped; shallower ones scale down linearly to zero.
     pub drop_path: f32,
+    /// Probability that a pooled feature is dropped before the classifier in training; timm's `drop_rate`.
+    pub dropout: f32,
     /// How weights are drawn.
     pub initialization: Initialization,
     /// Seed of the initial weights.
@@ -91,12 +93,13 @@ pub struct ClassifierSpec {
 }
 
 impl ClassifierSpec {
-    /// RGB images, no stochastic depth, the reference's initial weights from seed 0.
+    /// RGB images, no stochastic depth, no dropout, the reference's initial weights from seed 0.
     pub fn new(num_classes: usize, device: &Device) -> Self {
         Self {
             in_channels: 3,
             num_classes,
             drop_path: 0.0,
+            dropout: 0.0,
             initialization: Initialization::Reference,
             seed: 0,
             device: device.clone(),

@@ -1,5 +1,5 @@
 use burn::module::{Module, Param};
-use burn::tensor::{Tensor, module};
+use burn::tensor::{DType, Tensor, module};
 
 use crate::Initializer;
 
@@ -87,5 +87,29 @@ impl Projection {
             Self::Linear(linear) => linear.forward(rows),
             Self::Pointwise(pointwise) => pointwise.forward(rows),
         }
+    }
+
+    /// Applies the layer to rows and scales its outputs, as `forward(rows) * scale` does.
+    ///
+    /// The weights are scaled rather than the product, so that the product need not be kept for the gradient of `scale`. In f16 that would lose what is small in
+    /// both (2e-8 where a layer scale begins, and 6e-8 is the smallest f16): there the product is scaled.
+    ///
+    /// # Shapes
+    /// - `rows`: `[N, in]`
+    /// - `scale`: `[out]`
+    /// - output: `[N, out]`
+    pub fn forward_scaled(&self, rows: Tensor<2>, scale: Tensor<1>) -> Tensor<2> {
+        if rows.dtype() == DType::F16 {
+            return self.forward(rows) * scale.unsqueeze::<2>(); // [N, out]
+        }
+        let (weight, bias) = match self {
+            Self::Linear(linear) => (linear.weight.val(), linear.bias.val()),
+            Self::Pointwise(pointwise) => {
+                let [out_features, in_features, _, _] = pointwise.weight.dims();
+                (pointwise.weight.val().reshape([out_features, in_features]), pointwise.bias.val())
+            }
+        };
+        let weight = weight * scale.clone().unsqueeze_dim(1); // [out, in]
+        module::linear(rows, weight.transpose(), Some(bias * scale)) // [N, out]
     }
 }

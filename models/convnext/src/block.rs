@@ -2,38 +2,45 @@ use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use vision_nn::{DepthwiseConv2d, DropPath, Initializer, LayerNorm, Pass, Projection, gelu};
 
+use crate::GlobalResponseNorm;
 use crate::model::{NORM_EPSILON, WEIGHT_STD};
 
 /// Initial layer scale: residual branches start almost closed (Touvron et al., CaiT, 2021; timm's `ls_init_value`).
 const LAYER_SCALE_INIT: f32 = 1e-6;
 
 /// Side of the depthwise kernel.
-const KERNEL: usize = 7;
+pub(crate) const KERNEL: usize = 7;
 
 /// The MLP's hidden width over its outer width.
-const EXPANSION: usize = 4;
+pub(crate) const EXPANSION: usize = 4;
 
-/// One residual block: depthwise 7x7, norm, MLP with GELU, layer scale.
+/// How a block's MLP is made and its branch scaled: as in [`ConvNextConfig`](crate::ConvNextConfig).
+#[derive(Debug, Clone, Copy)]
+pub struct BlockForm {
+    /// Whether projections are stored as 1x1 convolutions.
+    pub pointwise_mlp: bool,
+    /// Whether it normalises responses, in place of layer scale.
+    pub response_norm: bool,
+}
+
+/// One residual block: depthwise 7x7, norm, MLP with GELU, layer scale; in V2, global response norm in the MLP and no layer scale.
 #[derive(Module, Debug)]
 pub struct Block {
     conv_dw: DepthwiseConv2d,
     norm: LayerNorm,
     mlp: Mlp,
-    gamma: Param<Tensor<1>>,
+    gamma: Option<Param<Tensor<1>>>,
     drop_path: DropPath,
 }
 
 impl Block {
-    /// A block over `channels`; `pointwise` as in [`ConvNextConfig::pointwise_mlp`](crate::ConvNextConfig::pointwise_mlp).
-    pub fn init(channels: usize, pointwise: bool, drop_path: f32, init: &mut Initializer) -> Self {
+    /// A block over `channels`.
+    pub fn init(channels: usize, form: BlockForm, drop_path: f32, init: &mut Initializer) -> Self {
         Self {
             conv_dw: DepthwiseConv2d::init(channels, KERNEL, WEIGHT_STD, init),
             norm: LayerNorm::init(channels, NORM_EPSILON, init),
-            mlp: Mlp {
-                fc1: Projection::init(channels, EXPANSION * channels, pointwise, WEIGHT_STD, init),
-                fc2: Projection::init(EXPANSION * channels, channels, pointwise, WEIGHT_STD, init),
-            },
-            gamma: init.layer_scale(channels, LAYER_SCALE_INIT),
+            mlp: Mlp::init(channels, form, init),
+            gamma: (!form.response_norm).then(|| init.layer_scale(channels, LAYER_SCALE_INIT)),
             drop_path: DropPath::new(drop_path),
         }
     }
@@ -45,24 +52,44 @@ impl Block {
     pub fn forward(&self, map: Tensor<4>, pass: &mut Pass) -> Tensor<4> {
         let [batch, height, width, channels] = map.dims();
         let branch = self.norm.forward(self.conv_dw.forward(map.clone())); // [B, H, W, C]
-        let rows = branch.reshape([batch * height * width, channels]); // [N, C]
-        let rows = self.mlp.forward(rows) * self.gamma.val().unsqueeze::<2>(); // [N, C]
+        let scale = self.gamma.as_ref().map(Param::val); // [C]
+        let rows = self.mlp.forward(branch.reshape([batch * height * width, channels]), batch, scale); // [N, C]
         let branch = rows.reshape([batch, height, width, channels]); // [B, H, W, C]
         map + self.drop_path.forward(branch, pass)
     }
 }
 
-/// Two projections with a GELU between.
+/// Two projections with a GELU between, and in V2 a global response norm behind that.
 #[derive(Module, Debug)]
 struct Mlp {
     fc1: Projection,
+    grn: Option<GlobalResponseNorm>,
     fc2: Projection,
 }
 
 impl Mlp {
+    fn init(channels: usize, form: BlockForm, init: &mut Initializer) -> Self {
+        let hidden = EXPANSION * channels;
+        Self {
+            fc1: Projection::init(channels, hidden, form.pointwise_mlp, WEIGHT_STD, init),
+            grn: form.response_norm.then(|| GlobalResponseNorm::init(hidden, init)),
+            fc2: Projection::init(hidden, channels, form.pointwise_mlp, WEIGHT_STD, init),
+        }
+    }
+
     /// # Shapes
-    /// - `rows` and output: `[N, C]`; `[N, 4 C]` between
-    fn forward(&self, rows: Tensor<2>) -> Tensor<2> {
-        self.fc2.forward(gelu(self.fc1.forward(rows)))
+    /// - `rows` and output: `[N, C]`, those of `batch` samples; `[N, 4 C]` between
+    /// - `scale`: of the output, `[C]`
+    fn forward(&self, rows: Tensor<2>, batch: usize, scale: Option<Tensor<1>>) -> Tensor<2> {
+        let hidden = gelu(self.fc1.forward(rows)); // [N, 4 C]
+        let [count, channels] = hidden.dims();
+        let hidden = match &self.grn {
+            Some(norm) => norm.forward(hidden.reshape([batch, count / batch, channels])).reshape([count, channels]),
+            None => hidden,
+        };
+        match scale {
+            Some(scale) => self.fc2.forward_scaled(hidden, scale),
+            None => self.fc2.forward(hidden),
+        }
     }
 }

@@ -1,8 +1,8 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 use vision_nn::{
-    Classifier, ClassifierSpec, Initializer, LayerNames, LayerNorm, Linear, Pass, PatchConv2d, block_of_segment,
-    drop_path_schedule, is_trained,
+    Classifier, ClassifierSpec, Dropout, Initializer, LayerNames, LayerNorm, Linear, Pass, PatchConv2d,
+    block_of_segment, drop_path_schedule, is_trained,
 };
 
 use crate::{ConvNextConfig, Stage};
@@ -14,7 +14,7 @@ pub(crate) const NORM_EPSILON: f64 = 1e-6;
 pub(crate) const WEIGHT_STD: f32 = 0.02;
 
 /// Patches of the stem.
-const PATCH: usize = 4;
+pub(crate) const PATCH: usize = 4;
 
 /// ConvNeXt: a stem of 4x4 patches, four stages, a pooled and normalised head.
 #[derive(Module, Debug)]
@@ -36,11 +36,12 @@ impl ConvNext {
         let mut stages = Vec::with_capacity(4);
         for (out_channels, depth) in config.widths.into_iter().zip(config.depths) {
             let of_stage: Vec<f32> = drop_paths.by_ref().take(depth).collect();
-            stages.push(Stage::init(in_channels, out_channels, config.pointwise_mlp, &of_stage, &mut init));
+            stages.push(Stage::init(in_channels, out_channels, config.block_form(), &of_stage, &mut init));
             in_channels = out_channels;
         }
         let head = Head {
             norm: LayerNorm::init(last, NORM_EPSILON, &mut init),
+            dropout: Dropout::new(spec.dropout),
             fc: Linear::init(last, spec.num_classes, WEIGHT_STD, &mut init),
         };
         Self { stem, stages, head }
@@ -67,8 +68,8 @@ impl Classifier for ConvNext {
         stage.forward_block(block, map, pass)
     }
 
-    fn forward_head(&self, map: Tensor<4>, _pass: &mut Pass) -> Tensor<2> {
-        self.head.forward(map) // [B, K]
+    fn forward_head(&self, map: Tensor<4>, pass: &mut Pass) -> Tensor<2> {
+        self.head.forward(map, pass) // [B, K]
     }
 
     fn is_segment_trained(&self, index: usize) -> bool {
@@ -81,10 +82,11 @@ impl Classifier for ConvNext {
     }
 }
 
-/// Global average pool, norm, classifier.
+/// Global average pool, norm, dropout, classifier.
 #[derive(Module, Debug)]
 struct Head {
     norm: LayerNorm,
+    dropout: Dropout,
     fc: Linear,
 }
 
@@ -92,9 +94,9 @@ impl Head {
     /// # Shapes
     /// - `map`: `[B, H, W, C]`
     /// - output: `[B, K]`
-    fn forward(&self, map: Tensor<4>) -> Tensor<2> {
+    fn forward(&self, map: Tensor<4>, pass: &mut Pass) -> Tensor<2> {
         let [batch, height, width, channels] = map.dims();
         let pooled = map.reshape([batch, height * width, channels]).mean_dim(1).reshape([batch, channels]); // [B, C]
-        self.fc.forward(self.norm.forward(pooled))
+        self.fc.forward(self.dropout.forward(self.norm.forward(pooled), pass))
     }
 }

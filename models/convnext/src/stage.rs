@@ -2,8 +2,8 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use vision_nn::{Initializer, LayerNorm, Pass, PatchConv2d, is_trained};
 
-use crate::Block;
 use crate::model::{NORM_EPSILON, WEIGHT_STD};
+use crate::{Block, BlockForm};
 
 /// Blocks at one resolution, after a norm and a 2x2 convolution that halve it (not in the first stage).
 #[derive(Module, Debug)]
@@ -17,7 +17,7 @@ impl Stage {
     pub fn init(
         in_channels: usize,
         out_channels: usize,
-        pointwise: bool,
+        form: BlockForm,
         drop_paths: &[f32],
         init: &mut Initializer,
     ) -> Self {
@@ -25,8 +25,7 @@ impl Stage {
             let norm = LayerNorm::init(in_channels, NORM_EPSILON, init);
             (norm, PatchConv2d::init(in_channels, out_channels, 2, WEIGHT_STD, init))
         });
-        let blocks =
-            drop_paths.iter().map(|&drop_path| Block::init(out_channels, pointwise, drop_path, init)).collect();
+        let blocks = drop_paths.iter().map(|&drop_path| Block::init(out_channels, form, drop_path, init)).collect();
         Self { downsample, blocks }
     }
 

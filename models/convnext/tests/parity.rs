@@ -1,4 +1,4 @@
-//! ConvNeXt against timm: sizes, names, logits and gradients of two test-size models with random weights.
+//! ConvNeXt against timm: sizes, names, logits and gradients of test-size models with random weights.
 //!
 //! `scripts/timm_fixtures.py` writes the fixtures; its head says what stands in them.
 
@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients as Tape, Tensor, TensorData};
 use checkpoint::read_tensors;
-use convnext::{ConvNext, ConvNextConfig, VARIANTS};
+use convnext::{ConvNext, ConvNextConfig, VARIANTS, find_variant};
 use vision_nn::{
     Classifier, ClassifierSpec, ParameterPath, Pass, assign_parameters, named_parameters, parameter_shapes,
 };
@@ -32,19 +32,51 @@ struct Fixture {
     cases: &'static [&'static str],
 }
 
-/// `rgb` stores its MLP as timm's small sizes do, `grey` as its large ones; `uneven` is an input that the strides do not divide.
-const FIXTURES: [Fixture; 2] = [
+/// `rgb` and `v2_rgb` store their MLP as timm's small sizes do, the grey ones as its large ones; `uneven` is an input that the strides do not divide.
+const FIXTURES: [Fixture; 4] = [
     Fixture {
         name: "rgb",
         in_channels: 3,
-        config: ConvNextConfig { depths: [1, 1, 2, 1], widths: [8, 16, 24, 32], pointwise_mlp: true },
+        config: ConvNextConfig {
+            depths: [1, 1, 2, 1],
+            widths: [8, 16, 24, 32],
+            pointwise_mlp: true,
+            response_norm: false,
+        },
         cases: &["square", "wide", "uneven"],
     },
     Fixture {
         name: "grey",
         in_channels: 1,
-        config: ConvNextConfig { depths: [1, 1, 1, 1], widths: [4, 8, 12, 16], pointwise_mlp: false },
+        config: ConvNextConfig {
+            depths: [1, 1, 1, 1],
+            widths: [4, 8, 12, 16],
+            pointwise_mlp: false,
+            response_norm: false,
+        },
         cases: &["square"],
+    },
+    Fixture {
+        name: "v2_rgb",
+        in_channels: 3,
+        config: ConvNextConfig {
+            depths: [1, 1, 2, 1],
+            widths: [4, 8, 12, 16],
+            pointwise_mlp: true,
+            response_norm: true,
+        },
+        cases: &["square", "wide"],
+    },
+    Fixture {
+        name: "v2_grey",
+        in_channels: 1,
+        config: ConvNextConfig {
+            depths: [1, 1, 1, 1],
+            widths: [4, 8, 12, 16],
+            pointwise_mlp: false,
+            response_norm: true,
+        },
+        cases: &["uneven"],
     },
 ];
 
@@ -95,7 +127,7 @@ fn timms_weights_come_back_with_the_same_names_and_bytes() {
 
 #[test]
 fn a_tensor_too_few_or_too_many_is_refused_by_name() {
-    let [fixture, _] = &FIXTURES;
+    let [fixture, ..] = &FIXTURES;
     let mut weights = fixture.read("weights");
     let moved = weights.remove("stages.2.blocks.1.gamma").unwrap();
     weights.insert("stages.2.blocks.1.layer_scale".to_owned(), moved);
@@ -106,20 +138,41 @@ fn a_tensor_too_few_or_too_many_is_refused_by_name() {
 }
 
 #[test]
-fn parameter_counts_are_timms() {
-    // sum(p.numel() for p in timm.create_model(name, num_classes=1000).parameters()), timm 1.0.31
+fn parameter_counts_and_image_sizes_are_timms() {
+    // sum(p.numel() for p in timm.create_model(name, num_classes=1000).parameters()) and default_cfg["input_size"], timm 1.0.31
     let timm = [
-        ("convnext_atto", 3_695_520),
-        ("convnext_femto", 5_217_784),
-        ("convnext_pico", 9_045_672),
-        ("convnext_nano", 15_593_560),
-        ("convnext_tiny", 28_589_128),
-        ("convnext_small", 50_223_688),
-        ("convnext_base", 88_591_464),
-        ("convnext_large", 197_767_336),
-        ("convnext_xlarge", 350_196_968),
+        ("convnext_atto", 3_695_520, 224),
+        ("convnext_femto", 5_217_784, 224),
+        ("convnext_pico", 9_045_672, 224),
+        ("convnext_nano", 15_593_560, 224),
+        ("convnext_tiny", 28_589_128, 224),
+        ("convnext_small", 50_223_688, 224),
+        ("convnext_base", 88_591_464, 224),
+        ("convnext_large", 197_767_336, 224),
+        ("convnext_xlarge", 350_196_968, 224),
+        ("convnext_nano.r384_in12k_ft_in1k", 15_593_560, 384),
+        ("convnext_tiny.fb_in22k_ft_in1k_384", 28_589_128, 384),
+        ("convnext_small.fb_in22k_ft_in1k_384", 50_223_688, 384),
+        ("convnext_base.fb_in22k_ft_in1k_384", 88_591_464, 384),
+        ("convnext_large.fb_in22k_ft_in1k_384", 197_767_336, 384),
+        ("convnext_xlarge.fb_in22k_ft_in1k_384", 350_196_968, 384),
+        ("convnextv2_atto", 3_708_400, 224),
+        ("convnextv2_femto", 5_233_240, 224),
+        ("convnextv2_pico", 9_066_280, 224),
+        ("convnextv2_nano", 15_623_800, 224),
+        ("convnextv2_tiny", 28_635_496, 224),
+        ("convnextv2_small", 50_318_440, 224),
+        ("convnextv2_base", 88_717_800, 224),
+        ("convnextv2_large", 197_956_840, 224),
+        ("convnextv2_nano.fcmae_ft_in22k_in1k_384", 15_623_800, 384),
+        ("convnextv2_tiny.fcmae_ft_in22k_in1k_384", 28_635_496, 384),
+        ("convnextv2_base.fcmae_ft_in22k_in1k_384", 88_717_800, 384),
+        ("convnextv2_large.fcmae_ft_in22k_in1k_384", 197_956_840, 384),
+        ("convnextv2_huge", 660_289_640, 384),
+        ("convnextv2_huge.fcmae_ft_in22k_in1k_512", 660_289_640, 512),
     ];
-    let ours = VARIANTS.each_ref().map(|variant| (variant.name, variant.config.num_parameters(3, 1000)));
+    let ours =
+        VARIANTS.each_ref().map(|variant| (variant.name, variant.config.num_parameters(3, 1000), variant.image_size));
     assert_eq!(ours, timm);
 }
 
@@ -128,7 +181,8 @@ fn counted_parameters_equal_the_arithmetic() {
     let spec =
         |in_channels, num_classes| ClassifierSpec { in_channels, ..ClassifierSpec::new(num_classes, &Device::flex()) };
     // Larger sizes differ in nothing that the arithmetic sees, and take seconds to draw.
-    for variant in &VARIANTS[..3] {
+    for name in ["convnext_atto", "convnext_pico", "convnextv2_femto"] {
+        let variant = find_variant(name).unwrap();
         let model = variant.config.init(&spec(3, 1000));
         assert_eq!(count_parameters(&model), variant.config.num_parameters(3, 1000), "{}", variant.name);
     }

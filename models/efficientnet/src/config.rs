@@ -1,6 +1,7 @@
 use vision_nn::{ClassifierSpec, Padding};
 
 use crate::EfficientNet;
+use crate::model::STEM_KERNEL;
 use crate::scaling::round_channels;
 
 /// What a stage's blocks are made of.
@@ -48,8 +49,6 @@ pub struct EfficientNetConfig {
     pub padding: Padding,
     /// Added to the variance in every norm.
     pub norm_epsilon: f64,
-    /// Probability that a pooled feature is dropped in training; timm's `drop_rate`.
-    pub dropout: f32,
 }
 
 /// One block's sizes.
@@ -131,6 +130,25 @@ impl BlockConfig {
     }
 }
 
+impl BlockConfig {
+    /// Multiply-accumulates over a map of `grid`, and the grid behind the block.
+    fn num_macs(&self, grid: [usize; 2]) -> (usize, [usize; 2]) {
+        let Self { in_channels, hidden_channels: hidden, out_channels, .. } = *self;
+        let window = self.kernel * self.kernel;
+        let behind = grid.map(|side| side.div_ceil(self.stride));
+        let [before, after] = [grid, behind].map(|[height, width]| height * width);
+        let squeeze = self.squeezed_channels.map_or(0, |squeezed| 2 * hidden * squeezed);
+        let project = after * hidden * out_channels;
+        let macs = match self.kind {
+            BlockKind::ConvNormAct => after * window * in_channels * out_channels,
+            BlockKind::DepthwiseSeparable => after * window * hidden + squeeze + project,
+            BlockKind::EdgeResidual => after * window * in_channels * hidden + squeeze + project,
+            BlockKind::InvertedResidual => before * in_channels * hidden + after * window * hidden + squeeze + project,
+        };
+        (macs, behind)
+    }
+}
+
 impl EfficientNetConfig {
     /// Builds the model with fresh weights.
     pub fn init(&self, spec: &ClassifierSpec) -> EfficientNet {
@@ -159,5 +177,19 @@ impl EfficientNetConfig {
         let blocks: usize = self.block_configs().iter().flatten().map(BlockConfig::num_parameters).sum();
         let ends = 9 * in_channels * stem + 2 * stem + self.last_channels() * head + 2 * head;
         ends + blocks + head * num_classes + num_classes
+    }
+
+    /// Multiply-accumulates of a forward pass over one image of that height and width: of convolutions and linear layers. Norms, activations, gates and pooling
+    /// are not counted.
+    pub fn num_macs(&self, in_channels: usize, num_classes: usize, image: [usize; 2]) -> u64 {
+        let mut grid = image.map(|side| side.div_ceil(2));
+        let mut macs = grid[0] * grid[1] * STEM_KERNEL * STEM_KERNEL * in_channels * self.stem_channels;
+        for block in self.block_configs().iter().flatten() {
+            let (of_block, behind) = block.num_macs(grid);
+            macs += of_block;
+            grid = behind;
+        }
+        macs += grid[0] * grid[1] * self.last_channels() * self.head_channels;
+        (macs + self.head_channels * num_classes) as u64
     }
 }

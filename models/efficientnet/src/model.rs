@@ -9,7 +9,7 @@ use crate::stage::init_stage;
 use crate::{Block, BlockForm, EfficientNetConfig, Stage};
 
 /// Side of the stem's kernel.
-const STEM_KERNEL: usize = 3;
+pub(crate) const STEM_KERNEL: usize = 3;
 
 /// EfficientNet: a strided stem, stages of residual blocks, a 1x1 convolution, a pooled classifier.
 #[derive(Module, Debug)]
@@ -37,7 +37,7 @@ impl EfficientNet {
             blocks: stages.iter().map(|configs| init_stage(configs, form, &mut drop_paths, init)).collect(),
             conv_head: Conv2d::dense([config.last_channels(), head], 1, 1, padding, init),
             bn2: BatchNorm::init(head, norm_epsilon, init).with_silu(),
-            dropout: Dropout::new(config.dropout),
+            dropout: Dropout::new(spec.dropout),
             classifier: Linear {
                 weight: init.classifier([spec.num_classes, head]),
                 bias: init.constant([spec.num_classes], 0.0),

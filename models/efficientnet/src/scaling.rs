@@ -56,7 +56,6 @@ impl Architecture {
             head_channels: if self.head_scales { width(self.head_channels) } else { self.head_channels },
             padding,
             norm_epsilon,
-            dropout: 0.0,
         }
     }
 }

@@ -61,6 +61,23 @@ impl SwinConfig {
             stages.map(|(((&channels, depth), heads), layout)| depth * block_parameters(channels, heads, layout)).sum();
         embed + merging + blocks + 2 * last + last * num_classes + num_classes
     }
+
+    /// Multiply-accumulates of a forward pass over one image of that height and width: of linear layers and of attention's two products, in padded windows too.
+    /// Norms, softmax, activations and pooling are not counted.
+    pub fn num_macs(&self, in_channels: usize, num_classes: usize, [height, width]: [usize; 2]) -> u64 {
+        let [first, _, _, last] = self.widths();
+        let mut grid = [height / PATCH, width / PATCH];
+        let mut macs = grid[0] * grid[1] * in_channels * PATCH * PATCH * first;
+        let stages = self.widths().into_iter().zip(self.depths).zip(self.layouts());
+        for (stage, ((channels, depth), layout)) in stages.enumerate() {
+            if stage > 0 {
+                grid = grid.map(|side| side.div_ceil(2));
+                macs += grid[0] * grid[1] * 2 * channels * channels; // from 4 halves of the width
+            }
+            macs += depth * block_macs(channels, grid, layout);
+        }
+        (macs + last * num_classes) as u64
+    }
 }
 
 /// Two norms, the table of relative positions, query, key, value and projection, the MLP.
@@ -68,6 +85,13 @@ fn block_parameters(channels: usize, heads: usize, layout: WindowLayout) -> usiz
     let attention = 4 * (channels * channels + channels) + layout.num_relative_positions() * heads;
     let hidden = MLP_RATIO * channels;
     4 * channels + attention + (channels * hidden + hidden) + (hidden * channels + channels)
+}
+
+/// Query, key, value and projection in windows, scores and weighted values, the MLP.
+fn block_macs(channels: usize, grid: [usize; 2], layout: WindowLayout) -> usize {
+    let padded: usize = layout.padded(grid).iter().product();
+    let attention = padded * (4 * channels * channels + 2 * layout.num_tokens() * channels);
+    attention + grid[0] * grid[1] * 2 * MLP_RATIO * channels * channels
 }
 
 /// A size that people fine-tune, under timm's name.

@@ -1,8 +1,8 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 use vision_nn::{
-    Classifier, ClassifierSpec, Initializer, LayerNames, LayerNorm, Linear, Pass, PatchConv2d, block_of_segment,
-    drop_path_schedule, is_trained,
+    Classifier, ClassifierSpec, Dropout, Initializer, LayerNames, LayerNorm, Linear, Pass, PatchConv2d,
+    block_of_segment, drop_path_schedule, is_trained,
 };
 
 use crate::{Stage, SwinConfig};
@@ -42,7 +42,8 @@ impl Swin {
             in_channels = widths[index];
         }
         let norm = LayerNorm::init(last, NORM_EPSILON, &mut init);
-        let head = Head { fc: Linear::init(last, spec.num_classes, WEIGHT_STD, &mut init) };
+        let fc = Linear::init(last, spec.num_classes, WEIGHT_STD, &mut init);
+        let head = Head { dropout: Dropout::new(spec.dropout), fc };
         Self { patch_embed, layers, norm, head }
     }
 
@@ -66,8 +67,8 @@ impl Classifier for Swin {
         stage.forward_block(block, map, pass)
     }
 
-    fn forward_head(&self, map: Tensor<4>, _pass: &mut Pass) -> Tensor<2> {
-        self.head.forward(self.norm.forward(map)) // [B, K]
+    fn forward_head(&self, map: Tensor<4>, pass: &mut Pass) -> Tensor<2> {
+        self.head.forward(self.norm.forward(map), pass) // [B, K]
     }
 
     fn is_segment_trained(&self, index: usize) -> bool {
@@ -109,9 +110,10 @@ impl PatchEmbed {
     }
 }
 
-/// Global average pool, classifier.
+/// Global average pool, dropout, classifier.
 #[derive(Module, Debug)]
 struct Head {
+    dropout: Dropout,
     fc: Linear,
 }
 
@@ -119,9 +121,9 @@ impl Head {
     /// # Shapes
     /// - `map`: `[B, H, W, C]`
     /// - output: `[B, K]`
-    fn forward(&self, map: Tensor<4>) -> Tensor<2> {
+    fn forward(&self, map: Tensor<4>, pass: &mut Pass) -> Tensor<2> {
         let [batch, height, width, channels] = map.dims();
         let pooled = map.reshape([batch, height * width, channels]).mean_dim(1).reshape([batch, channels]); // [B, C]
-        self.fc.forward(pooled)
+        self.fc.forward(self.dropout.forward(pooled, pass))
     }
 }

@@ -83,7 +83,7 @@ impl WindowLayout {
     }
 
     /// Rows and columns of whole windows that the grid fits into.
-    fn padded(self, grid: [usize; 2]) -> [usize; 2] {
+    pub(crate) fn padded(self, grid: [usize; 2]) -> [usize; 2] {
         [0, 1].map(|axis| grid[axis].next_multiple_of(self.size[axis]))
     }
 

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Distribution, Tensor, TensorData};
 use swin::{Swin, SwinConfig, check_image_size};
-use vision_nn::{Classifier, ClassifierSpec, Pass, named_parameters};
+use vision_nn::{Classifier, ClassifierSpec, Pass, named_parameters, parameter_shapes};
 
 fn small() -> SwinConfig {
     SwinConfig { image_size: [32, 32], window_size: 4, embed_dim: 32, depths: [2, 2, 2, 2], num_heads: [1, 2, 4, 8] }
@@ -10,6 +10,29 @@ fn small() -> SwinConfig {
 
 fn build(drop_path: f32, device: &Device) -> Swin {
     small().init(&ClassifierSpec { drop_path, ..ClassifierSpec::new(10, device) })
+}
+
+#[test]
+fn channels_and_classes_are_those_asked_for() {
+    let device = Device::flex();
+    let model = small().init(&ClassifierSpec { in_channels: 1, ..ClassifierSpec::new(7, &device) });
+    let shapes = parameter_shapes(&model);
+    let shape = |name: &str| shapes.iter().find(|(found, _)| found == name).map(|(_, shape)| shape.clone());
+    assert_eq!(shape("patch_embed.proj.weight"), Some(vec![32, 1, 4, 4]));
+    assert_eq!(shape("head.fc.weight"), Some(vec![7, 256]));
+    assert_eq!(shape("head.fc.bias"), Some(vec![7]));
+    assert_eq!(model.forward(Tensor::ones([2, 1, 32, 64], &device), &mut Pass::evaluation()).dims(), [2, 7]);
+}
+
+#[test]
+fn dropout_acts_in_training_alone() {
+    let device = Device::flex();
+    let model = small().init(&ClassifierSpec { dropout: 0.5, ..ClassifierSpec::new(10, &device) });
+    let images = Tensor::random([2, 3, 32, 32], Distribution::Normal(0.0, 1.0), &device);
+    let run = |model: &Swin, mut pass: Pass| model.forward(images.clone(), &mut pass).into_data();
+    let plain = run(&build(0.0, &device), Pass::training(1, 0));
+    assert_eq!(run(&model, Pass::evaluation()), plain);
+    assert_ne!(run(&model, Pass::training(1, 0)), plain);
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod buffers;
 mod kind;
 mod layout;
 mod recording;
+mod saved;
 mod scaling;
 mod trace;
 
@@ -23,6 +24,7 @@ use crate::exact::{Accumulates, exact_footprint};
 use scaling::ScalableStep;
 
 pub use allocator::AllocatorModel;
+pub use saved::{SavedActivations, SavedPart, saved_activations};
 
 /// Records one optimizer step over micro-batches of `batch`, without computing: every buffer with its size, life, role and layer.
 pub fn capture_step<M: Classifier>(request: &StepRequest, batch: usize, build: &dyn Fn(&Device) -> M) -> Trace {

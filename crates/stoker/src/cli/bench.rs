@@ -18,6 +18,34 @@ pub enum BenchCommand {
     /// Time a forward pass and a training step of one model.
     #[command(after_help = STEP_EXAMPLES)]
     Step(BenchStepArguments),
+    /// Print what models keep of a sample between forward and backward pass.
+    #[command(after_help = ACTIVATIONS_EXAMPLES)]
+    Activations(BenchActivationsArguments),
+}
+
+const ACTIVATIONS_EXAMPLES: &str = "\
+Examples:
+  stoker bench activations convnext
+  stoker bench activations swin_tiny --img-size 128 --parts
+
+Told from the recorded graph of a training step in f32, laid out as on a card: no device is asked
+and nothing is computed. `scripts/activations_against_pytorch.py` puts PyTorch's figure beside it.";
+
+/// Which models.
+#[derive(Debug, Args)]
+pub struct BenchActivationsArguments {
+    /// Part of a name or of a family's name; all are recorded without
+    #[arg(value_name = "FILTER")]
+    pub filter: Option<String>,
+    /// Side of the images, instead of each model's own
+    #[arg(long, value_name = "PIXELS")]
+    pub img_size: Option<usize>,
+    /// Tell the layers too, the largest first
+    #[arg(long)]
+    pub parts: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 const MEMORY_EXAMPLES: &str = "\

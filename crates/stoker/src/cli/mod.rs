@@ -8,7 +8,9 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 
-pub use bench::{BenchCommand, BenchDataArguments, BenchDevice, BenchMemoryArguments, BenchStepArguments};
+pub use bench::{
+    BenchActivationsArguments, BenchCommand, BenchDataArguments, BenchDevice, BenchMemoryArguments, BenchStepArguments,
+};
 pub use forward::{FORWARD_ABOUT, FORWARD_EXAMPLES, ForwardArguments};
 pub use plan::{
     AbsentCard, Destination, InferenceRequest, LearningRateScaling, PLAN_ABOUT, PLAN_EXAMPLES, PlanArguments,
@@ -95,6 +97,10 @@ const MODELS_EXAMPLES: &str = "\
 Examples:
   stoker models
   stoker models swin
+  stoker models 384 --json
+
+MACs are the multiply-accumulates of convolutions, linear layers and matrix products in a forward
+pass over one image of the default size; norms, activations and pooling are not counted.
 
 Next: `stoker train --config FILE --set model.name=NAME`.";
 

@@ -1,5 +1,6 @@
 //! What each command does: its request made whole, the libraries called, the result shown.
 
+mod activations;
 mod bench;
 mod calibrate;
 mod config;
@@ -29,6 +30,7 @@ pub fn execute(command: Option<Command>) -> Result<(), CommandError> {
         Some(Command::Bench(BenchCommand::Memory(arguments))) => bench::memory(&arguments),
         Some(Command::Bench(BenchCommand::Data(arguments))) => bench::data(&arguments),
         Some(Command::Bench(BenchCommand::Step(arguments))) => bench::step(&arguments),
+        Some(Command::Bench(BenchCommand::Activations(arguments))) => activations::print(&arguments),
         Some(Command::ConfigReference) => config::print_reference(),
         Some(Command::ConfigCheck(arguments)) => config::check(&arguments),
         Some(Command::Forward(arguments)) => forward::forward(&arguments),

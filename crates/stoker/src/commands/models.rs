@@ -1,6 +1,6 @@
 //! `models`: what `model.name` takes.
 
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use crate::cli::ModelsArguments;
 use crate::config::nearest_of;
@@ -8,52 +8,70 @@ use crate::error::CommandError;
 use crate::registry::{Architecture, architectures};
 use crate::ui;
 
-/// Prints the registry as a table, or the part of it that a filter leaves.
+/// What is told of an architecture.
+#[derive(Serialize)]
+struct Listed {
+    name: &'static str,
+    aliases: &'static [&'static str],
+    family: &'static str,
+    /// With RGB input and 1000 classes.
+    parameters: usize,
+    /// For one image of the default size.
+    macs: u64,
+    /// Side, pixels.
+    image_size: usize,
+}
+
+/// Prints the registry, or the part of it that a filter leaves, as a table or as JSON.
 pub(crate) fn print(arguments: &ModelsArguments) -> Result<(), CommandError> {
-    let all = architectures();
-    let shown: Vec<&Architecture> = match &arguments.filter {
-        Some(filter) => all.iter().filter(|architecture| architecture.matches(filter)).collect(),
-        None => all.iter().collect(),
-    };
-    if shown.is_empty() {
-        let filter = arguments.filter.as_deref().unwrap_or_default();
-        let hint = match nearest_of(filter, all.iter().map(|architecture| architecture.name)) {
-            Some(near) => format!("did you mean `{near}`? `stoker models` lists all"),
-            None => "`stoker models` lists all".to_owned(),
-        };
-        return Err(CommandError::wrong_request(format!("no model's name has `{filter}` in it")).with_hint(hint));
-    }
+    let shown = matching(arguments.filter.as_deref())?;
     if arguments.json {
-        return print_json(&shown);
+        let listed: Vec<Listed> = shown.iter().map(Listed::of).collect();
+        return ui::out(serde_json::to_string_pretty(&listed).expect("it has string keys and plain values"));
     }
+    ui::out(table(&shown))
+}
+
+/// The architectures that a filter leaves; without one, all.
+///
+/// # Errors
+/// When it leaves none.
+pub(super) fn matching(filter: Option<&str>) -> Result<Vec<Architecture>, CommandError> {
+    let mut all = architectures();
+    let Some(filter) = filter else { return Ok(all) };
+    if all.iter().any(|architecture| architecture.matches(filter)) {
+        all.retain(|architecture| architecture.matches(filter));
+        return Ok(all);
+    }
+    let hint = match nearest_of(filter, all.iter().map(|architecture| architecture.name)) {
+        Some(near) => format!("did you mean `{near}`? `stoker models` lists all"),
+        None => "`stoker models` lists all".to_owned(),
+    };
+    Err(CommandError::wrong_request(format!("no model's name has `{filter}` in it")).with_hint(hint))
+}
+
+impl Listed {
+    fn of(architecture: &Architecture) -> Self {
+        let Architecture { name, aliases, family, parameters, image_size, .. } = *architecture;
+        Self { name, aliases, family, parameters, macs: architecture.macs(image_size), image_size }
+    }
+}
+
+fn table(shown: &[Architecture]) -> String {
     let width = shown.iter().map(|architecture| architecture.name.len()).max().unwrap_or(0);
-    let mut lines =
-        vec![format!("{:width$} {:<12} {:>12} {:>12}  aliases", "name", "family", "parameters", "image size")];
-    for architecture in shown {
-        let millions = architecture.parameters as f64 / 1e6;
+    let head =
+        format!("{:width$} {:<12} {:>12} {:>12} {:>12}  aliases", "name", "family", "parameters", "MACs", "image size");
+    let line = |architecture: &Architecture| {
         let line = format!(
-            "{:width$} {:<12} {:>10.2} M {:>9} px  {}",
+            "{:width$} {:<12} {:>10.2} M {:>10.2} G {:>9} px  {}",
             architecture.name,
             architecture.family,
-            millions,
+            architecture.parameters as f64 / 1e6,
+            architecture.macs(architecture.image_size) as f64 / 1e9,
             architecture.image_size,
             architecture.aliases.join(", ")
         );
-        lines.push(line.trim_end().to_owned());
-    }
-    ui::out(lines.join("\n"))
-}
-
-fn print_json(shown: &[&Architecture]) -> Result<(), CommandError> {
-    let entry = |architecture: &&Architecture| {
-        json!({
-            "name": architecture.name,
-            "aliases": architecture.aliases,
-            "family": architecture.family,
-            "parameters": architecture.parameters,
-            "image_size": architecture.image_size,
-        })
+        line.trim_end().to_owned()
     };
-    let entries: Vec<Value> = shown.iter().map(entry).collect();
-    ui::out(serde_json::to_string_pretty(&entries).expect("names and numbers are JSON"))
+    std::iter::once(head).chain(shown.iter().map(line)).collect::<Vec<_>>().join("\n")
 }

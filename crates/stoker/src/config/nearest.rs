@@ -14,7 +14,7 @@ const SHARED_STEM: f64 = 0.7;
 const OTHER_SECTION: f64 = 0.15;
 
 /// What PyTorch, timm and their users call our keys.
-const COMMON_NAMES: [(&str, &str); 18] = [
+const COMMON_NAMES: [(&str, &str); 19] = [
     ("lr", "train.learning_rate"),
     ("min_lr", "train.min_learning_rate"),
     ("wd", "train.weight_decay"),
@@ -29,6 +29,7 @@ const COMMON_NAMES: [(&str, &str); 18] = [
     ("input_size", "model.image_size"),
     ("in_chans", "model.in_channels"),
     ("drop_path_rate", "model.drop_path"),
+    ("drop_rate", "model.dropout"),
     ("hflip", "augment.horizontal_flip"),
     ("vflip", "augment.vertical_flip"),
     ("num_workers", "data.workers"),

@@ -144,6 +144,9 @@ pub struct ModelSection {
     /// blocks scale down to 0.
     #[schemars(extend("minimum" = 0.0, "exclusiveMaximum" = 1.0))]
     pub drop_path: f64,
+    /// Dropout: probability that a pooled feature is dropped before the classifier in a training step.
+    #[schemars(extend("minimum" = 0.0, "exclusiveMaximum" = 1.0))]
+    pub dropout: f64,
     /// How weights are drawn when training starts from none: `reference` as timm does it, for long training on much data, or `fan_in`, which
     /// learns sooner in a short one.
     pub initialization: Initialization,
@@ -166,6 +169,7 @@ impl Default for ModelSection {
             image_size: 224,
             in_channels: 3,
             drop_path: 0.0,
+            dropout: 0.0,
             initialization: Initialization::default(),
             weights: None,
             weights_mismatch: WeightsMismatch::default(),

@@ -118,6 +118,7 @@ pub(crate) fn spec(resolved: &ResolvedConfig, num_classes: usize, device: Device
         in_channels: resolved.config.model.in_channels,
         num_classes,
         drop_path: resolved.config.model.drop_path as f32,
+        dropout: resolved.config.model.dropout as f32,
         initialization: match resolved.config.model.initialization {
             Initialization::Reference => vision_nn::Initialization::Reference,
             Initialization::FanIn => vision_nn::Initialization::FanIn,

@@ -8,6 +8,7 @@ mod config_files;
 mod forward;
 mod groups;
 mod help;
+mod models;
 mod overrides;
 mod plan;
 mod reference;

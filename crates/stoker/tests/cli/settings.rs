@@ -129,6 +129,8 @@ fn ranges_are_held_at_their_ends() {
         ("model.image_size=31", false),
         ("model.drop_path=0.0", true),
         ("model.drop_path=1.0", false),
+        ("model.dropout=0.0", true),
+        ("model.dropout=1.0", false),
         ("augment.horizontal_flip=1.0", true),
         ("augment.horizontal_flip=1.01", false),
         ("augment.scale=[0, 1]", false),

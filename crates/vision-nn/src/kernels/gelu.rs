@@ -1,28 +1,36 @@
-//! GELU in its exact form, keeping nothing for the backward pass but its input.
+//! GELU in its exact form, computed in f32, keeping nothing for the backward pass but its input as it is stored.
 
+mod composed;
+
+#[cfg(feature = "cuda")]
+use burn::backend::Cuda;
+#[cfg(feature = "wgpu")]
+use burn::backend::Wgpu;
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
-use burn::tensor::{DType, Tensor, activation};
+use burn::backend::{Autodiff, Backend, Capture, Dispatch, Flex, backend_extension};
+use burn::tensor::Tensor;
 
-use super::host::{is_cpu, tensor, values};
+use super::host::{tensor_like, values};
+use crate::is_captured;
+use crate::tape::{on_captured, primitive};
 
-/// `x Φ(x)` of each number. Burn's own runs wherever the vectorised one does not.
+/// `x Φ(x)` of each number.
 pub fn gelu<const D: usize>(input: Tensor<D>) -> Tensor<D> {
-    if is_cpu(&input.device()) && input.dtype() == DType::F32 {
-        Tensor::from_dispatch(Dispatch::fused_gelu(input.into_dispatch()))
-    } else {
-        activation::gelu(input)
+    let device = input.device();
+    if is_captured(&device) {
+        return on_captured!(device, B => Tensor::from_primitive::<B>(B::fused_gelu(primitive::<B, D>(input))));
     }
+    Tensor::from_dispatch(Dispatch::fused_gelu(input.into_dispatch()))
 }
 
-/// The operation on the CPU, in f32.
+/// The operation on a backend. Input, output and their gradients have one type.
 #[allow(unreachable_pub, reason = "the macro implements the trait for a type of another crate")]
-#[backend_extension(Flex, Autodiff)]
+#[backend_extension(Flex, Cuda: cfg(feature = "cuda"), Wgpu: cfg(feature = "wgpu"), Autodiff)]
 pub trait FusedGelu: Backend {
     /// See [`gelu`].
     fn fused_gelu(input: FloatTensor<Self>) -> FloatTensor<Self>;
@@ -31,13 +39,34 @@ pub trait FusedGelu: Backend {
     fn fused_gelu_gradient(input: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
+/// A backend on which the operation is composed of Burn's own.
+macro_rules! composed_on {
+    ($backend:ty) => {
+        impl FusedGelu for $backend {
+            fn fused_gelu(input: FloatTensor<Self>) -> FloatTensor<Self> {
+                composed::forward::<Self>(input)
+            }
+
+            fn fused_gelu_gradient(input: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self> {
+                composed::gradient::<Self>(input, gradient)
+            }
+        }
+    };
+}
+
+composed_on!(Capture);
+#[cfg(feature = "cuda")]
+composed_on!(Cuda);
+#[cfg(feature = "wgpu")]
+composed_on!(Wgpu);
+
 impl FusedGelu for Flex {
     fn fused_gelu(input: FloatTensor<Self>) -> FloatTensor<Self> {
-        tensor(cpu_kernels::gelu(&values(&input)), input.layout().shape())
+        tensor_like(cpu_kernels::gelu(&values(&input)), &input)
     }
 
     fn fused_gelu_gradient(input: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self> {
-        tensor(cpu_kernels::gelu_gradient(&values(&input), &values(&gradient)), input.layout().shape())
+        tensor_like(cpu_kernels::gelu_gradient(&values(&input), &values(&gradient)), &input)
     }
 }
 

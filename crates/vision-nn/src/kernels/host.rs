@@ -1,32 +1,59 @@
-//! Between Burn's flex tensors and slices.
+//! Between Burn's flex tensors and slices of f32, whatever the tensors are stored in.
 
 use std::ops::Deref;
 
 use burn::backend::DispatchDevice;
 use burn::backend::flex::{FlexTensor, Layout};
-use burn::tensor::{Bytes, DType, Device, Shape};
+use burn::tensor::{Bytes, DType, Device, Shape, bf16, f16};
 
 /// Whether tensors on this device, on the tape or off it, lie in this process's memory.
 pub(crate) fn is_cpu(device: &Device) -> bool {
     matches!(device.clone().inner().as_dispatch(), DispatchDevice::Flex(_))
 }
 
-/// The tensor's numbers in order; copied only when it is a view.
-pub(crate) struct Values(FlexTensor);
+/// A tensor's numbers in order; copied only when it is a view, or stored in half precision.
+pub(crate) enum Values {
+    /// As they are stored, in f32.
+    Stored(FlexTensor),
+    /// Taken out of half precision.
+    Widened(Vec<f32>),
+}
 
+/// The tensor's numbers in order, in f32.
 pub(crate) fn values(tensor: &FlexTensor) -> Values {
-    Values(tensor.to_contiguous())
+    let tensor = tensor.to_contiguous();
+    let widened = match tensor.dtype() {
+        DType::BF16 => tensor.as_slice::<bf16>().map(|numbers| numbers.iter().map(|number| number.to_f32()).collect()),
+        DType::F16 => tensor.as_slice::<f16>().map(|numbers| numbers.iter().map(|number| number.to_f32()).collect()),
+        _ => None,
+    };
+    widened.map_or(Values::Stored(tensor), Values::Widened)
 }
 
 impl Deref for Values {
     type Target = [f32];
 
     fn deref(&self) -> &[f32] {
-        self.0.as_slice::<f32>().expect("contiguous by construction, and f32 by the caller's check")
+        match self {
+            Self::Stored(tensor) => {
+                tensor.as_slice().expect("contiguous by construction, and f32 if not half precision")
+            }
+            Self::Widened(numbers) => numbers,
+        }
     }
 }
 
 /// A tensor of these numbers.
 pub(crate) fn tensor(numbers: Vec<f32>, shape: &Shape) -> FlexTensor {
     FlexTensor::new(Bytes::from_elems(numbers), Layout::contiguous(shape.clone()), DType::F32)
+}
+
+/// A tensor of these numbers, rounded to the type and of the shape of `like`.
+pub(crate) fn tensor_like(numbers: Vec<f32>, like: &FlexTensor) -> FlexTensor {
+    let bytes = match like.dtype() {
+        DType::BF16 => Bytes::from_elems(numbers.into_iter().map(bf16::from_f32).collect::<Vec<_>>()),
+        DType::F16 => Bytes::from_elems(numbers.into_iter().map(f16::from_f32).collect::<Vec<_>>()),
+        _ => return tensor(numbers, like.layout().shape()),
+    };
+    FlexTensor::new(bytes, Layout::contiguous(like.layout().shape().clone()), like.dtype())
 }

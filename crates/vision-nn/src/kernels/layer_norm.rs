@@ -1,33 +1,44 @@
-//! Layer normalisation over the last axis, keeping nothing for the backward pass but its input.
+//! Layer normalisation over the last axis in f32, keeping nothing for the backward pass but its input as it is stored.
 
+mod composed;
+
+#[cfg(feature = "cuda")]
+use burn::backend::Cuda;
+#[cfg(feature = "wgpu")]
+use burn::backend::Wgpu;
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
-use burn::tensor::{DType, Tensor, module};
+use burn::backend::{Autodiff, Backend, Capture, Dispatch, Flex, backend_extension};
+use burn::tensor::Tensor;
 
-use super::host::{is_cpu, tensor, values};
+use super::host::{tensor, tensor_like, values};
+use crate::is_captured;
+use crate::tape::{on_captured, primitive};
 
-/// Normalises over the last axis. Burn's own runs wherever the vectorised one does not.
+/// Normalises over the last axis.
 ///
 /// # Shapes
-/// - `input` and output: `[.., C]`
-/// - `weight`, `bias`: `[C]`
+/// - `input` and output: `[.., C]`, of one type
+/// - `weight`, `bias`: `[C]`, f32
 pub fn layer_norm<const D: usize>(input: Tensor<D>, weight: Tensor<1>, bias: Tensor<1>, epsilon: f64) -> Tensor<D> {
-    if is_cpu(&input.device()) && input.dtype() == DType::F32 {
-        let (input, weight, bias) = (input.into_dispatch(), weight.into_dispatch(), bias.into_dispatch());
-        Tensor::from_dispatch(Dispatch::fused_layer_norm(input, weight, bias, epsilon as f32))
-    } else {
-        module::layer_norm(input, weight, Some(bias), epsilon)
+    let (device, epsilon) = (input.device(), epsilon as f32);
+    if is_captured(&device) {
+        return on_captured!(device, B => {
+            let (weight, bias) = (primitive::<B, 1>(weight), primitive::<B, 1>(bias));
+            Tensor::from_primitive::<B>(B::fused_layer_norm(primitive::<B, D>(input), weight, bias, epsilon))
+        });
     }
+    let (input, weight, bias) = (input.into_dispatch(), weight.into_dispatch(), bias.into_dispatch());
+    Tensor::from_dispatch(Dispatch::fused_layer_norm(input, weight, bias, epsilon))
 }
 
-/// The operation on the CPU, in f32.
+/// The operation on a backend. Input, output and their gradients have one type, the parameters and theirs are f32.
 #[allow(unreachable_pub, reason = "the macro implements the trait for a type of another crate")]
-#[backend_extension(Flex, Autodiff)]
+#[backend_extension(Flex, Cuda: cfg(feature = "cuda"), Wgpu: cfg(feature = "wgpu"), Autodiff)]
 pub trait FusedLayerNorm: Backend {
     /// See [`layer_norm`].
     fn fused_layer_norm(
@@ -46,6 +57,37 @@ pub trait FusedLayerNorm: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 }
 
+/// A backend on which the operation is composed of Burn's own.
+macro_rules! composed_on {
+    ($backend:ty) => {
+        impl FusedLayerNorm for $backend {
+            fn fused_layer_norm(
+                input: FloatTensor<Self>,
+                weight: FloatTensor<Self>,
+                bias: FloatTensor<Self>,
+                epsilon: f32,
+            ) -> FloatTensor<Self> {
+                composed::forward::<Self>(input, weight, bias, epsilon)
+            }
+
+            fn fused_layer_norm_gradient(
+                input: FloatTensor<Self>,
+                weight: FloatTensor<Self>,
+                gradient: FloatTensor<Self>,
+                epsilon: f32,
+            ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+                composed::gradient::<Self>(input, weight, gradient, epsilon)
+            }
+        }
+    };
+}
+
+composed_on!(Capture);
+#[cfg(feature = "cuda")]
+composed_on!(Cuda);
+#[cfg(feature = "wgpu")]
+composed_on!(Wgpu);
+
 impl FusedLayerNorm for Flex {
     fn fused_layer_norm(
         input: FloatTensor<Self>,
@@ -54,7 +96,7 @@ impl FusedLayerNorm for Flex {
         epsilon: f32,
     ) -> FloatTensor<Self> {
         let output = cpu_kernels::layer_norm(&values(&input), &values(&weight), &values(&bias), epsilon);
-        tensor(output, input.layout().shape())
+        tensor_like(output, &input)
     }
 
     fn fused_layer_norm_gradient(
@@ -66,7 +108,7 @@ impl FusedLayerNorm for Flex {
         let found = cpu_kernels::layer_norm_gradient(&values(&input), &values(&weight), &values(&gradient), epsilon);
         let of_parameter = weight.layout().shape();
         let of_bias = tensor(found.bias, of_parameter);
-        (tensor(found.input, input.layout().shape()), tensor(found.weight, of_parameter), of_bias)
+        (tensor_like(found.input, &input), tensor(found.weight, of_parameter), of_bias)
     }
 }
 
