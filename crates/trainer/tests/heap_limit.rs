@@ -79,6 +79,7 @@ fn step() -> TrainStep<ConvNext> {
         top_k: 1,
         seed: 0,
         adaptive_batch: false,
+        precision: Default::default(),
         faults: trainer::FaultPlan::default(),
     };
     TrainStep::new(model, options, Normalization::imagenet(3), device)

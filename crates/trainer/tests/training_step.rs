@@ -131,6 +131,7 @@ fn options(micro_batch_size: usize) -> TrainOptions {
         top_k: 1,
         seed: 0,
         adaptive_batch: false,
+        precision: Default::default(),
         faults: trainer::FaultPlan::default(),
     }
 }

@@ -1,6 +1,6 @@
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
-use vision_nn::{DepthwiseConv2d, DropPath, Initializer, LayerNorm, Pass, Projection, gelu};
+use vision_nn::{DepthwiseConv2d, DropPath, Initializer, LayerNorm, Pass, Projection, gelu, stored_as};
 
 use crate::model::{NORM_EPSILON, WEIGHT_STD};
 
@@ -46,7 +46,8 @@ impl Block {
         let [batch, height, width, channels] = map.dims();
         let branch = self.norm.forward(self.conv_dw.forward(map.clone())); // [B, H, W, C]
         let rows = branch.reshape([batch * height * width, channels]); // [N, C]
-        let rows = self.mlp.forward(rows) * self.gamma.val().unsqueeze::<2>(); // [N, C]
+        let gamma = stored_as(self.gamma.val(), rows.dtype()).unsqueeze::<2>(); // [1, C]
+        let rows = self.mlp.forward(rows) * gamma; // [N, C]
         let branch = rows.reshape([batch, height, width, channels]); // [B, H, W, C]
         map + self.drop_path.forward(branch, pass)
     }

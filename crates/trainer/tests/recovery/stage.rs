@@ -157,6 +157,7 @@ pub(crate) fn options(epochs: u32, micro_batch_size: usize) -> TrainOptions {
         top_k: 1,
         seed: 5,
         adaptive_batch: false,
+        precision: Default::default(),
         faults: trainer::FaultPlan::default(),
     }
 }
