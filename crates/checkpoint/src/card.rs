@@ -55,6 +55,9 @@ pub struct Progress {
     /// What early stopping has seen.
     #[serde(default, skip_serializing_if = "is_default")]
     pub early_stopping: PatienceState,
+    /// Where the scaling of the loss stands; none where the loss is not scaled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_scale: Option<LossScale>,
 }
 
 impl Progress {
@@ -84,6 +87,16 @@ pub struct PatienceState {
     pub best: Option<f64>,
     /// Epochs since then.
     pub epochs_without: u32,
+}
+
+/// What a loss is multiplied by before its backward pass in fp16, so that small gradients do not vanish.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LossScale {
+    /// The factor: a power of two, so that nothing is rounded by it.
+    pub factor: f64,
+    /// Steps without overflow since the factor last changed.
+    pub quiet_steps: u32,
 }
 
 fn is_zero(number: &u64) -> bool {

@@ -114,7 +114,7 @@ pub(crate) fn parse_card(path: &Path, json: &str) -> Result<ModelCard, Checkpoin
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{BestEpoch, PatienceState, PlateauState, Progress, RunningSums};
+    use crate::{BestEpoch, LossScale, PatienceState, PlateauState, Progress, RunningSums};
 
     pub(crate) fn card() -> ModelCard {
         ModelCard {
@@ -136,6 +136,7 @@ mod tests {
                 nonfinite_in_a_row: 1,
                 plateau: PlateauState { best: Some(0.1 + 0.2), epochs_without: 1, reductions: 2 },
                 early_stopping: PatienceState { best: Some(1.0 / 3.0), epochs_without: 4 },
+                loss_scale: Some(LossScale { factor: 32_768.0, quiet_steps: 3 }),
             },
         }
     }

@@ -21,7 +21,7 @@ mod run_folder;
 mod tensor_file;
 mod weights_file;
 
-pub use card::{BestEpoch, CARD_VERSION, ModelCard, PatienceState, PlateauState, Progress, RunningSums};
+pub use card::{BestEpoch, CARD_VERSION, LossScale, ModelCard, PatienceState, PlateauState, Progress, RunningSums};
 pub use checkpoint_file::{Checkpoint, OptimizerState, load_weights};
 pub use error::CheckpointError;
 pub use fit::{Mismatch, NetworkEnds, WeightsNote};

@@ -109,6 +109,7 @@ impl Bench {
             views,
             normalization: &self.normalization,
             device: &self.device,
+            precision: Default::default(),
             classes: &self.dataset.classes,
         }
     }

@@ -36,6 +36,7 @@ fn request() -> StepRequest {
             adaptive_batch: false,
             max_nonfinite_steps: 1,
             early_stopping: None,
+            precision: Default::default(),
             faults: Default::default(),
             save_interval: None,
             top_k: 1,

@@ -31,6 +31,7 @@ fn request(recompute: Recompute) -> StepRequest {
             clip_norm: Some(1.0),
             ema_decay: None,
             adaptive_batch: false,
+            precision: Default::default(),
             save_interval: None,
             faults: Default::default(),
             top_k: 1,

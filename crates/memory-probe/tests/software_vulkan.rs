@@ -42,6 +42,7 @@ fn options() -> TrainOptions {
         adaptive_batch: false,
         max_nonfinite_steps: 1,
         early_stopping: None,
+        precision: Default::default(),
         faults: Default::default(),
         save_interval: None,
         top_k: 1,

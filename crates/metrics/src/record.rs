@@ -41,10 +41,6 @@ pub struct TrainScores {
     pub nonfinite_steps: u64,
 }
 
-fn is_zero(number: &u64) -> bool {
-    *number == 0
-}
-
 /// Validation scores after one epoch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ValidationScores {
@@ -111,6 +107,11 @@ impl EpochRecord {
     }
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
 /// JSON has no NaN: serde_json writes `null` for it.
 fn nan_from_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
@@ -153,6 +154,14 @@ pub(crate) mod tests {
     #[test]
     fn a_record_reads_back_bit_for_bit() {
         let written = record(3);
+        assert_eq!(serde_json::from_str::<EpochRecord>(&written.to_json()).unwrap(), written);
+    }
+
+    #[test]
+    fn steps_that_were_skipped_are_in_the_line() {
+        let mut written = record(1);
+        written.train.nonfinite_steps = 2;
+        assert!(written.to_deterministic_json().contains("\"skipped\":0,\"nonfinite_steps\":2}"));
         assert_eq!(serde_json::from_str::<EpochRecord>(&written.to_json()).unwrap(), written);
     }
 

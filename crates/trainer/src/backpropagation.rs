@@ -59,12 +59,14 @@ pub fn backpropagate<M: Classifier>(
     phase: &mut dyn FnMut(Phase),
 ) -> (Gradients, Tensor<2>) {
     phase(Phase::Forward);
+    let images = pass.images(images);
     let (device, num_segments) = (images.device(), model.num_segments());
     let recomputed = recompute.count(num_segments);
     let (mut kept, entry) = forward_keeping_inputs(model, images, recomputed, &mut pass);
     let rest = recomputed..num_segments;
     let map = rest.fold(entry.clone(), |map, index| model.forward_segment(index, map, &mut pass)); // [B, H, W, C]
-    let logits = model.forward_head(map, &mut pass); // [B, K]
+    let logits = model.forward_head(map, &mut pass);
+    let logits = pass.logits(logits); // [B, K]
     phase(Phase::Loss);
     let loss = loss(logits.clone());
     phase(Phase::Backward);

@@ -217,15 +217,19 @@ impl<'a, M: Classifier> Run<'a, M> {
         if !batch.is_empty() {
             let (gradients, scores) = self.gradients(batch, step)?;
             gradient_norm = scores.gradient_norm;
+            let overflowed = self.session.step.overflowed(&scores);
             match scores.nonfinite() {
+                Some(_) if overflowed => count_overflow(&mut self.session.card.progress, &scores),
                 Some((what, value)) => {
                     self.leave_out(batch, &gradients, NonFiniteStep { step, what, value, in_a_row })?;
                 }
                 None => {
                     self.update(gradients, gradient_norm, learning_rate, step)?;
+                    self.session.card.progress.nonfinite_in_a_row = 0;
                     count(&mut self.session.card.progress, &scores);
                 }
             }
+            self.session.step.note_step(overflowed);
         } else {
             self.session.card.progress.idle_steps += 1;
         }
@@ -258,6 +262,7 @@ impl<'a, M: Classifier> Run<'a, M> {
         let evaluator = Evaluator {
             normalization: self.session.step.normalization(),
             device: &self.device.clone().inner(),
+            precision: self.session.step.options().precision,
             top_k: self.session.step.options().top_k,
         };
         let model = self.session.step.evaluation_model();
@@ -358,12 +363,20 @@ impl<'a, M: Classifier> Run<'a, M> {
     }
 }
 
-/// Adds a step that moved the weights to the epoch's sums.
+/// Adds a step's scores to the epoch's sums.
 fn count(progress: &mut Progress, scores: &StepScores) {
-    progress.nonfinite_in_a_row = 0;
     progress.sums.loss += scores.loss_sum;
     progress.sums.correct += scores.correct;
     progress.sums.samples += scores.samples;
+}
+
+/// A step whose gradients overflowed fp16 moves nothing, and its samples count where their loss is a number: the scale of the loss is to blame.
+fn count_overflow(progress: &mut Progress, scores: &StepScores) {
+    progress.idle_steps += 1;
+    progress.sums.nonfinite_steps += 1;
+    if scores.loss_sum.is_finite() {
+        count(progress, scores);
+    }
 }
 
 /// Higher macro-F1 wins; at equal macro-F1 the lower loss.

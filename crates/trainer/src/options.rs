@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use memory_planner::Precision;
+
 use crate::{EarlyStopping, FaultPlan, GroupOptions, LossOptions, OptimizerOptions, Recompute, Schedule};
 
 /// What a training run does, with nothing left undecided.
@@ -11,6 +13,8 @@ pub struct TrainOptions {
     pub effective_batch_size: usize,
     /// Most samples in one forward and backward pass.
     pub micro_batch_size: usize,
+    /// What maps are stored in, and what matrix products and dense convolutions compute in. Weights, gradients and optimizer stay in f32.
+    pub precision: Precision,
     /// What the backward pass computes again.
     pub recompute: Recompute,
     /// The rule that moves the weights, with its constants.

@@ -4,15 +4,17 @@ use std::sync::Arc;
 
 use burn::module::ParamId;
 use burn::tensor::{Device, Tensor};
+use checkpoint::LossScale;
 use data_pipeline::Batch;
 use memory_planner::split_effective_batch;
 use vision_nn::{Classifier, Pass, is_running_statistic, parameter_shapes};
 
 use crate::ema::Ema;
+use crate::loss_scale::{initial_scale, scale_after_step};
 use crate::{
     ComputeError, Gradients, MemoryWatch, Normalization, Optimizer, OutOfMemory, ParameterGroups, TrainOptions,
 };
-use crate::{LossOptions, backpropagate, images_to_tensor, target_tensor};
+use crate::{LossOptions, backpropagate, images_to_tensor, storage_type, target_tensor};
 
 /// Sums over the samples of one effective batch.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -36,6 +38,7 @@ pub struct TrainStep<M> {
     frozen_statistics: Arc<BTreeSet<ParamId>>,
     pub(crate) optimizer: Optimizer,
     pub(crate) ema: Option<Ema<M>>,
+    pub(crate) loss_scale: Option<LossScale>,
     options: TrainOptions,
     normalization: Normalization,
     device: Device,
@@ -49,9 +52,20 @@ impl<M: Classifier> TrainStep<M> {
         let ema = options.ema_decay.map(|decay| Ema::new(&model, decay, &groups));
         let has_running_statistics = parameter_shapes(&model).iter().any(|(name, _)| is_running_statistic(name));
         let frozen_statistics = groups.frozen_statistics(&model);
+        let loss_scale = initial_scale(options.precision);
         let optimizer = Optimizer::new(options.optimizer, groups);
         let model = Some(model);
-        Self { optimizer, ema, model, has_running_statistics, frozen_statistics, options, normalization, device }
+        Self {
+            optimizer,
+            ema,
+            loss_scale,
+            model,
+            has_running_statistics,
+            frozen_statistics,
+            options,
+            normalization,
+            device,
+        }
     }
 
     /// What the step was made with.
@@ -66,7 +80,8 @@ impl<M: Classifier> TrainStep<M> {
 
     /// A training pass over the micro-batch that starts at `first_sample` of its effective batch; frozen norms stay as they are.
     pub fn pass(&self, step_seed: u64, first_sample: usize) -> Pass {
-        Pass::training(step_seed, first_sample).with_frozen(self.frozen_statistics.clone())
+        let pass = Pass::training(step_seed, first_sample).storing(storage_type(self.options.precision));
+        pass.with_frozen(self.frozen_statistics.clone())
     }
 
     /// How images are normalised.
@@ -119,6 +134,7 @@ impl<M: Classifier> TrainStep<M> {
         let size = self.options.micro_batch_size;
         let Ok((gradients, mut scores)) =
             self.accumulate(batch, step_seed, size, |_, work| Ok::<_, Infallible>(work()));
+        let gradients = self.unscaled(gradients);
         scores.gradient_norm = gradients.global_norm();
         (gradients, scores)
     }
@@ -148,7 +164,12 @@ impl<M: Classifier> TrainStep<M> {
                 }
             })?;
             // The last additions of gradients are waited for here, too.
-            scores.gradient_norm = watch.run(|| gradients.global_norm())?;
+            let (gradients, norm) = watch.run(|| {
+                let gradients = self.unscaled(gradients);
+                let norm = gradients.global_norm();
+                (gradients, norm)
+            })?;
+            scores.gradient_norm = norm;
             Ok((gradients, scores))
         };
         let result = attempt();
@@ -156,6 +177,36 @@ impl<M: Classifier> TrainStep<M> {
             watch.clean_up();
         }
         result
+    }
+
+    /// The loss as its backward pass wants it: scaled up in fp16, so that small gradients do not vanish.
+    ///
+    /// # Shapes
+    /// - `loss` and output: `[1]`
+    pub fn scaled(&self, loss: Tensor<1>) -> Tensor<1> {
+        match self.loss_scale {
+            Some(scale) => loss.mul_scalar(scale.factor),
+            None => loss,
+        }
+    }
+
+    /// The gradients of a loss from those of the [`scaled`](Self::scaled) one.
+    pub fn unscaled(&self, mut gradients: Gradients) -> Gradients {
+        if let Some(scale) = self.loss_scale {
+            gradients.scale(1.0 / scale.factor);
+        }
+        gradients
+    }
+
+    /// Whether a step's gradients are useless because the loss was scaled too far: the weights must not move by them.
+    pub fn overflowed(&self, scores: &StepScores) -> bool {
+        // With the loss at its own size or below, the scale is not to blame.
+        self.loss_scale.is_some_and(|scale| scale.factor > 1.0) && !scores.gradient_norm.is_finite()
+    }
+
+    /// Moves the scale of the loss as a step asks; to be told of each step, whether the weights moved by it or not.
+    pub fn note_step(&mut self, overflowed: bool) {
+        self.loss_scale = self.loss_scale.map(|scale| scale_after_step(scale, overflowed));
     }
 
     /// Moves the weights by `gradients`, clipped, as optimizer step `step` (counted from 1).
@@ -203,7 +254,7 @@ impl<M: Classifier> TrainStep<M> {
             let [_, num_classes] = logits.dims();
             let targets = options.mixed_targets(&labels, partners, num_classes);
             let targets = target_tensor(targets, num_classes, &self.device); // [B, K]
-            mean_loss(options, logits, targets, divisor(options, batch, num_classes))
+            self.scaled(mean_loss(options, logits, targets, divisor(options, batch, num_classes)))
         };
         let pass = self.pass(step_seed, first_sample);
         let (gradients, logits) = backpropagate(self.model(), images, pass, self.options.recompute, loss, &mut |_| {});
@@ -304,6 +355,7 @@ mod tests {
             adaptive_batch: false,
             max_nonfinite_steps: 1,
             early_stopping: None,
+            precision: Default::default(),
             faults: crate::FaultPlan::default(),
             save_interval: None,
         };

@@ -113,6 +113,7 @@ fn train_step<M: Classifier>(model: M, frozen: &[&str]) -> TrainStep<M> {
         top_k: 1,
         seed: 0,
         adaptive_batch: false,
+        precision: Default::default(),
         max_nonfinite_steps: 1,
         early_stopping: None,
         faults: trainer::FaultPlan::default(),

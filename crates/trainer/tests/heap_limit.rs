@@ -84,6 +84,7 @@ fn step() -> TrainStep<ConvNext> {
         adaptive_batch: false,
         max_nonfinite_steps: 1,
         early_stopping: None,
+        precision: Default::default(),
         faults: trainer::FaultPlan::default(),
         save_interval: None,
     };

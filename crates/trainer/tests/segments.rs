@@ -205,6 +205,7 @@ fn step<M: Classifier>(model: M, recompute: Recompute, micro_batch_size: usize) 
         top_k: 1,
         seed: 0,
         adaptive_batch: false,
+        precision: Default::default(),
         save_interval: None,
         faults: trainer::FaultPlan::default(),
     };

@@ -35,8 +35,10 @@ pub trait Classifier: AutodiffModule + 'static {
     /// - `images`: `[B, C, H, W]`, normalised with the model's mean and standard deviation
     /// - output: `[B, classes]`, unnormalised (logits)
     fn forward(&self, images: Tensor<4>, pass: &mut Pass) -> Tensor<2> {
+        let images = pass.images(images);
         let map = (0..self.num_segments()).fold(images, |map, index| self.forward_segment(index, map, pass));
-        self.forward_head(map, pass)
+        let logits = self.forward_head(map, pass);
+        pass.logits(logits)
     }
 
     /// How the names of its parameters tell its layers apart.

@@ -33,13 +33,13 @@ pub use dropout::Dropout;
 pub use init::{Initialization, Initializer};
 pub use kernels::{depthwise_conv2d, gelu, layer_norm, response_norm, softmax};
 pub use layer_names::{LayerNames, LayerPlace};
-pub use linear::{Linear, Pointwise, Projection};
+pub use linear::{Linear, Pointwise, Projection, linear};
 pub use norm::LayerNorm;
 pub use parameters::{
     AssignError, NamedTensor, ParameterMap, ParameterPath, assign_given, assign_parameters, compare_shapes,
     map_parameters, named_parameters, parameter_shapes,
 };
-pub use pass::Pass;
+pub use pass::{Pass, stored_as};
 pub use running_statistic::{RunningStatistic, is_batch_count, is_running_statistic};
 pub use squeeze_excite::SqueezeExcite;
 pub use tape::{Tape, captured_id, is_captured, leaf_on_tape, off_tape, onto_tape};

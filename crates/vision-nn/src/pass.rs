@@ -4,10 +4,16 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use burn::module::ParamId;
+use burn::tensor::{DType, Tensor};
 
 use crate::RunningStatistic;
 
-/// What one forward pass knows beside its input: whether it trains, and where its randomness comes from.
+/// What one forward pass knows beside its input: whether it trains, where its randomness comes from, and what maps are stored in.
+///
+/// Images are brought into the pass's type before the first segment ([`images`](Self::images)) and logits out of it behind the head
+/// ([`logits`](Self::logits)). Between them each layer goes by the type of its input: matrix products and dense convolutions cast their f32
+/// weights to it on the tape, so that gradients come back in f32; norms, softmax, activations and depthwise sums are computed in f32 and keep their
+/// input as it is stored.
 ///
 /// A training pass draws nothing from a shared stream. Each random number is a function of the step's seed, the layer's turn and the
 /// sample's position in the *effective* batch. So a batch cut into micro-batches of any size, or replayed after an
@@ -16,6 +22,7 @@ use crate::RunningStatistic;
 pub struct Pass {
     training: Option<Stream>,
     frozen: Arc<BTreeSet<ParamId>>,
+    storage: DType,
 }
 
 #[derive(Debug, Clone)]
@@ -28,13 +35,13 @@ struct Stream {
 impl Pass {
     /// A pass without randomness: every branch is kept.
     pub fn evaluation() -> Self {
-        Self { training: None, frozen: Arc::default() }
+        Self { training: None, frozen: Arc::default(), storage: DType::F32 }
     }
 
     /// A training pass over the micro-batch that starts at `first_sample` of its effective batch.
     pub fn training(step_seed: u64, first_sample: usize) -> Self {
-        let training = Some(Stream { step_seed, first_sample: first_sample as u64, layer: 0 });
-        Self { training, frozen: Arc::default() }
+        let stream = Stream { step_seed, first_sample: first_sample as u64, layer: 0 };
+        Self { training: Some(stream), ..Self::evaluation() }
     }
 
     /// The same, but norms with these running statistics normalise by them and leave them as they are, as in evaluation.
@@ -45,6 +52,27 @@ impl Pass {
     /// Whether a norm normalises by the batch, and moves this running statistic of its own.
     pub fn moves(&self, statistic: &RunningStatistic) -> bool {
         self.is_training() && !self.frozen.contains(&statistic.id())
+    }
+
+    /// The same with maps stored in `storage`: f32, as it is without this, bf16 or f16.
+    pub fn storing(self, storage: DType) -> Self {
+        Self { storage, ..self }
+    }
+
+    /// Images in the type that maps are stored in.
+    ///
+    /// # Shapes
+    /// - `images` and output: `[B, C, H, W]`
+    pub fn images(&self, images: Tensor<4>) -> Tensor<4> {
+        stored_as(images, self.storage)
+    }
+
+    /// Logits in f32, in which the loss is computed.
+    ///
+    /// # Shapes
+    /// - `logits` and output: `[B, K]`
+    pub fn logits(&self, logits: Tensor<2>) -> Tensor<2> {
+        stored_as(logits, DType::F32)
     }
 
     /// Whether random layers act.
@@ -66,6 +94,11 @@ impl Pass {
             .map(|position| unit_interval(mix(layer_seed ^ mix(stream.first_sample + position))) >= drop_probability);
         Some(kept.collect())
     }
+}
+
+/// The tensor in another type, on its tape: the gradient comes back in the type of now. Itself where it has the type.
+pub fn stored_as<const D: usize>(tensor: Tensor<D>, dtype: DType) -> Tensor<D> {
+    if tensor.dtype() == dtype { tensor } else { tensor.cast(dtype) }
 }
 
 /// SplitMix64's finaliser (Steele, Lea and Flood, 2014): every input bit reaches every output bit.

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use clap::builder::RangedU64ValueParser;
 use clap::{ArgAction, Args, Subcommand, ValueHint};
-use memory_planner::Checkpointing;
+use memory_planner::{Checkpointing, ParsePrecisionError, Precision};
 
 use crate::config::{ConfigError, DeviceRequest, Override};
 
@@ -52,6 +52,7 @@ const MEMORY_EXAMPLES: &str = "\
 Examples:
   stoker bench memory
   stoker bench memory --models convnext_tiny --sizes 224 --batches 8,16 --device cuda:0
+  stoker bench memory --models convnext_atto --precisions fp32,bf16
 
 On the CPU the prediction is that of `train`, from real steps at batch sizes 1 to 8, and the real
 figure is the heap's peak. On a card the predictions are those of the captured graph and of the dry
@@ -72,6 +73,9 @@ pub struct BenchMemoryArguments {
     /// What steps keep for their backward pass, separated by commas
     #[arg(long, value_name = "WAYS", value_delimiter = ',', default_value = "none,balanced,segments")]
     pub checkpointing: Vec<Checkpointing>,
+    /// `fp32`, `bf16` or `fp16`, separated by commas
+    #[arg(long, value_name = "FORMATS", value_delimiter = ',', default_value = "fp32", value_parser = parse_precision)]
+    pub precisions: Vec<Precision>,
     /// `cpu`, `cuda:N`; `wgpu` where it is compiled
     #[arg(long, default_value = "cpu", value_parser = BenchDevice::parse)]
     pub device: BenchDevice,
@@ -147,6 +151,9 @@ pub struct BenchStepArguments {
     /// `segments`
     #[arg(long, value_name = "WAYS", value_delimiter = ',', default_value = "none")]
     pub checkpointing: Vec<Checkpointing>,
+    /// `fp32`, `bf16` or `fp16`
+    #[arg(long, value_name = "FORMAT", default_value = "fp32", value_parser = parse_precision)]
+    pub precision: Precision,
     /// Times that each is measured
     #[arg(long, value_name = "COUNT", default_value_t = 5, value_parser = RangedU64ValueParser::<usize>::new().range(1..=65_536))]
     pub rounds: usize,
@@ -176,6 +183,10 @@ impl BenchDataArguments {
         };
         settings.chain(flags.into_iter().filter_map(of_flag)).collect()
     }
+}
+
+fn parse_precision(text: &str) -> Result<Precision, String> {
+    text.parse().map_err(|error: ParsePrecisionError| error.to_string())
 }
 
 /// Where the steps run.

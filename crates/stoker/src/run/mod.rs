@@ -8,6 +8,7 @@ pub(crate) mod fold_results;
 pub(crate) mod groups;
 pub(crate) mod memory;
 pub(crate) mod observer;
+pub(crate) mod precision;
 pub(crate) mod recipe;
 pub(crate) mod recovery;
 pub(crate) mod report_page;

@@ -11,7 +11,7 @@ use data_pipeline::{SampleKey, Transform, batches, decode};
 use image::codecs::jpeg::JpegEncoder;
 use image::{ExtendedColorType, ImageEncoder};
 use inference::{Outcome, PredictError, PredictOptions, Prediction, View, predict, score};
-use memory_planner::{MemoryAnalysis, format_bytes};
+use memory_planner::{MemoryAnalysis, Precision, format_bytes};
 use metrics::{ConfusionMatrix, EpochRecord, Mistake, PlannedMemory, RunReport, ValidationScores};
 use metrics::{argmax, read_records, report_html};
 use trainer::{Normalization, Pieces, Scoring};
@@ -49,6 +49,7 @@ pub(crate) struct BestOnValidation<'a> {
     pub(crate) transform: Arc<dyn Transform>,
     pub(crate) normalization: &'a Normalization,
     pub(crate) device: &'a Device,
+    pub(crate) precision: Precision,
     pub(crate) batch_size: usize,
     pub(crate) loader: LoaderOptions,
     pub(crate) interrupt: &'a Arc<AtomicBool>,
@@ -69,6 +70,7 @@ impl BestOnValidation<'_> {
             views: &[View::IDENTITY],
             normalization: self.normalization,
             device: self.device,
+            precision: self.precision,
             classes: &self.validation.classes,
         };
         let total = self.validation.len() as u64;

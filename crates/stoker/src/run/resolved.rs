@@ -7,12 +7,12 @@ use checkpoint::WeightsNote;
 use data_pipeline::{
     Channels, DocumentNoise, EvalTransform, LoaderOptions, Mixing, RandAugment, ResizeMode, TrainTransform,
 };
-use memory_planner::BudgetRequest;
+use memory_planner::{BudgetRequest, Rung};
 use trainer::{FaultPlan, Recompute, TrainOptions};
 
 use crate::config::{
     AutoCount, Checkpointing, DEFAULT_VALIDATION_SHARE, Decode, DeviceRequest, EraseFill, MixMode, OnCorrupt,
-    RandAugmentSection, Resize, Sampling, UserConfig,
+    Precision, RandAugmentSection, Resize, Sampling, UserConfig,
 };
 use crate::error::CommandError;
 use crate::registry::Architecture;
@@ -109,6 +109,20 @@ impl ResolvedConfig {
         self.config.memory.checkpointing = decided;
     }
 
+    /// Sets what the step computes in.
+    pub(crate) fn decide_precision(&mut self, precision: memory_planner::Precision, reason: &str) {
+        if self.config.train.precision == Precision::Auto {
+            self.choices.push(format!("train.precision {precision}: {reason}"));
+        }
+        self.config.train.precision = precision.into();
+    }
+
+    /// The way to compute the step that was decided; before the plan is made, the first that is tried.
+    pub(crate) fn rung(&self) -> Rung {
+        let precision = self.config.train.precision.fixed().unwrap_or_default();
+        Rung { precision, checkpointing: self.checkpointing() }
+    }
+
     /// The way to compute the step that was decided; none before the plan is made.
     pub(crate) fn checkpointing(&self) -> memory_planner::Checkpointing {
         match self.config.memory.checkpointing {
@@ -162,6 +176,7 @@ impl ResolvedConfig {
             adaptive_batch: train.adaptive_batch,
             max_nonfinite_steps: train.max_nonfinite_steps,
             early_stopping: recipe::early_stopping(train),
+            precision: train.precision.fixed().unwrap_or_default(),
             faults: FaultPlan::default(),
             save_interval: train.checkpoint_minutes.map(|minutes| seconds(60.0 * minutes)),
         }

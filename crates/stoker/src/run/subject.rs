@@ -7,7 +7,9 @@ use trainer::Recompute;
 use vision_nn::ClassifierSpec;
 
 use crate::config::{Checkpointing, Initialization, Rounding};
+use crate::error::CommandError;
 use crate::registry::{Architecture, Network};
+use crate::run::precision::{Arithmetic, Precisions};
 use crate::run::resolved::ResolvedConfig;
 
 /// Tensors that a post-mortem names.
@@ -54,6 +56,7 @@ impl Subject<'_> {
         let mut options = self.resolved.train_options(samples, &vec![1; self.num_classes]);
         options.micro_batch_size = usize::MAX;
         options.recompute = Recompute::of(rung.checkpointing);
+        options.precision = rung.precision;
         StepRequest {
             image: self.image(),
             num_classes: self.num_classes,
@@ -65,16 +68,14 @@ impl Subject<'_> {
     }
 
     /// The forward pass of a prediction.
-    pub(crate) fn prediction(&self) -> StepRequest {
-        let rung = Rung { precision: Precision::Fp32, checkpointing: memory_planner::Checkpointing::None };
-        let mut step = self.step(rung);
+    pub(crate) fn prediction(&self, precision: Precision) -> StepRequest {
+        let mut step = self.step(Rung { precision, checkpointing: memory_planner::Checkpointing::None });
         step.options.ema_decay = None;
         StepRequest { predicts: true, ..step }
     }
 
     /// What takes most in a step of one image, by the recorded graph: a line for each of the largest tensors at the peak.
-    pub(crate) fn largest_tensors(&self) -> Vec<String> {
-        let Some(&rung) = self.rungs(false).last() else { return Vec::new() };
+    pub(crate) fn largest_tensors(&self, rung: Rung) -> Vec<String> {
         let trace = capture_step(&self.step(rung), 1, &|device| self.build(device));
         let Ok(liveness) = Liveness::of(&trace) else { return Vec::new() };
         let of = |tensor: &LargeTensor| {
@@ -85,17 +86,23 @@ impl Subject<'_> {
     }
 
     /// The ways to compute the step that may be taken, the fastest first; `is_cpu` tells where.
-    pub(crate) fn rungs(&self, is_cpu: bool) -> Vec<Rung> {
+    pub(crate) fn rungs(&self, precisions: &Precisions, is_cpu: bool) -> Vec<Rung> {
         use memory_planner::Checkpointing as Way;
-        let rung = |checkpointing| Rung { precision: Precision::Fp32, checkpointing };
-        match self.resolved.config.memory.checkpointing {
+        let ways: &[Way] = match (self.resolved.config.memory.checkpointing, is_cpu) {
             // Operations of the CPU keep nothing but their inputs already: there is nothing for Burn to compute again.
-            Checkpointing::Auto if is_cpu => Rung::ladder(rung(Way::None), None, &[Way::Segments]),
-            Checkpointing::Auto => Rung::ladder(rung(Way::None), None, &[Way::Balanced, Way::Segments]),
-            Checkpointing::None => vec![rung(Way::None)],
-            Checkpointing::Balanced => vec![rung(Way::Balanced)],
-            Checkpointing::Segments => vec![rung(Way::Segments)],
-        }
+            (Checkpointing::Auto, true) => &[Way::Segments],
+            (Checkpointing::Auto, false) => &[Way::Balanced, Way::Segments],
+            _ => &[],
+        };
+        precisions.rungs(self.resolved.checkpointing(), ways)
+    }
+
+    /// What the step may be computed in on a device of this arithmetic.
+    ///
+    /// # Errors
+    /// A format that was asked for and that the device lacks.
+    pub(crate) fn precisions(&self, arithmetic: Arithmetic, device: &str) -> Result<Precisions, CommandError> {
+        Precisions::choose("train.precision", self.resolved.config.train.precision, arithmetic, device)
     }
 
     /// What the configuration asks of the plan.

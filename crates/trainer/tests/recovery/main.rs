@@ -1,9 +1,11 @@
 //! Whole runs in which something goes wrong, or stops going better. Those in which memory runs out end where an undisturbed run does, remember
-//! what they learnt, and grow again only when asked to; steps without finite numbers are left out; all that a run waits for is in its checkpoint.
+//! what they learnt, and grow again only when asked to; steps without finite numbers, as where fp16 overflows, are left out; all that a run waits for is
+//! in its checkpoint.
 
 mod early_stopping;
 mod growth;
 mod nonfinite;
+mod overflow;
 mod plateau;
 mod remembered;
 mod same_result;

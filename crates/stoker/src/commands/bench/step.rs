@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use burn::tensor::{Device, Tensor};
-use memory_planner::{Checkpointing, format_bytes};
+use memory_planner::{Checkpointing, Rung, format_bytes};
 use memory_probe::{Meter, RealSteps};
 use serde::Serialize;
 use vision_nn::{Classifier, Pass};
@@ -71,7 +71,9 @@ fn measure(arguments: &BenchStepArguments) -> Result<Report, CommandError> {
     let configurations: Vec<Configuration> = arguments
         .checkpointing
         .iter()
-        .map(|&checkpointing| Configuration::new(&arguments.model, size, checkpointing))
+        .map(|&checkpointing| {
+            Configuration::new(&arguments.model, size, Rung { precision: arguments.precision, checkpointing })
+        })
         .collect::<Result<_, _>>()?;
     let place = Place::of(arguments.device)?;
     let total = (configurations.len() * (rounds + 1)) as u64;
