@@ -43,6 +43,22 @@ pub struct Progress {
     pub sums: RunningSums,
     /// Validation macro-F1 and loss of the best epoch so far, and which it was.
     pub best: Option<BestEpoch>,
+    /// Steps since the start that left the weights alone, because their gradients overflowed half precision.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub skipped_steps: u64,
+    /// Where the scaling of the loss stands; none where the loss is not scaled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_scale: Option<LossScale>,
+}
+
+/// What a loss is multiplied by before its backward pass in fp16, so that small gradients do not vanish.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LossScale {
+    /// The factor: a power of two, so that nothing is rounded by it.
+    pub factor: f64,
+    /// Steps without overflow since the factor last changed.
+    pub quiet_steps: u32,
 }
 
 /// The best epoch so far, by validation macro-F1, then by loss.
@@ -67,4 +83,13 @@ pub struct RunningSums {
     pub samples: u64,
     /// Corrupt samples left out.
     pub skipped: u64,
+    /// Steps that left the weights alone, because their gradients overflowed half precision.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub skipped_steps: u64,
+}
+
+/// What no run without overflow has is not written: such a run's files do not change by it.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }

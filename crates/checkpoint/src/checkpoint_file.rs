@@ -114,7 +114,7 @@ fn parse_card(path: &Path, json: &str) -> Result<ModelCard, CheckpointError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{BestEpoch, Progress, RunningSums};
+    use crate::{BestEpoch, LossScale, Progress, RunningSums};
 
     pub(crate) fn card() -> ModelCard {
         ModelCard {
@@ -130,8 +130,10 @@ mod tests {
                 epochs_done: 3,
                 batches_done: 7,
                 step: 82,
-                sums: RunningSums { loss: 0.1 + 0.2, correct: 5, samples: 9, skipped: 1 },
+                sums: RunningSums { loss: 0.1 + 0.2, correct: 5, samples: 9, skipped: 1, skipped_steps: 0 },
                 best: Some(BestEpoch { epoch: 2, macro_f1: 1.0 / 3.0, loss: 0.7 }),
+                skipped_steps: 4,
+                loss_scale: Some(LossScale { factor: 32_768.0, quiet_steps: 3 }),
             },
         }
     }

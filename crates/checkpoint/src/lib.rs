@@ -14,7 +14,7 @@ mod error;
 mod run_folder;
 mod tensor_file;
 
-pub use card::{BestEpoch, CARD_VERSION, ModelCard, Progress, RunningSums};
+pub use card::{BestEpoch, CARD_VERSION, LossScale, ModelCard, Progress, RunningSums};
 pub use checkpoint_file::{Checkpoint, OptimizerState, load_weights};
 pub use error::CheckpointError;
 pub use run_folder::RunFolder;

@@ -4,8 +4,9 @@ use std::ops::Range;
 
 use burn::tensor::{Device, Tensor};
 use data_pipeline::{Batch, Dataset, Loader};
+use memory_planner::Precision;
 use metrics::softmax;
-use trainer::{ComputeError, MemoryWatch, Normalization, Pieces, Scoring, images_to_tensor};
+use trainer::{ComputeError, MemoryWatch, Normalization, Pieces, Scoring, images_to_tensor, storage_type};
 use vision_nn::{Classifier, Pass};
 
 use crate::{PredictError, View};
@@ -19,6 +20,8 @@ pub struct PredictOptions<'a> {
     pub normalization: &'a Normalization,
     /// Where the model is; not an autodiff device.
     pub device: &'a Device,
+    /// What the model computes in.
+    pub precision: Precision,
     /// The model's classes, in the order of its scores.
     pub classes: &'a [String],
 }
@@ -103,6 +106,10 @@ pub fn predict(
 }
 
 impl PredictOptions<'_> {
+    fn pass(&self) -> Pass {
+        Pass::evaluation().storing(storage_type(self.precision))
+    }
+
     fn check_classes(&self, dataset: &Dataset) -> Result<(), PredictError> {
         if self.views.is_empty() {
             return Err(PredictError::NoViews);
@@ -192,7 +199,7 @@ fn score(
     options: &PredictOptions,
     watch: &MemoryWatch,
 ) -> Result<Vec<Vec<f32>>, ScoreError> {
-    let logits = watch.run(|| model.forward(images(), &mut Pass::evaluation()))?; // [B, K]
+    let logits = watch.run(|| model.forward(images(), &mut options.pass()))?; // [B, K]
     let [_, found] = logits.dims();
     let expected = options.classes.len();
     if found != expected {
@@ -292,7 +299,13 @@ mod tests {
     fn views_that_swap_axes_are_refused_for_images_that_are_not_square_and_others_are_not() {
         let (normalization, device) = (Normalization::imagenet(3), Device::flex());
         let check = |views: &[View], size| {
-            let options = PredictOptions { views, normalization: &normalization, device: &device, classes: &[] };
+            let options = PredictOptions {
+                views,
+                normalization: &normalization,
+                device: &device,
+                precision: Precision::Fp32,
+                classes: &[],
+            };
             options.check_images(size)
         };
         let views = Preset::Essential.views();

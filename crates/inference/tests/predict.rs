@@ -97,6 +97,7 @@ impl Bench {
             views,
             normalization: &self.normalization,
             device: &self.device,
+            precision: Default::default(),
             classes: &self.dataset.classes,
         }
     }

@@ -94,7 +94,8 @@ impl Checkpointing {
     }
 }
 
-const PRECISION_CHOICE: &str = "precision";
+/// The name of the choice of a [`Precision`].
+pub const PRECISION_CHOICE: &str = "precision";
 const CHECKPOINTING_CHOICE: &str = "checkpointing";
 
 impl fmt::Display for Precision {

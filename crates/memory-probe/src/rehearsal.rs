@@ -1,9 +1,9 @@
 //! Optimizer steps without data and without a look at any value, so that they can be recorded or run dry.
 
 use burn::tensor::activation::softmax;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 use memory_planner::Phase;
-use trainer::{Gradients, Normalization, TrainOptions, TrainStep, mean_loss};
+use trainer::{Gradients, Normalization, TrainOptions, TrainStep, mean_loss, storage_type};
 use vision_nn::{Classifier, Pass, Tape, is_captured};
 
 /// The step whose memory is asked for.
@@ -89,16 +89,17 @@ impl<'a, M: Classifier> Rehearsal<'a, M> {
             prompter.phase(Phase::Forward);
             let [images, targets] = self.batch(batch, prompter);
             let [height, width, channels] = self.request.image;
-            let mut pass = Pass::training(self.turn, turn * batch);
+            let mut pass = Pass::training(self.turn, turn * batch).storing(self.storage());
             let logits = self.model().forward(images.reshape([batch, channels, height, width]), &mut pass);
             prompter.phase(Phase::Loss);
             let targets = targets.reshape([batch, self.request.num_classes]);
             let loss = mean_loss(logits.clone(), targets, micro_batches * batch);
             prompter.phase(Phase::Backward);
-            gradients.add(Gradients::take(Tape::backward(loss), self.model()));
+            gradients.add(Gradients::take(Tape::backward(self.step.scaled(loss)), self.model()));
         }
         prompter.gradients(&gradients);
         prompter.phase(Phase::Clip);
+        let gradients = self.step.unscaled(gradients);
         // The trainer reads the norm whether or not it clips. Twice the limit makes it clip.
         drop(gradients.squares());
         let norm = self.step.options().clip_norm.map_or(0.0, |limit| 2.0 * limit);
@@ -106,12 +107,17 @@ impl<'a, M: Classifier> Rehearsal<'a, M> {
         self.step.apply(gradients, norm, 1e-3, self.turn);
     }
 
+    fn storage(&self) -> DType {
+        storage_type(self.request.options.precision)
+    }
+
     /// The forward pass alone; the probabilities come last, as for a prediction.
     fn predict(&self, batch: usize, prompter: &mut dyn Prompter) {
         prompter.phase(Phase::Forward);
         let [images, _] = self.batch(batch, prompter);
         let [height, width, channels] = self.request.image;
-        let logits = self.model().forward(images.reshape([batch, channels, height, width]), &mut Pass::evaluation());
+        let mut pass = Pass::evaluation().storing(self.storage());
+        let logits = self.model().forward(images.reshape([batch, channels, height, width]), &mut pass);
         prompter.phase(Phase::Loss);
         drop(softmax(logits, 1));
     }

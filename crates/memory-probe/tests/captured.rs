@@ -32,6 +32,7 @@ fn request() -> StepRequest {
             clip_norm: Some(1.0),
             ema_decay: None,
             adaptive_batch: false,
+            precision: Default::default(),
             faults: Default::default(),
             top_k: 1,
             seed: 0,

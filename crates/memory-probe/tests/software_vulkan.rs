@@ -38,6 +38,7 @@ fn options() -> TrainOptions {
         clip_norm: Some(1.0),
         ema_decay: None,
         adaptive_batch: false,
+        precision: Default::default(),
         faults: Default::default(),
         top_k: 1,
         seed: 0,

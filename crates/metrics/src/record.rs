@@ -36,6 +36,9 @@ pub struct TrainScores {
     pub samples: u64,
     /// Corrupt samples left out.
     pub skipped: u64,
+    /// Optimizer steps left out, because their gradients overflowed fp16; absent where there were none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub skipped_steps: u64,
 }
 
 /// Validation scores after one epoch.
@@ -104,6 +107,11 @@ impl EpochRecord {
     }
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
 /// JSON has no NaN: serde_json writes `null` for it.
 fn nan_from_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
@@ -118,7 +126,13 @@ pub(crate) mod tests {
             epoch,
             step: u64::from(epoch) * 25,
             learning_rate: 1e-3 / f64::from(epoch),
-            train: TrainScores { loss: 2.0 / f64::from(epoch), accuracy: 0.1 + 0.2, samples: 800, skipped: 0 },
+            train: TrainScores {
+                loss: 2.0 / f64::from(epoch),
+                accuracy: 0.1 + 0.2,
+                samples: 800,
+                skipped: 0,
+                skipped_steps: 0,
+            },
             validation: Some(ValidationScores {
                 loss: 1.5,
                 accuracy: 0.5,
@@ -140,6 +154,14 @@ pub(crate) mod tests {
     #[test]
     fn a_record_reads_back_bit_for_bit() {
         let written = record(3);
+        assert_eq!(serde_json::from_str::<EpochRecord>(&written.to_json()).unwrap(), written);
+    }
+
+    #[test]
+    fn steps_that_were_skipped_are_in_the_line() {
+        let mut written = record(1);
+        written.train.skipped_steps = 2;
+        assert!(written.to_deterministic_json().contains("\"skipped\":0,\"skipped_steps\":2}"));
         assert_eq!(serde_json::from_str::<EpochRecord>(&written.to_json()).unwrap(), written);
     }
 

@@ -1,10 +1,11 @@
 use burn::tensor::Device;
 use data_pipeline::{Batch, CorruptImage, Dataset, Loader};
+use memory_planner::Precision;
 use metrics::{ConfusionMatrix, TopKCounter, ValidationScores, argmax};
 use vision_nn::{Classifier, Pass};
 
 use crate::loss::cross_entropy_of_row;
-use crate::{ComputeError, Normalization, Pieces, Scoring, TrainError, images_to_tensor};
+use crate::{ComputeError, Normalization, Pieces, Scoring, TrainError, images_to_tensor, storage_type};
 
 /// How a model is scored.
 #[derive(Debug, Clone)]
@@ -13,6 +14,8 @@ pub struct Evaluator<'a> {
     pub normalization: &'a Normalization,
     /// Where the model is; not an autodiff device.
     pub device: &'a Device,
+    /// What the model computes in.
+    pub precision: Precision,
     /// The k of top-k accuracy.
     pub top_k: usize,
 }
@@ -88,7 +91,7 @@ impl Evaluator<'_> {
             let pixels = &batch.pixels[samples.start * bytes..samples.end * bytes];
             let logits = watch.run(|| {
                 let images = images_to_tensor(pixels, batch.size, self.normalization, self.device); // [B, C, H, W]
-                model.forward(images, &mut Pass::evaluation()) // [B, K]
+                model.forward(images, &mut Pass::evaluation().storing(storage_type(self.precision))) // [B, K]
             })?;
             Ok(logits.into_data().iter::<f32>().collect::<Vec<f32>>())
         })?;

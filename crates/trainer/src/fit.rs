@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use burn::tensor::Device;
-use checkpoint::{BestEpoch, RunningSums, write_atomically};
+use checkpoint::{BestEpoch, Progress, RunningSums, write_atomically};
 use data_pipeline::{Batch, CorruptImage, Dataset, LoadError, Loader, LoaderOptions, Transform, batches, epoch_order};
 use metrics::{EpochRecord, EventWriter, MetricsWriter, RunCosts, TrainScores, ValidationScores};
 use metrics::{confusion_matrix_svg, curves_svg, keep_first_epochs, read_records};
 use vision_nn::Classifier;
 
-use crate::{Evaluation, Evaluator, FaultPlan, MemoryGauge, Observer, Phase, Pieces, Scoring, StepReport};
+use crate::{Evaluation, Evaluator, FaultPlan, MemoryGauge, Observer, Phase, Pieces, Scoring, StepReport, StepScores};
 use crate::{TrainError, TrainSession, evaluate};
 
 /// What a run trains and validates on.
@@ -178,17 +178,14 @@ impl<'a, M: Classifier> Run<'a, M> {
         let mut gradient_norm = 0.0;
         if !batch.is_empty() {
             let (gradients, scores) = self.gradients(batch, step)?;
-            for (what, value) in [("loss", scores.loss_sum), ("gradient norm", scores.gradient_norm)] {
-                if !value.is_finite() {
-                    return Err(TrainError::NotFinite { what, value, step, epoch });
-                }
-            }
             gradient_norm = scores.gradient_norm;
-            self.update(gradients, gradient_norm, learning_rate, step)?;
-            let sums = &mut self.session.card.progress.sums;
-            sums.loss += scores.loss_sum;
-            sums.correct += scores.correct;
-            sums.samples += scores.samples;
+            let overflowed = self.session.step.overflowed(&scores);
+            if !overflowed {
+                check_finite(&scores, step, epoch)?;
+                self.update(gradients, gradient_norm, learning_rate, step)?;
+            }
+            self.session.step.note_step(overflowed);
+            count(&mut self.session.card.progress, &scores, overflowed);
         }
         let progress = &mut self.session.card.progress;
         progress.sums.skipped += batch.corrupt.len() as u64;
@@ -217,6 +214,7 @@ impl<'a, M: Classifier> Run<'a, M> {
         let evaluator = Evaluator {
             normalization: self.session.step.normalization(),
             device: &self.device.clone().inner(),
+            precision: self.session.step.options().precision,
             top_k: self.session.step.options().top_k,
         };
         let model = self.session.step.evaluation_model();
@@ -254,6 +252,7 @@ impl<'a, M: Classifier> Run<'a, M> {
                 accuracy: sums.correct as f64 / sums.samples as f64,
                 samples: sums.samples,
                 skipped: sums.skipped,
+                skipped_steps: sums.skipped_steps,
             },
             validation: Some(scores),
             run,
@@ -315,6 +314,26 @@ impl<'a, M: Classifier> Run<'a, M> {
             ..self.data.loader.clone()
         };
         Loader::new(dataset.clone(), batches, transform.clone(), options)
+    }
+}
+
+fn check_finite(scores: &StepScores, step: u64, epoch: u32) -> Result<(), TrainError> {
+    let values = [("loss", scores.loss_sum), ("gradient norm", scores.gradient_norm)];
+    match values.into_iter().find(|(_, value)| !value.is_finite()) {
+        Some((what, value)) => Err(TrainError::NotFinite { what, value, step, epoch }),
+        None => Ok(()),
+    }
+}
+
+/// Adds a step to what an epoch has summed up. One that overflowed counts as skipped, and its samples where their loss is a number.
+fn count(progress: &mut Progress, scores: &StepScores, overflowed: bool) {
+    progress.skipped_steps += u64::from(overflowed);
+    let sums = &mut progress.sums;
+    sums.skipped_steps += u64::from(overflowed);
+    if scores.loss_sum.is_finite() {
+        sums.loss += scores.loss_sum;
+        sums.correct += scores.correct;
+        sums.samples += scores.samples;
     }
 }
 

@@ -59,12 +59,17 @@ impl Gradients {
         (!squares.is_empty()).then(|| Tensor::cat(squares, 0))
     }
 
+    /// Multiplies all gradients by `factor`.
+    pub fn scale(&mut self, factor: f64) {
+        let tensors = std::mem::take(&mut self.tensors);
+        self.tensors = tensors.into_iter().map(|(name, tensor)| (name, tensor.mul_scalar(factor))).collect();
+    }
+
     /// Scales all gradients down when their norm exceeds `max_norm`; PyTorch's `clip_grad_norm_`.
     pub fn clip(&mut self, norm: f64, max_norm: f64) {
         let factor = max_norm / (norm + CLIP_EPSILON);
         if factor < 1.0 {
-            let tensors = std::mem::take(&mut self.tensors);
-            self.tensors = tensors.into_iter().map(|(name, tensor)| (name, tensor.mul_scalar(factor))).collect();
+            self.scale(factor);
         }
     }
 

@@ -1,4 +1,5 @@
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use memory_planner::Precision;
 
 /// Means and deviations that images are normalised by, a channel each, for pixel values in 0 to 1.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,6 +17,15 @@ impl Normalization {
             1 => Self { mean: vec![0.449], std: vec![0.226] },
             _ => Self { mean: vec![0.485, 0.456, 0.406], std: vec![0.229, 0.224, 0.225] },
         }
+    }
+}
+
+/// The type that maps are stored in, for [`Pass::storing`](vision_nn::Pass::storing).
+pub fn storage_type(precision: Precision) -> DType {
+    match precision {
+        Precision::Fp32 => DType::F32,
+        Precision::Bf16 => DType::BF16,
+        Precision::Fp16 => DType::F16,
     }
 }
 

@@ -25,6 +25,7 @@ mod ema;
 mod gradients;
 mod input;
 mod loss;
+mod loss_scale;
 mod optimizer;
 mod schedule;
 
@@ -36,7 +37,7 @@ pub use evaluate::{Evaluation, Evaluator, evaluate};
 pub use faults::{FaultPlan, FaultPlanError};
 pub use fit::{FitOutcome, TrainingData, fit};
 pub use gradients::Gradients;
-pub use input::{Normalization, images_to_tensor};
+pub use input::{Normalization, images_to_tensor, storage_type};
 pub use loss::{cross_entropy_sum, smoothed_targets};
 pub use memory_log::{MemoryLog, Phase, RecoveryEvent};
 pub use micro_batch::STEPS_BEFORE_GROWTH;

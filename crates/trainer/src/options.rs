@@ -1,3 +1,5 @@
+use memory_planner::Precision;
+
 use crate::{AdamWOptions, FaultPlan, WarmupCosine};
 
 /// What a training run does, with nothing left undecided.
@@ -9,6 +11,8 @@ pub struct TrainOptions {
     pub effective_batch_size: usize,
     /// Most samples in one forward and backward pass.
     pub micro_batch_size: usize,
+    /// What maps are stored in, and what matrix products and dense convolutions compute in. Weights, gradients and optimizer stay in f32.
+    pub precision: Precision,
     /// The optimizer's constants.
     pub adamw: AdamWOptions,
     /// Learning rate at every step.

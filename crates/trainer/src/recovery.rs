@@ -22,6 +22,10 @@ impl<M: Classifier> Run<'_, M> {
             let before = self.session.step.copy_of_statistics();
             match self.session.step.try_gradients(batch, seed, size, strikes) {
                 Ok(done) => {
+                    if self.session.step.overflowed(&done.1) {
+                        // Infinite maps have infinite statistics.
+                        self.session.step.go_back_to(before);
+                    }
                     self.session.micro_batch.note_quiet_step();
                     return Ok(done);
                 }

@@ -63,7 +63,10 @@ impl<M: Classifier> TrainSession<M> {
         let progress = saved.card.progress.clone();
         let plain_device = device.clone().inner();
         self.step.map_model(|model| load_weights(model, saved.weights, &self.card.model, &path))?;
-        self.step.optimizer.restore(saved.optimizer.unwrap_or_default(), progress.step, &plain_device);
+        let steps_taken = progress.step - progress.skipped_steps.min(progress.step);
+        self.step.optimizer.restore(saved.optimizer.unwrap_or_default(), steps_taken, &plain_device);
+        // Scaling that was switched on since begins at its start.
+        self.step.loss_scale = self.step.loss_scale.map(|fresh| progress.loss_scale.unwrap_or(fresh));
         self.step.ema = match (self.step.ema.take(), saved.ema) {
             (Some(ema), Some(state)) => Some(ema.restore(state)?),
             // Averaging was switched on or off since; switched on, it starts from the weights of now.
@@ -80,8 +83,10 @@ impl<M: Classifier> TrainSession<M> {
 
     /// Writes `last`: all that is needed to go on.
     pub(crate) fn save_last(&self) -> Result<(), TrainError> {
+        let mut card = self.card.clone();
+        card.progress.loss_scale = self.step.loss_scale;
         let checkpoint = Checkpoint {
-            card: self.card.clone(),
+            card,
             weights: host_weights(self.step.model()),
             ema: self.step.ema.as_ref().map(Ema::state),
             optimizer: Some(self.step.optimizer.state()),

@@ -1,14 +1,16 @@
 use std::convert::Infallible;
 
 use burn::tensor::{Device, Tensor};
+use checkpoint::LossScale;
 use data_pipeline::Batch;
 use memory_planner::split_effective_batch;
 use vision_nn::{Classifier, Pass, Tape, is_running_statistic, parameter_shapes};
 
 use crate::ema::Ema;
 use crate::loss::cross_entropy_of_row;
+use crate::loss_scale::{initial_scale, scale_after_step};
 use crate::{AdamW, ComputeError, Gradients, MemoryWatch, Normalization, OutOfMemory, TrainOptions};
-use crate::{cross_entropy_sum, images_to_tensor, smoothed_targets};
+use crate::{cross_entropy_sum, images_to_tensor, smoothed_targets, storage_type};
 
 /// Sums over the samples of one effective batch.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -30,6 +32,7 @@ pub struct TrainStep<M> {
     has_running_statistics: bool,
     pub(crate) optimizer: AdamW,
     pub(crate) ema: Option<Ema<M>>,
+    pub(crate) loss_scale: Option<LossScale>,
     options: TrainOptions,
     normalization: Normalization,
     device: Device,
@@ -41,7 +44,8 @@ impl<M: Classifier> TrainStep<M> {
         let ema = options.ema_decay.map(|decay| Ema::new(&model, decay));
         let has_running_statistics = parameter_shapes(&model).iter().any(|(name, _)| is_running_statistic(name));
         let optimizer = AdamW::new(options.adamw);
-        Self { optimizer, ema, model: Some(model), has_running_statistics, options, normalization, device }
+        let loss_scale = initial_scale(options.precision);
+        Self { optimizer, ema, loss_scale, model: Some(model), has_running_statistics, options, normalization, device }
     }
 
     /// What the step was made with.
@@ -104,6 +108,7 @@ impl<M: Classifier> TrainStep<M> {
         let size = self.options.micro_batch_size;
         let Ok((gradients, mut scores)) =
             self.accumulate(batch, step_seed, size, |_, work| Ok::<_, Infallible>(work()));
+        let gradients = self.unscaled(gradients);
         scores.gradient_norm = gradients.global_norm();
         (gradients, scores)
     }
@@ -133,7 +138,12 @@ impl<M: Classifier> TrainStep<M> {
                 }
             })?;
             // The last additions of gradients are waited for here, too.
-            scores.gradient_norm = watch.run(|| gradients.global_norm())?;
+            let (gradients, norm) = watch.run(|| {
+                let gradients = self.unscaled(gradients);
+                let norm = gradients.global_norm();
+                (gradients, norm)
+            })?;
+            scores.gradient_norm = norm;
             Ok((gradients, scores))
         };
         let result = attempt();
@@ -141,6 +151,36 @@ impl<M: Classifier> TrainStep<M> {
             watch.clean_up();
         }
         result
+    }
+
+    /// The loss as its backward pass wants it: scaled up in fp16, so that small gradients do not vanish.
+    ///
+    /// # Shapes
+    /// - `loss` and output: `[1]`
+    pub fn scaled(&self, loss: Tensor<1>) -> Tensor<1> {
+        match self.loss_scale {
+            Some(scale) => loss.mul_scalar(scale.factor),
+            None => loss,
+        }
+    }
+
+    /// The gradients of a loss from those of the [`scaled`](Self::scaled) one.
+    pub fn unscaled(&self, mut gradients: Gradients) -> Gradients {
+        if let Some(scale) = self.loss_scale {
+            gradients.scale(1.0 / scale.factor);
+        }
+        gradients
+    }
+
+    /// Whether a step's gradients are useless because the loss was scaled too far: the weights must not move by them.
+    pub fn overflowed(&self, scores: &StepScores) -> bool {
+        // With the loss at its own size or below, the scale is not to blame.
+        self.loss_scale.is_some_and(|scale| scale.factor > 1.0) && !scores.gradient_norm.is_finite()
+    }
+
+    /// Moves the scale of the loss as a step asks; to be told of each step, whether the weights moved by it or not.
+    pub fn note_step(&mut self, overflowed: bool) {
+        self.loss_scale = self.loss_scale.map(|scale| scale_after_step(scale, overflowed));
     }
 
     /// Moves the weights by `gradients`, clipped, as optimizer step `step` (counted from 1).
@@ -176,7 +216,7 @@ impl<M: Classifier> TrainStep<M> {
 
     /// Forward and backward over `samples` samples from `first_sample` on.
     fn micro_batch(&self, batch: &Batch, first_sample: usize, samples: usize, step_seed: u64) -> MicroBatchResult {
-        let mut pass = Pass::training(step_seed, first_sample);
+        let mut pass = Pass::training(step_seed, first_sample).storing(storage_type(self.options.precision));
         let sample_bytes = batch.sample_bytes();
         let pixels = &batch.pixels[first_sample * sample_bytes..(first_sample + samples) * sample_bytes];
         let labels: Vec<u32> = batch.labels[first_sample..first_sample + samples].iter().flatten().copied().collect();
@@ -185,7 +225,7 @@ impl<M: Classifier> TrainStep<M> {
         let [_, num_classes] = logits.dims();
         let targets = smoothed_targets(&labels, num_classes, self.options.label_smoothing, &self.device); // [B, K]
         let loss = mean_loss(logits.clone(), targets, batch.len());
-        let gradients = Gradients::take(Tape::backward(loss), self.model());
+        let gradients = Gradients::take(Tape::backward(self.scaled(loss)), self.model());
         MicroBatchResult { gradients, logits: logits.no_grad(), labels }
     }
 }
@@ -251,6 +291,7 @@ mod tests {
             top_k: 1,
             seed: 0,
             adaptive_batch: false,
+            precision: Default::default(),
             faults: crate::FaultPlan::default(),
         };
         TrainStep::new(model, options, Normalization::imagenet(3), device)

@@ -65,7 +65,8 @@ fn peak_of(work: impl FnOnce()) -> u64 {
 
 fn step() -> TrainStep<ConvNext> {
     let device = Device::flex().autodiff();
-    let config = ConvNextConfig { depths: [1, 1, 2, 1], widths: [16, 24, 32, 40], pointwise_mlp: true, response_norm: false };
+    let config =
+        ConvNextConfig { depths: [1, 1, 2, 1], widths: [16, 24, 32, 40], pointwise_mlp: true, response_norm: false };
     let model = config.init(&ClassifierSpec::new(3, &device));
     let options = TrainOptions {
         epochs: 1,
@@ -79,6 +80,7 @@ fn step() -> TrainStep<ConvNext> {
         top_k: 1,
         seed: 0,
         adaptive_batch: false,
+        precision: Default::default(),
         faults: trainer::FaultPlan::default(),
     };
     TrainStep::new(model, options, Normalization::imagenet(3), device)

@@ -131,13 +131,15 @@ fn options(micro_batch_size: usize) -> TrainOptions {
         top_k: 1,
         seed: 0,
         adaptive_batch: false,
+        precision: Default::default(),
         faults: trainer::FaultPlan::default(),
     }
 }
 
 fn train_step(options: TrainOptions, drop_path: f32) -> TrainStep<ConvNext> {
     let device = Device::flex().autodiff();
-    let config = ConvNextConfig { depths: [1, 1, 2, 1], widths: [32, 40, 48, 64], pointwise_mlp: true, response_norm: false };
+    let config =
+        ConvNextConfig { depths: [1, 1, 2, 1], widths: [32, 40, 48, 64], pointwise_mlp: true, response_norm: false };
     let spec = ClassifierSpec { drop_path, seed: 7, ..ClassifierSpec::new(NUM_CLASSES, &device) };
     let model = map_parameters(config.init(&spec), &mut OpenBranches);
     TrainStep::new(model, options, Normalization::imagenet(3), device)

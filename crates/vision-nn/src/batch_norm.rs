@@ -2,6 +2,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{DType, Tensor, activation};
 
 use crate::fused_batch_norm::{self, NormForm, is_fused};
+use crate::pass::stored_as;
 use crate::{Initializer, Pass, RunningStatistic};
 
 /// PyTorch's and timm's default share of a new batch in the running statistics.
@@ -65,13 +66,11 @@ impl BatchNorm {
         let [batch, height, width, channels] = map.dims();
         let rows = map.reshape([batch * height * width, channels]); // [N, C]
         let dtype = rows.dtype();
-        let rows = in_f32(rows);
         let output = match (is_fused(&rows.device()), pass.is_training()) {
             (true, training) => self.fused(rows, training),
-            (false, true) => self.by_batch(rows),
-            (false, false) => self.by_running_statistics(rows),
+            (false, true) => stored_as(self.by_batch(in_f32(rows)), dtype),
+            (false, false) => stored_as(self.by_running_statistics(in_f32(rows)), dtype),
         };
-        let output = if dtype == DType::F32 { output } else { output.cast(dtype) };
         output.reshape([batch, height, width, channels])
     }
 
@@ -135,7 +134,7 @@ impl BatchNorm {
 
 /// Statistics and norms are computed in f32 whatever the map is stored in.
 fn in_f32<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
-    if tensor.dtype() == DType::F32 { tensor } else { tensor.cast(DType::F32) }
+    stored_as(tensor, DType::F32)
 }
 
 #[cfg(test)]

@@ -1,9 +1,11 @@
 use burn::module::{Module, Param};
-use burn::tensor::ops::{ConvOptions, PaddedConvOptions};
-use burn::tensor::{Tensor, module, s};
+use burn::tensor::ops::{ConvOptions, PadMode};
+use burn::tensor::{DType, Tensor, module, s};
 
 use crate::kernels::host::is_cpu;
-use crate::{Initializer, depthwise_conv2d};
+use crate::kernels::wide_conv2d;
+use crate::pass::stored_as;
+use crate::{Initializer, depthwise_conv2d, linear};
 
 /// What stands around a map so that its windows fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -86,8 +88,8 @@ impl Conv2d {
         let [batch, height, width, in_channels] = map.dims();
         let [out_channels, _, _, _] = self.weight.dims();
         let rows = map.reshape([batch * height * width, in_channels]); // [N, in]
-        let weight = self.weight.val().reshape([out_channels, in_channels]).transpose(); // [in, out]
-        module::linear(rows, weight, None).reshape([batch, height, width, out_channels])
+        let weight = self.weight.val().reshape([out_channels, in_channels]);
+        linear(rows, weight, None).reshape([batch, height, width, out_channels])
     }
 
     /// Both paddings are the same here: half an odd kernel on every side.
@@ -124,15 +126,28 @@ impl Conv2d {
         let [_, _, kernel, _] = self.weight.dims();
         let (top, bottom) = self.padding.around(height, kernel, self.stride);
         let (left, right) = self.padding.around(width, kernel, self.stride);
-        let groups = if self.depthwise { channels } else { 1 };
-        let stride = [self.stride; 2];
-        let options = if (top, left) == (bottom, right) {
-            PaddedConvOptions::from(ConvOptions::new(stride, [top, left], [1, 1], groups))
-        } else {
-            PaddedConvOptions::asymmetric(stride, [top, left], [bottom, right], [1, 1], groups)
-        };
         let map = map.permute([0, 3, 1, 2]); // [B, in, H, W]
-        module::conv2d(map, self.weight.val(), None, options).permute([0, 2, 3, 1]) // [B, H/stride, W/stride, out]
+        // Zeros that stand on all sides alike are the kernel's business.
+        let (map, padding) = match (top, left) == (bottom, right) {
+            true => (map, [top, left]),
+            false => (map.pad((left, right, top, bottom), PadMode::Constant(0.0)), [0, 0]),
+        };
+        let groups = if self.depthwise { channels } else { 1 };
+        let options = ConvOptions::new([self.stride; 2], padding, [1, 1], groups);
+        self.convolve(map, options).permute([0, 2, 3, 1]) // [B, H/stride, W/stride, out]
+    }
+
+    /// Sums of a depthwise kernel are made in the type of its map: that must not be half precision.
+    ///
+    /// # Shapes
+    /// - `map`: `[B, in, H, W]`
+    /// - output: `[B, out, H / stride, W / stride]`
+    fn convolve(&self, map: Tensor<4>, options: ConvOptions<2>) -> Tensor<4> {
+        let (weight, dtype) = (self.weight.val(), map.dtype());
+        match self.depthwise && dtype != DType::F32 {
+            true => wide_conv2d(map, weight, options),
+            false => module::conv2d(map, stored_as(weight, dtype), None, options),
+        }
     }
 }
 

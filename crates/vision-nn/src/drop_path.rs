@@ -30,8 +30,8 @@ impl DropPath {
         let factors: Vec<f32> = kept.into_iter().map(|kept| if kept { scale } else { 0.0 }).collect();
         let mut shape = [1; D];
         shape[0] = batch;
-        let device = branch.device();
-        branch * Tensor::from_data(TensorData::new(factors, shape), &device)
+        let (device, dtype) = (branch.device(), branch.dtype());
+        branch * Tensor::from_data(TensorData::new(factors, shape), (&device, dtype))
     }
 }
 

@@ -29,9 +29,8 @@ impl Dropout {
         };
         let scale = 1.0 / (1.0 - self.probability);
         let factors: Vec<f32> = kept.into_iter().map(|kept| if kept { scale } else { 0.0 }).collect();
-        let factors = TensorData::new(factors, [batch, channels]).convert_dtype(rows.dtype());
-        let device = rows.device();
-        rows * Tensor::from_data(factors, &device)
+        let (device, dtype) = (rows.device(), rows.dtype());
+        rows * Tensor::from_data(TensorData::new(factors, [batch, channels]), (&device, dtype))
     }
 }
 

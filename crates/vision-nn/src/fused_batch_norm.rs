@@ -1,4 +1,5 @@
-//! Batch normalisation in f32 as one operation with its own backward pass: nothing of the map's size is kept but its input, SiLU or not.
+//! Batch normalisation in f32 as one operation with its own backward pass: nothing of the map's size is kept but its input as it is stored, SiLU
+//! or not.
 //!
 //! On the CPU it runs the loops of `cpu-kernels`, on CUDA what [`composed`] is made of; other backends have no such operation.
 
@@ -19,7 +20,7 @@ use burn::backend::{Autodiff, AutodiffBackend, Backend, Capture, Dispatch, Dispa
 use burn::tensor::{Device, Shape, Tensor};
 
 use crate::is_captured;
-use crate::kernels::host::{Values, tensor, values};
+use crate::kernels::host::{Values, tensor, tensor_like, values};
 use crate::tape::{on_captured, primitive};
 
 /// Whether the device has the operations of this file.
@@ -39,7 +40,7 @@ pub(crate) fn is_fused(device: &Device) -> bool {
 ///
 /// # Shapes
 /// - `rows`: `[N, C]`
-/// - output: `[C]` each, without gradient
+/// - output: `[C]` each, f32, without gradient
 pub(crate) fn moments(rows: Tensor<2>) -> [Tensor<1>; 2] {
     let device = rows.device();
     if is_captured(&device) {
@@ -55,8 +56,8 @@ pub(crate) fn moments(rows: Tensor<2>) -> [Tensor<1>; 2] {
 /// Normalises by `moments`, scales, shifts, and applies SiLU if `form.silu`.
 ///
 /// # Shapes
-/// - `rows` and output: `[N, C]`
-/// - `weight`, `bias` and the moments, mean and variance: `[C]`
+/// - `rows` and output: `[N, C]`, of one type
+/// - `weight`, `bias` and the moments, mean and variance: `[C]`, f32
 pub(crate) fn normalize(
     rows: Tensor<2>,
     weight: Tensor<1>,
@@ -90,7 +91,7 @@ pub struct NormForm {
     pub(crate) of_batch: bool,
 }
 
-/// The operations on a backend, in f32.
+/// The operations on a backend. Rows, output and their gradients have one type, all vectors are f32.
 #[allow(unreachable_pub, reason = "the macro implements the trait for a type of another crate")]
 #[backend_extension(Flex, Cuda: cfg(feature = "cuda"), Wgpu: cfg(feature = "wgpu"), Autodiff)]
 pub trait FusedBatchNorm: Backend {
@@ -177,7 +178,7 @@ impl FusedBatchNorm for Flex {
     ) -> FloatTensor<Self> {
         let vectors = Vectors::new([weight, bias, mean, variance]);
         let output = vectors.norm(form).forward(&values(&rows));
-        tensor(output, rows.layout().shape())
+        tensor_like(output, &rows)
     }
 
     fn fused_batch_norm_gradient(
@@ -189,10 +190,10 @@ impl FusedBatchNorm for Flex {
         gradient: FloatTensor<Self>,
         form: NormForm,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        let (of_rows, of_vector) = (rows.layout().shape().clone(), weight.layout().shape().clone());
+        let of_vector = weight.layout().shape().clone();
         let vectors = Vectors::new([weight, bias, mean, variance]);
         let found = vectors.norm(form).gradient(&values(&rows), &values(&gradient), form.of_batch);
-        (tensor(found.input, &of_rows), tensor(found.weight, &of_vector), tensor(found.bias, &of_vector))
+        (tensor_like(found.input, &rows), tensor(found.weight, &of_vector), tensor(found.bias, &of_vector))
     }
 }
 

@@ -31,13 +31,13 @@ pub use drop_path::{DropPath, drop_path_schedule};
 pub use dropout::Dropout;
 pub use init::{Initialization, Initializer};
 pub use kernels::{depthwise_conv2d, gelu, layer_norm, response_norm, softmax};
-pub use linear::{Linear, Pointwise, Projection};
+pub use linear::{Linear, Pointwise, Projection, linear};
 pub use norm::LayerNorm;
 pub use parameters::{
     AssignError, NamedTensor, ParameterMap, ParameterPath, assign_parameters, map_parameters, named_parameters,
     parameter_shapes,
 };
-pub use pass::Pass;
+pub use pass::{Pass, stored_as};
 pub use running_statistic::{RunningStatistic, is_batch_count, is_running_statistic};
 pub use squeeze_excite::SqueezeExcite;
 pub use tape::{Tape, captured_id, is_captured, off_tape, onto_tape};

@@ -2,6 +2,20 @@ use burn::module::{Module, Param};
 use burn::tensor::{DType, Tensor, module};
 
 use crate::Initializer;
+use crate::pass::stored_as;
+
+/// `rows weight^T + bias`, computed in the type of the rows: parameters are cast to it on the tape.
+///
+/// # Shapes
+/// - `rows`: `[N, in]`
+/// - `weight`: `[out, in]`
+/// - `bias`: `[out]`
+/// - output: `[N, out]`
+pub fn linear(rows: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
+    let dtype = rows.dtype();
+    let bias = bias.map(|bias| stored_as(bias, dtype));
+    module::linear(rows, stored_as(weight, dtype).transpose(), bias)
+}
 
 /// A fully connected layer over the last axis, stored as PyTorch stores it: weight `[out, in]`, bias `[out]`.
 #[derive(Module, Debug)]
@@ -27,7 +41,7 @@ impl Linear {
     /// - `rows`: `[N, in]`
     /// - output: `[N, out]`
     pub fn forward(&self, rows: Tensor<2>) -> Tensor<2> {
-        module::linear(rows, self.weight.val().transpose(), Some(self.bias.val()))
+        linear(rows, self.weight.val(), Some(self.bias.val()))
     }
 }
 
@@ -54,7 +68,7 @@ impl Pointwise {
     pub fn forward(&self, rows: Tensor<2>) -> Tensor<2> {
         let [out_features, in_features, _, _] = self.weight.dims();
         let weight = self.weight.val().reshape([out_features, in_features]);
-        module::linear(rows, weight.transpose(), Some(self.bias.val()))
+        linear(rows, weight, Some(self.bias.val()))
     }
 }
 
@@ -100,7 +114,7 @@ impl Projection {
     /// - output: `[N, out]`
     pub fn forward_scaled(&self, rows: Tensor<2>, scale: Tensor<1>) -> Tensor<2> {
         if rows.dtype() == DType::F16 {
-            return self.forward(rows) * scale.unsqueeze::<2>(); // [N, out]
+            return self.forward(rows) * stored_as(scale, DType::F16).unsqueeze::<2>(); // [N, out]
         }
         let (weight, bias) = match self {
             Self::Linear(linear) => (linear.weight.val(), linear.bias.val()),
@@ -110,6 +124,6 @@ impl Projection {
             }
         };
         let weight = weight * scale.clone().unsqueeze_dim(1); // [out, in]
-        module::linear(rows, weight.transpose(), Some(bias * scale)) // [N, out]
+        linear(rows, weight, Some(bias * scale)) // [N, out]
     }
 }

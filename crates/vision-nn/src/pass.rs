@@ -1,6 +1,13 @@
 mod elements;
 
-/// What one forward pass knows beside its input: whether it trains, and where its randomness comes from.
+use burn::tensor::{DType, Tensor};
+
+/// What one forward pass knows beside its input: whether it trains, where its randomness comes from, and what maps are stored in.
+///
+/// A model brings its images into the pass's type at the stem ([`images`](Self::images)) and its logits out of it at the end
+/// ([`logits`](Self::logits)). Between them each layer goes by the type of its input: matrix products and dense convolutions cast their f32
+/// weights to it on the tape, so that gradients come back in f32; norms, softmax, activations and depthwise sums are computed in f32 and keep their
+/// input as it is stored.
 ///
 /// A training pass draws nothing from a shared stream. Each random number is a function of the step's seed, the layer's turn and the
 /// sample's position in the *effective* batch. So a batch cut into micro-batches of any size, or replayed after an
@@ -8,6 +15,7 @@ mod elements;
 #[derive(Debug, Clone)]
 pub struct Pass {
     training: Option<Stream>,
+    storage: DType,
 }
 
 #[derive(Debug, Clone)]
@@ -20,12 +28,34 @@ struct Stream {
 impl Pass {
     /// A pass without randomness: every branch is kept.
     pub fn evaluation() -> Self {
-        Self { training: None }
+        Self { training: None, storage: DType::F32 }
     }
 
     /// A training pass over the micro-batch that starts at `first_sample` of its effective batch.
     pub fn training(step_seed: u64, first_sample: usize) -> Self {
-        Self { training: Some(Stream { step_seed, first_sample: first_sample as u64, layer: 0 }) }
+        let stream = Stream { step_seed, first_sample: first_sample as u64, layer: 0 };
+        Self { training: Some(stream), ..Self::evaluation() }
+    }
+
+    /// The same with maps stored in `storage`: f32, as it is without this, bf16 or f16.
+    pub fn storing(self, storage: DType) -> Self {
+        Self { storage, ..self }
+    }
+
+    /// Images in the type that maps are stored in.
+    ///
+    /// # Shapes
+    /// - `images` and output: `[B, C, H, W]`
+    pub fn images(&self, images: Tensor<4>) -> Tensor<4> {
+        stored_as(images, self.storage)
+    }
+
+    /// Logits in f32, in which the loss is computed.
+    ///
+    /// # Shapes
+    /// - `logits` and output: `[B, K]`
+    pub fn logits(&self, logits: Tensor<2>) -> Tensor<2> {
+        stored_as(logits, DType::F32)
     }
 
     /// Whether random layers act.
@@ -47,6 +77,11 @@ impl Pass {
             .map(|position| unit_interval(mix(layer_seed ^ mix(stream.first_sample + position))) >= drop_probability);
         Some(kept.collect())
     }
+}
+
+/// The tensor in another type, on its tape: the gradient comes back in the type of now. Itself where it has the type.
+pub fn stored_as<const D: usize>(tensor: Tensor<D>, dtype: DType) -> Tensor<D> {
+    if tensor.dtype() == dtype { tensor } else { tensor.cast(dtype) }
 }
 
 /// SplitMix64's finaliser (Steele, Lea and Flood, 2014): every input bit reaches every output bit.

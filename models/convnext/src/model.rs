@@ -50,9 +50,10 @@ impl ConvNext {
 impl Classifier for ConvNext {
     fn forward(&self, images: Tensor<4>, pass: &mut Pass) -> Tensor<2> {
         let (conv, norm) = &self.stem;
-        let map = norm.forward(conv.forward_images(images)); // [B, H/4, W/4, C]
+        let map = norm.forward(conv.forward_images(pass.images(images))); // [B, H/4, W/4, C]
         let map = self.stages.iter().fold(map, |map, stage| stage.forward(map, pass)); // [B, H/32, W/32, C]
-        self.head.forward(map, pass) // [B, K]
+        let logits = self.head.forward(map, pass);
+        pass.logits(logits) // [B, K]
     }
 }
 

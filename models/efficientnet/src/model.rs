@@ -45,13 +45,14 @@ impl EfficientNet {
 
 impl Classifier for EfficientNet {
     fn forward(&self, images: Tensor<4>, pass: &mut Pass) -> Tensor<2> {
-        let map = images.permute([0, 2, 3, 1]); // [B, H, W, in]
+        let map = pass.images(images).permute([0, 2, 3, 1]); // [B, H, W, in]
         let map = self.bn1.forward(self.conv_stem.forward(map), pass); // [B, H/2, W/2, C]
         let map = self.blocks.iter().fold(map, |map, stage| forward_stage(stage, map, pass)); // [B, H/32, W/32, C]
         let map = self.bn2.forward(self.conv_head.forward(map), pass); // [B, H/32, W/32, head]
         let [batch, height, width, channels] = map.dims();
         let pooled = map.reshape([batch, height * width, channels]).mean_dim(1).reshape([batch, channels]); // [B, head]
-        self.classifier.forward(self.dropout.forward(pooled, pass)) // [B, K]
+        let logits = self.classifier.forward(self.dropout.forward(pooled, pass));
+        pass.logits(logits) // [B, K]
     }
 }
 

@@ -50,9 +50,10 @@ impl Swin {
 impl Classifier for Swin {
     /// The images' sides are whole patches ([`check_image_size`](crate::check_image_size)); what is left over at the right and bottom is not seen.
     fn forward(&self, images: Tensor<4>, pass: &mut Pass) -> Tensor<2> {
-        let map = self.patch_embed.forward(images); // [B, H/4, W/4, C]
+        let map = self.patch_embed.forward(pass.images(images)); // [B, H/4, W/4, C]
         let map = self.layers.iter().fold(map, |map, stage| stage.forward(map, pass)); // [B, H/32, W/32, 8 C]
-        self.head.forward(self.norm.forward(map), pass) // [B, K]
+        let logits = self.head.forward(self.norm.forward(map), pass);
+        pass.logits(logits) // [B, K]
     }
 }
 

@@ -1,4 +1,5 @@
 use clap::{Args, Subcommand};
+use memory_planner::{ParsePrecisionError, Precision};
 
 use crate::config::DeviceRequest;
 
@@ -42,6 +43,7 @@ const MEMORY_EXAMPLES: &str = "\
 Examples:
   stoker bench memory
   stoker bench memory --models convnext_tiny --sizes 224 --batches 8,16 --device cuda:0
+  stoker bench memory --models convnext_atto --precisions fp32,bf16
 
 On the CPU the prediction is that of `train`, from real steps at batch sizes 1 to 8, and the real
 figure is the heap's peak. On a card the predictions are those of the captured graph and of the dry
@@ -59,6 +61,9 @@ pub struct BenchMemoryArguments {
     /// Batch sizes, separated by commas
     #[arg(long, value_name = "COUNTS", value_delimiter = ',', default_value = "1,2,4,8,12,16")]
     pub batches: Vec<usize>,
+    /// `fp32`, `bf16` or `fp16`, separated by commas
+    #[arg(long, value_name = "FORMATS", value_delimiter = ',', default_value = "fp32", value_parser = parse_precision)]
+    pub precisions: Vec<Precision>,
     /// `cpu`, `cuda:N`; `wgpu` where it is compiled
     #[arg(long, default_value = "cpu", value_parser = MemoryBenchDevice::parse)]
     pub device: MemoryBenchDevice,
@@ -70,6 +75,10 @@ pub struct BenchMemoryArguments {
 const MODELS: &str = "convnext_atto,convnext_femto,convnext_pico,\
     swin_tiny_patch4_window7_224,swin_small_patch4_window7_224,swin_base_patch4_window7_224,\
     efficientnet_b0,efficientnet_b1,efficientnet_b2";
+
+fn parse_precision(text: &str) -> Result<Precision, String> {
+    text.parse().map_err(|error: ParsePrecisionError| error.to_string())
+}
 
 /// Where the steps run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

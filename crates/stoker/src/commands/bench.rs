@@ -13,6 +13,7 @@ use crate::cli::{BenchMemoryArguments, MemoryBenchDevice};
 use crate::config::{DeviceRequest, UserConfig};
 use crate::error::CommandError;
 use crate::run::compute::Compute;
+use crate::run::precision::check_device;
 use crate::run::resolved::ResolvedConfig;
 use crate::run::subject::Subject;
 use crate::ui::{self, Progress};
@@ -20,14 +21,15 @@ use crate::ui::{self, Progress};
 const CLASSES: usize = 10;
 
 const HEAD: &str = "\
-| model | image | checkpointing | batch | source | predicted | real | error |
-|---|---|---|---|---|---|---|---|";
+| model | image | precision | checkpointing | batch | source | predicted | real | error |
+|---|---|---|---|---|---|---|---|---|";
 
 /// One step, predicted and real.
 #[derive(Debug, Clone, Serialize)]
 struct Row {
     model: String,
     image_size: usize,
+    precision: Precision,
     checkpointing: Checkpointing,
     batch: usize,
     /// How the prediction was made.
@@ -44,9 +46,10 @@ impl Row {
 
     fn in_markdown(&self) -> String {
         format!(
-            "| {} | {} | {} | {} | {} | {} | {} | {:+.1} % |",
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {:+.1} % |",
             self.model,
             self.image_size,
+            self.precision,
             self.checkpointing,
             self.batch,
             self.source,
@@ -60,7 +63,8 @@ impl Row {
 /// Runs the grid and prints it as a Markdown table, or as JSON.
 pub(crate) fn memory(arguments: &BenchMemoryArguments) -> Result<(), CommandError> {
     let mut rows = Vec::new();
-    let configurations = arguments.models.len() * arguments.sizes.len() * 2;
+    let rungs = arguments.rungs();
+    let configurations = arguments.models.len() * arguments.sizes.len() * rungs.len();
     let mut done = 0;
     if !arguments.json {
         ui::out(HEAD)?;
@@ -68,8 +72,8 @@ pub(crate) fn memory(arguments: &BenchMemoryArguments) -> Result<(), CommandErro
     let mut progress = Progress::start("predicting and measuring steps", "configurations", configurations as u64);
     for model in &arguments.models {
         for &size in &arguments.sizes {
-            for checkpointing in [Checkpointing::None, Checkpointing::Balanced] {
-                let of_configuration = Configuration::new(model, size, checkpointing)?.rows(arguments)?;
+            for &rung in &rungs {
+                let of_configuration = Configuration::new(model, size, rung)?.rows(arguments)?;
                 if !arguments.json {
                     // Row by row: a grid takes its time, and what is known is not to be lost.
                     ui::out(of_configuration.iter().map(Row::in_markdown).collect::<Vec<_>>().join("\n"))?;
@@ -101,14 +105,14 @@ struct Configuration {
 }
 
 impl Configuration {
-    fn new(model: &str, size: usize, checkpointing: Checkpointing) -> Result<Self, CommandError> {
+    fn new(model: &str, size: usize, rung: Rung) -> Result<Self, CommandError> {
         let text = format!(
             "data: {{train: images}}\nmodel: {{name: {model}, image_size: {size}}}\ntrain: {{clip_norm: 1.0}}\n"
         );
         let user = UserConfig::from_text(std::path::Path::new("--models"), &text, &[])?;
         let resolved = ResolvedConfig::new(user, std::path::Path::new("bench"));
         resolved.architecture()?;
-        Ok(Self { resolved, rung: Rung { precision: Precision::Fp32, checkpointing } })
+        Ok(Self { resolved, rung })
     }
 
     fn rows(&self, arguments: &BenchMemoryArguments) -> Result<Vec<Row>, CommandError> {
@@ -123,6 +127,7 @@ impl Configuration {
         match arguments.device {
             MemoryBenchDevice::Of(request) => {
                 let compute = Compute::select(request)?;
+                check_device(&compute.device, self.rung.precision, "--precisions", &compute.selected.describe())?;
                 if compute.is_cpu() {
                     return self.on_cpu(&subject, &compute, arguments);
                 }
@@ -132,6 +137,7 @@ impl Configuration {
             #[cfg(feature = "wgpu")]
             MemoryBenchDevice::Wgpu => {
                 let device = Device::wgpu(burn::tensor::DeviceKind::DefaultDevice);
+                check_device(&device, self.rung.precision, "--precisions", "wgpu")?;
                 Ok(self.on_card(&subject, &device, AllocatorModel::software_vulkan(), arguments))
             }
         }
@@ -190,6 +196,7 @@ impl Configuration {
         Row {
             model: model.name.clone(),
             image_size: model.image_size,
+            precision: self.rung.precision,
             checkpointing: self.rung.checkpointing,
             batch,
             source,
@@ -221,6 +228,16 @@ fn summary(source: &str, rows: &[&Row]) -> String {
         100.0 * low as f64 / rows.len() as f64,
         100.0 * worst_low.abs()
     )
+}
+
+impl BenchMemoryArguments {
+    /// Each precision without and with checkpointing.
+    fn rungs(&self) -> Vec<Rung> {
+        let both = |precision| {
+            [Checkpointing::None, Checkpointing::Balanced].map(|checkpointing| Rung { precision, checkpointing })
+        };
+        self.precisions.iter().copied().flat_map(both).collect()
+    }
 }
 
 impl MemoryBenchDevice {

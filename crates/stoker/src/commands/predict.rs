@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use checkpoint::{Checkpoint as Weights, CheckpointError, RunFolder};
 use data_pipeline::{Channels, Dataset, EvalTransform, Loader, LoaderOptions, batches};
 use inference::{PredictError, PredictOptions, Prediction, Preset, predict as predict_all, score, write_csv};
+use memory_planner::Precision;
 use trainer::{Normalization, Phase, Pieces, Scoring};
 use vision_nn::ClassifierSpec;
 
@@ -16,6 +17,7 @@ use crate::error::CommandError;
 use crate::registry::{Network, find_architecture};
 use crate::run::checks::check_output_file;
 use crate::run::compute::Compute;
+use crate::run::precision::{Arithmetic, Precisions, check_device};
 use crate::run::recovery::{Injection, tell_out_of_memory};
 use crate::run::resolved::resize_from_name;
 use crate::ui::{self, Progress};
@@ -98,6 +100,7 @@ impl TrainedRun {
             views: &preset.views(),
             normalization: &normalization,
             device: &compute.device,
+            precision: prediction_precision(&self.config, compute)?,
             classes: &card.classes,
         };
         let mut progress = Progress::start("predicting", "images", dataset.len() as u64);
@@ -153,6 +156,19 @@ impl TrainedRun {
         })?;
         Ok(EvalTransform { image_size: card.image_size, channels, resize })
     }
+}
+
+/// What a prediction computes in on the device at hand.
+///
+/// # Errors
+/// A format that was asked for and that the device lacks.
+pub(crate) fn prediction_precision(config: &UserConfig, compute: &Compute) -> Result<Precision, CommandError> {
+    const SETTING: &str = "predict.precision";
+    let name = compute.selected.describe();
+    let asked = config.predict.precision;
+    let precision = Precisions::choose(SETTING, asked, Arithmetic::of(&compute.selected), &name)?.first;
+    check_device(&compute.device, precision, SETTING, &name)?;
+    Ok(precision)
 }
 
 /// Prints where the predictions are, and how good they are where labels are known.

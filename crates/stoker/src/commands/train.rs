@@ -22,6 +22,7 @@ use crate::run::compute::{Compute, Gauge};
 use crate::run::data::{self, RunData};
 use crate::run::memory::{Planned, loader_bytes, plan_here};
 use crate::run::observer::RunObserver;
+use crate::run::precision::{Arithmetic, Precisions};
 use crate::run::recovery::{Injection, explain_out_of_memory, tell_out_of_memory, tell_remembered};
 use crate::run::resolved::{ResolvedConfig, resize_name};
 use crate::run::subject::{Subject, spec};
@@ -120,15 +121,22 @@ impl Run {
         let subject = self.subject(&architecture);
         let budget = self.compute.budget(&self.request.resolved.budget_request())?;
         let mut request = subject.plan_request();
+        let selected = &self.compute.selected;
+        let mut precisions = subject.precisions(Arithmetic::of(selected), &selected.describe())?;
         if let Some(entry) = self.team_entry(&subject)? {
             request.micro_batch = request.micro_batch.or(Some(entry.micro_batch));
+            if subject.resolved.config.train.precision.fixed().is_none() {
+                precisions = Precisions::of_team(entry.precision);
+            }
         }
-        let Planned { analysis, rung } = plan_here(&subject, &self.compute, PlanSource::Auto, budget, &request)?;
+        let Planned { analysis, rung, .. } =
+            plan_here(&subject, &self.compute, PlanSource::Auto, &precisions, budget, &request)?;
         ui::out(&analysis)?;
         let micro_batch = analysis.plan.choices.iter().find(|choice| choice.name == "micro-batch");
         let reason = micro_batch.map_or(String::new(), |choice| choice.reason.clone());
         self.request.resolved.decide_micro_batch(analysis.plan.micro_batch, &reason);
         self.request.resolved.decide_checkpointing(rung.checkpointing);
+        self.request.resolved.decide_precision(rung.precision, &precisions.reason(rung.precision));
         Ok(analysis)
     }
 
@@ -217,7 +225,7 @@ impl Run {
     /// What takes most in a step of one image.
     fn largest_tensors(&self) -> Vec<String> {
         let Ok(architecture) = self.request.resolved.architecture() else { return Vec::new() };
-        self.subject(&architecture).largest_tensors()
+        self.subject(&architecture).largest_tensors(self.request.resolved.rung())
     }
 
     /// The step that this run makes.
@@ -286,6 +294,7 @@ impl Run {
         let evaluator = Evaluator {
             normalization: &normalization,
             device: &self.compute.device,
+            precision: self.request.resolved.rung().precision,
             top_k: self.request.resolved.config.train.top_k,
         };
         let mut progress = ui::Progress::start("testing the best weights", "images", test.len() as u64);

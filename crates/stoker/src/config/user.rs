@@ -7,7 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::values::{
-    AutoCount, Checkpointing, DeviceRequest, Initialization, MemorySize, OnCorrupt, Resize, Rounding, SampleData, Tta,
+    AutoCount, Checkpointing, DeviceRequest, Initialization, MemorySize, OnCorrupt, Precision, Resize, Rounding,
+    SampleData, Tta,
 };
 
 /// A configuration as the user wrote it, with defaults for the keys that were left out.
@@ -215,6 +216,9 @@ pub struct TrainSection {
     /// When memory runs out, fewer images are computed at once for the rest of the run. This lets their number grow again, by
     /// doubling, after 100 steps without trouble and when the memory used leaves room; a size that fails again is not tried again.
     pub adaptive_batch: bool,
+    /// Format of feature maps, matrix products and dense convolutions; half precision halves the memory of the maps. Weights, gradients, optimizer,
+    /// norms, softmax and loss stay in fp32. `auto` goes by the card, and takes 16 bits also where nothing fits in 32.
+    pub precision: Precision,
     /// Highest learning rate, reached at the end of warm-up.
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub learning_rate: f64,
@@ -259,6 +263,7 @@ impl Default for TrainSection {
             effective_batch_size: 32,
             micro_batch_size: AutoCount::Auto,
             adaptive_batch: false,
+            precision: Precision::Auto,
             learning_rate: 1.0e-3,
             weight_decay: 0.01, // PyTorch's AdamW
             betas: [0.9, 0.999],
@@ -299,4 +304,6 @@ pub struct PredictSection {
     pub tta: Tta,
     /// Images computed at once. `auto` takes what the memory allows.
     pub batch_size: AutoCount,
+    /// Format of feature maps, matrix products and dense convolutions. `auto` goes by the device.
+    pub precision: Precision,
 }

@@ -190,6 +190,45 @@ pub enum Checkpointing {
     Balanced,
 }
 
+/// What maps are stored in, and what matrix products and dense convolutions compute in. Weights, gradients, optimizer, norms, softmax and loss stay
+/// in 32 bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// bf16 on cards of compute capability 8.0 and above, fp16 on those of 7.x, fp32 elsewhere
+    #[default]
+    Auto,
+    /// 32 bits
+    Fp32,
+    /// 16 bits with the range of 32
+    Bf16,
+    /// 16 bits with a short range: the loss is scaled, and a step that overflows is skipped
+    Fp16,
+}
+
+impl Precision {
+    /// The planner's name for it; `None` for `auto`.
+    #[must_use]
+    pub fn fixed(self) -> Option<memory_planner::Precision> {
+        match self {
+            Self::Auto => None,
+            Self::Fp32 => Some(memory_planner::Precision::Fp32),
+            Self::Bf16 => Some(memory_planner::Precision::Bf16),
+            Self::Fp16 => Some(memory_planner::Precision::Fp16),
+        }
+    }
+}
+
+impl From<memory_planner::Precision> for Precision {
+    fn from(precision: memory_planner::Precision) -> Self {
+        match precision {
+            memory_planner::Precision::Fp32 => Self::Fp32,
+            memory_planner::Precision::Bf16 => Self::Bf16,
+            memory_planner::Precision::Fp16 => Self::Fp16,
+        }
+    }
+}
+
 /// Test-time augmentation: the views of each image whose probabilities are averaged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, ValueEnum)]
 #[serde(rename_all = "snake_case")]

@@ -10,6 +10,7 @@ use memory_probe::{AllocatorModel, CapturedSource};
 
 use crate::error::CommandError;
 use crate::run::memory::Planned;
+use crate::run::precision::{Arithmetic, Precisions};
 use crate::run::subject::Subject;
 
 /// A card as far as a plan needs to know it.
@@ -22,6 +23,7 @@ pub(crate) struct PlannedCard {
     pub(crate) memory_bytes: u64,
     pub(crate) usable_bytes: u64,
     pub(crate) tier: Tier,
+    pub(crate) arithmetic: Arithmetic,
 }
 
 /// Of a card's memory, what its driver and a CUDA context keep: the rule of `configs/gpus.yaml`.
@@ -46,6 +48,7 @@ impl PlannedCard {
             memory_bytes: memory,
             usable_bytes: memory.saturating_sub(kept),
             tier: card.tier,
+            arithmetic: Arithmetic::Card(card.compute_capability),
         }
     }
 
@@ -57,6 +60,7 @@ impl PlannedCard {
             memory_bytes,
             usable_bytes: memory_bytes.saturating_sub(KEPT_BYTES),
             tier: Tier::of_unknown_card(memory_bytes, ASSUMED_CAPABILITY),
+            arithmetic: Arithmetic::UnknownCard,
         }
     }
 
@@ -85,18 +89,21 @@ impl<'a> Recorded<'a> {
         Self { subject, sources: Vec::new() }
     }
 
-    /// Plans the step for a card.
+    /// Plans the step for a card, in one of the formats that it may be computed in.
     pub(crate) fn plan(
         &mut self,
         card: &PlannedCard,
+        precisions: &Precisions,
         budget: Budget,
         request: &PlanRequest,
     ) -> Result<Planned, LadderError<FootprintError>> {
         let (subject, allocator, bytes) = (self.subject, card.allocator(), budget.budget_bytes);
         let mut footprint_of = |rung| self.source(rung).footprint(allocator, bytes, request);
-        let (rung, footprint, plan) = plan_with_ladder(&subject.rungs(), &mut footprint_of, &budget, request)?;
+        let (rung, footprint, plan) =
+            plan_with_ladder(&subject.rungs(precisions), &mut footprint_of, &budget, request)?;
         let (device, model) = (card.title.clone(), subject.describe());
-        Ok(Planned { analysis: MemoryAnalysis { device, model, footprint, budget, plan }, rung })
+        let analysis = MemoryAnalysis { device, model, footprint, budget, plan };
+        Ok(Planned::new(analysis, rung, precisions))
     }
 
     fn source(&mut self, rung: Rung) -> &CapturedSource<'a> {

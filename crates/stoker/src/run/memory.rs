@@ -15,6 +15,7 @@ use crate::cli::PlanSource;
 use crate::error::CommandError;
 use crate::run::checks::{no_room_for_model, no_room_to_measure};
 use crate::run::compute::Compute;
+use crate::run::precision::{Precisions, check_device};
 use crate::run::resolved::ResolvedConfig;
 use crate::run::subject::Subject;
 use crate::ui::{self, Progress};
@@ -25,6 +26,16 @@ pub(crate) struct Planned {
     pub(crate) analysis: MemoryAnalysis,
     /// How the step is computed.
     pub(crate) rung: Rung,
+    /// Whether that is in less than what suits the device, for nothing fits in that.
+    pub(crate) lowered: bool,
+}
+
+impl Planned {
+    /// A plan with the choice of its precision among its reasons.
+    pub(crate) fn new(analysis: MemoryAnalysis, rung: Rung, precisions: &Precisions) -> Self {
+        let analysis = analysis.with_choices([precisions.choice(rung.precision)]);
+        Self { analysis, rung, lowered: rung.precision != precisions.first }
+    }
 }
 
 /// Why a step's memory could not be learnt here.
@@ -54,20 +65,23 @@ pub(crate) fn plan_here(
     subject: &Subject<'_>,
     compute: &Compute,
     source: PlanSource,
+    precisions: &Precisions,
     budget: Budget,
     request: &PlanRequest,
 ) -> Result<Planned, CommandError> {
+    check_device(&compute.device, precisions.first, "train.precision", &compute.selected.describe())?;
     let mut footprint_of = |rung| match (source, compute.is_cpu()) {
         (PlanSource::Measured, _) | (_, true) => measured(subject, compute, rung, &budget, request.effective_batch),
         _ => dry_run(subject, compute, rung, &budget, request),
     };
-    let (rung, footprint, plan) = match plan_with_ladder(&subject.rungs(), &mut footprint_of, &budget, request) {
-        Ok(planned) => planned,
-        Err(error) => return Err(refused(error, subject, &budget)),
-    };
+    let (rung, footprint, plan) =
+        match plan_with_ladder(&subject.rungs(precisions), &mut footprint_of, &budget, request) {
+            Ok(planned) => planned,
+            Err(error) => return Err(refused(error, subject, &budget)),
+        };
     let device = compute.selected.describe();
     let analysis = MemoryAnalysis { device, model: subject.describe(), footprint, budget, plan };
-    Ok(Planned { analysis, rung })
+    Ok(Planned::new(analysis, rung, precisions))
 }
 
 /// Real steps on a throwaway model.
@@ -157,7 +171,9 @@ pub(crate) fn refused_plan<E: std::error::Error + 'static>(
     subject: &Subject<'_>,
 ) -> CommandError {
     let largest = match &error {
-        LadderError::NothingFits(_) => subject.largest_tensors(),
+        LadderError::NothingFits(nothing) => {
+            nothing.needs.last().map_or(Vec::new(), |need| subject.largest_tensors(need.rung))
+        }
         _ => Vec::new(),
     };
     let hint = error.hint();

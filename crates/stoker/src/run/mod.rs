@@ -6,6 +6,7 @@ pub(crate) mod compute;
 pub(crate) mod data;
 pub(crate) mod memory;
 pub(crate) mod observer;
+pub(crate) mod precision;
 pub(crate) mod recovery;
 pub(crate) mod resolved;
 pub(crate) mod subject;

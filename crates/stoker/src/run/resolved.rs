@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use data_pipeline::{Channels, EvalTransform, LoaderOptions, ResizeMode, TrainTransform};
-use memory_planner::BudgetRequest;
+use memory_planner::{BudgetRequest, Rung};
 use trainer::{AdamWOptions, FaultPlan, TrainOptions, WarmupCosine};
 
-use crate::config::{AutoCount, Checkpointing, DEFAULT_VALIDATION_SHARE, DeviceRequest, OnCorrupt, Resize, UserConfig};
+use crate::config::{AutoCount, Checkpointing, DEFAULT_VALIDATION_SHARE, DeviceRequest, OnCorrupt, Precision};
+use crate::config::{Resize, UserConfig};
 use crate::error::CommandError;
 use crate::registry::{Architecture, find_architecture};
 
@@ -97,6 +98,20 @@ impl ResolvedConfig {
         self.config.memory.checkpointing = decided;
     }
 
+    /// Sets what the step computes in.
+    pub(crate) fn decide_precision(&mut self, precision: memory_planner::Precision, reason: &str) {
+        if self.config.train.precision == Precision::Auto {
+            self.choices.push(format!("train.precision {precision}: {reason}"));
+        }
+        self.config.train.precision = precision.into();
+    }
+
+    /// The way to compute the step that was decided; before the plan is made, the first that is tried.
+    pub(crate) fn rung(&self) -> Rung {
+        let precision = self.config.train.precision.fixed().unwrap_or_default();
+        Rung { precision, checkpointing: self.checkpointing() }
+    }
+
     /// The way to compute the step that was decided; none before the plan is made.
     pub(crate) fn checkpointing(&self) -> memory_planner::Checkpointing {
         match self.config.memory.checkpointing {
@@ -159,6 +174,7 @@ impl ResolvedConfig {
             top_k: train.top_k,
             seed: self.config.seed,
             adaptive_batch: train.adaptive_batch,
+            precision: train.precision.fixed().unwrap_or_default(),
             faults: FaultPlan::default(),
         }
     }

@@ -6,7 +6,9 @@ use memory_probe::{StepRequest, capture_step};
 use vision_nn::ClassifierSpec;
 
 use crate::config::{Checkpointing, Initialization, Rounding};
+use crate::error::CommandError;
 use crate::registry::{Architecture, Network};
+use crate::run::precision::{Arithmetic, Precisions};
 use crate::run::resolved::ResolvedConfig;
 
 /// Tensors that a post-mortem names.
@@ -51,6 +53,7 @@ impl Subject<'_> {
     pub(crate) fn step(&self, rung: Rung) -> StepRequest {
         let mut options = self.resolved.train_options(self.train_samples.unwrap_or(usize::MAX));
         options.micro_batch_size = usize::MAX;
+        options.precision = rung.precision;
         StepRequest {
             image: self.image(),
             num_classes: self.num_classes,
@@ -62,16 +65,14 @@ impl Subject<'_> {
     }
 
     /// The forward pass of a prediction.
-    pub(crate) fn prediction(&self) -> StepRequest {
-        let rung = Rung { precision: Precision::Fp32, checkpointing: memory_planner::Checkpointing::None };
-        let mut step = self.step(rung);
+    pub(crate) fn prediction(&self, precision: Precision) -> StepRequest {
+        let mut step = self.step(Rung { precision, checkpointing: memory_planner::Checkpointing::None });
         step.options.ema_decay = None;
         StepRequest { predicts: true, ..step }
     }
 
     /// What takes most in a step of one image, by the recorded graph: a line for each of the largest tensors at the peak.
-    pub(crate) fn largest_tensors(&self) -> Vec<String> {
-        let Some(&rung) = self.rungs().last() else { return Vec::new() };
+    pub(crate) fn largest_tensors(&self, rung: Rung) -> Vec<String> {
         let trace = capture_step(&self.step(rung), 1, &|device| self.build(device));
         let Ok(liveness) = Liveness::of(&trace) else { return Vec::new() };
         let of = |tensor: &LargeTensor| {
@@ -82,13 +83,17 @@ impl Subject<'_> {
     }
 
     /// The ways to compute the step that may be taken, the fastest first.
-    pub(crate) fn rungs(&self) -> Vec<Rung> {
-        let rung = |checkpointing| Rung { precision: Precision::Fp32, checkpointing };
-        match self.resolved.config.memory.checkpointing {
-            Checkpointing::Auto => Rung::ladder(rung(memory_planner::Checkpointing::None), None, true),
-            Checkpointing::None => vec![rung(memory_planner::Checkpointing::None)],
-            Checkpointing::Balanced => vec![rung(memory_planner::Checkpointing::Balanced)],
-        }
+    pub(crate) fn rungs(&self, precisions: &Precisions) -> Vec<Rung> {
+        let checkpointing = self.resolved.config.memory.checkpointing;
+        precisions.rungs(self.resolved.checkpointing(), checkpointing == Checkpointing::Auto)
+    }
+
+    /// What the step may be computed in on a device of this arithmetic.
+    ///
+    /// # Errors
+    /// A format that was asked for and that the device lacks.
+    pub(crate) fn precisions(&self, arithmetic: Arithmetic, device: &str) -> Result<Precisions, CommandError> {
+        Precisions::choose("train.precision", self.resolved.config.train.precision, arithmetic, device)
     }
 
     /// What the configuration asks of the plan.

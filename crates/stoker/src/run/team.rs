@@ -62,10 +62,11 @@ pub(crate) fn identity_of(resolved: &ResolvedConfig, num_classes: usize) -> Team
         image_size: model.image_size,
         effective_batch_size: train.effective_batch_size,
         config_digest: format!(
-            "in_channels {}, classes {num_classes}, clip {}, ema {}, checkpointing {:?}, rounding {:?}",
+            "in_channels {}, classes {num_classes}, clip {}, ema {}, precision {:?}, checkpointing {:?}, rounding {:?}",
             model.in_channels,
             train.clip_norm.is_some(),
             train.ema_decay.is_some(),
+            train.precision,
             resolved.config.memory.checkpointing,
             resolved.config.memory.rounding,
         )

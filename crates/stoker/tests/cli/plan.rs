@@ -116,10 +116,38 @@ fn a_captured_plan_for_the_cpu_is_refused() {
 }
 
 #[test]
+fn a_precision_that_the_card_lacks_is_refused() {
+    assert_snapshot!(Stage::new().run("plan --model convnext_atto --gpu rtx2080 --precision bf16"));
+}
+
+#[test]
+fn a_precision_that_is_asked_for_is_written_with_the_plan() {
+    let stage = Stage::with_config(CONFIG);
+    stage.run("plan --config x.yaml --gpu rtx3060 --precision fp32 --save-config y.yaml");
+    assert!(fs::read_to_string(stage.path().join("y.yaml")).unwrap().contains("  precision: fp32"));
+}
+
+/// The card has no tensor cores: fp32 is what suits it, until nothing fits in that.
+#[test]
+fn lower_precision_comes_before_checkpointing_and_is_written() {
+    let stage = Stage::with_config(CONFIG.replace("convnext_tiny", "convnext_base").replace("224", "384"));
+    let plan = "plan --config x.yaml --gpu gtx1060-6gb --min-batch-size 6 --save-config y.yaml";
+    assert_snapshot!(stage.run(plan));
+    assert!(fs::read_to_string(stage.path().join("y.yaml")).unwrap().contains("  precision: fp16"));
+    let kept = stage.run(&format!("{plan} --precision fp32"));
+    assert!(!kept.contains("fp16") && kept.contains("fp32 with checkpointing"), "{kept}");
+}
+
+#[test]
 fn a_team_gets_a_table_of_all_cards() {
     let stage = Stage::with_config(CONFIG.replace("convnext_tiny", "convnext_atto").replace("224", "64"));
     let printed = stage.run("plan --config x.yaml --all-gpus --write-team-settings team_settings.yaml");
-    assert!(printed.contains("rtx3060") && printed.contains("h200"), "{printed}");
+    let precision_of = |card: &str| {
+        let line = printed.lines().find(|line| line.split_whitespace().next() == Some(card));
+        ["fp32", "fp16", "bf16"].into_iter().find(|name| line.is_some_and(|line| line.contains(name)))
+    };
+    let found = ["gtx1060-6gb", "t4", "rtx3060-12gb", "h200"].map(precision_of);
+    assert_eq!(found, ["fp32", "fp16", "bf16", "bf16"].map(Some), "{printed}");
     let settings = fs::read_to_string(stage.path().join("team_settings.yaml")).unwrap();
     assert!(settings.starts_with("# What each card runs") && settings.contains("effective_batch: 128"), "{settings}");
 }

@@ -157,12 +157,14 @@ pub(crate) fn options(epochs: u32, micro_batch_size: usize) -> TrainOptions {
         top_k: 1,
         seed: 5,
         adaptive_batch: false,
+        precision: Default::default(),
         faults: trainer::FaultPlan::default(),
     }
 }
 
 fn step(options: TrainOptions, device: &Device) -> TrainStep<ConvNext> {
-    let config = ConvNextConfig { depths: [1, 1, 2, 1], widths: [16, 24, 32, 40], pointwise_mlp: true, response_norm: false };
+    let config =
+        ConvNextConfig { depths: [1, 1, 2, 1], widths: [16, 24, 32, 40], pointwise_mlp: true, response_norm: false };
     let spec = ClassifierSpec { drop_path: 0.3, seed: 7, ..ClassifierSpec::new(CLASSES.len(), device) };
     let model = map_parameters(config.init(&spec), &mut OpenBranches);
     TrainStep::new(model, options, Normalization::imagenet(3), device.clone())

@@ -1,25 +1,18 @@
 //! The operations in terms of a backend's own.
 
-#![cfg_attr(
-    not(any(feature = "cuda", test)),
-    allow(dead_code, reason = "the CPU has its own form; this one is for cards and for tests")
-)]
-
-use burn::backend::Backend;
-use burn::backend::TensorMetadata;
 use burn::backend::tensor::FloatTensor;
-use burn::tensor::Shape;
+use burn::backend::{Backend, TensorMetadata};
 
 use super::NormForm;
+use crate::kernels::storage::{as_row, as_vector, stored_as, widened};
 
 /// `[N, C]` to mean and biased variance, `[C]`.
 pub(super) fn moments<B: Backend>(rows: FloatTensor<B>) -> (FloatTensor<B>, FloatTensor<B>) {
-    let channels = rows.shape()[1];
+    let rows = widened::<B>(rows);
     let mean = B::float_mean_dim(rows.clone(), 0); // [1, C]
     let centred = B::float_sub(rows, mean.clone()); // [N, C]
     let variance = B::float_mean_dim(B::float_mul(centred.clone(), centred), 0); // [1, C]
-    let flat = |row| B::float_reshape(row, Shape::new([channels]));
-    (flat(mean), flat(variance))
+    (as_vector::<B>(mean), as_vector::<B>(variance))
 }
 
 /// Weight, bias, mean and variance in `vectors`.
@@ -28,10 +21,12 @@ pub(super) fn forward<B: Backend>(
     vectors: [FloatTensor<B>; 4],
     form: NormForm,
 ) -> FloatTensor<B> {
-    let [weight, bias, mean, variance] = vectors.map(row::<B>);
+    let dtype = rows.dtype();
+    let [weight, bias, mean, variance] = vectors.map(as_row::<B>);
     let scale = B::float_mul(weight, inverse_deviation::<B>(variance, form)); // [1, C]
-    let z = B::float_add(B::float_mul(B::float_sub(rows, mean), scale), bias); // [N, C]
-    if form.silu { B::float_mul(z.clone(), B::sigmoid(z)) } else { z }
+    let z = B::float_add(B::float_mul(B::float_sub(widened::<B>(rows), mean), scale), bias); // [N, C]
+    let output = if form.silu { B::float_mul(z.clone(), B::sigmoid(z)) } else { z };
+    stored_as::<B>(output, dtype)
 }
 
 /// See [`cpu_kernels::BatchNorm::gradient`], which computes the same.
@@ -41,8 +36,9 @@ pub(super) fn gradient<B: Backend>(
     gradient: FloatTensor<B>,
     form: NormForm,
 ) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
-    let (count, channels) = (rows.shape()[0], rows.shape()[1]);
-    let [weight, bias, mean, variance] = vectors.map(row::<B>);
+    let (count, dtype) = (rows.shape()[0], rows.dtype());
+    let (rows, gradient) = (widened::<B>(rows), widened::<B>(gradient));
+    let [weight, bias, mean, variance] = vectors.map(as_row::<B>);
     let inverse = inverse_deviation::<B>(variance, form); // [1, C]
     let scale = B::float_mul(weight, inverse.clone()); // [1, C]
     let centred = B::float_sub(rows, mean); // [N, C]
@@ -63,14 +59,8 @@ pub(super) fn gradient<B: Backend>(
     } else {
         gradient
     };
-    let flat = |row| B::float_reshape(row, Shape::new([channels]));
-    (B::float_mul(inner, scale), flat(of_weight), flat(of_bias))
-}
-
-/// `[C]` to `[1, C]`.
-fn row<B: Backend>(vector: FloatTensor<B>) -> FloatTensor<B> {
-    let channels = vector.shape()[0];
-    B::float_reshape(vector, Shape::new([1, channels]))
+    let of_rows = stored_as::<B>(B::float_mul(inner, scale), dtype);
+    (of_rows, as_vector::<B>(of_weight), as_vector::<B>(of_bias))
 }
 
 fn inverse_deviation<B: Backend>(variance: FloatTensor<B>, form: NormForm) -> FloatTensor<B> {
@@ -87,28 +77,17 @@ fn silu_slope<B: Backend>(z: FloatTensor<B>) -> FloatTensor<B> {
 #[cfg(test)]
 mod tests {
     use burn::backend::Flex;
-    use burn::backend::flex::FlexTensor;
 
     use super::super::FusedBatchNorm;
     use super::*;
-    use crate::kernels::host::{self, tensor};
+    use crate::kernels::test_tensors::{self, numbers as values};
 
     const ROWS: usize = 30;
     const CHANNELS: usize = 6;
 
-    fn values(seed: f32, shape: &[usize]) -> FlexTensor {
-        let count: usize = shape.iter().product();
-        let values = (0..count).map(|at| ((at as f32 + seed) * 78.233).sin() * 0.8 + 0.2).collect();
-        tensor(values, &Shape::from(shape.to_vec()))
-    }
-
-    fn assert_equal(left: FlexTensor, right: FlexTensor) {
-        assert_eq!(left.layout().shape(), right.layout().shape());
-        let (left, right) = (left.to_contiguous(), right.to_contiguous());
-        for (left, right) in host::values(&left).iter().zip(&*host::values(&right)) {
-            // Sums of thirty numbers of order one, in f32.
-            assert!((left - right).abs() < 2e-5, "{left} {right}");
-        }
+    /// Sums of thirty numbers of order one, in f32.
+    fn assert_equal(left: FloatTensor<Flex>, right: FloatTensor<Flex>) {
+        test_tensors::assert_near(&left, &right, 2e-5);
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Depthwise convolution over channels-last maps: stride 1, odd kernel, zero padding that keeps the size, bias inside.
+//! Depthwise convolution over channels-last maps: stride 1, odd kernel, zero padding that keeps the size, bias inside. Sums are made in f32, and
+//! nothing of the map's size is kept for the backward pass but the map as it is stored.
 //!
 //! Burn's own runs the input gradient as a direct transposed convolution and the weight gradient channel by channel. Here the input
 //! gradient is the forward pass with the kernel turned by 180 degrees, which holds for stride 1 and odd kernels.
@@ -17,15 +18,16 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Capture, Dispatch, Flex, TensorMetadata, backend_extension};
 use burn::tensor::{Shape, Tensor};
 
+use super::storage::{as_rows, as_vector, stored_as, widened};
 use crate::is_captured;
 use crate::tape::{on_captured, primitive};
 
 /// Convolves each channel with its own kernel.
 ///
 /// # Shapes
-/// - `map` and output: `[B, H, W, C]`
-/// - `weight`: `[C, 1, k, k]` with k odd
-/// - `bias`: `[C]`
+/// - `map` and output: `[B, H, W, C]`, of one type
+/// - `weight`: `[C, 1, k, k]` with k odd, f32
+/// - `bias`: `[C]`, f32
 pub fn depthwise_conv2d(map: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>) -> Tensor<4> {
     let device = map.device();
     if is_captured(&device) {
@@ -56,37 +58,35 @@ pub trait Depthwise: Backend {
 }
 
 /// The operation in terms of Burn's own.
-pub(super) mod composed {
+mod composed {
     use super::*;
 
     const TO_CHANNELS_FIRST: [usize; 4] = [0, 3, 1, 2];
     const TO_CHANNELS_LAST: [usize; 4] = [0, 2, 3, 1];
 
-    pub(in crate::kernels) fn forward<B: Backend>(
+    pub(super) fn forward<B: Backend>(
         map: FloatTensor<B>,
         weight: FloatTensor<B>,
         bias: Option<FloatTensor<B>>,
     ) -> FloatTensor<B> {
-        let options = options(&weight.shape());
-        let map = B::float_permute(map, &TO_CHANNELS_FIRST);
-        B::float_permute(B::conv2d(map, weight, bias, options), &TO_CHANNELS_LAST)
+        let (options, dtype) = (options(&weight.shape()), map.dtype());
+        let map = B::float_permute(widened::<B>(map), &TO_CHANNELS_FIRST);
+        let output = B::float_permute(B::conv2d(map, weight, bias, options), &TO_CHANNELS_LAST);
+        stored_as::<B>(output, dtype)
     }
 
-    pub(in crate::kernels) fn map_gradient<B: Backend>(
-        weight: FloatTensor<B>,
-        gradient: FloatTensor<B>,
-    ) -> FloatTensor<B> {
+    pub(super) fn map_gradient<B: Backend>(weight: FloatTensor<B>, gradient: FloatTensor<B>) -> FloatTensor<B> {
         forward::<B>(gradient, B::float_flip(weight, &[2, 3]), None)
     }
 
-    pub(in crate::kernels) fn weight_gradient<B: Backend>(
+    pub(super) fn weight_gradient<B: Backend>(
         map: FloatTensor<B>,
         weight: FloatTensor<B>,
         gradient: FloatTensor<B>,
     ) -> FloatTensor<B> {
         let options = options(&weight.shape());
-        let map = B::float_permute(map, &TO_CHANNELS_FIRST);
-        let gradient = B::float_permute(gradient, &TO_CHANNELS_FIRST);
+        let map = B::float_permute(widened::<B>(map), &TO_CHANNELS_FIRST);
+        let gradient = B::float_permute(widened::<B>(gradient), &TO_CHANNELS_FIRST);
         B::conv2d_weight_backward(map, weight, gradient, options)
     }
 
@@ -155,12 +155,9 @@ impl<B: Backend + Depthwise> Backward<B, 3> for DepthwiseBackward {
     }
 }
 
-/// `[B, H, W, C]` to `[C]`.
+/// `[B, H, W, C]` to `[C]`, in f32.
 fn sum_over_positions<B: Backend>(gradient: FloatTensor<B>) -> FloatTensor<B> {
-    let shape = gradient.shape();
-    let channels = shape[3];
-    let rows = B::float_reshape(gradient, Shape::new([shape.num_elements() / channels, channels]));
-    B::float_reshape(B::float_sum_dim(rows, 0), Shape::new([channels]))
+    as_vector::<B>(B::float_sum_dim(widened::<B>(as_rows::<B>(gradient)), 0))
 }
 
 impl<B: Backend + Depthwise, C: CheckpointStrategy> Depthwise for Autodiff<B, C> {

@@ -1,29 +1,22 @@
-//! The CPU form: [`cpu_kernels`] on Burn's flex tensors. Half precision takes the composed form.
+//! The CPU form: [`cpu_kernels`] on Burn's flex tensors.
 
 use burn::backend::Flex;
 use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
-use burn::tensor::DType;
 use cpu_kernels::DepthwiseShape;
 
-use super::depthwise::{Depthwise, composed};
-use super::host::{tensor, values};
+use super::depthwise::Depthwise;
+use super::host::{tensor, tensor_like, values};
 
 impl Depthwise for Flex {
     fn depthwise(map: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
-        if map.dtype() != DType::F32 {
-            return composed::forward::<Self>(map, weight, Some(bias));
-        }
         let output = shape_of(&map, &weight).forward(&values(&map), &values(&weight), &values(&bias));
-        tensor(output, map.layout().shape())
+        tensor_like(output, &map)
     }
 
     fn depthwise_map_gradient(weight: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self> {
-        if gradient.dtype() != DType::F32 {
-            return composed::map_gradient::<Self>(weight, gradient);
-        }
         let output = shape_of(&gradient, &weight).map_gradient(&values(&gradient), &values(&weight));
-        tensor(output, gradient.layout().shape())
+        tensor_like(output, &gradient)
     }
 
     fn depthwise_weight_gradient(
@@ -31,9 +24,6 @@ impl Depthwise for Flex {
         weight: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
-        if gradient.dtype() != DType::F32 {
-            return composed::weight_gradient::<Self>(map, weight, gradient);
-        }
         let output = shape_of(&map, &weight).weight_gradient(&values(&map), &values(&gradient));
         tensor(output, weight.layout().shape())
     }

@@ -13,9 +13,11 @@ mod softmax;
 pub(crate) mod storage;
 #[cfg(test)]
 pub(crate) mod test_tensors;
+mod wide_conv;
 
 pub use depthwise::depthwise_conv2d;
 pub use gelu::gelu;
 pub use layer_norm::layer_norm;
 pub use response_norm::response_norm;
 pub use softmax::softmax;
+pub(crate) use wide_conv::wide_conv2d;

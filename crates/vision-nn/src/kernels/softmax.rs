@@ -1,51 +1,58 @@
-//! Softmax over the last axis, keeping nothing for the backward pass but its output.
+//! Softmax over the last axis in f32, keeping nothing for the backward pass but its output as it is stored.
 
+#[cfg(feature = "cuda")]
+use burn::backend::Cuda;
+#[cfg(feature = "wgpu")]
+use burn::backend::Wgpu;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
-use burn::backend::ops::{ActivationOps, FloatTensorOps};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
-use burn::tensor::{DType, Tensor, activation};
+use burn::backend::{Autodiff, Backend, Capture, Dispatch, Flex, TensorMetadata, backend_extension};
+use burn::tensor::Tensor;
 
-use super::host::is_cpu;
+use super::storage::{stored_as, widened};
+use crate::is_captured;
+use crate::tape::{on_captured, primitive};
 
-/// Softmax over the last axis. Burn's own runs wherever the vectorised one does not.
+/// Softmax over the last axis.
 ///
 /// # Shapes
-/// - `scores` and output: `[.., N]`
+/// - `scores` and output: `[.., N]`, of one type
 pub fn softmax<const D: usize>(scores: Tensor<D>) -> Tensor<D> {
-    if is_cpu(&scores.device()) && scores.dtype() == DType::F32 {
-        Tensor::from_dispatch(Dispatch::fused_softmax(scores.into_dispatch()))
-    } else {
-        activation::softmax(scores, D - 1)
+    let device = scores.device();
+    if is_captured(&device) {
+        return on_captured!(device, B => Tensor::from_primitive::<B>(B::fused_softmax(primitive::<B, D>(scores))));
     }
+    Tensor::from_dispatch(Dispatch::fused_softmax(scores.into_dispatch()))
 }
 
-/// The operation on the CPU, in f32.
+/// The operation on a backend; the bodies are composed of Burn's own operations.
 #[allow(unreachable_pub, reason = "the macro implements the trait for a type of another crate")]
-#[backend_extension(Flex, Autodiff)]
+#[backend_extension(Flex, Cuda: cfg(feature = "cuda"), Wgpu: cfg(feature = "wgpu"), Autodiff)]
 pub trait FusedSoftmax: Backend {
     /// See [`softmax`].
-    fn fused_softmax(scores: FloatTensor<Self>) -> FloatTensor<Self>;
+    fn fused_softmax(scores: FloatTensor<Self>) -> FloatTensor<Self> {
+        let (last, dtype) = (scores.shape().num_dims() - 1, scores.dtype());
+        stored_as::<Self>(Self::softmax(widened::<Self>(scores), last), dtype)
+    }
 
     /// The gradient of the scores.
-    fn fused_softmax_gradient(output: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self>;
-}
-
-impl FusedSoftmax for Flex {
-    fn fused_softmax(scores: FloatTensor<Self>) -> FloatTensor<Self> {
-        let last = scores.layout().shape().num_dims() - 1;
-        Flex::softmax(scores, last)
-    }
-
     fn fused_softmax_gradient(output: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self> {
-        let last = output.layout().shape().num_dims() - 1;
-        let weighted = Flex::float_sum_dim(Flex::float_mul(gradient.clone(), output.clone()), last);
-        Flex::float_mul(Flex::float_sub(gradient, weighted), output)
+        let (last, dtype) = (output.shape().num_dims() - 1, output.dtype());
+        let (output, gradient) = (widened::<Self>(output), widened::<Self>(gradient));
+        let weighted = Self::float_sum_dim(Self::float_mul(gradient.clone(), output.clone()), last);
+        stored_as::<Self>(Self::float_mul(Self::float_sub(gradient, weighted), output), dtype)
     }
 }
+
+impl FusedSoftmax for Flex {}
+impl FusedSoftmax for Capture {}
+#[cfg(feature = "cuda")]
+impl FusedSoftmax for Cuda {}
+#[cfg(feature = "wgpu")]
+impl FusedSoftmax for Wgpu {}
 
 #[derive(Debug)]
 struct SoftmaxBackward;
@@ -81,7 +88,7 @@ impl<B: Backend + FusedSoftmax, C: CheckpointStrategy> FusedSoftmax for Autodiff
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::{Device, Distribution};
+    use burn::tensor::{Device, Distribution, activation};
 
     use super::*;
 

@@ -183,12 +183,15 @@ fn plain(path: &Path) -> PathBuf {
 pub(super) fn refuse_settings_given_twice(arguments: &PlanArguments) -> Result<(), PlanArgumentsError> {
     let rounding = arguments.rounding.map(|_| String::new());
     let device = arguments.device.map(|device| device.to_string());
+    let precision = arguments.precision.and_then(name_of);
+    let precision_key = if arguments.inference { "predict.precision" } else { "train.precision" };
     let flags = [
         ("--model", "model.name", &arguments.model),
         ("--img-size", "model.image_size", &arguments.img_size),
         ("--device", "device", &device),
         ("--safety-margin", "memory.safety_margin", &arguments.safety_margin),
         ("--rounding", "memory.rounding", &rounding),
+        ("--precision", precision_key, &precision),
         ("--effective-batch-size", "train.effective_batch_size", &arguments.effective_batch_size),
     ];
     for (flag, key, value) in flags {

@@ -13,7 +13,7 @@ use clap::{ArgAction, Args, ValueEnum, ValueHint};
 pub use error::PlanArgumentsError;
 pub use task::{AbsentCard, Destination, InferenceRequest, PlanTask, Target};
 
-use crate::config::{DeviceRequest, Rounding, Tta};
+use crate::config::{DeviceRequest, Precision, Rounding, Tta};
 
 /// What `plan` is asked, as it was written; [`PlanArguments::check`] makes a [`PlanTask`] of it.
 #[derive(Debug, Clone, Default, Args)]
@@ -27,6 +27,9 @@ pub struct PlanArguments {
     /// Side of the images in pixels, instead of the configuration's
     #[arg(long, visible_alias = "image-size", value_name = "PIXELS", allow_negative_numbers = true)]
     pub img_size: Option<String>,
+    /// What the step computes in, instead of the configuration's
+    #[arg(long, value_name = "FORMAT")]
+    pub precision: Option<Precision>,
     /// Put a value over the file's, as in `train.ema_decay=0.999`; can be repeated
     #[arg(long = "set", value_name = "KEY=VALUE", action = ArgAction::Append)]
     pub settings: Vec<String>,

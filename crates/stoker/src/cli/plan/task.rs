@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::ValueEnum as _;
 use memory_planner::format_bytes;
 
 use super::error::PlanArgumentsError;
@@ -16,7 +17,7 @@ use crate::config::{DeviceRequest, Override, Rounding, Tta};
 pub struct PlanTask {
     /// The configuration; none for an architecture alone.
     pub config: Option<PathBuf>,
-    /// `--set`, `--model` and `--img-size`, to be put over the configuration, and to be written with the plan: without them it would not
+    /// `--set`, `--model`, `--img-size` and `--precision`, to be put over the configuration, and to be written with the plan: without them it would not
     /// hold. [`Edit::from_override`](crate::config::Edit::from_override) makes the edits.
     pub overrides: Vec<Override>,
     /// The card or cards.
@@ -169,6 +170,10 @@ impl PlanArguments {
         }
         if let Some(size) = parse_count("--img-size", self.img_size.as_deref(), "an image size", IMAGE_SIZES)? {
             overrides.push(Override::from_flag("model.image_size", &size.to_string(), format!("--img-size {size}")));
+        }
+        if let Some(precision) = self.precision.and_then(|precision| precision.to_possible_value()) {
+            let (name, section) = (precision.get_name(), if self.inference { "predict" } else { "train" });
+            overrides.push(Override::from_flag(&format!("{section}.precision"), name, format!("--precision {name}")));
         }
         Ok(overrides)
     }

@@ -18,6 +18,7 @@ use crate::run::absent::{PlannedCard, Recorded};
 use crate::run::compute::Compute;
 use crate::run::data::training_classes;
 use crate::run::memory::{Planned, plan_here, refused_plan};
+use crate::run::precision::Arithmetic;
 use crate::run::resolved::ResolvedConfig;
 use crate::run::subject::{Subject, planner_rounding};
 use crate::ui;
@@ -121,7 +122,8 @@ impl<'a> Request<'a> {
 
     fn recorded(&self, card: &PlannedCard, budget: Budget) -> Result<Planned, CommandError> {
         let subject = self.subject();
-        let planned = Recorded::of(&subject).plan(card, budget, &self.plan_request());
+        let precisions = subject.precisions(card.arithmetic, &card.title)?;
+        let planned = Recorded::of(&subject).plan(card, &precisions, budget, &self.plan_request());
         planned.map_err(|error| refused_plan(error, &subject))
     }
 
@@ -135,10 +137,15 @@ impl<'a> Request<'a> {
         let budget = compute.budget(&self.budget())?;
         match (self.task.source, &compute.selected) {
             (PlanSource::Captured, device::SelectedDevice::Cuda(card)) => {
-                let card = PlannedCard::of_memory(card.total_bytes);
+                let arithmetic = Arithmetic::Card(card.compute_capability);
+                let card = PlannedCard { arithmetic, ..PlannedCard::of_memory(card.total_bytes) };
                 self.recorded(&card, budget)
             }
-            (source, _) => plan_here(&self.subject(), &compute, source, budget, &self.plan_request()),
+            (source, selected) => {
+                let subject = self.subject();
+                let precisions = subject.precisions(Arithmetic::of(selected), &selected.describe())?;
+                plan_here(&subject, &compute, source, &precisions, budget, &self.plan_request())
+            }
         }
     }
 
@@ -190,6 +197,9 @@ impl<'a> Request<'a> {
             }
         }
         edits.push(Edit::new("train.micro_batch_size", planned.analysis.plan.micro_batch));
+        if planned.lowered {
+            edits.push(Edit::new("train.precision", planned.rung.precision.to_string()));
+        }
         if planned.rung.checkpointing != self.resolved.checkpointing() {
             edits.push(Edit::new("memory.checkpointing", planned.rung.checkpointing.to_string()));
         }

@@ -1,7 +1,8 @@
 //! How plans are shown and kept.
 
 use memory_planner::{
-    Liveness, MemoryAnalysis, MultiCardPlan, Profile, format_bytes, memory_timeline_svg, render_peak,
+    Liveness, MemoryAnalysis, MultiCardPlan, PRECISION_CHOICE, Precision, Profile, Rung, format_bytes,
+    memory_timeline_svg, render_peak,
 };
 use memory_probe::capture_step;
 use serde::Serialize;
@@ -26,13 +27,13 @@ struct PlanJson<'a> {
 
 /// Prints a plan: JSON, the whole report, or what was decided and why.
 pub(super) fn show(request: &Request<'_>, planned: &Planned) -> Result<(), CommandError> {
-    let Planned { analysis, rung } = planned;
+    let Planned { analysis, rung, .. } = planned;
     if request.task.json {
         let (precision, checkpointing) = (rung.precision.to_string(), rung.checkpointing.to_string());
         return ui::out(json(&PlanJson { analysis, precision, checkpointing }));
     }
     if request.task.report {
-        ui::out(analysis.render())?;
+        ui::out(with_saving(request, planned)?.render())?;
         return with_liveness(request, planned, |liveness| ui::out(render_peak(liveness, SHOWN).trim_end()));
     }
     ui::out(summary(analysis))
@@ -126,12 +127,38 @@ fn with_liveness(
     planned: &Planned,
     see: impl FnOnce(&Liveness<'_>) -> Result<(), CommandError>,
 ) -> Result<(), CommandError> {
+    with_liveness_in(request, planned, planned.rung, see)
+}
+
+/// Records the planned step as another rung computes it.
+fn with_liveness_in<T>(
+    request: &Request<'_>,
+    planned: &Planned,
+    rung: Rung,
+    see: impl FnOnce(&Liveness<'_>) -> Result<T, CommandError>,
+) -> Result<T, CommandError> {
     let subject = request.subject();
-    let mut step = subject.step(planned.rung);
+    let mut step = subject.step(rung);
     step.accumulates = planned.analysis.plan.accumulation_steps > 1;
     let trace = capture_step(&step, planned.analysis.plan.micro_batch, &|device| subject.build(device));
     let liveness = Liveness::of(&trace).map_err(|error| CommandError::from_run(&error).with_hint(error.hint()))?;
     see(&liveness)
+}
+
+/// The analysis with what the precision saves against fp32, by the recorded graph at the planned micro-batch.
+fn with_saving(request: &Request<'_>, planned: &Planned) -> Result<MemoryAnalysis, CommandError> {
+    let mut analysis = planned.analysis.clone();
+    if planned.rung.precision == Precision::Fp32 {
+        return Ok(analysis);
+    }
+    let live_bytes = |rung| with_liveness_in(request, planned, rung, |liveness| Ok(liveness.peak_bytes));
+    let full = live_bytes(Rung { precision: Precision::Fp32, ..planned.rung })?;
+    let saved_bytes = full.saturating_sub(live_bytes(planned.rung)?);
+    if let Some(choice) = analysis.plan.choices.iter_mut().find(|choice| choice.name == PRECISION_CHOICE) {
+        let saving = planned.rung.precision.choice(&choice.reason, Some((Precision::Fp32, saved_bytes)));
+        choice.reason = saving.reason;
+    }
+    Ok(analysis)
 }
 
 /// Says where the plan went and what it changed.

@@ -8,11 +8,12 @@ use memory_probe::{CapturedSource, dry_run_footprint, measure_prediction};
 use super::output::json;
 use super::{Request, find_card};
 use crate::cli::{PlanSource, Target};
-use crate::commands::predict::preset;
+use crate::commands::predict::{prediction_precision, preset};
 use crate::config::Tta;
 use crate::error::CommandError;
 use crate::run::absent::PlannedCard;
 use crate::run::compute::Compute;
+use crate::run::precision::Precisions;
 use crate::ui;
 
 /// Plans and prints; nothing is written, for a run's predictions have no configuration to write to.
@@ -46,7 +47,8 @@ fn here(request: &Request<'_>, device: Option<crate::config::DeviceRequest>, vie
             let subject = request.subject();
             let build = |device: &Device| subject.build(device);
             let plan = plan_request(request);
-            dry_run_footprint(&subject.prediction(), &compute.device, &build, budget.budget_bytes, &plan)
+            let precision = prediction_precision(&request.resolved.config, &compute)?;
+            dry_run_footprint(&subject.prediction(precision), &compute.device, &build, budget.budget_bytes, &plan)
                 .map_err(|error| CommandError::from_run(&error))?
         }
     };
@@ -58,14 +60,17 @@ fn measured(request: &Request<'_>, compute: &Compute, budget: &Budget) -> Result
     let build = |device: &Device| subject.build(device);
     let base_bytes = heap::current_bytes();
     let meter = compute.meter();
-    measure_prediction(&subject.prediction(), &compute.device, &build, meter.as_ref(), base_bytes, budget.budget_bytes)
+    let step = subject.prediction(prediction_precision(&request.resolved.config, compute)?);
+    measure_prediction(&step, &compute.device, &build, meter.as_ref(), base_bytes, budget.budget_bytes)
         .map_err(|error| CommandError::from_run(&error).in_context("cannot measure the memory of a forward pass"))
 }
 
 fn on_card(request: &Request<'_>, card: &PlannedCard, views: usize) -> Result<InferencePlan, CommandError> {
     let subject = request.subject();
     let budget = card.budget(&request.budget())?;
-    let source = CapturedSource::record(&subject.prediction(), |device: &Device| subject.build(device));
+    let asked = request.resolved.config.predict.precision;
+    let precision = Precisions::choose("predict.precision", asked, card.arithmetic, &card.title)?.first;
+    let source = CapturedSource::record(&subject.prediction(precision), |device: &Device| subject.build(device));
     let footprint = source
         .footprint(card.allocator(), budget.budget_bytes, &plan_request(request))
         .map_err(|error| CommandError::from_run(&error))?;

@@ -27,7 +27,14 @@ pub(super) fn plan_all(request: &Request<'_>) -> Result<(), CommandError> {
     for (done, card) in cards.iter().enumerate() {
         let planned = PlannedCard::of(card, None);
         let budget = planned.budget(&request.budget())?;
-        rows.push(match recorded.plan(&planned, budget.clone(), &request.plan_request()) {
+        let precisions = match subject.precisions(planned.arithmetic, &planned.title) {
+            Ok(precisions) => precisions,
+            Err(lacks) => {
+                rows.push(TeamRow::does_not_fit(&card.name, &budget, lacks));
+                continue;
+            }
+        };
+        rows.push(match recorded.plan(&planned, &precisions, budget.clone(), &request.plan_request()) {
             Ok(plan) => TeamRow::fits(&card.name, &budget, plan.rung, &plan.analysis.plan),
             Err(memory_planner::LadderError::NothingFits(nothing)) => {
                 TeamRow::does_not_fit(&card.name, &budget, nothing)

@@ -1,0 +1,187 @@
+//! What a step computes in: what was asked for, where the device can, or what suits it.
+
+use burn::tensor::Device;
+use device::SelectedDevice;
+use memory_planner::{Choice, Precision, Rung};
+use trainer::storage_type;
+
+use crate::config::Precision as Asked;
+use crate::error::CommandError;
+
+/// What is known of a device's arithmetic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Arithmetic {
+    /// The CPU, which takes every format and gains speed from none.
+    Cpu,
+    /// A card of this compute capability.
+    Card((u32, u32)),
+    /// A card that is known by its memory alone.
+    UnknownCard,
+}
+
+/// Tensor cores and instructions for bf16 begin with Ampere: NVIDIA's CUDA programming guide, table of arithmetic instructions.
+const BF16_CAPABILITY: (u32, u32) = (8, 0);
+
+/// Instructions for fp16 begin with this; the same table.
+const FP16_CAPABILITY: (u32, u32) = (5, 3);
+
+impl Arithmetic {
+    /// Of a device that is here.
+    pub(crate) fn of(selected: &SelectedDevice) -> Self {
+        match selected {
+            SelectedDevice::Cpu { .. } => Self::Cpu,
+            SelectedDevice::Cuda(card) => Self::Card(card.compute_capability),
+        }
+    }
+
+    /// The compute capability that the device lacks for a format; none where it has it, or nobody knows.
+    fn lacks(self, precision: Precision) -> Option<(u32, u32)> {
+        let needed = match precision {
+            Precision::Fp32 => return None,
+            Precision::Bf16 => BF16_CAPABILITY,
+            Precision::Fp16 => FP16_CAPABILITY,
+        };
+        matches!(self, Self::Card(has) if has < needed).then_some(needed)
+    }
+
+    fn automatic(self) -> Choice {
+        let fp32 = |reason| Precision::Fp32.choice(reason, None);
+        match self {
+            Self::Cpu => fp32("the CPU gains no speed from less"),
+            Self::Card(capability) => Precision::automatic_choice(capability),
+            Self::UnknownCard => fp32("what the card computes in is not known: name it with `--gpu`"),
+        }
+    }
+
+    /// What may be taken instead of fp32 when that does not fit: slower there, or no faster.
+    fn lower(self) -> Option<Precision> {
+        match self {
+            Self::Cpu => Some(Precision::Bf16),
+            Self::Card(_) if self.lacks(Precision::Fp16).is_none() => Some(Precision::Fp16),
+            Self::Card(_) | Self::UnknownCard => None,
+        }
+    }
+}
+
+/// The formats that a step may be computed in, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Precisions {
+    /// Tried first.
+    pub(crate) first: Precision,
+    /// Tried when a step does not fit in the first.
+    pub(crate) lower: Option<Precision>,
+    reason: String,
+}
+
+impl Precisions {
+    /// What `setting` asks for on a device of this arithmetic, which `name` is called by.
+    ///
+    /// # Errors
+    /// A format that the device has no instructions for.
+    pub(crate) fn choose(
+        setting: &str,
+        asked: Asked,
+        arithmetic: Arithmetic,
+        name: &str,
+    ) -> Result<Self, CommandError> {
+        let Some(fixed) = asked.fixed() else {
+            let choice = arithmetic.automatic();
+            let first: Precision = choice.value.parse().expect("the choice is a precision in words");
+            let lower = arithmetic.lower().filter(|_| first == Precision::Fp32);
+            return Ok(Self { first, lower, reason: choice.reason });
+        };
+        match (arithmetic.lacks(fixed), arithmetic) {
+            (Some((major, minor)), Arithmetic::Card(has)) => {
+                let message = format!(
+                    "`{setting}: {fixed}` needs compute capability {major}.{minor}, and {name} has {}.{}",
+                    has.0, has.1
+                );
+                Err(CommandError::wrong_request(message).with_hint(ways_out(setting, arithmetic)))
+            }
+            _ => Ok(Self { first: fixed, lower: None, reason: format!("set by `{setting}`") }),
+        }
+    }
+
+    /// What the team's settings say.
+    pub(crate) fn of_team(precision: Precision) -> Self {
+        Self { first: precision, lower: None, reason: "team settings".to_owned() }
+    }
+
+    /// The ways to compute a step from the first to the lowest; see [`Rung::ladder`].
+    pub(crate) fn rungs(&self, checkpointing: memory_planner::Checkpointing, may_checkpoint: bool) -> Vec<Rung> {
+        Rung::ladder(Rung { precision: self.first, checkpointing }, self.lower, may_checkpoint)
+    }
+
+    /// Why a step is computed as `taken` says.
+    pub(crate) fn reason(&self, taken: Precision) -> String {
+        match taken == self.first {
+            true => self.reason.clone(),
+            false => format!("nothing fits in {}", self.first),
+        }
+    }
+
+    /// The choice for a plan.
+    pub(crate) fn choice(&self, taken: Precision) -> Choice {
+        taken.choice(&self.reason(taken), None)
+    }
+}
+
+/// Refuses a format that the device at hand cannot store or compute in, whatever its kind.
+pub(crate) fn check_device(
+    device: &Device,
+    precision: Precision,
+    setting: &str,
+    name: &str,
+) -> Result<(), CommandError> {
+    if device.supports_dtype(storage_type(precision)) {
+        return Ok(());
+    }
+    let message = format!("{name} does not compute in `{setting}: {precision}`");
+    Err(CommandError::wrong_request(message).with_hint(format!("set `{setting}: fp32`")))
+}
+
+fn ways_out(setting: &str, arithmetic: Arithmetic) -> String {
+    match arithmetic.lacks(Precision::Fp16) {
+        None => format!("set `{setting}: fp16`, or leave it at `auto`"),
+        Some(_) => format!("set `{setting}: fp32`, or leave it at `auto`"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn choose(asked: Asked, arithmetic: Arithmetic) -> Result<Precisions, CommandError> {
+        Precisions::choose("train.precision", asked, arithmetic, "the card")
+    }
+
+    fn automatic(arithmetic: Arithmetic) -> (Precision, Option<Precision>) {
+        let chosen = choose(Asked::Auto, arithmetic).unwrap();
+        (chosen.first, chosen.lower)
+    }
+
+    #[test]
+    fn auto_takes_what_suits_the_device_and_goes_lower_only_from_fp32() {
+        assert_eq!(automatic(Arithmetic::Cpu), (Precision::Fp32, Some(Precision::Bf16)));
+        assert_eq!(automatic(Arithmetic::Card((6, 1))), (Precision::Fp32, Some(Precision::Fp16)));
+        assert_eq!(automatic(Arithmetic::Card((7, 5))), (Precision::Fp16, None));
+        assert_eq!(automatic(Arithmetic::Card((8, 6))), (Precision::Bf16, None));
+        assert_eq!(automatic(Arithmetic::UnknownCard), (Precision::Fp32, None));
+    }
+
+    #[test]
+    fn what_the_user_fixed_is_kept() {
+        let chosen = choose(Asked::Fp32, Arithmetic::Card((8, 6))).unwrap();
+        assert_eq!((chosen.first, chosen.lower), (Precision::Fp32, None));
+        assert_eq!(chosen.choice(Precision::Fp32).reason, "set by `train.precision`");
+    }
+
+    #[test]
+    fn a_format_that_the_card_lacks_is_refused_with_one_that_it_has() {
+        let error = choose(Asked::Bf16, Arithmetic::Card((7, 5))).unwrap_err();
+        let text = "`train.precision: bf16` needs compute capability 8.0, and the card has 7.5";
+        assert!(error.to_string().contains(text), "{error}");
+        assert!(choose(Asked::Bf16, Arithmetic::Cpu).is_ok());
+        assert!(choose(Asked::Fp16, Arithmetic::Card((5, 2))).is_err());
+    }
+}

@@ -1,0 +1,5 @@
+//! What half precision changes, and what it must not.
+
+mod families;
+mod stage;
+mod training;
