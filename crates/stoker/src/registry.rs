@@ -9,9 +9,6 @@ use vision_nn::{Classifier, ClassifierSpec, Pass};
 
 use crate::config::nearest_of;
 
-#[cfg(test)]
-mod tests;
-
 /// A classifier of any family.
 #[allow(
     clippy::large_enum_variant,
@@ -144,3 +141,6 @@ pub fn find_architecture(name: &str) -> Result<Architecture, Option<String>> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
