@@ -44,7 +44,7 @@ def print_table(rows: list[tuple[str, int, int, int]]) -> None:
     print("| model | image | stoker, MiB a sample | PyTorch, MiB a sample | ratio |")
     print("|---|---|---|---|---|")
     for name, side, ours, theirs in rows:
-        print(f"| {name} | {side} | {ours / MIB:.1f} | {theirs / MIB:.1f} | {ours / theirs:.2f} |")
+        print(f"| {name} | {side} | {ours / MIB:.1f} | {theirs / MIB:.1f} | {ours / theirs:.3f} |")
     above = [name for name, _, ours, theirs in rows if ours > theirs]
     print(f"\n{len(rows)} models, {len(above)} above PyTorch" + (f": {', '.join(above)}" if above else ""))
 

@@ -70,7 +70,8 @@ fn spec(device: &Device) -> ClassifierSpec {
 
 #[test]
 fn convnext_keeps_half_in_half_precision() {
-    let config = ConvNextConfig { depths: [1, 1, 2, 1], widths: [16, 32, 64, 128], pointwise_mlp: false };
+    let config =
+        ConvNextConfig { depths: [1, 1, 2, 1], widths: [16, 32, 64, 128], pointwise_mlp: false, response_norm: false };
     assert_halved(&|device| config.init(&spec(device)));
 }
 
@@ -91,7 +92,8 @@ fn efficientnet_keeps_half_in_half_precision() {
 
 #[test]
 fn masters_and_moments_stay_in_f32() {
-    let config = ConvNextConfig { depths: [1, 1, 2, 1], widths: [16, 32, 64, 128], pointwise_mlp: false };
+    let config =
+        ConvNextConfig { depths: [1, 1, 2, 1], widths: [16, 32, 64, 128], pointwise_mlp: false, response_norm: false };
     let build = |device: &Device| config.init(&spec(device));
     let fixed = |precision| fixed_memory(&capture_step(&request(precision), 8, &build));
     assert_eq!(fixed(Precision::Bf16), fixed(Precision::Fp32));

@@ -12,9 +12,6 @@ use vision_nn::{Classifier, ClassifierSpec, LayerNames, Pass};
 
 use crate::config::nearest_of;
 
-#[cfg(test)]
-mod tests;
-
 /// A classifier of any family.
 #[allow(
     clippy::large_enum_variant,
@@ -220,3 +217,6 @@ pub fn find_architecture(name: &str) -> Result<Architecture, Option<String>> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,7 +19,8 @@ fn spec(device: &Device) -> ClassifierSpec {
 }
 
 pub(crate) fn convnext(device: &Device) -> ConvNext {
-    let config = ConvNextConfig { depths: [1, 1, 2, 1], widths: [16, 24, 32, 40], pointwise_mlp: true };
+    let config =
+        ConvNextConfig { depths: [1, 1, 2, 1], widths: [16, 24, 32, 40], pointwise_mlp: true, response_norm: false };
     map_parameters(config.init(&spec(device)), &mut OpenBranches)
 }
 
@@ -38,7 +39,7 @@ pub(crate) fn efficientnet(device: &Device) -> EfficientNet {
         stage.blocks = stage.blocks.min(2);
         stage.channels = (stage.channels / 8).next_multiple_of(8);
     }
-    (config.stem_channels, config.head_channels, config.dropout) = (8, 64, 0.0);
+    (config.stem_channels, config.head_channels) = (8, 64);
     // Its own weights keep maps at order one, where fp16 is at its best; it goes below what fp16 holds with fan-in ones.
     config.init(&ClassifierSpec { initialization: Initialization::Reference, ..spec(device) })
 }
