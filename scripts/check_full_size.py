@@ -5,15 +5,16 @@
     cargo build --release
     python scripts/check_full_size.py --filter convnext_tiny,swin_base_384,efficientnet_b0
 
-For each registered name that has one of the filters in it (all without a filter), timm makes the model with seeded random weights
-and saves them; `stoker forward` runs the same batch through them, at the default size and at another that is not
-square (for Swin also with windows that the weights were not made for, as `img_size=(H, W)` lays them out). It prints a
-table of errors, and exits with 1 if one is above its limit, or if weights that went through stoker are not timm's to
-the bit.
+For each registered name that has one of the filters in it (all without a filter), timm makes the model with seeded
+random weights and saves them; `stoker forward` runs the same batch through them, at the default size and at another
+that is not square (for Swin also with windows that the weights were not made for, as `img_size=(H, W)` lays them out).
+It prints a table of errors, and exits with 1 if one is above its limit, or if weights that went through stoker are not
+timm's to the bit.
 
 Errors are the largest difference over the largest value of the reference, in f32 on both sides. The denominator of a
 gradient is at least `GRADIENT_FLOOR` of the largest gradient of the model: some are zero by arithmetic and noise by
-rounding, such as that of a shift in front of a batch norm, which takes it away again.
+rounding, such as that of a shift in front of a batch norm, which takes it away again. `--double` takes timm in f64 for
+the reference, and prints how far timm in f32 is from it, beside stoker.
 """
 
 import argparse
@@ -38,6 +39,7 @@ GRADIENT_LIMIT = 1e-3
 GRADIENT_FLOOR = 1e-3
 MODES = ("eval", "train")
 HEADER = ["model", "size", "mode", "logits", "worst gradient", "of"]
+DOUBLE_HEADER = [*HEADER, "timm's own logits", "worst gradient", "of"]
 
 Tensors = dict[str, Tensor]
 
@@ -59,8 +61,9 @@ def main() -> int:
         print(f"error: no model's name has `{arguments.filter}` in it", file=sys.stderr)
         return 2
     print(f"timm {timm.__version__}, torch {torch.__version__.split('+')[0]}, batch {arguments.batch}, f32, CPU")
-    print_row(HEADER)
-    print_row(["---"] * len(HEADER))
+    header = DOUBLE_HEADER if arguments.double else HEADER
+    print_row(header)
+    print_row(["---"] * len(header))
     failures = [failure for model in models for failure in check_model(model, arguments)]
     for failure in failures:
         print(f"error: {failure}", file=sys.stderr)
@@ -74,6 +77,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--stoker", type=Path, default=root / "target/release/stoker", help="the binary")
     parser.add_argument("--device", default="cpu", help="where stoker computes; timm stays on the CPU")
     parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--mode", choices=MODES, help="one mode (default: both)")
+    parser.add_argument("--double", action="store_true", help="timm in f64 is the reference")
     parser.add_argument("--threads", type=int, default=2, help="of PyTorch")
     return parser.parse_args()
 
@@ -84,7 +89,7 @@ def list_models(stoker: Path) -> list[dict]:
 
 
 def select_models(models: list[dict], filters: str | None) -> list[dict]:
-    """Those with a filter in their name or an alias; a filter that is one's whole name or alias means that one alone."""
+    """Those with a filter in their name or an alias; a filter that is a whole name or alias means that one alone."""
     if filters is None:
         return models
     names = {model["name"]: [model["name"], *model["aliases"]] for model in models}
@@ -106,7 +111,7 @@ def check_model(entry: dict, arguments: argparse.Namespace) -> list[str]:
         save_file(state_dict, weights)
         failures = []
         for size in [(side, side), other_size(name, side)]:
-            for mode in MODES:
+            for mode in [arguments.mode] if arguments.mode else MODES:
                 failures += check_case(Case(name, size, mode), state_dict, weights, arguments)
     return failures
 
@@ -117,7 +122,7 @@ def create_model(name: str, **arguments: object) -> nn.Module:
 
 
 def other_size(name: str, side: int) -> tuple[int, int]:
-    """Neither square nor the default; for Swin it is a whole number of patches, and the last stage gets windows of its own."""
+    """Neither square nor the default; for Swin whole patches, and windows of its own in the last stage."""
     if name.startswith("swin"):
         return (side - 64, side + 32)
     return (side - 45, side + 14)
@@ -131,7 +136,7 @@ def draw_weights(model: nn.Module, seed: int) -> Tensors:
         if name.endswith("num_batches_tracked"):
             tensor.fill_(3)
         elif name.endswith("gamma"):
-            tensor.uniform_(0.1, 0.3, generator=generator)  # layer scale: open, and the sum of blocks does not grow away
+            tensor.uniform_(0.1, 0.3, generator=generator)  # layer scale: open, yet sums of blocks stay small
         elif name.endswith("running_var") or (tensor.ndim == 1 and name.endswith("weight")):
             tensor.uniform_(0.5, 1.5, generator=generator)
         elif name.endswith("relative_position_bias_table"):
@@ -150,28 +155,27 @@ def check_case(case: Case, state_dict: Tensors, weights: Path, arguments: argpar
     found = run_stoker(case, images, weights, arguments)
     in_stoker = time.monotonic() - started
     started = time.monotonic()
-    reference = run_timm(case, images, state_dict)
+    in_f32 = run_timm(case, images, state_dict, torch.float32)
     in_timm = time.monotonic() - started
-    print(f"{case.name}: stoker {in_stoker:.1f} s, timm {in_timm:.1f} s", file=sys.stderr)
-    logits_error = relative_error(found["logits"], reference["logits"])
-    worst, gradient_error = worst_gradient(found["gradients"], reference["gradients"])
-    print_row(
-        [
-            case.name,
-            f"{case.size[0]}x{case.size[1]}",
-            case.mode,
-            f"{logits_error:.1e}",
-            f"{gradient_error:.1e}",
-            f"`{worst}`",
-        ]
-    )
     label = f"{case.name} {case.size[0]}x{case.size[1]} {case.mode}"
+    print(f"{label}: stoker {in_stoker:.1f} s, timm {in_timm:.1f} s, start-up included", file=sys.stderr)
+
+    reference = run_timm(case, images, state_dict, torch.float64) if arguments.double else in_f32
+    logits_error, worst, gradient_error = compare(found, reference)
+    row = [case.name, f"{case.size[0]}x{case.size[1]}", case.mode]
+    row += [f"{logits_error:.1e}", f"{gradient_error:.1e}", f"`{worst}`"]
+    if arguments.double:
+        own_logits, own_worst, own_gradient = compare(in_f32, reference)
+        row += [f"{own_logits:.1e}", f"{own_gradient:.1e}", f"`{own_worst}`"]
+    print_row(row)
+
     failures = []
     if not logits_error <= LOGITS_LIMIT:
-        failures.append(f"{label}: logits are off by {logits_error:.1e}, allowed {LOGITS_LIMIT:.0e}")
+        failures.append(f"logits are off by {logits_error:.1e}, allowed {LOGITS_LIMIT:.0e}")
     if not gradient_error <= GRADIENT_LIMIT:
-        failures.append(f"{label}: the gradient of `{worst}` is off by {gradient_error:.1e}, allowed {GRADIENT_LIMIT:.0e}")
-    return failures + [f"{label}: {problem}" for problem in list_changes(found["saved"], reference["saved"], case.mode)]
+        failures.append(f"the gradient of `{worst}` is off by {gradient_error:.1e}, allowed {GRADIENT_LIMIT:.0e}")
+    failures += list_changes(found["saved"], in_f32["saved"], case.mode)
+    return [f"{label}: {failure}" for failure in failures]
 
 
 def draw_images(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
@@ -199,14 +203,14 @@ def run_stoker(case: Case, images: Tensor, weights: Path, arguments: argparse.Na
     return {"logits": torch.from_numpy(np.load(folder / "y.npy"))} | {key: load_file(at) for key, at in paths.items()}
 
 
-def run_timm(case: Case, images: Tensor, state_dict: Tensors) -> dict:
+def run_timm(case: Case, images: Tensor, state_dict: Tensors, dtype: torch.dtype) -> dict:
     is_swin = case.name.startswith("swin")
     model = create_model(case.name, **({"img_size": case.size} if is_swin else {}))
     model.load_state_dict(filter_swin(state_dict, model) if is_swin else state_dict)
-    model.train(case.mode == "train")
-    logits = model(images)
+    model.to(dtype).train(case.mode == "train")
+    logits = model(images.to(dtype))
     index = torch.arange(logits.numel(), dtype=torch.float64).view_as(logits)
-    (logits * index.cos().float()).sum().backward()
+    (logits * index.cos().float().to(dtype)).sum().backward()
     gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
     return {"logits": logits.detach(), "gradients": gradients, "saved": model.state_dict()}
 
@@ -218,6 +222,12 @@ def relative_error(found: Tensor, reference: Tensor, floor: float = 0.0) -> floa
     """Not a number where a value of `found` is none, and so above every limit."""
     difference = (found.double() - reference.double()).abs().max().item()
     return difference / max(reference.abs().max().item(), floor)
+
+
+def compare(found: dict, reference: dict) -> tuple[float, str, float]:
+    """The error of the logits, the name of the parameter whose gradient is furthest off, and by how much."""
+    worst, gradient_error = worst_gradient(found["gradients"], reference["gradients"])
+    return relative_error(found["logits"], reference["logits"]), worst, gradient_error
 
 
 def worst_gradient(found: Tensors, reference: Tensors) -> tuple[str, float]:
