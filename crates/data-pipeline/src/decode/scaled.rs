@@ -1,23 +1,139 @@
-//! Reads a jpeg at 1/2, 1/4 or 1/8 of its size. Each block of 8 x 8 pixels is stored as frequencies; the low ones alone
-//! give a smaller block, well filtered, and most of the work after the entropy code falls away.
+//! Reads a jpeg at 1/2, 1/4 or 1/8 of its size. Each block of 8 x 8 pixels is stored as frequencies (ITU-T T.81); the low
+//! ones alone give a smaller block, well filtered, and most of the work after the entropy code falls away.
+//!
+//! Sequential jpegs with YCbCr or grey in one scan are read, which is what cameras and scanners write. All others are for
+//! the exact decoder.
 
-use jpeg_decoder::{Decoder, PixelFormat};
+mod block;
+mod entropy;
+mod header;
 
 use crate::{Channels, RasterImage};
+use block::inverse_transform;
+use entropy::Bits;
+use header::{Component, Header};
 
-/// The image, with sides divided by `factor` (2, 4 or 8) and rounded up. `None` where this decoder cannot read it: then the
-/// exact one decides, and says what is wrong.
+/// The image, with sides divided by `factor` (2, 4 or 8) and rounded up. `None` where it cannot be read so: then the exact
+/// decoder has the word, also on what is wrong.
 pub(super) fn read(bytes: &[u8], factor: u16) -> Option<RasterImage> {
-    let mut decoder = Decoder::new(bytes);
-    decoder.read_info().ok()?;
-    let full = decoder.info()?;
-    let (width, height) = decoder.scale(full.width.div_ceil(factor), full.height.div_ceil(factor)).ok()?;
-    let channels = match decoder.info()?.pixel_format {
-        PixelFormat::L8 => Channels::Grey,
-        PixelFormat::RGB24 => Channels::Rgb,
-        PixelFormat::L16 | PixelFormat::CMYK32 => return None,
+    let (header, scan) = Header::read(bytes)?;
+    let planes = match factor {
+        2 => Planes::read::<4>(&header, scan)?,
+        4 => Planes::read::<2>(&header, scan)?,
+        8 => Planes::read::<1>(&header, scan)?,
+        _ => return None,
     };
-    RasterImage::new(width.into(), height.into(), channels, decoder.decode().ok()?)
+    let [width, height] = header.size.map(|side| side.div_ceil(usize::from(factor)));
+    let channels = if planes.0.len() == 1 { Channels::Grey } else { Channels::Rgb };
+    let pixels = match planes.0.as_slice() {
+        [grey] => (0..height).flat_map(|row| &grey.row(row)[..width]).copied().collect(),
+        planes => to_rgb(planes, [width, height]),
+    };
+    RasterImage::new(width, height, channels, pixels)
+}
+
+/// Of one component, with whole blocks at the right and lower edge.
+struct Plane {
+    width: usize,
+    values: Vec<u8>,
+    /// By which columns and rows of the image are divided to come here.
+    division: [usize; 2],
+}
+
+struct Planes(Vec<Plane>);
+
+impl Planes {
+    /// Goes through the scan; each block becomes `SIDE` x `SIDE` pixels.
+    fn read<const SIDE: usize>(header: &Header, scan: &[u8]) -> Option<Self> {
+        let most = header.largest_sampling();
+        let units = [0, 1].map(|axis| header.size[axis].div_ceil(8 * most[axis]));
+        let mut planes: Vec<Plane> = header
+            .components
+            .iter()
+            .map(|component| {
+                let [width, height] = [0, 1].map(|axis| units[axis] * component.sampling[axis] * SIDE);
+                let division = [0, 1].map(|axis| most[axis] / component.sampling[axis]);
+                Plane { width, values: vec![0; width * height], division }
+            })
+            .collect();
+        let mut bits = Bits::new(scan);
+        let mut predictions = [0i32; 3];
+        for unit in 0..units[0] * units[1] {
+            if header.restart_interval > 0 && unit > 0 && unit % header.restart_interval == 0 {
+                bits.pass_restart_marker()?;
+                predictions = [0; 3];
+            }
+            let place = [unit % units[0], unit / units[0]];
+            for (index, component) in header.components.iter().enumerate() {
+                planes[index].read_unit::<SIDE>(header, component, place, &mut bits, &mut predictions[index])?;
+            }
+        }
+        bits.is_within_the_scan().then_some(Self(planes))
+    }
+}
+
+impl Plane {
+    /// The blocks of one component in the unit at `place`.
+    fn read_unit<const SIDE: usize>(
+        &mut self,
+        header: &Header,
+        component: &Component,
+        place: [usize; 2],
+        bits: &mut Bits<'_>,
+        prediction: &mut i32,
+    ) -> Option<()> {
+        let [across, down] = component.sampling;
+        let quantisation = header.quantisation[component.quantisation].as_ref()?;
+        for y in 0..down {
+            for x in 0..across {
+                let block = bits.block(
+                    header.tables[0][component.tables[0]].as_ref()?,
+                    header.tables[1][component.tables[1]].as_ref()?,
+                    quantisation,
+                    prediction,
+                )?;
+                let pixels = inverse_transform::<SIDE>(&block);
+                let (left, top) = ((place[0] * across + x) * SIDE, (place[1] * down + y) * SIDE);
+                for (row, line) in pixels.iter().enumerate() {
+                    self.values[(top + row) * self.width + left..][..SIDE].copy_from_slice(line);
+                }
+            }
+        }
+        Some(())
+    }
+
+    /// What a row of the image finds here.
+    fn row(&self, row: usize) -> &[u8] {
+        &self.values[row / self.division[1] * self.width..][..self.width]
+    }
+}
+
+/// JFIF's YCbCr. Colour that was stored at half the size is repeated: the image is made smaller still, so that nothing of it
+/// shows.
+fn to_rgb(planes: &[Plane], [width, height]: [usize; 2]) -> Vec<u8> {
+    let mut pixels = vec![0; width * height * 3];
+    let (mut blue, mut red) = (vec![0u8; width], vec![0u8; width]);
+    for (row, line) in pixels.chunks_exact_mut(width * 3).enumerate() {
+        for (plane, wide) in [(&planes[1], &mut blue), (&planes[2], &mut red)] {
+            spread(plane.row(row), plane.division[0], wide);
+        }
+        let brightness = &planes[0].row(row)[..width];
+        for (((pixel, &y), &cb), &cr) in line.as_chunks_mut::<3>().0.iter_mut().zip(brightness).zip(&blue).zip(&red) {
+            // Of 2^16, with a half added for rounding.
+            let y = (i32::from(y) << 16) + (1 << 15);
+            let (cb, cr) = (i32::from(cb) - 128, i32::from(cr) - 128);
+            let channels = [y + 91_881 * cr, y - 22_554 * cb - 46_802 * cr, y + 116_130 * cb];
+            *pixel = channels.map(|value| (value >> 16).clamp(0, 255) as u8);
+        }
+    }
+    pixels
+}
+
+fn spread(narrow: &[u8], division: usize, wide: &mut [u8]) {
+    match division {
+        1 => wide.copy_from_slice(&narrow[..wide.len()]),
+        _ => wide.chunks_mut(division).zip(narrow).for_each(|(values, &value)| values.fill(value)),
+    }
 }
 
 #[cfg(test)]

@@ -194,8 +194,7 @@ pub enum Decode {
     /// whole
     #[default]
     Exact,
-    /// at 1/2, 1/4 or 1/8 of their size, as long as two pixels are left for each that the model sees: faster, and almost the
-    /// same image
+    /// at 1/2, 1/4 or 1/8 of their size, with two pixels left for each that the model sees: faster, almost the same image
     Scaled,
 }
 
