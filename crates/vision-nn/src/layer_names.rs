@@ -1,6 +1,6 @@
 //! How a family's parameter names tell its layers apart, from the images to the logits.
 
-/// The last parts of a name below which a stage's own downsampling stands.
+/// The part of a name, behind the stage's number, of what halves the stage's grid.
 const DOWNSAMPLE: &str = "downsample";
 
 /// Where a parameter stands between the images and the logits. Ordered as they are computed.

@@ -1,19 +1,15 @@
 //! `config-groups`: which parameters train, and how fast.
 
-use std::path::Path;
-
 use trainer::ParameterGroup;
 
 use crate::cli::ConfigArguments;
 use crate::commands::config;
+use crate::commands::plan::ASSUMED_CLASSES;
 use crate::error::CommandError;
 use crate::run::data::training_classes;
 use crate::run::groups::parameter_groups;
 use crate::run::resolved::ResolvedConfig;
 use crate::ui;
-
-/// Classes of ImageNet: taken where the data is not here to count them.
-const ASSUMED_CLASSES: usize = 1000;
 
 /// Names that stand for a group.
 const NAMES_SHOWN: usize = 2;
@@ -21,7 +17,7 @@ const NAMES_SHOWN: usize = 2;
 /// Prints a table of the parameter groups of a configuration.
 pub(crate) fn print(arguments: &ConfigArguments) -> Result<(), CommandError> {
     let user = config::load(&arguments.config, &arguments.overrides()?)?;
-    let resolved = ResolvedConfig::new(user, Path::new(&arguments.config));
+    let resolved = ResolvedConfig::new(user, &arguments.config);
     let architecture = resolved.architecture()?;
     let known = training_classes(&resolved);
     if known.is_none() {
@@ -38,11 +34,11 @@ pub(crate) fn print(arguments: &ConfigArguments) -> Result<(), CommandError> {
         train.learning_rate
     );
     let decay = train.weight_decay.unwrap_or(0.0);
-    let lines = groups.iter().map(|group| line(group, decay));
-    let columns = columns(["tensors", "parameters", "lr scale", "weight decay"], "names");
-    ui::out(
-        [head, String::new(), columns].into_iter().chain(lines).chain([total(&groups)]).collect::<Vec<_>>().join("\n"),
-    )
+    let mut lines = vec![head, String::new()];
+    lines.push(columns(["tensors", "parameters", "lr scale", "weight decay"], "names"));
+    lines.extend(groups.iter().map(|group| line(group, decay)));
+    lines.push(total(&groups));
+    ui::out(lines.join("\n"))
 }
 
 fn columns(numbers: [&str; 4], names: &str) -> String {

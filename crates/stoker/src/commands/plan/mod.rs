@@ -25,7 +25,7 @@ use crate::run::subject::{Subject, planner_rounding};
 use crate::ui;
 
 /// Classes of ImageNet: taken where the data is not here to count them.
-const ASSUMED_CLASSES: usize = 1000;
+pub(super) const ASSUMED_CLASSES: usize = 1000;
 
 /// Plans, shows the plan, and writes it where it was asked to go.
 pub(crate) fn plan(arguments: &PlanArguments) -> Result<(), CommandError> {
