@@ -9,13 +9,15 @@ mod capture;
 mod dry_run;
 mod exact;
 mod meter;
+mod pools;
 mod prediction;
 mod rehearsal;
 mod training;
 
-pub use capture::{AllocatorModel, CapturedSource, capture_step, fixed_memory};
+pub use capture::{AllocatorModel, CapturedSource, ChosenPools, capture_step, fixed_memory};
 pub use dry_run::{dry_run_footprint, dry_run_reserved, reserved_by_real_steps};
 pub use meter::{HeapMeter, Meter, PoolMeter};
+pub use pools::PoolLayout;
 pub use prediction::measure_prediction;
 pub use rehearsal::StepRequest;
 pub use training::{ProbeError, ProbeOptions, measure_peak, measure_training, parameter_memory};

@@ -1,5 +1,5 @@
 use burn::module::{Module, Param};
-use burn::tensor::ops::{ConvOptions, PaddedConvOptions};
+use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Tensor, module, s};
 
 use crate::kernels::host::is_cpu;
@@ -126,14 +126,27 @@ impl Conv2d {
         let (left, right) = self.padding.around(width, kernel, self.stride);
         let groups = if self.depthwise { channels } else { 1 };
         let stride = [self.stride; 2];
-        let options = if (top, left) == (bottom, right) {
-            PaddedConvOptions::from(ConvOptions::new(stride, [top, left], [1, 1], groups))
-        } else {
-            PaddedConvOptions::asymmetric(stride, [top, left], [bottom, right], [1, 1], groups)
-        };
         let map = map.permute([0, 3, 1, 2]); // [B, in, H, W]
+        let (map, padding) = if (top, left) == (bottom, right) {
+            (map, [top, left])
+        } else {
+            (surround(map, [top, bottom], [left, right]), [0, 0])
+        };
+        let options = ConvOptions::new(stride, padding, [1, 1], groups);
         module::conv2d(map, self.weight.val(), None, options).permute([0, 2, 3, 1]) // [B, H/stride, W/stride, out]
     }
+}
+
+/// A map with zeros around it. Burn's own padding fills them on the host and copies them to the device, in every pass.
+///
+/// # Shapes
+/// - `map`: `[B, C, H, W]`
+/// - output: `[B, C, top + H + bottom, left + W + right]`
+fn surround(map: Tensor<4>, [top, bottom]: [usize; 2], [left, right]: [usize; 2]) -> Tensor<4> {
+    let [batch, channels, height, width] = map.dims();
+    let shape = [batch, channels, top + height + bottom, left + width + right];
+    let zeros = Tensor::zeros(shape, (&map.device(), map.dtype()));
+    zeros.slice_assign([0..batch, 0..channels, top..top + height, left..left + width], map)
 }
 
 #[cfg(test)]

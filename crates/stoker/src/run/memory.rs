@@ -3,12 +3,15 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use data_pipeline::{Dataset, largest_decode_bytes};
-use device::heap;
+use device::{SelectedDevice, heap};
 use memory_planner::{
-    Budget, FixedMemory, Footprint, FootprintError, LadderError, MemoryAnalysis, PlanRequest, Rung, format_bytes,
-    plan_with_ladder,
+    Budget, Choice, FixedMemory, Footprint, FootprintError, LadderError, MemoryAnalysis, Plan, PlanRequest, Rung,
+    format_bytes, plan_with_ladder,
 };
-use memory_probe::{ProbeError, ProbeOptions, dry_run_footprint, measure_training, parameter_memory};
+use memory_probe::{
+    AllocatorModel, CapturedSource, ChosenPools, PoolLayout, ProbeError, ProbeOptions, dry_run_footprint,
+    measure_training, parameter_memory,
+};
 use trainer::{Normalization, TrainStep};
 
 use crate::cli::PlanSource;
@@ -57,17 +60,63 @@ pub(crate) fn plan_here(
     budget: Budget,
     request: &PlanRequest,
 ) -> Result<Planned, CommandError> {
-    let mut footprint_of = |rung| match (source, compute.is_cpu()) {
-        (PlanSource::Measured, _) | (_, true) => measured(subject, compute, rung, &budget, request.effective_batch),
-        _ => dry_run(subject, compute, rung, &budget, request),
+    let mut chosen = None;
+    let mut footprint_of = |rung| match (source, &compute.selected) {
+        (PlanSource::Measured, _) | (_, SelectedDevice::Cpu { .. }) => {
+            measured(subject, compute, rung, &budget, request.effective_batch)
+        }
+        (_, SelectedDevice::Cuda(card)) => {
+            let allocator = AllocatorModel::cuda(card.total_bytes);
+            chosen = install_pools(subject, compute, rung, allocator, &budget, request);
+            dry_run(subject, compute, rung, &budget, request).or_else(|failed| match failed {
+                Some(error) => Err(error),
+                None => {
+                    chosen = None;
+                    measured(subject, compute, rung, &budget, request.effective_batch)
+                }
+            })
+        }
     };
-    let (rung, footprint, plan) = match plan_with_ladder(&subject.rungs(), &mut footprint_of, &budget, request) {
+    let (rung, footprint, mut plan) = match plan_with_ladder(&subject.rungs(), &mut footprint_of, &budget, request) {
         Ok(planned) => planned,
         Err(error) => return Err(refused(error, subject, &budget)),
     };
+    tell_pools(&mut plan, chosen, &budget);
     let device = compute.selected.describe();
     let analysis = MemoryAnalysis { device, model: subject.describe(), footprint, budget, plan };
     Ok(Planned { analysis, rung })
+}
+
+/// Cuts the card's memory so that most fits, by the recorded step. None where it cannot be cut: CubeCL's own pools are there then.
+fn install_pools(
+    subject: &Subject<'_>,
+    compute: &Compute,
+    rung: Rung,
+    allocator: AllocatorModel,
+    budget: &Budget,
+    request: &PlanRequest,
+) -> Option<ChosenPools> {
+    let source = CapturedSource::record(&subject.step(rung), |device: &burn::tensor::Device| subject.build(device));
+    let chosen = source.best_pools(allocator, budget.budget_bytes, request);
+    match chosen.layout.install(&compute.device) {
+        Ok(()) => Some(chosen),
+        Err(error) => {
+            ui::note(format_args!("note: the card's memory pools stay as they are: {error}"));
+            None
+        }
+    }
+}
+
+/// Says in the plan how the memory is cut, where it is not CubeCL's way.
+pub(crate) fn tell_pools(plan: &mut Plan, chosen: Option<ChosenPools>, budget: &Budget) {
+    let Some(ChosenPools { layout, largest, largest_in_runtime }) = chosen else { return };
+    if layout != PoolLayout::Runtime {
+        plan.choices.push(Choice {
+            name: "memory pools".to_owned(),
+            value: layout.describe(budget.budget_bytes),
+            reason: format!("hold {largest} images at once, and CubeCL's own {largest_in_runtime}"),
+        });
+    }
 }
 
 /// Real steps on a throwaway model.
@@ -112,27 +161,29 @@ fn measured(
     Ok(footprint.with_accumulation_extra(known.gradients))
 }
 
-/// The step on the card's own allocator, without its computing.
+/// The step on the card's own allocator, without its computing. No error at all where the card cannot do it: real steps can be measured there.
 fn dry_run(
     subject: &Subject<'_>,
     compute: &Compute,
     rung: Rung,
     budget: &Budget,
     request: &PlanRequest,
-) -> Result<Footprint, LearnError> {
+) -> Result<Footprint, Option<LearnError>> {
     let progress = Progress::start("running training steps dry", "steps", 0);
     let build = |device: &burn::tensor::Device| subject.build(device);
     let dry = || dry_run_footprint(&subject.step(rung), &compute.device, &build, budget.budget_bytes, request);
     // Burn tells of a tuning that found no room, and of kernels that a card cannot compile, by a panic.
     let footprint = catch_unwind(AssertUnwindSafe(dry));
     progress.finish("done");
-    match footprint {
-        Ok(footprint) => Ok(footprint?),
-        Err(_) => {
-            ui::note("note: the dry run did not work on this card; measuring real steps instead");
-            measured(subject, compute, rung, budget, request.effective_batch)
+    let Ok(footprint) = footprint else {
+        ui::note("note: the dry run did not work on this card; measuring real steps instead");
+        // Peaks in few large pages make no line.
+        if let Err(error) = PoolLayout::Runtime.install(&compute.device) {
+            ui::note(format_args!("note: the card's memory pools stay as they are: {error}"));
         }
-    }
+        return Err(None);
+    };
+    footprint.map_err(|error| Some(error.into()))
 }
 
 fn refused(error: LadderError<LearnError>, subject: &Subject<'_>, budget: &Budget) -> CommandError {
