@@ -12,6 +12,7 @@ mod meter;
 mod pools;
 mod prediction;
 mod rehearsal;
+mod throughput;
 mod training;
 
 pub use capture::{AllocatorModel, CapturedSource, ChosenPools, capture_step, fixed_memory};
@@ -20,4 +21,5 @@ pub use meter::{HeapMeter, Meter, PoolMeter};
 pub use pools::PoolLayout;
 pub use prediction::measure_prediction;
 pub use rehearsal::StepRequest;
+pub use throughput::{Clock, WallClock, measure_throughput};
 pub use training::{ProbeError, ProbeOptions, measure_peak, measure_training, parameter_memory};

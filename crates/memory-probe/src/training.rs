@@ -1,7 +1,7 @@
 use burn::module::Module;
 use data_pipeline::Batch;
-use memory_planner::{FixedMemory, Footprint, FootprintError, Observation};
-use trainer::TrainStep;
+use memory_planner::{Allowance, FixedMemory, Footprint, FootprintError, Observation};
+use trainer::{Gradients, StepScores, TrainStep};
 use vision_nn::{Classifier, parameter_shapes};
 
 use crate::Meter;
@@ -9,8 +9,13 @@ use crate::Meter;
 /// Bytes of one f32.
 const F32_BYTES: u64 = 4;
 
-/// A line needs points on its slope: measuring goes on at least to this batch size, unless the budget ends before.
-const BATCH_TO_REACH: usize = 8;
+/// A line needs points on its slope: measuring goes on at least to this batch size, unless the budget ends before. At small images the peaks of some
+/// models bend upwards between 8 and 12.
+const BATCH_TO_REACH: usize = 16;
+
+/// The heap's peak is not the same to the byte in every run, for threads hold buffers for a moment; and larger batches may still bend. Both by the
+/// grid of `docs/benchmarks/memory.md`.
+const ALLOWANCE: Allowance = Allowance { everywhere: 0.01, beyond: 0.03 };
 
 /// Two slopes further apart than this share are not one line.
 const UNEVEN_SHARE: f64 = 0.1;
@@ -37,7 +42,7 @@ pub enum ProbeError {
     Footprint(#[from] FootprintError),
 }
 
-/// Runs real optimizer steps at batch 1, 2, 4, 8 and onwards, until the peaks grow evenly, and fits them.
+/// Runs real optimizer steps at batch 1, 2, 4, 8, 16 and onwards, until the peaks grow evenly, and fits them, with an allowance on top.
 ///
 /// The step is used up: its weights are no longer those it came with. Its micro-batch size must be at least every batch tried, so that no step
 /// accumulates.
@@ -52,7 +57,7 @@ pub fn measure_training<M: Classifier>(
 ) -> Result<Footprint, ProbeError> {
     let [height, width, channels] = options.image;
     let input_bytes = (height * width * channels) as u64 * F32_BYTES;
-    let mut probe = Probe { step, image: options.image, turn: 0 };
+    let mut probe = Probe::new(step, options.image);
     probe.run(1); // allocates the optimizer's state, which later steps have from their start
     let mut observations = Vec::new();
     let mut batch = 1;
@@ -73,7 +78,7 @@ pub fn measure_training<M: Classifier>(
         };
         let must_measure = observations.len() < 2;
         if enough || next > LARGEST_BATCH || (!must_measure && next_peak > options.budget_bytes) {
-            return Ok(fit?);
+            return Ok(fit?.with_allowance(ALLOWANCE));
         }
         batch = next;
     }
@@ -92,7 +97,7 @@ fn grows_evenly(observations: &[Observation]) -> bool {
 
 /// The peak of one real optimizer step over `batch` samples, its optimizer's state being there already. The step is used up.
 pub fn measure_peak<M: Classifier>(step: TrainStep<M>, image: [usize; 3], batch: usize, meter: &dyn Meter) -> u64 {
-    let mut probe = Probe { step, image, turn: 0 };
+    let mut probe = Probe::new(step, image);
     probe.run(1);
     meter.reset();
     probe.run(batch);
@@ -113,14 +118,26 @@ pub fn parameter_memory<M: Module>(model: &M, has_ema: bool) -> FixedMemory {
     }
 }
 
-struct Probe<M> {
+/// A step on images that are made up.
+pub(crate) struct Probe<M> {
     step: TrainStep<M>,
     image: [usize; 3],
     turn: u64,
 }
 
 impl<M: Classifier> Probe<M> {
+    pub(crate) fn new(step: TrainStep<M>, image: [usize; 3]) -> Self {
+        Self { step, image, turn: 0 }
+    }
+
     fn run(&mut self, samples: usize) {
+        let (gradients, scores) = self.gradients(samples);
+        // No learning: weights that stay where they are cannot run off into infinities.
+        self.step.apply(gradients, scores.gradient_norm, 0.0, self.turn);
+    }
+
+    /// The passes forward and back, without the optimizer. Waits for the device.
+    pub(crate) fn gradients(&mut self, samples: usize) -> (Gradients, StepScores) {
         self.turn += 1;
         let pixels = self.image.iter().product::<usize>() * samples;
         let batch = Batch {
@@ -131,8 +148,6 @@ impl<M: Classifier> Probe<M> {
             corrupt: Vec::new(),
             size: self.image,
         };
-        let (gradients, scores) = self.step.gradients(&batch, self.turn);
-        // No learning: weights that stay where they are cannot run off into infinities.
-        self.step.apply(gradients, scores.gradient_norm, 0.0, self.turn);
+        self.step.gradients(&batch, self.turn)
     }
 }

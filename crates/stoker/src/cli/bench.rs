@@ -8,6 +8,25 @@ pub enum BenchCommand {
     /// Hold predicted memory against what training steps really take.
     #[command(after_help = MEMORY_EXAMPLES)]
     Memory(BenchMemoryArguments),
+    /// Time the plan of every architecture for a card that is not here.
+    #[command(after_help = PLANS_EXAMPLES)]
+    Plans(BenchPlansArguments),
+}
+
+const PLANS_EXAMPLES: &str = "\
+Examples:
+  stoker bench plans
+  stoker bench plans swin --gpu rtx3060";
+
+/// Which plans are timed.
+#[derive(Debug, Args)]
+pub struct BenchPlansArguments {
+    /// Part of a name or of a family's name; all are planned without
+    #[arg(value_name = "FILTER")]
+    pub filter: Option<String>,
+    /// Card of the catalogue
+    #[arg(long, value_name = "NAME", default_value = "h200")]
+    pub gpu: String,
 }
 
 const MEMORY_EXAMPLES: &str = "\

@@ -1,6 +1,7 @@
 //! What each command does: its request made whole, the libraries called, the result shown.
 
 mod bench;
+mod bench_plans;
 mod config;
 mod help;
 mod models;
@@ -23,6 +24,7 @@ pub fn execute(command: Option<Command>) -> Result<(), CommandError> {
     match command {
         None => help::print(),
         Some(Command::Bench(BenchCommand::Memory(arguments))) => bench::memory(&arguments),
+        Some(Command::Bench(BenchCommand::Plans(arguments))) => bench_plans::plans(&arguments),
         Some(Command::ConfigReference) => config::print_reference(),
         Some(Command::ConfigCheck(arguments)) => config::check(&arguments),
         Some(Command::Models(arguments)) => models::print(&arguments),

@@ -32,7 +32,8 @@ pub use user::{
     UserConfig,
 };
 pub use values::{
-    AutoCount, Checkpointing, DeviceRequest, Initialization, MemorySize, OnCorrupt, Resize, Rounding, SampleData, Tta,
+    AutoCount, Checkpointing, DeviceRequest, Initialization, MemorySize, OnCorrupt, PreferThroughput, Resize, Rounding,
+    SampleData, Tta,
 };
 
 use keys::KeyTable;

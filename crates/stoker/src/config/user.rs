@@ -7,7 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::values::{
-    AutoCount, Checkpointing, DeviceRequest, Initialization, MemorySize, OnCorrupt, Resize, Rounding, SampleData, Tta,
+    AutoCount, Checkpointing, DeviceRequest, Initialization, MemorySize, OnCorrupt, PreferThroughput, Resize, Rounding,
+    SampleData, Tta,
 };
 
 /// A configuration as the user wrote it, with defaults for the keys that were left out.
@@ -285,6 +286,8 @@ pub struct MemorySection {
     pub rounding: Rounding,
     /// Gradient checkpointing: what is computed twice to keep less. The gradients stay the same.
     pub checkpointing: Checkpointing,
+    /// Time a few steps (10 seconds at most) where the effective batch has to be cut, and take a smaller micro-batch when larger ones are no faster.
+    pub prefer_throughput: PreferThroughput,
 }
 
 /// What `predict` does when its flags say nothing else.

@@ -20,6 +20,7 @@ use crate::run::checks::{no_room_for_model, no_room_to_measure};
 use crate::run::compute::Compute;
 use crate::run::resolved::ResolvedConfig;
 use crate::run::subject::Subject;
+use crate::run::throughput::prefer_smaller;
 use crate::ui::{self, Progress};
 
 /// A plan for the device at hand.
@@ -77,10 +78,11 @@ pub(crate) fn plan_here(
             })
         }
     };
-    let (rung, footprint, mut plan) = match plan_with_ladder(&subject.rungs(), &mut footprint_of, &budget, request) {
+    let (rung, footprint, plan) = match plan_with_ladder(&subject.rungs(), &mut footprint_of, &budget, request) {
         Ok(planned) => planned,
         Err(error) => return Err(refused(error, subject, &budget)),
     };
+    let mut plan = prefer_smaller(plan, &footprint, &budget, request, (subject, compute, rung));
     tell_pools(&mut plan, chosen, &budget);
     let device = compute.selected.describe();
     let analysis = MemoryAnalysis { device, model: subject.describe(), footprint, budget, plan };

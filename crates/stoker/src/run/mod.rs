@@ -10,3 +10,4 @@ pub(crate) mod recovery;
 pub(crate) mod resolved;
 pub(crate) mod subject;
 pub(crate) mod team;
+pub(crate) mod throughput;
