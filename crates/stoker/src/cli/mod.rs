@@ -56,6 +56,9 @@ pub enum Command {
     /// Print every configuration key: type, default, meaning (Markdown).
     #[command(after_help = REFERENCE_EXAMPLES)]
     ConfigReference,
+    /// Run the step of the job on the standard input dry, and print its footprint: what a plan has done by a process of its own.
+    #[command(hide = true)]
+    DryRun,
 }
 
 /// A configuration and what is put over it.

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::cli::{BenchCommand, Command};
 use crate::error::CommandError;
+use crate::run::dry_process;
 use crate::ui;
 
 /// Carries out a command; none shows the help.
@@ -27,6 +28,7 @@ pub fn execute(command: Option<Command>) -> Result<(), CommandError> {
         Some(Command::Bench(BenchCommand::Plans(arguments))) => bench_plans::plans(&arguments),
         Some(Command::ConfigReference) => config::print_reference(),
         Some(Command::ConfigCheck(arguments)) => config::check(&arguments),
+        Some(Command::DryRun) => dry_process::run_here(),
         Some(Command::Models(arguments)) => models::print(&arguments),
         Some(Command::Plan(arguments)) => plan::plan(&arguments),
         Some(Command::Train(arguments)) => train::train(&arguments, &catch_interrupts()?),

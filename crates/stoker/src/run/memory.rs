@@ -1,16 +1,14 @@
 //! Learns what a training step takes on the device that trains, plans the batch, and says so.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use data_pipeline::{Dataset, largest_decode_bytes};
 use device::{SelectedDevice, heap};
 use memory_planner::{
-    Budget, Choice, FixedMemory, Footprint, FootprintError, LadderError, MemoryAnalysis, Plan, PlanRequest, Rung,
-    format_bytes, plan_with_ladder,
+    Budget, Choice, FixedMemory, Footprint, LadderError, MemoryAnalysis, Plan, PlanRequest, Rung, format_bytes,
+    plan_with_ladder,
 };
 use memory_probe::{
-    AllocatorModel, CapturedSource, ChosenPools, PoolLayout, ProbeError, ProbeOptions, dry_run_footprint,
-    measure_training, parameter_memory,
+    AllocatorModel, CapturedSource, ChosenPools, PoolLayout, ProbeError, ProbeOptions, measure_training,
+    parameter_memory,
 };
 use trainer::{Normalization, TrainStep};
 
@@ -18,6 +16,7 @@ use crate::cli::PlanSource;
 use crate::error::CommandError;
 use crate::run::checks::{no_room_for_model, no_room_to_measure};
 use crate::run::compute::Compute;
+use crate::run::dry_process::{DryProcessError, Job, run_elsewhere};
 use crate::run::resolved::ResolvedConfig;
 use crate::run::subject::Subject;
 use crate::run::throughput::prefer_smaller;
@@ -48,9 +47,6 @@ pub(crate) enum LearnError {
         /// What the model takes whatever the batch.
         known: FixedMemory,
     },
-    /// Dry steps made no footprint.
-    #[error(transparent)]
-    Footprint(#[from] FootprintError),
 }
 
 /// Plans the step on the device at hand, within `budget`: by real steps on the CPU, by dry ones on a card.
@@ -69,13 +65,15 @@ pub(crate) fn plan_here(
         (_, SelectedDevice::Cuda(card)) => {
             let allocator = AllocatorModel::cuda(card.total_bytes);
             chosen = install_pools(subject, compute, rung, allocator, &budget, request);
-            dry_run(subject, compute, rung, &budget, request).or_else(|failed| match failed {
-                Some(error) => Err(error),
+            let layout = chosen.map_or(PoolLayout::Runtime, |chosen| chosen.layout);
+            match dry_run(subject, compute, rung, layout, (budget.budget_bytes, request)) {
+                Some(footprint) => Ok(footprint),
                 None => {
                     chosen = None;
+                    keep_own_pools(compute);
                     measured(subject, compute, rung, &budget, request.effective_batch)
                 }
-            })
+            }
         }
     };
     let (rung, footprint, plan) = match plan_with_ladder(&subject.rungs(), &mut footprint_of, &budget, request) {
@@ -106,6 +104,13 @@ fn install_pools(
             ui::note(format_args!("note: the card's memory pools stay as they are: {error}"));
             None
         }
+    }
+}
+
+/// Cuts the memory CubeCL's way again: peaks in few large pages make no line.
+fn keep_own_pools(compute: &Compute) {
+    if let Err(error) = PoolLayout::Runtime.install(&compute.device) {
+        ui::note(format_args!("note: the card's memory pools stay as they are: {error}"));
     }
 }
 
@@ -163,29 +168,26 @@ fn measured(
     Ok(footprint.with_accumulation_extra(known.gradients))
 }
 
-/// The step on the card's own allocator, without its computing. No error at all where the card cannot do it: real steps can be measured there.
+/// The step on the card's own allocator, without its computing, in a process that tuning may break. None where it did: real steps can be measured then.
 fn dry_run(
     subject: &Subject<'_>,
     compute: &Compute,
     rung: Rung,
-    budget: &Budget,
-    request: &PlanRequest,
-) -> Result<Footprint, Option<LearnError>> {
+    layout: PoolLayout,
+    bounds: (u64, &PlanRequest),
+) -> Option<Footprint> {
     let progress = Progress::start("running training steps dry", "steps", 0);
-    let build = |device: &burn::tensor::Device| subject.build(device);
-    let dry = || dry_run_footprint(&subject.step(rung), &compute.device, &build, budget.budget_bytes, request);
-    // Burn tells of a tuning that found no room, and of kernels that a card cannot compile, by a panic.
-    let footprint = catch_unwind(AssertUnwindSafe(dry));
+    let job = Job::of(subject, compute.selected.request().to_string(), rung, layout, bounds);
+    let footprint =
+        std::env::current_exe().map_err(DryProcessError::from).and_then(|executable| run_elsewhere(&executable, &job));
     progress.finish("done");
-    let Ok(footprint) = footprint else {
-        ui::note("note: the dry run did not work on this card; measuring real steps instead");
-        // Peaks in few large pages make no line.
-        if let Err(error) = PoolLayout::Runtime.install(&compute.device) {
-            ui::note(format_args!("note: the card's memory pools stay as they are: {error}"));
-        }
-        return Err(None);
-    };
-    footprint.map_err(|error| Some(error.into()))
+    footprint
+        .map_err(|error| {
+            ui::note(format_args!(
+                "note: the dry run did not work on this card: {error}; measuring real steps instead"
+            ));
+        })
+        .ok()
 }
 
 fn refused(error: LadderError<LearnError>, subject: &Subject<'_>, budget: &Budget) -> CommandError {

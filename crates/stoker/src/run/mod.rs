@@ -4,6 +4,7 @@ pub(crate) mod absent;
 pub(crate) mod checks;
 pub(crate) mod compute;
 pub(crate) mod data;
+pub(crate) mod dry_process;
 pub(crate) mod memory;
 pub(crate) mod observer;
 pub(crate) mod recovery;
