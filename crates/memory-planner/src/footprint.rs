@@ -43,6 +43,9 @@ pub enum FootprintSource {
         observations: Vec<Observation>,
         /// The largest distance of the fitted peak from an observed one, as a share of the latter.
         largest_residual_share: f64,
+        /// What the fitted peak is raised by.
+        #[serde(default)]
+        allowance: Allowance,
     },
     /// Real steps on the device that will train, with the real allocator and no launches.
     DryRun {
@@ -60,6 +63,22 @@ pub enum FootprintSource {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         accumulating: Vec<Observation>,
     },
+}
+
+/// What a fitted peak is raised by, so that it is seldom too low. As shares of the peak.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Allowance {
+    /// At every batch size: the same step does not take the same to the byte each time.
+    pub everywhere: f64,
+    /// From twice the largest batch on that was run, and in between a part of it: another moment of the step may become the highest there.
+    pub beyond: f64,
+}
+
+impl Allowance {
+    fn factor(self, batch: usize, largest_run: usize) -> f64 {
+        let doublings = (batch as f64 / largest_run.max(1) as f64).max(1.0).log2();
+        1.0 + self.everywhere + self.beyond * doublings.min(1.0)
+    }
 }
 
 /// The peak of one step, real or evaluated.
@@ -130,7 +149,7 @@ impl Footprint {
     ) -> Result<Self, FootprintError> {
         let line = fit::fit_line(known.total(), input_bytes_per_sample, observations)?;
         let mut footprint = Self {
-            source: FootprintSource::Measured { observations: Vec::new(), largest_residual_share: 0.0 },
+            source: FootprintSource::measured(Vec::new(), 0.0),
             fixed: known,
             per_sample: PerSample {
                 input: input_bytes_per_sample,
@@ -143,8 +162,17 @@ impl Footprint {
         let largest_residual_share = fit::largest_residual_share(&footprint, observations);
         let mut observations = observations.to_vec();
         observations.sort_by_key(|observation| (observation.batch, observation.peak_bytes));
-        footprint.source = FootprintSource::Measured { observations, largest_residual_share };
+        footprint.source = FootprintSource::measured(observations, largest_residual_share);
         Ok(footprint)
+    }
+
+    /// Raises every fitted peak. What an exact source observed is not raised.
+    #[must_use]
+    pub fn with_allowance(mut self, of: Allowance) -> Self {
+        if let FootprintSource::Measured { allowance, .. } = &mut self.source {
+            *allowance = of;
+        }
+        self
     }
 
     /// Says how many bytes more a step holds that accumulates over several micro-batches.
@@ -183,7 +211,8 @@ impl Footprint {
         };
         let constant = i128::from(self.fixed.total()) + i128::from(self.constant_workspace);
         let line = samples.saturating_add(constant);
-        u64::try_from(line.max(0)).unwrap_or(u64::MAX).max(self.floor_bytes)
+        let fitted_bytes = u64::try_from(line.max(0)).unwrap_or(u64::MAX).max(self.floor_bytes);
+        self.source.raised(fitted_bytes, batch)
     }
 
     /// The predicted peak of one step of `batch` samples, part by part.
@@ -198,6 +227,19 @@ impl Footprint {
 }
 
 impl FootprintSource {
+    fn measured(observations: Vec<Observation>, largest_residual_share: f64) -> Self {
+        Self::Measured { observations, largest_residual_share, allowance: Allowance::default() }
+    }
+
+    fn raised(&self, fitted_bytes: u64, batch: usize) -> u64 {
+        let Self::Measured { observations, allowance, .. } = self else { return fitted_bytes };
+        if *allowance == Allowance::default() {
+            return fitted_bytes;
+        }
+        let largest_run = observations.iter().map(|seen| seen.batch).max().unwrap_or(batch);
+        (fitted_bytes as f64 * allowance.factor(batch, largest_run)).ceil() as u64
+    }
+
     /// The steps that were run or evaluated.
     pub fn observations(&self) -> &[Observation] {
         match self {
@@ -211,7 +253,7 @@ impl FootprintSource {
     /// `captured graph, evaluated at 12 batch sizes from 1 to 96`.
     pub fn describe(&self) -> String {
         match self {
-            Self::Measured { observations, largest_residual_share } => {
+            Self::Measured { observations, largest_residual_share, .. } => {
                 let mut batches: Vec<usize> = observations.iter().map(|seen| seen.batch).collect();
                 batches.dedup();
                 let batches: Vec<String> = batches.iter().map(ToString::to_string).collect();
@@ -287,6 +329,19 @@ mod tests {
             assert_eq!(accumulating.peak_bytes(batch), footprint.peak_bytes(batch) + 100);
         }
         assert_eq!(accumulating.accumulating(), accumulating, "the sums must not be counted twice");
+    }
+
+    #[test]
+    fn an_allowance_raises_fitted_peaks_more_beyond_the_largest_batch_that_was_run() {
+        let footprint = Footprint::from_measurements(KNOWN, 3, &[seen(1, 600), seen(4, 900)]).unwrap();
+        let raised = footprint.clone().with_allowance(Allowance { everywhere: 0.01, beyond: 0.05 });
+        let factor = |batch| raised.peak_bytes(batch) as f64 / footprint.peak_bytes(batch) as f64;
+        for (batch, expected) in [(1, 1.01), (4, 1.01), (6, 1.0392), (8, 1.06), (800, 1.06)] {
+            // A byte of some hundreds, for the rounding.
+            assert!((factor(batch) - expected).abs() < 2e-3, "{batch}: {}", factor(batch));
+        }
+        assert!((0..100).map(|batch| raised.peak_bytes(batch)).is_sorted());
+        assert_eq!(serde_json::from_str::<Footprint>(&serde_json::to_string(&raised).unwrap()).unwrap(), raised);
     }
 
     #[test]

@@ -73,7 +73,7 @@ pub use cards::{CardPlan, CardToPlan, CardsError, MultiCardPlan, plan_for_cards}
 pub use check::PlanCheck;
 pub use exact::ExactSource;
 pub use fit::FootprintError;
-pub use footprint::{FixedMemory, Footprint, FootprintSource, Observation, PerSample};
+pub use footprint::{Allowance, FixedMemory, Footprint, FootprintSource, Observation, PerSample};
 pub use inference_plan::{InferencePlan, plan_inference};
 pub use ladder::{LadderError, NothingFits, Rung, RungNeed, plan_with_ladder};
 pub use learning_rate::{LearningRateError, LearningRateRule, LearningRateScaling};
@@ -87,7 +87,7 @@ pub use report::MemoryAnalysis;
 pub use rounding::{ParseRoundingError, Rounding};
 pub use search::largest_fitting_batch;
 pub use team_settings::{TeamIdentity, TeamOutcome, TeamPlan, TeamRow, TeamSettings, TeamSettingsError};
-pub use throughput::{ThroughputSample, prefer_throughput};
+pub use throughput::{ThroughputSample, prefer_throughput, throughput_candidates};
 pub use trace::{
     AllocationEvent, Born, LargeTensor, LayerBytes, Liveness, PeakProfile, Phase, Profile, ROLES, Role, RoleBytes,
     TimelinePoint, Trace, TraceError, TracedOperation, TracedTensor, memory_timeline_svg, render_peak,

@@ -2,10 +2,27 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BatchLevels, Choice};
+use crate::{BatchLevels, Choice, Plan, PlanRequest};
 
 /// A batch within this share of the best speed counts as fast as that: timings of the same batch differ by as much.
 const PLATEAU_SHARE: f64 = 0.02;
+
+/// Halvings of the planned micro-batch that are worth timing.
+const HALVINGS: u32 = 3;
+
+/// The micro-batches that are worth timing, in ascending order: the planned one, and halves of it as the rounding admits them. None where there is nothing
+/// to choose: the user has chosen, or the step is one pass, which no smaller pieces make faster.
+pub fn throughput_candidates(plan: &Plan, request: &PlanRequest) -> Vec<usize> {
+    if request.micro_batch.is_some() || plan.accumulation_steps < 2 {
+        return Vec::new();
+    }
+    let smallest = request.minimum.unwrap_or(1);
+    let halves = (0..=HALVINGS).map(|halving| request.rounding.round_down(plan.micro_batch >> halving));
+    let mut candidates: Vec<usize> = halves.filter(|batch| *batch >= smallest).collect();
+    candidates.sort_unstable();
+    candidates.dedup();
+    if candidates.len() < 2 { Vec::new() } else { candidates }
+}
 
 /// How fast a batch size went.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -53,7 +70,7 @@ fn distinct(timed: &[&ThroughputSample]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Level;
+    use crate::{Budget, BudgetRequest, FixedMemory, Footprint, Level, MemoryReading, Observation, plan_batch_size};
 
     fn choose(maximum: usize, timed: &[(usize, f64)]) -> Option<(usize, Choice)> {
         let level = Level { batch: maximum, peak_bytes: 1 };
@@ -77,6 +94,25 @@ mod tests {
     fn a_disturbed_timing_counts_for_nothing_beside_a_better_one() {
         assert_eq!(choose(64, &[(32, 100.0), (64, 900.0), (32, 899.0)]).unwrap().0, 32);
         assert_eq!(choose(64, &[(32, f64::NAN), (16, -5.0), (8, f64::INFINITY), (4, 50.0)]).unwrap().0, 4);
+    }
+
+    #[test]
+    fn halves_of_the_planned_micro_batch_are_timed_unless_there_is_nothing_to_choose() {
+        let known = FixedMemory { weights: 1 << 20, ..FixedMemory::default() };
+        let observations = [(1, 2 << 20), (16, 17 << 20)].map(|(batch, peak_bytes)| Observation { batch, peak_bytes });
+        let footprint = Footprint::from_measurements(known, 12_288, &observations).unwrap();
+        let reading = MemoryReading { total_bytes: 8 << 30, free_bytes: 8 << 30, own_bytes: 0 };
+        let limit = BudgetRequest { limit_bytes: Some(64 << 20), ..BudgetRequest::default() };
+        let budget = Budget::for_host(reading, &limit).unwrap();
+        let candidates = |request: PlanRequest| {
+            throughput_candidates(&plan_batch_size(&footprint, &budget, &request).unwrap(), &request)
+        };
+        let cut = PlanRequest { effective_batch: Some(100), ..PlanRequest::default() };
+        assert_eq!(candidates(cut.clone()), [4, 12, 28, 60]);
+        assert_eq!(candidates(PlanRequest { minimum: Some(20), ..cut.clone() }), [28, 60]);
+        assert!(candidates(PlanRequest { minimum: Some(50), ..cut.clone() }).is_empty());
+        assert!(candidates(PlanRequest { micro_batch: Some(20), ..cut.clone() }).is_empty());
+        assert!(candidates(PlanRequest { effective_batch: Some(50), ..cut }).is_empty());
     }
 
     #[test]

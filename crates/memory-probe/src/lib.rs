@@ -9,15 +9,20 @@ mod capture;
 mod dry_run;
 mod exact;
 mod meter;
+mod pools;
 mod prediction;
 mod rehearsal;
+mod throughput;
 mod training;
 
 pub use capture::{
-    AllocatorModel, CapturedSource, SavedActivations, SavedPart, capture_step, fixed_memory, saved_activations,
+    AllocatorModel, CapturedSource, ChosenPools, SavedActivations, SavedPart, capture_step, fixed_memory,
+    saved_activations,
 };
 pub use dry_run::{dry_run_footprint, dry_run_reserved, reserved_by_real_steps};
 pub use meter::{HeapMeter, Meter, PoolMeter};
+pub use pools::PoolLayout;
 pub use prediction::measure_prediction;
 pub use rehearsal::StepRequest;
+pub use throughput::{Clock, WallClock, measure_throughput};
 pub use training::{ProbeError, ProbeOptions, RealSteps, measure_peak, measure_training, parameter_memory};

@@ -214,7 +214,7 @@ fn a_scaled_recording_is_the_recording_at_that_batch() {
 
 #[test]
 fn a_batch_whose_buffers_no_allocation_can_hold_fits_nothing() {
-    let allocator = AllocatorModel { max_page_bytes: 64 * MIB, alignment_bytes: 512 };
+    let allocator = AllocatorModel { max_page_bytes: 64 * MIB, ..AllocatorModel::cuda(6 << 30) };
     let source = CapturedSource::record(&request(), build);
     assert!(source.reserved_bytes(16, allocator).is_some());
     // 4096 images x 16 x 16 x 64 hidden channels x 4 bytes: 256 MiB in one buffer.

@@ -1,5 +1,5 @@
 use burn::module::{Module, Param};
-use burn::tensor::ops::{ConvOptions, PadMode};
+use burn::tensor::ops::ConvOptions;
 use burn::tensor::{DType, Tensor, module, s};
 
 use crate::kernels::host::is_cpu;
@@ -130,7 +130,7 @@ impl Conv2d {
         // Zeros that stand on all sides alike are the kernel's business.
         let (map, padding) = match (top, left) == (bottom, right) {
             true => (map, [top, left]),
-            false => (map.pad((left, right, top, bottom), PadMode::Constant(0.0)), [0, 0]),
+            false => (surround(map, [top, bottom], [left, right]), [0, 0]),
         };
         let groups = if self.depthwise { channels } else { 1 };
         let options = ConvOptions::new([self.stride; 2], padding, [1, 1], groups);
@@ -149,6 +149,18 @@ impl Conv2d {
             false => module::conv2d(map, stored_as(weight, dtype), None, options),
         }
     }
+}
+
+/// A map with zeros around it. Burn's own padding fills them on the host and copies them to the device, in every pass.
+///
+/// # Shapes
+/// - `map`: `[B, C, H, W]`
+/// - output: `[B, C, top + H + bottom, left + W + right]`
+fn surround(map: Tensor<4>, [top, bottom]: [usize; 2], [left, right]: [usize; 2]) -> Tensor<4> {
+    let [batch, channels, height, width] = map.dims();
+    let shape = [batch, channels, top + height + bottom, left + width + right];
+    let zeros = Tensor::zeros(shape, (&map.device(), map.dtype()));
+    zeros.slice_assign([0..batch, 0..channels, top..top + height, left..left + width], map)
 }
 
 #[cfg(test)]

@@ -1,53 +1,41 @@
-//! What a CubeCL device would hold reserved: the buffers of a recording go through CubeCL's own memory management, over a storage that only
-//! counts.
+//! What a CubeCL device would hold reserved: the buffers of a recording go through the rules of CubeCL's memory management.
+//!
+//! They are those of `cubecl-runtime` 0.11.0-pre.3 (`memory_management/`), told again over numbers alone: its own code moves every slice of every page
+//! for each allocation, which makes a plan take seconds. A test holds the two together, byte for byte.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use cubecl_ir::MemoryDeviceProperties;
-use cubecl_runtime::logging::ServerLogger;
-use cubecl_runtime::memory_management::{
-    ManagedMemoryHandle, MemoryAllocationMode, MemoryConfiguration, MemoryManagement, MemoryManagementOptions,
-};
-use cubecl_runtime::server::IoError;
-use cubecl_runtime::storage::{ComputeStorage, StorageHandle, StorageId, StorageUtilization};
+use super::pages::{ExclusivePages, Outcome, SlicedPages};
+use crate::PoolLayout;
 
 /// What the allocator's rules depend on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AllocatorModel {
-    /// The largest single allocation, in bytes; page sizes are parts of it.
+    /// The largest single allocation in CubeCL's own pools, in bytes; their page sizes are parts of it.
     pub max_page_bytes: u64,
     /// Every allocation begins at a multiple of this.
     pub alignment_bytes: u64,
+    /// How the memory is cut.
+    pub pools: PoolLayout,
 }
 
 impl AllocatorModel {
     /// A CUDA card: `cubecl-cuda` takes a quarter of the card as the largest allocation and aligns to 512 bytes (its `runtime.rs`).
     pub fn cuda(card_bytes: u64) -> Self {
-        Self { max_page_bytes: card_bytes / 4, alignment_bytes: 512 }
+        Self { max_page_bytes: card_bytes / 4, alignment_bytes: 512, pools: PoolLayout::Runtime }
     }
 
     /// Software Vulkan (Mesa's `llvmpipe`) by way of WebGPU, as `cubecl-wgpu` reads its limits (its `runtime.rs`): the largest storage binding, and
     /// the alignment of uniform offsets, which WebGPU raises to at least 32 bytes.
     #[cfg(feature = "wgpu")]
     pub fn software_vulkan() -> Self {
-        Self { max_page_bytes: 128 << 20, alignment_bytes: 32 }
+        Self { max_page_bytes: 128 << 20, alignment_bytes: 32, pools: PoolLayout::Runtime }
     }
 
-    fn pools(self, counted: &Counted) -> MemoryManagement<CountingStorage> {
-        let properties = MemoryDeviceProperties { max_page_size: self.max_page_bytes, alignment: self.alignment_bytes };
-        MemoryManagement::from_configuration(
-            CountingStorage {
-                alignment_bytes: self.alignment_bytes as usize,
-                pages: BTreeMap::new(),
-                counted: counted.clone(),
-            },
-            &properties,
-            MemoryConfiguration::default(),
-            Arc::new(ServerLogger::default()),
-            MemoryManagementOptions::new("replay"),
-        )
+    /// The same device with its memory cut otherwise.
+    #[must_use]
+    pub fn with_pools(self, pools: PoolLayout) -> Self {
+        Self { pools, ..self }
     }
 }
 
@@ -61,65 +49,133 @@ pub(super) enum Event {
 }
 
 /// The most bytes reserved at any moment; `None` when a buffer is larger than the largest allocation.
-pub(super) fn replay(model: AllocatorModel, events: &[Event]) -> Option<u64> {
-    let counted = Counted::default();
-    let mut pools = model.pools(&counted);
-    let mut held: BTreeMap<usize, ManagedMemoryHandle> = BTreeMap::new();
+pub(super) fn replay(model: AllocatorModel, events: impl IntoIterator<Item = Event>) -> Option<u64> {
+    let mut memory = Memory::new(model);
     for event in events {
-        match *event {
-            Event::Allocate { buffer, bytes, is_parameter } => {
-                if is_parameter {
-                    pools.mode(MemoryAllocationMode::Persistent);
-                }
-                let handle = pools.reserve(bytes).ok();
-                if is_parameter {
-                    pools.mode(MemoryAllocationMode::Auto);
-                }
-                held.insert(buffer, handle?);
-            }
-            Event::Free { buffer } => drop(held.remove(&buffer)),
+        match event {
+            Event::Allocate { buffer, bytes, is_parameter } => memory.allocate(buffer, bytes, is_parameter)?,
+            Event::Free { buffer } => memory.free(buffer),
         }
     }
-    Some(counted.most.load(Relaxed))
+    Some(memory.most_bytes)
 }
 
-/// Bytes of all pages, now and at most.
-#[derive(Debug, Clone, Default)]
-struct Counted {
-    now: Arc<AtomicU64>,
-    most: Arc<AtomicU64>,
+/// A device's memory, without the memory.
+struct Memory {
+    alignment_bytes: u64,
+    pools: Vec<Pool>,
+    /// Free slices of the parameters' pool, by size.
+    persistent: BTreeMap<u64, usize>,
+    held: BTreeMap<usize, Place>,
+    /// Allocations so far: what CubeCL counts its periods in.
+    allocations: u64,
+    reserved_bytes: u64,
+    most_bytes: u64,
 }
 
-/// Pages that are only counted.
-struct CountingStorage {
-    alignment_bytes: usize,
-    pages: BTreeMap<StorageId, u64>,
-    counted: Counted,
+enum Pool {
+    Sliced(SlicedPages),
+    Exclusive(ExclusivePages),
 }
 
-impl ComputeStorage for CountingStorage {
-    type Resource = ();
-
-    fn alignment(&self) -> usize {
-        self.alignment_bytes
-    }
-
-    fn get(&mut self, _handle: &StorageHandle) -> Result<(), IoError> {
-        Ok(())
-    }
-
-    fn alloc(&mut self, size: u64) -> Result<StorageHandle, IoError> {
-        let handle = StorageHandle::new(StorageId::new(), StorageUtilization { offset: 0, size });
-        self.pages.insert(handle.id, size);
-        let now = self.counted.now.fetch_add(size, Relaxed) + size;
-        self.counted.most.fetch_max(now, Relaxed);
-        Ok(handle)
-    }
-
-    fn dealloc(&mut self, id: StorageId) {
-        let size = self.pages.remove(&id).unwrap_or(0);
-        self.counted.now.fetch_sub(size, Relaxed);
-    }
-
-    fn flush(&mut self) {}
+/// Where a buffer lies.
+enum Place {
+    Persistent { bytes: u64 },
+    Page { pool: usize, page: usize },
 }
+
+impl Memory {
+    fn new(model: AllocatorModel) -> Self {
+        let pools = match model.pools {
+            PoolLayout::Runtime => runtime_pools(model),
+            PoolLayout::Pages { .. } => {
+                let of = |pool: burn::backend::SlicedPool| {
+                    let aligned = |bytes: u64| bytes.next_multiple_of(model.alignment_bytes);
+                    let max_slice = pool.max_slice.unwrap_or(pool.page_size);
+                    let pages = pool.pages.map(|pages| pages as usize);
+                    Pool::Sliced(SlicedPages::new(aligned(pool.page_size), aligned(max_slice), pages))
+                };
+                model.pools.sliced().into_iter().map(of).collect()
+            }
+        };
+        Self {
+            alignment_bytes: model.alignment_bytes,
+            pools,
+            persistent: BTreeMap::new(),
+            held: BTreeMap::new(),
+            allocations: 0,
+            reserved_bytes: 0,
+            most_bytes: 0,
+        }
+    }
+
+    fn allocate(&mut self, buffer: usize, bytes: u64, is_parameter: bool) -> Option<()> {
+        self.allocations += 1;
+        for pool in &mut self.pools {
+            if let Pool::Exclusive(pages) = pool {
+                self.reserved_bytes -= pages.release_idle(self.allocations);
+            }
+        }
+        let place = if is_parameter { self.in_own_slice(bytes) } else { self.in_pools(buffer, bytes)? };
+        self.most_bytes = self.most_bytes.max(self.reserved_bytes);
+        self.held.insert(buffer, place);
+        Some(())
+    }
+
+    fn in_own_slice(&mut self, bytes: u64) -> Place {
+        let bytes = bytes.next_multiple_of(self.alignment_bytes);
+        let free = self.persistent.entry(bytes).or_default();
+        match free.checked_sub(1) {
+            Some(fewer) => *free = fewer,
+            None => self.reserved_bytes += bytes,
+        }
+        Place::Persistent { bytes }
+    }
+
+    fn in_pools(&mut self, buffer: usize, bytes: u64) -> Option<Place> {
+        for (pool, pages) in self.pools.iter_mut().enumerate() {
+            let outcome = match pages {
+                Pool::Sliced(pages) => pages.reserve(buffer, bytes, self.alignment_bytes),
+                Pool::Exclusive(pages) => pages.reserve(buffer, bytes, self.alignment_bytes),
+            };
+            if let Outcome::Reserved { page, new_bytes } = outcome {
+                self.reserved_bytes += new_bytes;
+                return Some(Place::Page { pool, page });
+            }
+        }
+        None
+    }
+
+    fn free(&mut self, buffer: usize) {
+        match self.held.remove(&buffer) {
+            Some(Place::Persistent { bytes }) => *self.persistent.entry(bytes).or_default() += 1,
+            Some(Place::Page { pool, page }) => match &mut self.pools[pool] {
+                Pool::Sliced(pages) => pages.free(page, buffer),
+                Pool::Exclusive(pages) => pages.free(buffer),
+            },
+            None => {}
+        }
+    }
+}
+
+/// CubeCL's own pools (`build_pools`): sliced pages of a quarter of the largest allocation, a quarter of that and so on down to below 32 MiB, each
+/// for slices of a smaller part of a page the larger the page is; and exclusive pages above.
+fn runtime_pools(model: AllocatorModel) -> Vec<Pool> {
+    const GIB: f64 = (1u64 << 30) as f64;
+    let mut sliced = Vec::new();
+    let mut page_bytes = model.max_page_bytes;
+    while page_bytes >= 32 << 20 {
+        page_bytes = (page_bytes / 4).next_multiple_of(model.alignment_bytes);
+        let part = 1u64 << (sliced.len() as u32 + 1);
+        sliced.push(Pool::Sliced(SlicedPages::new(page_bytes, page_bytes / part, None)));
+    }
+    sliced.reverse();
+    let largest = model.max_page_bytes / model.alignment_bytes * model.alignment_bytes;
+    let idle_allocations = (5000.0 * (1.0 + largest as f64 / GIB).round()) as u64;
+    sliced.push(Pool::Exclusive(ExclusivePages::new(largest, idle_allocations)));
+    sliced
+}
+
+#[cfg(test)]
+#[path = "allocator_tests.rs"]
+mod tests;

@@ -8,6 +8,8 @@ mod allocator;
 mod buffers;
 mod kind;
 mod layout;
+mod pages;
+mod pooling;
 mod recording;
 mod saved;
 mod scaling;
@@ -24,6 +26,7 @@ use crate::exact::{Accumulates, exact_footprint};
 use scaling::ScalableStep;
 
 pub use allocator::AllocatorModel;
+pub use pooling::ChosenPools;
 pub use saved::{SavedActivations, SavedPart, saved_activations};
 
 /// Records one optimizer step over micro-batches of `batch`, without computing: every buffer with its size, life, role and layer.
@@ -70,11 +73,12 @@ impl<'a> CapturedSource<'a> {
         plan: &PlanRequest,
     ) -> Result<Footprint, FootprintError> {
         let known = fixed_memory(self.alone.trace());
-        let reserved = |batch, Accumulates(accumulates)| match accumulates {
-            true => self.accumulating.get_or_init(&self.record_accumulating).reserved_bytes(batch, allocator),
-            false => self.alone.reserved_bytes(batch, allocator),
-        };
+        let reserved = |batch, accumulates| self.step(accumulates).reserved_bytes(batch, allocator);
         exact_footprint(ExactSource::Captured, &self.request, known, budget_bytes, plan, &reserved)
+    }
+
+    fn step(&self, Accumulates(accumulates): Accumulates) -> &ScalableStep {
+        if accumulates { self.accumulating.get_or_init(&self.record_accumulating) } else { &self.alone }
     }
 }
 

@@ -48,8 +48,7 @@ impl ScalableStep {
     /// The most bytes reserved, from the first parameter to the end of the step; `None` when one buffer is more than the device gives at once.
     pub(super) fn reserved_bytes(&self, batch: usize, allocator: AllocatorModel) -> Option<u64> {
         let [small, large] = &self.events;
-        let events: Vec<Event> = small.iter().zip(large).map(|pair| self.at(batch, pair)).collect();
-        replay(allocator, &events)
+        replay(allocator, small.iter().zip(large).map(|pair| self.at(batch, pair)))
     }
 
     /// An event at another batch size than the two recorded.

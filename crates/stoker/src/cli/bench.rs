@@ -21,6 +21,25 @@ pub enum BenchCommand {
     /// Print what models keep of a sample between forward and backward pass.
     #[command(after_help = ACTIVATIONS_EXAMPLES)]
     Activations(BenchActivationsArguments),
+    /// Time the plan of every architecture for a card that is not here.
+    #[command(after_help = PLANS_EXAMPLES)]
+    Plans(BenchPlansArguments),
+}
+
+const PLANS_EXAMPLES: &str = "\
+Examples:
+  stoker bench plans
+  stoker bench plans swin --gpu rtx3060";
+
+/// Which plans are timed.
+#[derive(Debug, Args)]
+pub struct BenchPlansArguments {
+    /// Part of a name or of a family's name; all are planned without
+    #[arg(value_name = "FILTER")]
+    pub filter: Option<String>,
+    /// Card of the catalogue
+    #[arg(long, value_name = "NAME", default_value = "h200")]
+    pub gpu: String,
 }
 
 const ACTIVATIONS_EXAMPLES: &str = "\

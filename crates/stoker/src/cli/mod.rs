@@ -9,7 +9,8 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 pub use bench::{
-    BenchActivationsArguments, BenchCommand, BenchDataArguments, BenchDevice, BenchMemoryArguments, BenchStepArguments,
+    BenchActivationsArguments, BenchCommand, BenchDataArguments, BenchDevice, BenchMemoryArguments,
+    BenchPlansArguments, BenchStepArguments,
 };
 pub use forward::{FORWARD_ABOUT, FORWARD_EXAMPLES, ForwardArguments};
 pub use plan::{
@@ -69,6 +70,9 @@ pub enum Command {
     /// Print every configuration key: type, default, meaning (Markdown).
     #[command(after_help = REFERENCE_EXAMPLES)]
     ConfigReference,
+    /// Run the step of the job on the standard input dry, and print its footprint: what a plan has done by a process of its own.
+    #[command(hide = true)]
+    DryRun,
 }
 
 /// A configuration and what is put over it.

@@ -2,6 +2,7 @@
 
 mod activations;
 mod bench;
+mod bench_plans;
 mod calibrate;
 mod config;
 mod folds;
@@ -18,6 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::cli::{BenchCommand, Command};
 use crate::error::CommandError;
+use crate::run::dry_process;
 use crate::ui;
 
 /// Carries out a command; none shows the help.
@@ -35,6 +37,8 @@ pub fn execute(command: Option<Command>) -> Result<(), CommandError> {
         Some(Command::ConfigCheck(arguments)) => config::check(&arguments),
         Some(Command::Forward(arguments)) => forward::forward(&arguments),
         Some(Command::ConfigGroups(arguments)) => groups::print(&arguments),
+        Some(Command::Bench(BenchCommand::Plans(arguments))) => bench_plans::plans(&arguments),
+        Some(Command::DryRun) => dry_process::run_here(),
         Some(Command::Models(arguments)) => models::print(&arguments),
         Some(Command::Plan(arguments)) => plan::plan(&arguments),
         Some(Command::Train(arguments)) => train::train(&arguments, &catch_interrupts()?),

@@ -34,8 +34,8 @@ pub use user::{
 };
 pub use values::{
     AutoCount, Checkpointing, ClassWeights, Decode, DeviceRequest, EraseFill, Initialization, LossName, MemorySize,
-    MixMode, MuonStepLength, OnCorrupt, OptimizerName, Precision, Resize, Rounding, SampleData, Sampling, ScheduleName,
-    Tta, WeightsMismatch,
+    MixMode, MuonStepLength, OnCorrupt, OptimizerName, Precision, PreferThroughput, Resize, Rounding, SampleData,
+    Sampling, ScheduleName, Tta, WeightsMismatch,
 };
 
 use keys::KeyTable;

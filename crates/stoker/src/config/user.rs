@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::values::{
     AutoCount, Checkpointing, ClassWeights, Decode, DeviceRequest, EraseFill, Initialization, LossName, MemorySize,
-    MixMode, MuonStepLength, OnCorrupt, OptimizerName, Precision, Resize, Rounding, SampleData, Sampling, ScheduleName,
-    Tta, WeightsMismatch,
+    MixMode, MuonStepLength, OnCorrupt, OptimizerName, Precision, PreferThroughput, Resize, Rounding, SampleData,
+    Sampling, ScheduleName, Tta, WeightsMismatch,
 };
 
 /// A configuration as the user wrote it, with defaults for the keys that were left out.
@@ -517,6 +517,8 @@ pub struct MemorySection {
     pub rounding: Rounding,
     /// Gradient checkpointing: what is computed twice to keep less. The gradients stay the same.
     pub checkpointing: Checkpointing,
+    /// Time a few steps (10 seconds at most) where the effective batch has to be cut, and take a smaller micro-batch when larger ones are no faster.
+    pub prefer_throughput: PreferThroughput,
 }
 
 /// What `predict` does when its flags say nothing else.

@@ -238,6 +238,19 @@ pub enum Rounding {
     PowerOfTwo,
 }
 
+/// Whether a few steps are timed before training, to take the smallest micro-batch that is as fast as the largest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PreferThroughput {
+    /// on a card; on the CPU the plan is to be the same in every run
+    #[default]
+    Auto,
+    /// on every device
+    Always,
+    /// the largest micro-batch that fits is taken
+    Never,
+}
+
 /// The rule that moves the weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

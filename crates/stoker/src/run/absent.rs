@@ -9,7 +9,7 @@ use memory_planner::{
 use memory_probe::{AllocatorModel, CapturedSource};
 
 use crate::error::CommandError;
-use crate::run::memory::Planned;
+use crate::run::memory::{Planned, tell_pools};
 use crate::run::precision::{Arithmetic, Precisions};
 use crate::run::subject::Subject;
 
@@ -98,9 +98,16 @@ impl<'a> Recorded<'a> {
         request: &PlanRequest,
     ) -> Result<Planned, LadderError<FootprintError>> {
         let (subject, allocator, bytes) = (self.subject, card.allocator(), budget.budget_bytes);
-        let mut footprint_of = |rung| self.source(rung).footprint(allocator, bytes, request);
-        let (rung, footprint, plan) =
-            plan_with_ladder(&subject.rungs(precisions, false), &mut footprint_of, &budget, request)?;
+        let mut chosen = None;
+        let mut footprint_of = |rung| {
+            let source = self.source(rung);
+            let pools = source.best_pools(allocator, bytes, request);
+            chosen = Some(pools);
+            source.footprint(allocator.with_pools(pools.layout), bytes, request)
+        };
+        let rungs = subject.rungs(precisions, false);
+        let (rung, footprint, mut plan) = plan_with_ladder(&rungs, &mut footprint_of, &budget, request)?;
+        tell_pools(&mut plan, chosen, &budget);
         let (device, model) = (card.title.clone(), subject.describe());
         let analysis = MemoryAnalysis { device, model, footprint, budget, plan };
         Ok(Planned::new(analysis, rung, precisions))

@@ -1,23 +1,26 @@
 //! Learns what a training step takes on the device that trains, plans the batch, and says so.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use data_pipeline::{Dataset, largest_decode_bytes};
-use device::heap;
+use device::{SelectedDevice, heap};
 use memory_planner::{
-    Budget, FixedMemory, Footprint, FootprintError, LadderError, MemoryAnalysis, PlanRequest, Rung, format_bytes,
+    Budget, Choice, FixedMemory, Footprint, LadderError, MemoryAnalysis, Plan, PlanRequest, Rung, format_bytes,
     plan_with_ladder,
 };
-use memory_probe::{ProbeError, ProbeOptions, dry_run_footprint, measure_training, parameter_memory};
+use memory_probe::{
+    AllocatorModel, CapturedSource, ChosenPools, PoolLayout, ProbeError, ProbeOptions, measure_training,
+    parameter_memory,
+};
 use trainer::{Normalization, TrainStep};
 
 use crate::cli::PlanSource;
 use crate::error::CommandError;
 use crate::run::checks::{no_room_for_model, no_room_to_measure};
 use crate::run::compute::Compute;
+use crate::run::dry_process::{DryProcessError, Job, run_elsewhere};
 use crate::run::precision::{Precisions, check_device};
 use crate::run::resolved::ResolvedConfig;
 use crate::run::subject::Subject;
+use crate::run::throughput::prefer_smaller;
 use crate::ui::{self, Progress};
 
 /// A plan for the device at hand.
@@ -55,9 +58,6 @@ pub(crate) enum LearnError {
         /// What the model takes whatever the batch.
         known: FixedMemory,
     },
-    /// Dry steps made no footprint.
-    #[error(transparent)]
-    Footprint(#[from] FootprintError),
 }
 
 /// Plans the step on the device at hand, within `budget`: by real steps on the CPU, by dry ones on a card.
@@ -70,18 +70,74 @@ pub(crate) fn plan_here(
     request: &PlanRequest,
 ) -> Result<Planned, CommandError> {
     check_device(&compute.device, precisions.first, "train.precision", &compute.selected.describe())?;
-    let mut footprint_of = |rung| match (source, compute.is_cpu()) {
-        (PlanSource::Measured, _) | (_, true) => measured(subject, compute, rung, &budget, request.effective_batch),
-        _ => dry_run(subject, compute, rung, &budget, request),
+    let mut chosen = None;
+    let mut footprint_of = |rung| match (source, &compute.selected) {
+        (PlanSource::Measured, _) | (_, SelectedDevice::Cpu { .. }) => {
+            measured(subject, compute, rung, &budget, request.effective_batch)
+        }
+        (_, SelectedDevice::Cuda(card)) => {
+            let allocator = AllocatorModel::cuda(card.total_bytes);
+            chosen = install_pools(subject, compute, rung, allocator, &budget, request);
+            let layout = chosen.map_or(PoolLayout::Runtime, |chosen| chosen.layout);
+            match dry_run(subject, compute, rung, layout, (budget.budget_bytes, request)) {
+                Some(footprint) => Ok(footprint),
+                None => {
+                    chosen = None;
+                    keep_own_pools(compute);
+                    measured(subject, compute, rung, &budget, request.effective_batch)
+                }
+            }
+        }
     };
     let rungs = subject.rungs(precisions, compute.is_cpu());
     let (rung, footprint, plan) = match plan_with_ladder(&rungs, &mut footprint_of, &budget, request) {
         Ok(planned) => planned,
         Err(error) => return Err(refused(error, subject, &budget)),
     };
+    let mut plan = prefer_smaller(plan, &footprint, &budget, request, (subject, compute, rung));
+    tell_pools(&mut plan, chosen, &budget);
     let device = compute.selected.describe();
     let analysis = MemoryAnalysis { device, model: subject.describe(), footprint, budget, plan };
     Ok(Planned::new(analysis, rung, precisions))
+}
+
+/// Cuts the card's memory so that most fits, by the recorded step. None where it cannot be cut: CubeCL's own pools are there then.
+fn install_pools(
+    subject: &Subject<'_>,
+    compute: &Compute,
+    rung: Rung,
+    allocator: AllocatorModel,
+    budget: &Budget,
+    request: &PlanRequest,
+) -> Option<ChosenPools> {
+    let source = CapturedSource::record(&subject.step(rung), |device: &burn::tensor::Device| subject.build(device));
+    let chosen = source.best_pools(allocator, budget.budget_bytes, request);
+    match chosen.layout.install(&compute.device) {
+        Ok(()) => Some(chosen),
+        Err(error) => {
+            ui::note(format_args!("note: the card's memory pools stay as they are: {error}"));
+            None
+        }
+    }
+}
+
+/// Cuts the memory CubeCL's way again: peaks in few large pages make no line.
+fn keep_own_pools(compute: &Compute) {
+    if let Err(error) = PoolLayout::Runtime.install(&compute.device) {
+        ui::note(format_args!("note: the card's memory pools stay as they are: {error}"));
+    }
+}
+
+/// Says in the plan how the memory is cut, where it is not CubeCL's way.
+pub(crate) fn tell_pools(plan: &mut Plan, chosen: Option<ChosenPools>, budget: &Budget) {
+    let Some(ChosenPools { layout, largest, largest_in_runtime }) = chosen else { return };
+    if layout != PoolLayout::Runtime {
+        plan.choices.push(Choice {
+            name: "memory pools".to_owned(),
+            value: layout.describe(budget.budget_bytes),
+            reason: format!("hold {largest} images at once, and CubeCL's own {largest_in_runtime}"),
+        });
+    }
 }
 
 /// Real steps on a throwaway model.
@@ -126,27 +182,26 @@ fn measured(
     Ok(footprint.with_accumulation_extra(known.gradients))
 }
 
-/// The step on the card's own allocator, without its computing.
+/// The step on the card's own allocator, without its computing, in a process that tuning may break. None where it did: real steps can be measured then.
 fn dry_run(
     subject: &Subject<'_>,
     compute: &Compute,
     rung: Rung,
-    budget: &Budget,
-    request: &PlanRequest,
-) -> Result<Footprint, LearnError> {
+    layout: PoolLayout,
+    bounds: (u64, &PlanRequest),
+) -> Option<Footprint> {
     let progress = Progress::start("running training steps dry", "steps", 0);
-    let build = |device: &burn::tensor::Device| subject.build(device);
-    let dry = || dry_run_footprint(&subject.step(rung), &compute.device, &build, budget.budget_bytes, request);
-    // Burn tells of a tuning that found no room, and of kernels that a card cannot compile, by a panic.
-    let footprint = catch_unwind(AssertUnwindSafe(dry));
+    let job = Job::of(subject, compute.selected.request().to_string(), rung, layout, bounds);
+    let footprint =
+        std::env::current_exe().map_err(DryProcessError::from).and_then(|executable| run_elsewhere(&executable, &job));
     progress.finish("done");
-    match footprint {
-        Ok(footprint) => Ok(footprint?),
-        Err(_) => {
-            ui::note("note: the dry run did not work on this card; measuring real steps instead");
-            measured(subject, compute, rung, budget, request.effective_batch)
-        }
-    }
+    footprint
+        .map_err(|error| {
+            ui::note(format_args!(
+                "note: the dry run did not work on this card: {error}; measuring real steps instead"
+            ));
+        })
+        .ok()
 }
 
 fn refused(error: LadderError<LearnError>, subject: &Subject<'_>, budget: &Budget) -> CommandError {

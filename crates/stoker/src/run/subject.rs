@@ -52,7 +52,8 @@ impl Subject<'_> {
 
     /// The step without data, computed as `rung` says.
     pub(crate) fn step(&self, rung: Rung) -> StepRequest {
-        let samples = self.train_samples.unwrap_or(usize::MAX);
+        // Only the schedule counts them, and memory does not depend on it: without data, an epoch of one step will do.
+        let samples = self.train_samples.unwrap_or(self.resolved.config.train.effective_batch_size);
         let mut options = self.resolved.train_options(samples, &vec![1; self.num_classes]);
         options.micro_batch_size = usize::MAX;
         options.recompute = Recompute::of(rung.checkpointing);
