@@ -11,10 +11,14 @@ mod depthwise;
 mod exponential;
 mod gelu;
 mod layer_norm;
+mod matrix;
+mod sums;
 #[cfg(test)]
 mod test_numbers;
 
 pub use batch_norm::{BatchNorm, BatchNormGradient, Moments, moments};
-pub use depthwise::DepthwiseShape;
+pub use depthwise::{DepthwiseShape, StridedDepthwise};
 pub use gelu::{gelu, gelu_gradient};
 pub use layer_norm::{LayerNormGradient, layer_norm, layer_norm_gradient};
+pub use matrix::{Matrix, product};
+pub use sums::{sum_of_rows, sum_of_squares};

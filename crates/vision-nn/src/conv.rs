@@ -1,8 +1,8 @@
 use burn::module::{Module, Param};
-use burn::tensor::{Tensor, module};
+use burn::tensor::Tensor;
 
 use crate::Initializer;
-use crate::kernels::depthwise_conv2d;
+use crate::kernels::{depthwise_conv2d, linear};
 
 /// A depthwise convolution over a channels-last map: odd kernel, stride 1, padding that keeps the size.
 #[derive(Module, Debug)]
@@ -84,7 +84,7 @@ impl PatchConv2d {
         let [out_channels, _, _, _] = self.weight.dims();
         let patch = channels * kernel * kernel;
         let patches = patches.reshape([batch * rows * columns, patch]); // [N, in k k]
-        let weight = self.weight.val().reshape([out_channels, patch]).transpose(); // [in k k, out]
-        module::linear(patches, weight, Some(self.bias.val())).reshape([batch, rows, columns, out_channels])
+        let weight = self.weight.val().reshape([out_channels, patch]); // [out, in k k]
+        linear(patches, weight, Some(self.bias.val())).reshape([batch, rows, columns, out_channels])
     }
 }

@@ -3,7 +3,7 @@ use burn::tensor::ops::{ConvOptions, PaddedConvOptions};
 use burn::tensor::{Tensor, module, s};
 
 use crate::kernels::host::is_cpu;
-use crate::{Initializer, depthwise_conv2d};
+use crate::{Initializer, depthwise_conv2d, linear};
 
 /// What stands around a map so that its windows fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -86,8 +86,8 @@ impl Conv2d {
         let [batch, height, width, in_channels] = map.dims();
         let [out_channels, _, _, _] = self.weight.dims();
         let rows = map.reshape([batch * height * width, in_channels]); // [N, in]
-        let weight = self.weight.val().reshape([out_channels, in_channels]).transpose(); // [in, out]
-        module::linear(rows, weight, None).reshape([batch, height, width, out_channels])
+        let weight = self.weight.val().reshape([out_channels, in_channels]);
+        linear(rows, weight, None).reshape([batch, height, width, out_channels])
     }
 
     /// Both paddings are the same here: half an odd kernel on every side.

@@ -30,7 +30,7 @@ pub use convolution::{Conv2d, Padding};
 pub use drop_path::{DropPath, drop_path_schedule};
 pub use dropout::Dropout;
 pub use init::{Initialization, Initializer};
-pub use kernels::{depthwise_conv2d, gelu, layer_norm, softmax};
+pub use kernels::{depthwise_conv2d, gelu, layer_norm, linear, softmax};
 pub use linear::{Linear, Pointwise, Projection};
 pub use norm::LayerNorm;
 pub use parameters::{

@@ -1,7 +1,7 @@
 use burn::module::{Module, Param};
-use burn::tensor::{Tensor, module};
+use burn::tensor::Tensor;
 
-use crate::Initializer;
+use crate::{Initializer, linear};
 
 /// A fully connected layer over the last axis, stored as PyTorch stores it: weight `[out, in]`, bias `[out]`.
 #[derive(Module, Debug)]
@@ -27,7 +27,7 @@ impl Linear {
     /// - `rows`: `[N, in]`
     /// - output: `[N, out]`
     pub fn forward(&self, rows: Tensor<2>) -> Tensor<2> {
-        module::linear(rows, self.weight.val().transpose(), Some(self.bias.val()))
+        linear(rows, self.weight.val(), Some(self.bias.val()))
     }
 }
 
@@ -54,7 +54,7 @@ impl Pointwise {
     pub fn forward(&self, rows: Tensor<2>) -> Tensor<2> {
         let [out_features, in_features, _, _] = self.weight.dims();
         let weight = self.weight.val().reshape([out_features, in_features]);
-        module::linear(rows, weight.transpose(), Some(self.bias.val()))
+        linear(rows, weight, Some(self.bias.val()))
     }
 }
 

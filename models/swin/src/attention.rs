@@ -1,6 +1,6 @@
 use burn::module::{Module, Param};
-use burn::tensor::{Tensor, module};
-use vision_nn::{Initializer, Linear, softmax};
+use burn::tensor::Tensor;
+use vision_nn::{Initializer, Linear, linear, softmax};
 
 use crate::WindowLayout;
 use crate::model::WEIGHT_STD;
@@ -61,7 +61,7 @@ impl WindowAttention {
         let of_part = part * channels..(part + 1) * channels;
         let weight = self.qkv.weight.val().slice_dim(0, of_part.clone()); // [C, C]
         let bias = self.qkv.bias.val().slice_dim(0, of_part); // [C]
-        module::linear(rows, weight.transpose(), Some(bias))
+        linear(rows, weight, Some(bias))
     }
 
     /// # Shapes

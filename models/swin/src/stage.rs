@@ -1,6 +1,6 @@
 use burn::module::{Module, Param};
-use burn::tensor::{Tensor, module};
-use vision_nn::{Initializer, LayerNorm, Pass};
+use burn::tensor::Tensor;
+use vision_nn::{Initializer, LayerNorm, Pass, linear};
 
 use crate::model::{NORM_EPSILON, WEIGHT_STD};
 use crate::window::pad_map;
@@ -88,7 +88,7 @@ impl PatchMerging {
         let fours = pad_map(map, [2 * down, 2 * across]).reshape([batch, down, 2, across, 2, channels]);
         let fours = fours.permute([0, 1, 3, 4, 2, 5]); // [B, H/2, W/2, left or right, upper or lower, in]
         let rows = self.norm.forward(fours.reshape([batch * down * across, 4 * channels])); // [B*H/2*W/2, 4 in]
-        let rows = module::linear(rows, self.reduction.weight.val().transpose(), None); // [B*H/2*W/2, out]
+        let rows = linear(rows, self.reduction.weight.val(), None); // [B*H/2*W/2, out]
         let [_, out_channels] = rows.dims();
         rows.reshape([batch, down, across, out_channels])
     }

@@ -7,9 +7,11 @@ mod depthwise_cpu;
 mod gelu;
 pub(crate) mod host;
 mod layer_norm;
+mod linear;
 mod softmax;
 
 pub use depthwise::depthwise_conv2d;
 pub use gelu::gelu;
 pub use layer_norm::layer_norm;
+pub use linear::linear;
 pub use softmax::softmax;
