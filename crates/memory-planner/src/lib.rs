@@ -81,7 +81,7 @@ pub use levels::{BatchLevels, Level, Verdict};
 pub use observe::{SearchBounds, observe};
 pub use plan::{Choice, LARGEST_BATCH, Plan, PlanRequest, plan_batch_size, split_effective_batch};
 pub use plan_error::{PlanError, WayOut};
-pub use precision::{Checkpointing, ParsePrecisionError, Precision};
+pub use precision::{Checkpointing, ParseCheckpointingError, ParsePrecisionError, Precision};
 pub use recommend::{analyze_memory, recommend_batch_size};
 pub use report::MemoryAnalysis;
 pub use rounding::{ParseRoundingError, Rounding};

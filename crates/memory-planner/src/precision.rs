@@ -129,6 +129,33 @@ impl FromStr for Precision {
     }
 }
 
+impl FromStr for Checkpointing {
+    type Err = ParseCheckpointingError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "none" => Ok(Self::None),
+            "balanced" => Ok(Self::Balanced),
+            _ => Err(ParseCheckpointingError { text: text.to_owned() }),
+        }
+    }
+}
+
+/// A text that names no checkpointing.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("unknown checkpointing `{text}`, expected `none` or `balanced`")]
+pub struct ParseCheckpointingError {
+    /// What was given.
+    pub text: String,
+}
+
+impl ParseCheckpointingError {
+    /// A way out that can be pasted.
+    pub fn hint(&self) -> Option<String> {
+        Some("set it to `none`, or leave it out".to_owned())
+    }
+}
+
 /// A text that names no format.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("unknown precision `{text}`, expected `fp32`, `bf16` or `fp16`")]
@@ -173,6 +200,7 @@ mod tests {
             assert_eq!(serde_json::to_string(&precision).unwrap(), format!("\"{precision}\""));
         }
         for checkpointing in [Checkpointing::None, Checkpointing::Balanced] {
+            assert_eq!(checkpointing.to_string().parse(), Ok(checkpointing));
             assert_eq!(serde_json::to_string(&checkpointing).unwrap(), format!("\"{checkpointing}\""));
         }
         let error = "f16".parse::<Precision>().unwrap_err();

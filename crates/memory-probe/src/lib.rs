@@ -18,4 +18,4 @@ pub use dry_run::{dry_run_footprint, dry_run_reserved, reserved_by_real_steps};
 pub use meter::{HeapMeter, Meter, PoolMeter};
 pub use prediction::measure_prediction;
 pub use rehearsal::StepRequest;
-pub use training::{ProbeError, ProbeOptions, measure_peak, measure_training, parameter_memory};
+pub use training::{ProbeError, ProbeOptions, RealSteps, measure_peak, measure_training, parameter_memory};

@@ -52,7 +52,7 @@ pub fn measure_training<M: Classifier>(
 ) -> Result<Footprint, ProbeError> {
     let [height, width, channels] = options.image;
     let input_bytes = (height * width * channels) as u64 * F32_BYTES;
-    let mut probe = Probe { step, image: options.image, turn: 0 };
+    let mut probe = RealSteps::new(step, options.image);
     probe.run(1); // allocates the optimizer's state, which later steps have from their start
     let mut observations = Vec::new();
     let mut batch = 1;
@@ -92,7 +92,7 @@ fn grows_evenly(observations: &[Observation]) -> bool {
 
 /// The peak of one real optimizer step over `batch` samples, its optimizer's state being there already. The step is used up.
 pub fn measure_peak<M: Classifier>(step: TrainStep<M>, image: [usize; 3], batch: usize, meter: &dyn Meter) -> u64 {
-    let mut probe = Probe { step, image, turn: 0 };
+    let mut probe = RealSteps::new(step, image);
     probe.run(1);
     meter.reset();
     probe.run(batch);
@@ -113,14 +113,26 @@ pub fn parameter_memory<M: Module>(model: &M, has_ema: bool) -> FixedMemory {
     }
 }
 
-struct Probe<M> {
+/// Optimizer steps over made-up images, one after another. They use the model up: its weights stay, but its optimizer learns nonsense.
+pub struct RealSteps<M> {
     step: TrainStep<M>,
     image: [usize; 3],
     turn: u64,
 }
 
-impl<M: Classifier> Probe<M> {
-    fn run(&mut self, samples: usize) {
+impl<M: Classifier> RealSteps<M> {
+    /// Steps over images of H, W, C. The step's micro-batch size must be at least every batch that is run, so that no step accumulates.
+    pub fn new(step: TrainStep<M>, image: [usize; 3]) -> Self {
+        Self { step, image, turn: 0 }
+    }
+
+    /// What steps.
+    pub fn step(&self) -> &TrainStep<M> {
+        &self.step
+    }
+
+    /// The next step, over `samples` images. A device may still be at work when it returns.
+    pub fn run(&mut self, samples: usize) {
         self.turn += 1;
         let pixels = self.image.iter().product::<usize>() * samples;
         let batch = Batch {

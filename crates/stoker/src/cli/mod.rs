@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 
-pub use bench::{BenchCommand, BenchMemoryArguments, MemoryBenchDevice};
+pub use bench::{BenchCommand, BenchDevice, BenchMemoryArguments, BenchStepArguments};
 pub use plan::{
     AbsentCard, Destination, InferenceRequest, LearningRateScaling, PLAN_ABOUT, PLAN_EXAMPLES, PlanArguments,
     PlanArgumentsError, PlanSource, PlanTask, Target,

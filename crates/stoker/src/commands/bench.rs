@@ -1,4 +1,6 @@
-//! `bench memory`: what is predicted, held against what is really taken.
+//! `bench memory`: what is predicted, held against what is really taken. `bench step`: how long it takes.
+
+mod step;
 
 use burn::tensor::Device;
 use memory_planner::{Checkpointing, Footprint, Precision, Rung, format_bytes};
@@ -9,13 +11,16 @@ use memory_probe::{
 use serde::Serialize;
 use trainer::{Normalization, TrainStep};
 
-use crate::cli::{BenchMemoryArguments, MemoryBenchDevice};
+use crate::cli::{BenchDevice, BenchMemoryArguments};
 use crate::config::{DeviceRequest, UserConfig};
 use crate::error::CommandError;
+use crate::registry::{Architecture, Network};
 use crate::run::compute::Compute;
 use crate::run::resolved::ResolvedConfig;
 use crate::run::subject::Subject;
 use crate::ui::{self, Progress};
+
+pub(crate) use step::step;
 
 const CLASSES: usize = 10;
 
@@ -111,17 +116,15 @@ impl Configuration {
         Ok(Self { resolved, rung: Rung { precision: Precision::Fp32, checkpointing } })
     }
 
+    fn subject<'a>(&'a self, architecture: &'a Architecture) -> Subject<'a> {
+        Subject { resolved: &self.resolved, architecture, num_classes: CLASSES, train_samples: None, loader_bytes: 0 }
+    }
+
     fn rows(&self, arguments: &BenchMemoryArguments) -> Result<Vec<Row>, CommandError> {
         let architecture = self.resolved.architecture()?;
-        let subject = Subject {
-            resolved: &self.resolved,
-            architecture: &architecture,
-            num_classes: CLASSES,
-            train_samples: None,
-            loader_bytes: 0,
-        };
+        let subject = self.subject(&architecture);
         match arguments.device {
-            MemoryBenchDevice::Of(request) => {
+            BenchDevice::Of(request) => {
                 let compute = Compute::select(request)?;
                 if compute.is_cpu() {
                     return self.on_cpu(&subject, &compute, arguments);
@@ -130,8 +133,8 @@ impl Configuration {
                 Ok(self.on_card(&subject, &compute.device, AllocatorModel::cuda(total), arguments))
             }
             #[cfg(feature = "wgpu")]
-            MemoryBenchDevice::Wgpu => {
-                let device = Device::wgpu(burn::tensor::DeviceKind::DefaultDevice);
+            BenchDevice::Wgpu => {
+                let device = wgpu();
                 Ok(self.on_card(&subject, &device, AllocatorModel::software_vulkan(), arguments))
             }
         }
@@ -147,7 +150,7 @@ impl Configuration {
         let device = compute.tracked(self.rung.checkpointing);
         let meter = compute.meter();
         let base_bytes = device::heap::current_bytes();
-        let step = step(subject, self.rung, &device);
+        let step = train_step(subject, self.rung, &device);
         let mut known = parameter_memory(step.model(), false);
         known.overhead = base_bytes;
         let largest_batch = arguments.batches.iter().copied().max().unwrap_or(1);
@@ -156,7 +159,7 @@ impl Configuration {
             CommandError::from_run(&error).in_context("cannot measure the memory of a training step")
         })?;
         let rows = arguments.batches.iter().map(|&batch| {
-            let step = self::step(subject, self.rung, &device);
+            let step = train_step(subject, self.rung, &device);
             let real_bytes = measure_peak(step, subject.image(), batch, meter.as_ref());
             self.row(batch, "measured", footprint.peak_bytes(batch), real_bytes)
         });
@@ -199,7 +202,7 @@ impl Configuration {
     }
 }
 
-fn step(subject: &Subject<'_>, rung: Rung, device: &Device) -> TrainStep<crate::registry::Network> {
+fn train_step(subject: &Subject<'_>, rung: Rung, device: &Device) -> TrainStep<Network> {
     let request = subject.step(rung);
     let normalization = Normalization::imagenet(request.image[2]);
     TrainStep::new(subject.build(device), request.options, normalization, device.clone())
@@ -223,7 +226,12 @@ fn summary(source: &str, rows: &[&Row]) -> String {
     )
 }
 
-impl MemoryBenchDevice {
+#[cfg(feature = "wgpu")]
+fn wgpu() -> Device {
+    Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)
+}
+
+impl BenchDevice {
     /// The device of a name: `cpu`, `cuda:0`; `wgpu` where that is compiled.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         #[cfg(feature = "wgpu")]

@@ -23,6 +23,7 @@ pub fn execute(command: Option<Command>) -> Result<(), CommandError> {
     match command {
         None => help::print(),
         Some(Command::Bench(BenchCommand::Memory(arguments))) => bench::memory(&arguments),
+        Some(Command::Bench(BenchCommand::Step(arguments))) => bench::step(&arguments),
         Some(Command::ConfigReference) => config::print_reference(),
         Some(Command::ConfigCheck(arguments)) => config::check(&arguments),
         Some(Command::Models(arguments)) => models::print(&arguments),

@@ -44,11 +44,7 @@ impl Compute {
 
     /// The device with a tape, for training.
     pub(crate) fn tracked(&self, checkpointing: Checkpointing) -> Device {
-        let device = self.device.clone().autodiff();
-        match checkpointing {
-            Checkpointing::None => device,
-            Checkpointing::Balanced => device.gradient_checkpointing(),
-        }
+        tracked(&self.device, checkpointing)
     }
 
     /// What measures memory here.
@@ -94,6 +90,15 @@ impl Compute {
             }
         };
         budget.map_err(|error| CommandError::from_request(&error).with_hint(error.hint()))
+    }
+}
+
+/// A device with the tape that a way of checkpointing wants.
+pub(crate) fn tracked(device: &Device, checkpointing: Checkpointing) -> Device {
+    let device = device.clone().autodiff();
+    match checkpointing {
+        Checkpointing::None => device,
+        Checkpointing::Balanced => device.gradient_checkpointing(),
     }
 }
 

@@ -1,0 +1,232 @@
+//! `bench step`: how long a forward pass and a training step take, and the memory of the step.
+
+use std::time::{Duration, Instant};
+
+use burn::tensor::{Device, Tensor};
+use memory_planner::{Checkpointing, format_bytes};
+use memory_probe::{Meter, RealSteps};
+use serde::Serialize;
+use vision_nn::{Classifier, Pass};
+
+use super::{Configuration, train_step};
+use crate::cli::{BenchDevice, BenchStepArguments};
+use crate::error::CommandError;
+use crate::registry::{Network, find_architecture};
+use crate::run::compute::{Compute, tracked};
+use crate::ui::{self, Progress};
+
+/// Milliseconds of one thing done several times.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+struct Milliseconds {
+    min: f64,
+    median: f64,
+}
+
+impl Milliseconds {
+    fn of(times: &[Duration]) -> Self {
+        let mut times: Vec<f64> = times.iter().map(|time| 1e3 * time.as_secs_f64()).collect();
+        times.sort_by(f64::total_cmp);
+        let middle = times.len() / 2;
+        let median = if times.len() % 2 == 1 { times[middle] } else { (times[middle - 1] + times[middle]) / 2.0 };
+        Self { min: times[0], median }
+    }
+}
+
+/// What `--json` prints.
+#[derive(Debug, Serialize)]
+struct Report {
+    model: String,
+    image_size: usize,
+    batch: usize,
+    device: String,
+    rounds: usize,
+    forward_ms: Milliseconds,
+    steps: Vec<StepReport>,
+}
+
+/// A training step with one way of checkpointing.
+#[derive(Debug, Serialize)]
+struct StepReport {
+    checkpointing: Checkpointing,
+    step_ms: Milliseconds,
+    /// Of the step, by its median.
+    images_per_second: f64,
+    peak_bytes: u64,
+}
+
+/// Times the steps and prints them as a Markdown table, or as JSON.
+pub(crate) fn step(arguments: &BenchStepArguments) -> Result<(), CommandError> {
+    let report = measure(arguments)?;
+    if arguments.json {
+        return ui::out(serde_json::to_string_pretty(&report).expect("a report has string keys and plain values"));
+    }
+    ui::out(in_markdown(&report))
+}
+
+fn measure(arguments: &BenchStepArguments) -> Result<Report, CommandError> {
+    let size = arguments.size.or_else(|| find_architecture(&arguments.model).ok().map(|found| found.image_size));
+    // A model that nobody knows is refused by its name, whatever the size.
+    let size = size.unwrap_or(224);
+    let rounds = arguments.rounds;
+    let configurations: Vec<Configuration> = arguments
+        .checkpointing
+        .iter()
+        .map(|&checkpointing| Configuration::new(&arguments.model, size, checkpointing))
+        .collect::<Result<_, _>>()?;
+    let place = Place::of(arguments.device)?;
+    let total = (configurations.len() * (rounds + 1)) as u64;
+    let mut progress = Progress::start("timing steps", "steps", total);
+    let mut subjects = Vec::new();
+    for configuration in &configurations {
+        subjects.push(Timed::new(configuration, &place, arguments.batch)?);
+        progress.advance(1);
+    }
+    let mut forward = Vec::new();
+    for _ in 0..rounds {
+        forward.push(subjects[0].time_forward(&place));
+        for turn in 0..subjects.len() {
+            let others = subjects.iter().map(|subject| subject.own_bytes).sum::<u64>() - subjects[turn].own_bytes;
+            subjects[turn].time_step(&place, others);
+            progress.advance(1);
+        }
+    }
+    progress.finish("done");
+    Ok(Report {
+        model: arguments.model.clone(),
+        image_size: size,
+        batch: arguments.batch,
+        device: place.name.clone(),
+        rounds,
+        forward_ms: Milliseconds::of(&forward),
+        steps: subjects.iter().map(Timed::report).collect(),
+    })
+}
+
+/// Where steps run, and what measures their memory.
+struct Place {
+    name: String,
+    device: Device,
+    meter: Box<dyn Meter>,
+    /// What the process held before.
+    base_bytes: u64,
+}
+
+impl Place {
+    fn of(asked: BenchDevice) -> Result<Self, CommandError> {
+        let (name, device, meter) = match asked {
+            BenchDevice::Of(request) => {
+                let compute = Compute::select(request)?;
+                (compute.selected.describe(), compute.device.clone(), compute.meter())
+            }
+            #[cfg(feature = "wgpu")]
+            BenchDevice::Wgpu => {
+                let device = super::wgpu();
+                let meter: Box<dyn Meter> = Box::new(memory_probe::PoolMeter::new(&device));
+                ("wgpu".to_owned(), device, meter)
+            }
+        };
+        let base_bytes = meter.current_bytes();
+        Ok(Self { name, device, meter, base_bytes })
+    }
+
+    /// How long `work` takes until the device is done with it.
+    fn time(&self, work: impl FnOnce()) -> Duration {
+        let start = Instant::now();
+        work();
+        // A failure here shows again, as an error, where the next value is read.
+        let _ = self.device.sync();
+        start.elapsed()
+    }
+}
+
+/// A model that is trained in one way, with the times that it took.
+struct Timed {
+    checkpointing: Checkpointing,
+    steps: RealSteps<Network>,
+    image: [usize; 3],
+    batch: usize,
+    /// What it holds between steps: weights and optimizer.
+    own_bytes: u64,
+    peak_bytes: u64,
+    times: Vec<Duration>,
+}
+
+impl Timed {
+    /// The model after its first step, which makes the optimizer's state and, on a card, tunes the kernels.
+    fn new(configuration: &Configuration, place: &Place, batch: usize) -> Result<Self, CommandError> {
+        let before = place.meter.current_bytes();
+        let architecture = configuration.resolved.architecture()?;
+        let subject = configuration.subject(&architecture);
+        let (rung, image) = (configuration.rung, subject.image());
+        let device = tracked(&place.device, rung.checkpointing);
+        let mut steps = RealSteps::new(train_step(&subject, rung, &device), image);
+        place.time(|| steps.run(batch));
+        let own_bytes = place.meter.current_bytes().saturating_sub(before);
+        let checkpointing = rung.checkpointing;
+        Ok(Self { checkpointing, steps, image, batch, own_bytes, peak_bytes: 0, times: Vec::new() })
+    }
+
+    /// A forward pass as a prediction makes it.
+    fn time_forward(&self, place: &Place) -> Duration {
+        let model = self.steps.step().evaluation_model();
+        let [height, width, channels] = self.image;
+        let images = Tensor::<4>::ones([self.batch, channels, height, width], &place.device);
+        let _ = place.device.sync();
+        place.time(|| drop(model.forward(images, &mut Pass::evaluation())))
+    }
+
+    /// A training step, while other models hold `other_bytes`.
+    fn time_step(&mut self, place: &Place, other_bytes: u64) {
+        place.meter.reset();
+        let batch = self.batch;
+        let steps = &mut self.steps;
+        self.times.push(place.time(|| steps.run(batch)));
+        let peak_bytes = place.meter.peak_bytes().saturating_sub(other_bytes + place.base_bytes);
+        self.peak_bytes = self.peak_bytes.max(peak_bytes);
+    }
+
+    fn report(&self) -> StepReport {
+        let step_ms = Milliseconds::of(&self.times);
+        let images_per_second = 1e3 * self.batch as f64 / step_ms.median;
+        StepReport { checkpointing: self.checkpointing, step_ms, images_per_second, peak_bytes: self.peak_bytes }
+    }
+}
+
+fn in_markdown(report: &Report) -> String {
+    let Report { model, image_size, batch, device, rounds, forward_ms, .. } = report;
+    let mut text = format!(
+        "{model} at {image_size}x{image_size}, batch {batch}, {device}, {rounds} rounds\n\
+         forward pass: {:.0} ms at best, {:.0} ms in the median, {:.2} images/s\n\n\
+         | checkpointing | step, best | step, median | images/s | peak | time against the first |\n\
+         |---|---|---|---|---|---|",
+        forward_ms.min,
+        forward_ms.median,
+        1e3 * *batch as f64 / forward_ms.median
+    );
+    for step in &report.steps {
+        let against_first = step.step_ms.median / report.steps[0].step_ms.median;
+        text.push_str(&format!(
+            "\n| {} | {:.0} ms | {:.0} ms | {:.2} | {} | {:+.1} % |",
+            step.checkpointing,
+            step.step_ms.min,
+            step.step_ms.median,
+            step.images_per_second,
+            format_bytes(step.peak_bytes),
+            100.0 * (against_first - 1.0)
+        ));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_of_an_even_count_is_between_the_middle_two() {
+        let of =
+            |times: &[u64]| Milliseconds::of(&times.iter().copied().map(Duration::from_millis).collect::<Vec<_>>());
+        assert_eq!(of(&[9, 1, 4]), Milliseconds { min: 1.0, median: 4.0 });
+        assert_eq!(of(&[9, 1, 4, 6]), Milliseconds { min: 1.0, median: 5.0 });
+    }
+}
