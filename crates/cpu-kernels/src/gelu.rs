@@ -1,9 +1,9 @@
 //! GELU in its exact form, `x Φ(x)`, and its gradient (Hendrycks and Gimpel, 2016).
 
 use multiversion::multiversion;
-use rayon::prelude::*;
 
 use crate::exponential::exp_of_negative;
+use crate::output::in_tasks;
 
 /// Numbers a task: large enough to be worth a task, small enough to stay in the second cache.
 const TASK: usize = 1 << 14;
@@ -13,20 +13,15 @@ const DENSITY_AT_ZERO: f32 = 0.398_942_3;
 
 /// `x Φ(x)` of each number.
 pub fn gelu(input: &[f32]) -> Vec<f32> {
-    let mut output = vec![0.0; input.len()];
-    output.par_chunks_mut(TASK).zip(input.par_chunks(TASK)).for_each(|(output, input)| gelu_task(input, output));
-    output
+    in_tasks(input.len(), TASK, |index, output| gelu_task(&input[index * TASK..][..output.len()], output))
 }
 
 /// `gradient (Φ(x) + x φ(x))` of each number. Both slices are of one length.
 pub fn gelu_gradient(input: &[f32], gradient: &[f32]) -> Vec<f32> {
-    let mut output = vec![0.0; input.len()];
-    let inputs = input.par_chunks(TASK).zip(gradient.par_chunks(TASK));
-    output
-        .par_chunks_mut(TASK)
-        .zip(inputs)
-        .for_each(|(output, (input, gradient))| gelu_gradient_task(input, gradient, output));
-    output
+    in_tasks(input.len(), TASK, |index, output| {
+        let part = index * TASK..index * TASK + output.len();
+        gelu_gradient_task(&input[part.clone()], &gradient[part], output);
+    })
 }
 
 #[multiversion(targets = "simd")]

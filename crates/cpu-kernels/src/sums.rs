@@ -14,8 +14,13 @@ const TASK: usize = 1 << 15;
 pub fn sum_of_rows(rows: &[f32], columns: usize) -> Vec<f32> {
     let task = (TASK / columns.max(1)).max(1) * columns.max(1);
     let partial: Vec<Vec<f32>> = rows.par_chunks(task).map(|rows| sum_of_rows_task(rows, columns)).collect();
+    total_of(&partial, columns)
+}
+
+/// The sum of tasks' sums in their order, in f64.
+pub(crate) fn total_of(partial: &[Vec<f32>], columns: usize) -> Vec<f32> {
     let mut total = vec![0.0f64; columns];
-    for sums in &partial {
+    for sums in partial {
         total.iter_mut().zip(sums).for_each(|(total, sum)| *total += f64::from(*sum));
     }
     total.into_iter().map(|sum| sum as f32).collect()
@@ -47,7 +52,7 @@ fn sum_of_squares_task(numbers: &[f32]) -> f32 {
             *lane = value.mul_add(*value, *lane);
         }
     }
-    lanes.iter().chain(rest.iter().map(|value| value * value).collect::<Vec<_>>().iter()).sum()
+    lanes.into_iter().chain(rest.iter().map(|value| value * value)).sum()
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
-use vision_nn::{ParameterPath, Tape};
+use vision_nn::{ParameterPath, Tape, sum_of_squares};
 
 /// Added to the norm before dividing, as PyTorch's `clip_grad_norm_` does.
 const CLIP_EPSILON: f64 = 1e-6;
@@ -55,7 +55,7 @@ impl Gradients {
     /// Sums of squares whose sum is the square of the global norm, `[parts]`; none without gradients.
     pub fn squares(&self) -> Option<Tensor<1>> {
         let parts = self.tensors.values().flat_map(|tensor| tensor.clone().split(LONGEST_SUM, 0));
-        let squares: Vec<Tensor<1>> = parts.map(|part| part.square().sum()).collect();
+        let squares: Vec<Tensor<1>> = parts.map(sum_of_squares).collect();
         (!squares.is_empty()).then(|| Tensor::cat(squares, 0))
     }
 

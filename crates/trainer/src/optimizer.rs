@@ -4,7 +4,7 @@ use burn::module::{Module, ParamId};
 use burn::optim::{AdamW as Rule, AdamWConfig, AdamWState, AdaptiveMomentumState, Optimizer};
 use burn::tensor::{Device, Tensor, TensorData};
 use checkpoint::OptimizerState;
-use vision_nn::{ParameterMap, map_parameters, off_tape, onto_tape};
+use vision_nn::{AdamWStep, ParameterMap, adamw, has_adamw, map_parameters, off_tape, onto_tape};
 
 use crate::Gradients;
 
@@ -35,6 +35,7 @@ impl Default for AdamWOptions {
 /// Loshchilov and Hutter, "Decoupled Weight Decay Regularization", 2019. The rule itself is Burn's, applied to flat tensors: it is elementwise.
 #[derive(Clone)]
 pub struct AdamW {
+    options: AdamWOptions,
     decayed: Rule,
     undecayed: Rule,
     step: u64,
@@ -48,7 +49,7 @@ impl AdamW {
             let config = AdamWConfig::new().with_beta_1(options.beta_1).with_beta_2(options.beta_2);
             config.with_epsilon(options.epsilon).with_weight_decay(weight_decay).build()
         };
-        Self { decayed: rule(options.weight_decay), undecayed: rule(0.0), step: 0, states: BTreeMap::new() }
+        Self { options, decayed: rule(options.weight_decay), undecayed: rule(0.0), step: 0, states: BTreeMap::new() }
     }
 
     /// Moves every parameter that has a gradient.
@@ -94,6 +95,31 @@ struct StepMap<'a> {
     gradients: Gradients,
 }
 
+impl StepMap<'_> {
+    /// What Burn's rule does in a dozen passes over memory, where there is one for it.
+    fn in_one_pass(
+        &self,
+        weight: Tensor<1>,
+        gradient: Tensor<1>,
+        state: Option<AdamWState<1>>,
+        is_decayed: bool,
+    ) -> (Tensor<1>, Option<AdamWState<1>>) {
+        let AdamWOptions { beta_1, beta_2, epsilon, weight_decay } = self.optimizer.options;
+        let time = state.as_ref().map_or(0, |state| state.momentum.time) + 1;
+        let moments = state.map(|AdamWState { momentum }| [momentum.moment_1, momentum.moment_2]);
+        let step = AdamWStep {
+            learning_rate: self.learning_rate,
+            beta_1: f64::from(beta_1),
+            beta_2: f64::from(beta_2),
+            epsilon: f64::from(epsilon),
+            weight_decay: if is_decayed { f64::from(weight_decay) } else { 0.0 },
+            step: time as u64,
+        };
+        let (weight, [first, second]) = adamw(weight, gradient, moments, step);
+        (weight, Some(AdamWState::new(AdaptiveMomentumState::new(time, first, second))))
+    }
+}
+
 impl ParameterMap for StepMap<'_> {
     fn map<const D: usize>(&mut self, name: &str, _id: ParamId, tensor: Tensor<D>) -> Tensor<D> {
         let Some(gradient) = self.gradients.remove(name) else {
@@ -105,7 +131,11 @@ impl ParameterMap for StepMap<'_> {
         let device = tensor.device();
         let flat = off_tape(tensor).reshape([shape.iter().product::<usize>()]);
         let state = self.optimizer.states.remove(name);
-        let (flat, state) = rule.step(self.learning_rate, flat, gradient, state);
+        let (flat, state) = if has_adamw(&flat) {
+            self.in_one_pass(flat, gradient, state, D > 1)
+        } else {
+            rule.step(self.learning_rate, flat, gradient, state)
+        };
         if let Some(state) = state {
             self.optimizer.states.insert(name.to_owned(), state);
         }

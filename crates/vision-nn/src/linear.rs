@@ -52,9 +52,15 @@ impl Pointwise {
     /// - `rows`: `[N, in]`
     /// - output: `[N, out]`
     pub fn forward(&self, rows: Tensor<2>) -> Tensor<2> {
+        let (weight, bias) = self.as_matrix();
+        linear(rows, weight, Some(bias))
+    }
+
+    /// # Shapes
+    /// - output: `[out, in]` and `[out]`
+    pub(crate) fn as_matrix(&self) -> (Tensor<2>, Tensor<1>) {
         let [out_features, in_features, _, _] = self.weight.dims();
-        let weight = self.weight.val().reshape([out_features, in_features]);
-        linear(rows, weight, Some(self.bias.val()))
+        (self.weight.val().reshape([out_features, in_features]), self.bias.val())
     }
 }
 

@@ -46,9 +46,8 @@ impl Block {
         let [batch, height, width, channels] = map.dims();
         let branch = self.norm.forward(self.conv_dw.forward(map.clone())); // [B, H, W, C]
         let rows = branch.reshape([batch * height * width, channels]); // [N, C]
-        let rows = self.mlp.forward(rows) * self.gamma.val().unsqueeze::<2>(); // [N, C]
-        let branch = rows.reshape([batch, height, width, channels]); // [B, H, W, C]
-        map + self.drop_path.forward(branch, pass)
+        let branch = self.mlp.forward(rows).reshape([batch, height, width, channels]); // [B, H, W, C]
+        self.drop_path.add(map, branch, Some(self.gamma.val()), pass)
     }
 }
 

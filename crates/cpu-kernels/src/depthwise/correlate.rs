@@ -1,3 +1,5 @@
+use std::ops::Range;
+
 use multiversion::multiversion;
 use rayon::prelude::*;
 
@@ -5,21 +7,28 @@ use super::StridedDepthwise;
 use super::plane::{Image, Plane};
 use crate::block::{Block, LANES, add, multiply_add};
 
-/// The weight's gradient, `[C, k, k]`; one task an image and a block of channels. Images are added in their order.
+/// Rows of gradient a task, about: few enough for the channels of one place, which lie together, to be still in cache when their turn comes.
+const BAND: usize = 14;
+
+/// The weight's gradient, `[C, k, k]`; one task a band of rows. Bands are added in their order.
 pub(super) fn correlate(map: &[f32], gradient: &[f32], of: &StridedDepthwise) -> Vec<f32> {
     let (blocks, taps, channels) = (of.blocks(), of.taps(), of.shape.channels);
-    let images: Vec<Vec<Block>> = (0..of.shape.batch * blocks)
+    let bands = of.output[0].div_ceil(BAND);
+    let partial: Vec<Vec<Block>> = (0..of.shape.batch * bands)
         .into_par_iter()
         .map(|task| {
-            let mut sums = vec![[0.0; LANES]; taps];
-            correlate_image(map, gradient, task / blocks, task % blocks, of, &mut sums);
+            let (index, first) = (task / bands, task % bands * BAND);
+            let map = image(map, index, [of.shape.height, of.shape.width], of);
+            let gradient = image(gradient, index, of.output, of);
+            let mut sums = vec![[0.0; LANES]; blocks * taps];
+            correlate_band(map, gradient, first..(first + BAND).min(of.output[0]), of, &mut sums);
             sums
         })
         .collect();
     let mut output = vec![0.0f32; channels * taps];
-    for image in images.chunks_exact(blocks) {
+    for band in &partial {
         for (channel, output) in output.chunks_exact_mut(taps).enumerate() {
-            for (output, sums) in output.iter_mut().zip(&image[channel / LANES]) {
+            for (output, sums) in output.iter_mut().zip(&band[channel / LANES * taps..]) {
                 *output += sums[channel % LANES];
             }
         }
@@ -27,38 +36,32 @@ pub(super) fn correlate(map: &[f32], gradient: &[f32], of: &StridedDepthwise) ->
     output
 }
 
-/// Sums gradient times map over all positions of an image, for some channels.
+/// Sums gradient times map over some rows of gradient.
 #[multiversion(targets = "simd")]
-fn correlate_image(
-    map: &[f32],
-    gradient: &[f32],
-    index: usize,
-    block: usize,
-    of: &StridedDepthwise,
-    sums: &mut [Block],
-) {
-    let (map, gradient) =
-        (image(map, index, [of.shape.height, of.shape.width], of), image(gradient, index, of.output, of));
-    let (kernel, first_channel) = (of.shape.kernel, block * LANES);
-    let [rows, columns] = of.output;
-    if rows * columns == 0 {
+fn correlate_band(map: Image<'_>, gradient: Image<'_>, rows: Range<usize>, of: &StridedDepthwise, sums: &mut [Block]) {
+    let (kernel, columns) = (of.shape.kernel, of.output[1]);
+    if rows.is_empty() || columns == 0 {
         return;
     }
-    let [top, left] = of.before.map(|before| -(before as isize));
+    let [top, left] = [rows.start * of.stride, 0].map(|first| first as isize);
+    let [top, left] = [top - of.before[0] as isize, left - of.before[1] as isize];
     let reach = |windows: usize| ((windows - 1) * of.stride + kernel) as isize;
     let (mut map_plane, mut gradient_plane) = (Plane::default(), Plane::default());
-    map_plane.fill(map, first_channel, top..top + reach(rows), left..left + reach(columns));
-    gradient_plane.fill(gradient, first_channel, 0..rows as isize, 0..columns as isize);
-    for row in 0..rows {
-        let gradient = &gradient_plane.blocks[row * columns..][..columns];
-        let map = &map_plane.blocks[row * of.stride * map_plane.width..];
-        match (kernel, of.stride) {
-            (3, 1) => correlate_row::<3, 3, 1>(map, map_plane.width, gradient, sums),
-            (3, 2) => correlate_row::<3, 3, 2>(map, map_plane.width, gradient, sums),
-            (5, 1) => correlate_row::<5, 5, 1>(map, map_plane.width, gradient, sums),
-            (5, 2) => correlate_row::<5, 5, 2>(map, map_plane.width, gradient, sums),
-            (7, 1) => correlate_row::<7, 1, 1>(map, map_plane.width, gradient, sums),
-            _ => correlate_singly(map, map_plane.width, gradient, of, sums),
+    for (block, sums) in sums.chunks_exact_mut(of.taps()).enumerate() {
+        let first_channel = block * LANES;
+        map_plane.fill(map, first_channel, top..top + reach(rows.len()), left..left + reach(columns));
+        gradient_plane.fill(gradient, first_channel, rows.start as isize..rows.end as isize, 0..columns as isize);
+        for row in 0..rows.len() {
+            let gradient = &gradient_plane.blocks[row * columns..][..columns];
+            let map = &map_plane.blocks[row * of.stride * map_plane.width..];
+            match (kernel, of.stride) {
+                (3, 1) => correlate_row::<3, 3, 1>(map, map_plane.width, gradient, sums),
+                (3, 2) => correlate_row::<3, 3, 2>(map, map_plane.width, gradient, sums),
+                (5, 1) => correlate_row::<5, 1, 1>(map, map_plane.width, gradient, sums),
+                (5, 2) => correlate_row::<5, 1, 2>(map, map_plane.width, gradient, sums),
+                (7, 1) => correlate_row::<7, 1, 1>(map, map_plane.width, gradient, sums),
+                _ => correlate_singly(map, map_plane.width, gradient, of, sums),
+            }
         }
     }
 }

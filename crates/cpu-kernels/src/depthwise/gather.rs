@@ -1,9 +1,9 @@
 use multiversion::multiversion;
-use rayon::prelude::*;
 
 use super::StridedDepthwise;
 use super::plane::{Image, Plane};
 use crate::block::{Block, LANES, load, multiply_add};
+use crate::output::in_groups_of_tasks;
 
 /// Outputs of a row that are summed at once, in registers: it divides the widths that 224 pixels give.
 const AT_ONCE: usize = 7;
@@ -71,21 +71,13 @@ impl Gather {
     pub(super) fn run(&self, source: &[f32], taps: &[Block], bias: Option<&[f32]>) -> Vec<f32> {
         let [height, width] = self.source;
         let [rows, columns] = self.output;
-        let mut output = vec![0.0f32; self.batch * rows * columns * self.channels];
-        if output.is_empty() {
-            return output;
-        }
         let band = BAND.min(rows).next_multiple_of(self.classes);
         let (image, row) = (height * width * self.channels, columns * self.channels);
-        let outputs = output.par_chunks_mut(rows * row).enumerate();
-        outputs.for_each(|(index, output)| {
+        in_groups_of_tasks(self.batch * rows * row, rows * row, band * row, |[index, part], output| {
             let values = &source[index * image..][..image];
             let source = Image { values, height, width, channels: self.channels };
-            output.par_chunks_mut(band * row).enumerate().for_each(|(index, output)| {
-                gather_band(self, source, index * band, taps, bias, output);
-            });
-        });
-        output
+            gather_band(self, source, part * band, taps, bias, output);
+        })
     }
 
     /// Along an axis: the least and the greatest place.

@@ -24,17 +24,24 @@ impl Plane {
     pub(super) fn fill(&mut self, image: Image<'_>, first_channel: usize, rows: Range<isize>, columns: Range<isize>) {
         let lanes = LANES.min(image.channels - first_channel);
         self.width = columns.len();
-        self.blocks.clear();
         self.blocks.resize(rows.len() * columns.len(), [0.0; LANES]);
-        let inside = |range: &Range<isize>, size: usize| range.start.max(0)..range.end.min(size as isize);
+        let inside = |range: &Range<isize>, size: usize| {
+            let end = range.end.clamp(0, size as isize);
+            range.start.clamp(0, end) as usize..end as usize
+        };
         let (inner_rows, inner_columns) = (inside(&rows, image.height), inside(&columns, image.width));
-        if inner_columns.is_empty() {
-            return;
-        }
-        for row in inner_rows {
-            let start = (row - rows.start) as usize * self.width + (inner_columns.start - columns.start) as usize;
-            let source = (row as usize * image.width + inner_columns.start as usize) * image.channels + first_channel;
-            for (at, block) in self.blocks[start..][..inner_columns.len()].iter_mut().enumerate() {
+        let before = (inner_columns.start as isize - columns.start) as usize;
+        for (row, blocks) in rows.zip(self.blocks.chunks_exact_mut(columns.len())) {
+            if row < 0 || !inner_rows.contains(&(row as usize)) || inner_columns.is_empty() {
+                blocks.fill([0.0; LANES]);
+                continue;
+            }
+            let (left, rest) = blocks.split_at_mut(before);
+            let (inner, right) = rest.split_at_mut(inner_columns.len());
+            left.fill([0.0; LANES]);
+            right.fill([0.0; LANES]);
+            let source = (row as usize * image.width + inner_columns.start) * image.channels + first_channel;
+            for (at, block) in inner.iter_mut().enumerate() {
                 *block = load(&image.values[source + at * image.channels..], lanes);
             }
         }

@@ -1,6 +1,7 @@
 //! From f32 to tiles of bf16.
 
 use std::arch::x86_64::*;
+use std::mem::MaybeUninit;
 
 use super::Matrix;
 use super::tiles::{DEPTH, LEVELS, SQUARE, STEP_ROWS, TILE, TileRow};
@@ -25,12 +26,13 @@ pub(super) struct Operand<'a> {
 }
 
 impl Operand<'_> {
-    /// Packs the lines from `line` on that one square takes, from depth `depth` on as far as `packed` reaches. Zeros stand beyond the matrix.
+    /// Packs the lines from `line` on that one square takes, from depth `depth` on as far as `packed` reaches, which is written whole. Zeros stand
+    /// beyond the matrix.
     ///
     /// # Safety
     /// The processor has AVX-512F, and one of the matrix's strides is 1.
     #[target_feature(enable = "avx512f")]
-    pub(super) unsafe fn pack(&self, line: usize, depth: usize, packed: &mut [TileRow]) {
+    pub(super) unsafe fn pack(&self, line: usize, depth: usize, packed: &mut [MaybeUninit<TileRow>]) {
         let mut pair = [[[0.0f32; TILE]; TILE]; 2];
         for (step, rows) in packed.chunks_exact_mut(STEP_ROWS).enumerate() {
             for tile in 0..2 {
@@ -77,7 +79,7 @@ impl Operand<'_> {
 /// stand two tiles apart.
 #[target_feature(enable = "avx512f")]
 #[inline]
-fn split(pair: &[Block; 2], rows: &mut [TileRow]) {
+fn split(pair: &[Block; 2], rows: &mut [MaybeUninit<TileRow>]) {
     for row in 0..TILE {
         let [low, high] = [pair[0][row], pair[1][row]];
         let mut levels = [[0u32; TILE]; LEVELS];
@@ -88,7 +90,7 @@ fn split(pair: &[Block; 2], rows: &mut [TileRow]) {
             }
         }
         for (level, words) in levels.into_iter().enumerate() {
-            rows[level * SQUARE + row] = TileRow(words);
+            rows[level * SQUARE + row].write(TileRow(words));
         }
     }
 }

@@ -72,7 +72,7 @@ mod on_tiles {
     use rayon::prelude::*;
 
     use super::super::pack::{Operand, Side};
-    use super::super::tiles::{self, DEPTH, LEVELS, Registers, SQUARE, STEP_ROWS, Square, TILE, TileRow};
+    use super::super::tiles::{self, DEPTH, LEVELS, Registers, SQUARE, STEP_ROWS, Square, TileRow};
     use super::*;
 
     /// Numbers of f32 packed at a time, of both operands together: at six bytes each they are to stay in the last cache.
@@ -159,11 +159,15 @@ mod on_tiles {
         packed: &mut Vec<TileRow>,
     ) {
         let panel = steps * STEP_ROWS;
-        packed.resize(range.len().div_ceil(SQUARE) * panel, TileRow([0; TILE]));
-        packed.par_chunks_mut(panel).enumerate().for_each(|(index, packed)| {
+        let length = range.len().div_ceil(SQUARE) * panel;
+        packed.clear();
+        packed.reserve(length);
+        packed.spare_capacity_mut()[..length].par_chunks_mut(panel).enumerate().for_each(|(index, packed)| {
             // SAFETY: the registers are there, and with them AVX-512; `product` has looked at the strides.
             unsafe { operand.pack(range.start + index * SQUARE, depth, packed) };
         });
+        // SAFETY: all panels were packed, whole.
+        unsafe { packed.set_len(length) };
     }
 
     /// Where the product goes. Tasks write to different squares of it.
@@ -217,7 +221,8 @@ mod on_tiles {
         /// Writes a square's first `rows` rows, or adds them to what an earlier block of depth wrote.
         ///
         /// # Safety
-        /// No other thread writes or reads there; the rows are inside the output; what is added to has been written.
+        /// No other thread writes or reads there; the rows are inside the output; what is added to has been written; there is AVX-512F.
+        #[target_feature(enable = "avx512f")]
         unsafe fn write(
             &self,
             sums: &Square,
@@ -227,18 +232,30 @@ mod on_tiles {
             starts: bool,
         ) {
             let width = (self.columns - column).min(SQUARE);
+            let mut start = [0.0; SQUARE];
+            if let Some(bias) = bias {
+                start[..width].copy_from_slice(&bias[..width]);
+            }
             for (index, sums) in sums.0.iter().enumerate().take(rows) {
-                // SAFETY: the caller's; elements that are only written need not have been initialised.
-                let start = unsafe { self.start.add((row + index) * self.columns + column) };
-                if starts {
-                    let mut values = *sums;
-                    if let Some(bias) = bias {
-                        values.iter_mut().zip(bias).for_each(|(value, bias)| *value += bias);
+                // SAFETY: the caller's.
+                let output = unsafe { self.start.add((row + index) * self.columns + column) };
+                let before = match (starts, width) {
+                    (true, _) => start,
+                    // SAFETY: whole rows of a square are inside, and were written.
+                    (false, SQUARE) => unsafe { output.cast::<[f32; SQUARE]>().read_unaligned() },
+                    (false, _) => {
+                        let mut before = [0.0; SQUARE];
+                        // SAFETY: as far as the output goes.
+                        unsafe { before.as_mut_ptr().copy_from_nonoverlapping(output, width) };
+                        before
                     }
-                    unsafe { start.copy_from_nonoverlapping(values.as_ptr(), width) };
-                } else {
-                    let output = unsafe { std::slice::from_raw_parts_mut(start, width) };
-                    output.iter_mut().zip(sums).for_each(|(output, sum)| *output += sum);
+                };
+                let values: [f32; SQUARE] = std::array::from_fn(|at| sums[at] + before[at]);
+                match width {
+                    // SAFETY: whole rows of a square are inside.
+                    SQUARE => unsafe { output.cast::<[f32; SQUARE]>().write_unaligned(values) },
+                    // SAFETY: as far as the output goes.
+                    _ => unsafe { output.copy_from_nonoverlapping(values.as_ptr(), width) },
                 }
             }
         }

@@ -164,7 +164,8 @@ mod tests {
     /// Output, and the gradients of rows, weight and, where there is one, bias.
     fn run(given: &[Tensor<2>; 4], with_bias: bool, layer: Layer) -> Vec<Tensor<2>> {
         let device = Device::flex().autodiff();
-        let [rows, weight, bias, upstream] = given.each_ref().map(|tensor| Tensor::<2>::from_data(tensor.to_data(), &device));
+        let [rows, weight, bias, upstream] =
+            given.each_ref().map(|tensor| Tensor::<2>::from_data(tensor.to_data(), &device));
         let [rows, weight, bias] = [rows, weight, bias].map(Tensor::require_grad);
         let output = layer(rows.clone(), weight.clone(), with_bias.then(|| bias.clone().squeeze_dim(0)));
         let tape = (output.clone() * upstream).sum().backward();
