@@ -66,5 +66,11 @@ step memory_grid "$stoker" bench memory --device cuda:0 --models convnext_tiny,c
 # The plan for this card from the graph alone, beside the one from the dry run on it.
 step plan_dry_run "$stoker" plan --model convnext_base --img-size 224 --device cuda:0
 step plan_captured "$stoker" plan --model convnext_base --img-size 224 --device cuda:0 --source captured
+
+# Speed and memory beside PyTorch, eager and compiled, where it is installed.
+if python3 -c 'import timm, torch' 2>/dev/null; then
+    step speed python3 scripts/bench_against_pytorch.py --device cuda:0 --stoker "$stoker" --rounds 2 --steps 10 \
+        --models convnext_tiny,convnext_base,swin_base_patch4_window7_224,efficientnet_b0,efficientnet_b4 --batches 32,128 --json "$out/speed.json"
+fi
 rm -rf "$runs"
 cat "$out/steps.tsv"

@@ -5,7 +5,8 @@
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-use crate::exponential::exp_of_negative;
+use crate::exponential::{sigmoid, silu_slope};
+use crate::output::{in_tasks, in_tasks_with};
 
 /// Numbers a task.
 const TASK: usize = 1 << 13;
@@ -101,13 +102,10 @@ impl BatchNorm<'_> {
     /// - `rows` and result: `[N, C]`
     pub fn forward(&self, rows: &[f32]) -> Vec<f32> {
         let scale = self.scale();
-        let mut output = vec![0.0; rows.len()];
         let task = task_length(self.weight.len());
-        output
-            .par_chunks_mut(task)
-            .zip(rows.par_chunks(task))
-            .for_each(|(output, rows)| forward_task(rows, self, &scale, output));
-        output
+        in_tasks(rows.len(), task, |index, output| {
+            forward_task(&rows[index * task..][..output.len()], self, &scale, output);
+        })
     }
 
     /// The gradients of [`forward`](Self::forward). With `of_batch`, mean and variance are taken as those of `rows`, and the
@@ -119,12 +117,10 @@ impl BatchNorm<'_> {
         let channels = self.weight.len();
         let scale = self.scale();
         let task = task_length(channels);
-        let mut input = vec![0.0; rows.len()];
-        let partial: Vec<[Vec<f32>; 2]> = input
-            .par_chunks_mut(task)
-            .zip(rows.par_chunks(task).zip(gradient.par_chunks(task)))
-            .map(|(output, (rows, gradient))| before_norm_task(rows, gradient, self, &scale, output))
-            .collect();
+        let (mut input, partial) = in_tasks_with(rows.len(), task, |index, output| {
+            let part = index * task..index * task + output.len();
+            before_norm_task(&rows[part.clone()], &gradient[part], self, &scale, output)
+        });
         let [bias, products] = [0, 1].map(|which| sum_of(&partial, which, channels));
         let inverse = self.inverse_deviation();
         let weight: Vec<f32> =
@@ -218,20 +214,6 @@ fn sum_of(partial: &[[Vec<f32>; 2]], which: usize, channels: usize) -> Vec<f64> 
     total
 }
 
-#[inline(always)]
-fn sigmoid(z: f32) -> f32 {
-    let small = exp_of_negative(-z.abs());
-    let above = if z < 0.0 { small } else { 1.0 };
-    above / (1.0 + small)
-}
-
-/// `σ(z) (1 + z (1 - σ(z)))`
-#[inline(always)]
-fn silu_slope(z: f32) -> f32 {
-    let sigmoid = sigmoid(z);
-    sigmoid * (1.0 - sigmoid).mul_add(z, 1.0)
-}
-
 fn task_length(channels: usize) -> usize {
     (TASK / channels.max(1)).max(1) * channels.max(1)
 }
@@ -321,15 +303,6 @@ mod tests {
             (0..channels).for_each(|at| check(at, found.weight[at], 1));
             (0..channels).for_each(|at| check(at, found.bias[at], 2));
         }
-    }
-
-    #[test]
-    fn silu_is_right_far_from_zero() {
-        for (z, silu, slope) in [(0.0, 0.0, 0.5), (60.0, 60.0, 1.0), (-60.0, 0.0, 0.0), (-200.0, 0.0, 0.0)] {
-            assert!((z * sigmoid(z) - silu).abs() < 1e-5);
-            assert!((silu_slope(z) - slope).abs() < 1e-5);
-        }
-        assert!((f32::NAN * sigmoid(f32::NAN)).is_nan() && silu_slope(f32::NAN).is_nan());
     }
 
     #[test]

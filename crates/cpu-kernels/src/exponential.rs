@@ -1,4 +1,4 @@
-//! The exponential, in arithmetic that compilers vectorise.
+//! The exponential and what is made of it, in arithmetic that compilers vectorise.
 
 /// `exp(x)` for x at most 0, within two units in the last place: the power of two from the bits, the rest from a Taylor polynomial of degree 6
 /// over half a binary order. What leaves the normal numbers is the smallest of them; NaN counts as such too.
@@ -24,6 +24,21 @@ pub(crate) fn exp_of_negative(x: f32) -> f32 {
     sum * f32::from_bits(rounded.to_bits().wrapping_add(EXPONENT_BIAS) << 23)
 }
 
+/// `σ(z) = 1 / (1 + exp(-z))`
+#[inline(always)]
+pub(crate) fn sigmoid(z: f32) -> f32 {
+    let small = exp_of_negative(-z.abs());
+    let above = if z < 0.0 { small } else { 1.0 };
+    above / (1.0 + small)
+}
+
+/// The slope of `z σ(z)`: `σ(z) (1 + z (1 - σ(z)))`.
+#[inline(always)]
+pub(crate) fn silu_slope(z: f32) -> f32 {
+    let sigmoid = sigmoid(z);
+    sigmoid * (1.0 - sigmoid).mul_add(z, 1.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -42,5 +57,14 @@ mod tests {
         for x in [-88.0, -1e30, f32::NEG_INFINITY] {
             assert!((0.0..1e-37).contains(&exp_of_negative(x)));
         }
+    }
+
+    #[test]
+    fn silu_is_right_far_from_zero() {
+        for (z, silu, slope) in [(0.0, 0.0, 0.5), (60.0, 60.0, 1.0), (-60.0, 0.0, 0.0), (-200.0, 0.0, 0.0)] {
+            assert!((z * sigmoid(z) - silu).abs() < 1e-5);
+            assert!((silu_slope(z) - slope).abs() < 1e-5);
+        }
+        assert!((f32::NAN * sigmoid(f32::NAN)).is_nan() && silu_slope(f32::NAN).is_nan());
     }
 }

@@ -1,7 +1,9 @@
 //! GELU in its exact form, `x Φ(x)`, and its gradient (Hendrycks and Gimpel, 2016).
 
 use multiversion::multiversion;
-use rayon::prelude::*;
+
+use crate::exponential::exp_of_negative;
+use crate::output::in_tasks;
 
 /// Numbers a task: large enough to be worth a task, small enough to stay in the second cache.
 const TASK: usize = 1 << 14;
@@ -11,20 +13,15 @@ const DENSITY_AT_ZERO: f32 = 0.398_942_3;
 
 /// `x Φ(x)` of each number.
 pub fn gelu(input: &[f32]) -> Vec<f32> {
-    let mut output = vec![0.0; input.len()];
-    output.par_chunks_mut(TASK).zip(input.par_chunks(TASK)).for_each(|(output, input)| gelu_task(input, output));
-    output
+    in_tasks(input.len(), TASK, |index, output| gelu_task(&input[index * TASK..][..output.len()], output))
 }
 
 /// `gradient (Φ(x) + x φ(x))` of each number. Both slices are of one length.
 pub fn gelu_gradient(input: &[f32], gradient: &[f32]) -> Vec<f32> {
-    let mut output = vec![0.0; input.len()];
-    let inputs = input.par_chunks(TASK).zip(gradient.par_chunks(TASK));
-    output
-        .par_chunks_mut(TASK)
-        .zip(inputs)
-        .for_each(|(output, (input, gradient))| gelu_gradient_task(input, gradient, output));
-    output
+    in_tasks(input.len(), TASK, |index, output| {
+        let part = index * TASK..index * TASK + output.len();
+        gelu_gradient_task(&input[part.clone()], &gradient[part], output);
+    })
 }
 
 #[multiversion(targets = "simd")]
@@ -63,23 +60,6 @@ fn erf(x: f32) -> f32 {
         below = below.mul_add(square, coefficient);
     }
     x * above / below
-}
-
-/// `exp(x)` for x at most 0: the power of two from the bits, the rest from a Taylor polynomial of degree 6 over half a binary order.
-#[inline(always)]
-fn exp_of_negative(x: f32) -> f32 {
-    /// Below this, exp leaves the normal numbers.
-    const LOWEST: f32 = -87.0;
-    /// ln 2 in two parts, the first exact in few bits, so that `x - n ln 2` loses nothing.
-    const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
-    let x = x.max(LOWEST);
-    let power = (x * std::f32::consts::LOG2_E).round_ties_even();
-    let rest = power.mul_add(-LN_2[1], power.mul_add(-LN_2[0], x));
-    let mut sum = 1.0f32 / 720.0;
-    for coefficient in [1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
-        sum = sum.mul_add(rest, coefficient);
-    }
-    sum * f32::from_bits(((power as i32 + 127) as u32) << 23)
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Layer normalisation over rows, keeping nothing for the backward pass but its input.
 
 use multiversion::multiversion;
-use rayon::prelude::*;
+
+use crate::output::{in_tasks, in_tasks_with};
 
 /// Numbers a task.
 const TASK: usize = 1 << 13;
@@ -27,13 +28,10 @@ pub struct LayerNormGradient {
 /// - `weight`, `bias`: `[C]`
 pub fn layer_norm(rows: &[f32], weight: &[f32], bias: &[f32], epsilon: f32) -> Vec<f32> {
     let channels = weight.len();
-    let mut output = vec![0.0; rows.len()];
     let task = rows_a_task(channels) * channels;
-    output
-        .par_chunks_mut(task)
-        .zip(rows.par_chunks(task))
-        .for_each(|(output, rows)| forward_task(rows, weight, bias, epsilon, output));
-    output
+    in_tasks(rows.len(), task, |index, output| {
+        forward_task(&rows[index * task..][..output.len()], weight, bias, epsilon, output);
+    })
 }
 
 /// The gradients of [`layer_norm`]. Rows are summed in tasks of a fixed size and in their order, whatever the number of threads.
@@ -43,18 +41,13 @@ pub fn layer_norm(rows: &[f32], weight: &[f32], bias: &[f32], epsilon: f32) -> V
 /// - `weight`: `[C]`
 pub fn layer_norm_gradient(rows: &[f32], weight: &[f32], gradient: &[f32], epsilon: f32) -> LayerNormGradient {
     let channels = weight.len();
-    let mut input = vec![0.0; rows.len()];
     let task = rows_a_task(channels) * channels;
-    let inputs = rows.par_chunks(task).zip(gradient.par_chunks(task));
-    let partial: Vec<[Vec<f32>; 2]> = input
-        .par_chunks_mut(task)
-        .zip(inputs)
-        .map(|(output, (rows, gradient))| {
-            let mut sums = [vec![0.0; channels], vec![0.0; channels]];
-            gradient_task(rows, weight, gradient, epsilon, output, &mut sums);
-            sums
-        })
-        .collect();
+    let (input, partial) = in_tasks_with(rows.len(), task, |index, output| {
+        let part = index * task..index * task + output.len();
+        let mut sums = [vec![0.0; channels], vec![0.0; channels]];
+        gradient_task(&rows[part.clone()], weight, &gradient[part], epsilon, output, &mut sums);
+        sums
+    });
     let mut total = [vec![0.0f32; channels], vec![0.0; channels]];
     for sums in &partial {
         for (total, sums) in total.iter_mut().zip(sums) {

@@ -5,16 +5,29 @@
 
 #![warn(missing_docs)]
 
+mod adamw;
+mod attention;
 mod batch_norm;
 mod block;
 mod depthwise;
 mod exponential;
 mod gelu;
 mod layer_norm;
+mod matrix;
+mod output;
+mod residual;
+mod squeeze_excite;
+mod sums;
 #[cfg(test)]
 mod test_numbers;
 
+pub use adamw::AdamWStep;
+pub use attention::{WindowAttention, WindowAttentionGradient};
 pub use batch_norm::{BatchNorm, BatchNormGradient, Moments, moments};
-pub use depthwise::DepthwiseShape;
+pub use depthwise::{DepthwiseShape, StridedDepthwise};
 pub use gelu::{gelu, gelu_gradient};
 pub use layer_norm::{LayerNormGradient, layer_norm, layer_norm_gradient};
+pub use matrix::{Matrix, product};
+pub use residual::Residual;
+pub use squeeze_excite::{SqueezeExcite, SqueezeExciteGradient};
+pub use sums::{sum_of_rows, sum_of_squares};

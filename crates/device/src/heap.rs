@@ -16,12 +16,14 @@
 //! keeps) is not in it, nor are stacks, code and mapped files. Memory that is asked for and never touched is.
 
 mod limit;
+mod pages;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 pub use limit::{limit_bytes, set_limit, take_overrun};
+pub use pages::keep_pages;
 
 /// The system's allocator, with a count of live bytes and of the most there ever were.
 ///

@@ -5,7 +5,7 @@ use convnext::ConvNextConfig;
 use memory_planner::{Liveness, Precision, Role, Trace};
 use memory_probe::{StepRequest, capture_step, fixed_memory};
 use swin::SwinConfig;
-use trainer::{AdamWOptions, TrainOptions, WarmupCosine};
+use trainer::{LossOptions, TrainOptions, WarmupCosine};
 use vision_nn::{Classifier, ClassifierSpec};
 
 const CLASSES: usize = 10;
@@ -18,19 +18,13 @@ fn request(precision: Precision) -> StepRequest {
         image: [SIDE, SIDE, 3],
         num_classes: CLASSES,
         options: TrainOptions {
-            epochs: 1,
             effective_batch_size: 8,
             micro_batch_size: 8,
             precision,
-            adamw: AdamWOptions::default(),
-            schedule: WarmupCosine { peak: 1e-3, minimum: 0.0, warmup_steps: 0, total_steps: 10 },
-            label_smoothing: 0.1,
+            schedule: WarmupCosine { peak: 1e-3, minimum: 0.0, warmup_steps: 0, total_steps: 10 }.into(),
+            loss: LossOptions { label_smoothing: 0.1, ..LossOptions::default() },
             clip_norm: Some(1.0),
-            ema_decay: None,
-            adaptive_batch: false,
-            faults: Default::default(),
-            top_k: 1,
-            seed: 0,
+            ..TrainOptions::default()
         },
         accumulates: false,
         checkpointing: false,

@@ -4,7 +4,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use device::heap::CountingAllocator;
+use device::heap::{self, CountingAllocator};
 use stoker::cli::Arguments;
 use stoker::{commands, crash};
 
@@ -13,6 +13,7 @@ use stoker::{commands, crash};
 static HEAP: CountingAllocator = CountingAllocator;
 
 fn main() -> ExitCode {
+    heap::keep_pages();
     // Help ends here with exit code 0, and a wrong flag with 2.
     let arguments = Arguments::parse();
     crash::catch_messages();

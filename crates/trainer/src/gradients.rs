@@ -100,7 +100,7 @@ pub(crate) fn sum_of_squares(tensor: &Tensor<1>) -> Tensor<1> {
 
 /// Sums of the squares of parts that are short enough.
 fn partial_squares(tensor: &Tensor<1>) -> Vec<Tensor<1>> {
-    tensor.clone().split(LONGEST_SUM, 0).into_iter().map(|part| part.square().sum()).collect()
+    tensor.clone().split(LONGEST_SUM, 0).into_iter().map(vision_nn::sum_of_squares).collect()
 }
 
 struct Take {

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use memory_planner::Precision;
 
-use crate::{EarlyStopping, FaultPlan, GroupOptions, LossOptions, OptimizerOptions, Recompute, Schedule};
+use crate::{Constant, EarlyStopping, FaultPlan, GroupOptions, LossOptions, OptimizerOptions, Recompute, Schedule};
 
 /// What a training run does, with nothing left undecided.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,4 +43,30 @@ pub struct TrainOptions {
     pub faults: FaultPlan,
     /// Time after which `last` is saved also in mid-epoch; none saves at the ends of epochs alone.
     pub save_interval: Option<Duration>,
+}
+
+impl Default for TrainOptions {
+    /// One epoch in whole batches of 32: f32, AdamW and cross-entropy as PyTorch has them, a constant learning rate of 1e-3, nothing clipped or averaged.
+    fn default() -> Self {
+        Self {
+            epochs: 1,
+            effective_batch_size: 32,
+            micro_batch_size: 32,
+            precision: Precision::Fp32,
+            recompute: Recompute::Nothing,
+            optimizer: OptimizerOptions::default(),
+            groups: GroupOptions::default(),
+            schedule: Schedule::Constant(Constant { peak: 1e-3, warmup_steps: 0 }),
+            loss: LossOptions::default(),
+            clip_norm: None,
+            ema_decay: None,
+            top_k: 1,
+            seed: 0,
+            adaptive_batch: false,
+            max_nonfinite_steps: 1,
+            early_stopping: None,
+            faults: FaultPlan::default(),
+            save_interval: None,
+        }
+    }
 }

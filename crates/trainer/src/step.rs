@@ -340,24 +340,10 @@ mod tests {
         let model = Normed { norm: BatchNorm::init(3, 1e-5, &mut init), fc: Linear::init(3, 2, 0.02, &mut init) };
         let schedule = crate::Constant { peak: 1e-3, warmup_steps: 0 };
         let options = TrainOptions {
-            epochs: 1,
             effective_batch_size: 4,
             micro_batch_size: 4,
-            recompute: Default::default(),
-            optimizer: Default::default(),
-            groups: Default::default(),
             schedule: crate::Schedule::Constant(schedule),
-            loss: LossOptions::default(),
-            clip_norm: None,
-            ema_decay: None,
-            top_k: 1,
-            seed: 0,
-            adaptive_batch: false,
-            max_nonfinite_steps: 1,
-            early_stopping: None,
-            precision: Default::default(),
-            faults: crate::FaultPlan::default(),
-            save_interval: None,
+            ..TrainOptions::default()
         };
         TrainStep::new(model, options, Normalization::imagenet(3), device)
     }

@@ -6,9 +6,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use convnext::{ConvNext, ConvNextConfig};
 use data_pipeline::Batch;
-use trainer::{
-    GroupError, GroupOptions, LossOptions, Normalization, OptimizerOptions, ParameterGroups, TrainOptions, TrainStep,
-};
+use trainer::{GroupError, GroupOptions, LossOptions, Normalization, ParameterGroups, TrainOptions, TrainStep};
 use vision_nn::{
     BatchNorm, Classifier, ClassifierSpec, Initialization, Initializer, Linear, Pass, is_trained, named_parameters,
 };
@@ -100,24 +98,13 @@ fn freeze(patterns: &[&str]) -> GroupOptions {
 
 fn train_step<M: Classifier>(model: M, frozen: &[&str]) -> TrainStep<M> {
     let options = TrainOptions {
-        epochs: 1,
         effective_batch_size: BATCH,
         micro_batch_size: BATCH,
-        recompute: Default::default(),
-        optimizer: OptimizerOptions::default(),
         groups: freeze(frozen),
         schedule: trainer::WarmupCosine { peak: 1e-2, minimum: 0.0, warmup_steps: 0, total_steps: 100 }.into(),
         loss: LossOptions { label_smoothing: 0.1, ..Default::default() },
-        clip_norm: None,
         ema_decay: Some(0.9),
-        top_k: 1,
-        seed: 0,
-        adaptive_batch: false,
-        precision: Default::default(),
-        max_nonfinite_steps: 1,
-        early_stopping: None,
-        faults: trainer::FaultPlan::default(),
-        save_interval: None,
+        ..TrainOptions::default()
     };
     TrainStep::new(model, options, Normalization::imagenet(3), Device::flex().autodiff())
 }

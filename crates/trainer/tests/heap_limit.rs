@@ -6,9 +6,7 @@ use burn::tensor::Device;
 use convnext::{ConvNext, ConvNextConfig};
 use data_pipeline::Batch;
 use device::heap::{self, CountingAllocator};
-use trainer::{
-    ComputeError, LossOptions, Normalization, OutOfMemory, Phase, Pieces, TrainOptions, TrainStep, WarmupCosine,
-};
+use trainer::{ComputeError, Normalization, OutOfMemory, Phase, Pieces, TrainOptions, TrainStep, WarmupCosine};
 use vision_nn::{Classifier as _, ClassifierSpec, Pass};
 
 #[global_allocator]
@@ -69,24 +67,10 @@ fn step() -> TrainStep<ConvNext> {
         ConvNextConfig { depths: [1, 1, 2, 1], widths: [16, 24, 32, 40], pointwise_mlp: true, response_norm: false };
     let model = config.init(&ClassifierSpec::new(3, &device));
     let options = TrainOptions {
-        epochs: 1,
         effective_batch_size: BATCH,
         micro_batch_size: BATCH,
-        recompute: Default::default(),
-        optimizer: Default::default(),
-        groups: Default::default(),
         schedule: WarmupCosine { peak: 1e-3, minimum: 0.0, warmup_steps: 0, total_steps: 1 }.into(),
-        loss: LossOptions::default(),
-        clip_norm: None,
-        ema_decay: None,
-        top_k: 1,
-        seed: 0,
-        adaptive_batch: false,
-        max_nonfinite_steps: 1,
-        early_stopping: None,
-        precision: Default::default(),
-        faults: trainer::FaultPlan::default(),
-        save_interval: None,
+        ..TrainOptions::default()
     };
     TrainStep::new(model, options, Normalization::imagenet(3), device)
 }

@@ -190,24 +190,12 @@ impl Outcome {
 
 fn step<M: Classifier>(model: M, recompute: Recompute, micro_batch_size: usize) -> TrainStep<M> {
     let options = TrainOptions {
-        epochs: 1,
         effective_batch_size: BATCH,
         micro_batch_size,
         recompute,
-        optimizer: Default::default(),
-        groups: Default::default(),
         schedule: WarmupCosine { peak: 1e-2, minimum: 0.0, warmup_steps: 0, total_steps: 100 }.into(),
         loss: LossOptions { label_smoothing: 0.1, ..Default::default() },
-        max_nonfinite_steps: 1,
-        early_stopping: None,
-        clip_norm: None,
-        ema_decay: None,
-        top_k: 1,
-        seed: 0,
-        adaptive_batch: false,
-        precision: Default::default(),
-        save_interval: None,
-        faults: trainer::FaultPlan::default(),
+        ..TrainOptions::default()
     };
     TrainStep::new(model, options, Normalization::imagenet(3), Device::flex().autodiff())
 }

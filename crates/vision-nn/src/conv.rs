@@ -1,8 +1,8 @@
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
-use crate::kernels::depthwise_conv2d;
-use crate::{Initializer, linear};
+use crate::Initializer;
+use crate::kernels::{depthwise_conv2d, linear};
 
 /// A depthwise convolution over a channels-last map: odd kernel, stride 1, padding that keeps the size.
 #[derive(Module, Debug)]

@@ -1,9 +1,9 @@
 use burn::module::{Module, Param};
 use burn::tensor::ops::ConvOptions;
-use burn::tensor::{DType, Tensor, module, s};
+use burn::tensor::{DType, Tensor, module};
+use cpu_kernels::{DepthwiseShape, StridedDepthwise};
 
-use crate::kernels::host::is_cpu;
-use crate::kernels::wide_conv2d;
+use crate::kernels::{strided_depthwise, wide_conv2d};
 use crate::pass::stored_as;
 use crate::{Initializer, depthwise_conv2d, linear};
 
@@ -75,8 +75,7 @@ impl Conv2d {
         let [_, _, kernel, _] = self.weight.dims();
         match (self.depthwise, kernel, self.stride) {
             (false, 1, 1) => self.as_matrix_product(map),
-            (true, _, 1) => self.keeping_size(map),
-            (true, _, _) if kernel % 2 == 1 && is_cpu(&map.device()) => self.thinned(map),
+            (true, _, _) => self.channel_by_channel(map),
             _ => self.strided(map),
         }
     }
@@ -92,30 +91,33 @@ impl Conv2d {
         linear(rows, weight, None).reshape([batch, height, width, out_channels])
     }
 
-    /// Both paddings are the same here: half an odd kernel on every side.
-    ///
-    /// # Shapes
-    /// - `map` and output: `[B, H, W, C]`
-    fn keeping_size(&self, map: Tensor<4>) -> Tensor<4> {
-        let [_, _, _, channels] = map.dims();
-        let weight = self.weight.val();
-        let no_bias = Tensor::zeros([channels], (&weight.device(), weight.dtype()));
-        depthwise_conv2d(map, weight, no_bias)
-    }
-
-    /// Convolves at every position and leaves out those between strides: more products, in a loop that is faster by more than that.
+    /// On the CPU at any stride; elsewhere where the stride is 1, for which both paddings are the same: half an odd kernel on every side.
     ///
     /// # Shapes
     /// - `map`: `[B, H, W, C]`
     /// - output: `[B, H / stride, W / stride, C]`
-    fn thinned(&self, map: Tensor<4>) -> Tensor<4> {
-        let [_, height, width, _] = map.dims();
+    fn channel_by_channel(&self, map: Tensor<4>) -> Tensor<4> {
+        let [batch, height, width, channels] = map.dims();
         let [_, _, kernel, _] = self.weight.dims();
-        let stride = self.stride as isize;
-        // The first window begins `before` cells outside the map, that of the first position half a kernel.
-        let first = |size| kernel / 2 - self.padding.around(size, kernel, self.stride).0;
-        let (top, left) = (first(height), first(width));
-        self.keeping_size(map).slice(s![.., top..;stride, left..;stride, ..])
+        let weight = self.weight.val();
+        let around = [height, width].map(|size| self.padding.around(size, kernel, self.stride));
+        let windows = || StridedDepthwise {
+            shape: DepthwiseShape { batch, height, width, channels, kernel },
+            stride: self.stride,
+            before: around.map(|(before, _)| before),
+            output: [0, 1].map(|axis| {
+                let (before, behind) = around[axis];
+                ([height, width][axis] + before + behind - kernel) / self.stride + 1
+            }),
+        };
+        if let Some(output) = strided_depthwise(&map, &weight, windows) {
+            return output;
+        }
+        if self.stride > 1 {
+            return self.strided(map);
+        }
+        let no_bias = Tensor::zeros([channels], (&weight.device(), weight.dtype()));
+        depthwise_conv2d(map, weight, no_bias)
     }
 
     /// # Shapes

@@ -1,7 +1,10 @@
+use std::sync::Arc;
+
 use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
 
 use crate::Pass;
+use crate::kernels::residual;
 
 /// Stochastic depth: in training, drops a sample's whole residual branch and scales the kept ones by `1 / (1 - probability)`.
 ///
@@ -23,15 +26,36 @@ impl DropPath {
     /// - `branch` and output: `[B, ..]`
     pub fn forward<const D: usize>(&self, branch: Tensor<D>, pass: &mut Pass) -> Tensor<D> {
         let batch = branch.dims()[0];
-        let Some(kept) = pass.draw_kept(batch, self.probability) else {
+        let Some(factors) = self.factors(batch, pass) else {
             return branch;
         };
-        let scale = 1.0 / (1.0 - self.probability);
-        let factors: Vec<f32> = kept.into_iter().map(|kept| if kept { scale } else { 0.0 }).collect();
         let mut shape = [1; D];
         shape[0] = batch;
         let (device, dtype) = (branch.device(), branch.dtype());
         branch * Tensor::from_data(TensorData::new(factors, shape), (&device, dtype))
+    }
+
+    /// `map + branch * scale`, the branch dropped for some samples: what [`forward`](Self::forward) and two operations more would give.
+    ///
+    /// # Shapes
+    /// - `map`, `branch` and output: `[B, .., C]`
+    /// - `scale`: `[C]`
+    pub fn add<const D: usize>(
+        &self,
+        map: Tensor<D>,
+        branch: Tensor<D>,
+        scale: Option<Tensor<1>>,
+        pass: &mut Pass,
+    ) -> Tensor<D> {
+        let factors = self.factors(branch.dims()[0], pass);
+        residual(map, branch, scale, factors.map(Arc::from))
+    }
+
+    /// What each sample's branch is multiplied by; none where all are kept as they are.
+    fn factors(&self, batch: usize, pass: &mut Pass) -> Option<Vec<f32>> {
+        let kept = pass.draw_kept(batch, self.probability)?;
+        let scale = 1.0 / (1.0 - self.probability);
+        Some(kept.into_iter().map(|kept| if kept { scale } else { 0.0 }).collect())
     }
 }
 

@@ -28,12 +28,16 @@ pub use batch_norm::{BATCH_NORM_MOMENTUM, BatchNorm};
 pub use classifier::{Classifier, ClassifierSpec, block_of_segment, is_trained};
 pub use conv::{DepthwiseConv2d, PatchConv2d};
 pub use convolution::{Conv2d, Padding};
+pub use cpu_kernels::AdamWStep;
 pub use drop_path::{DropPath, drop_path_schedule};
 pub use dropout::Dropout;
 pub use init::{Initialization, Initializer};
-pub use kernels::{depthwise_conv2d, gelu, layer_norm, response_norm, softmax};
+pub use kernels::{
+    adamw, depthwise_conv2d, gelu, has_adamw, has_window_attention, layer_norm, linear, response_norm, softmax,
+    sum_of_squares, window_attention,
+};
 pub use layer_names::{LayerNames, LayerPlace};
-pub use linear::{Linear, Pointwise, Projection, linear};
+pub use linear::{Linear, Pointwise, Projection};
 pub use norm::LayerNorm;
 pub use parameters::{
     AssignError, NamedTensor, ParameterMap, ParameterPath, assign_given, assign_parameters, compare_shapes,

@@ -1,21 +1,8 @@
 use burn::module::{Module, Param};
-use burn::tensor::{DType, Tensor, module};
+use burn::tensor::{DType, Tensor};
 
-use crate::Initializer;
 use crate::pass::stored_as;
-
-/// `rows weight^T + bias`, computed in the type of the rows: parameters are cast to it on the tape.
-///
-/// # Shapes
-/// - `rows`: `[N, in]`
-/// - `weight`: `[out, in]`
-/// - `bias`: `[out]`
-/// - output: `[N, out]`
-pub fn linear(rows: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
-    let dtype = rows.dtype();
-    let bias = bias.map(|bias| stored_as(bias, dtype));
-    module::linear(rows, stored_as(weight, dtype).transpose(), bias)
-}
+use crate::{Initializer, linear};
 
 /// A fully connected layer over the last axis, stored as PyTorch stores it: weight `[out, in]`, bias `[out]`.
 #[derive(Module, Debug)]
@@ -66,9 +53,15 @@ impl Pointwise {
     /// - `rows`: `[N, in]`
     /// - output: `[N, out]`
     pub fn forward(&self, rows: Tensor<2>) -> Tensor<2> {
+        let (weight, bias) = self.as_matrix();
+        linear(rows, weight, Some(bias))
+    }
+
+    /// # Shapes
+    /// - output: `[out, in]` and `[out]`
+    pub(crate) fn as_matrix(&self) -> (Tensor<2>, Tensor<1>) {
         let [out_features, in_features, _, _] = self.weight.dims();
-        let weight = self.weight.val().reshape([out_features, in_features]);
-        linear(rows, weight, Some(self.bias.val()))
+        (self.weight.val().reshape([out_features, in_features]), self.bias.val())
     }
 }
 

@@ -55,7 +55,7 @@ impl Block {
         let scale = self.gamma.as_ref().map(Param::val); // [C]
         let rows = self.mlp.forward(branch.reshape([batch * height * width, channels]), batch, scale); // [N, C]
         let branch = rows.reshape([batch, height, width, channels]); // [B, H, W, C]
-        map + self.drop_path.forward(branch, pass)
+        self.drop_path.add(map, branch, None, pass)
     }
 }
 

@@ -88,7 +88,7 @@ impl Parts<'_> {
 /// Adds what the block made to what it was made of, where the block has a skip.
 fn add_skip(skip: Option<(Tensor<4>, &DropPath)>, branch: Tensor<4>, pass: &mut Pass) -> Tensor<4> {
     match skip {
-        Some((map, drop_path)) => drop_path.forward(branch, pass) + map,
+        Some((map, drop_path)) => drop_path.add(map, branch, None, pass),
         None => branch,
     }
 }

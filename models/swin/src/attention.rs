@@ -1,6 +1,6 @@
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
-use vision_nn::{Initializer, Linear, linear, softmax, stored_as};
+use vision_nn::{Initializer, Linear, has_window_attention, linear, softmax, stored_as, window_attention};
 
 use crate::WindowLayout;
 use crate::model::WEIGHT_STD;
@@ -27,6 +27,24 @@ impl WindowAttention {
             window_rows,
             window_columns,
         }
+    }
+
+    /// Lets the tokens of each window of a map look at each other; `shift_mask` is the layout's.
+    ///
+    /// # Shapes
+    /// - `map` and output: `[B, H, W, C]`
+    /// - `shift_mask`: `[nW, N, N]`
+    pub fn over_map(&self, map: Tensor<4>, layout: WindowLayout, shift_mask: Option<&Tensor<3>>) -> Tensor<4> {
+        let [batch, height, width, channels] = map.dims();
+        if !has_window_attention(&map, layout.size) {
+            return layout.join(self.forward(layout.cut(map), shift_mask), [height, width]);
+        }
+        let rows = map.reshape([batch * height * width, channels]); // [B*H*W, C]
+        let projected = self.qkv.forward(rows).reshape([batch, height, width, 3 * channels]); // [B, H, W, 3 C]
+        let bias = pairwise_bias(self.relative_position_bias_table.val(), layout.size); // [nH, N, N]
+        let seen = window_attention(projected, bias, layout.size, layout.shift); // [B, H, W, C]
+        let rows = self.proj.forward(seen.reshape([batch * height * width, channels])); // [B*H*W, C]
+        rows.reshape([batch, height, width, channels])
     }
 
     /// Lets the tokens of each window look at each other. `shift_mask` is that of [`WindowLayout::shift_mask`].

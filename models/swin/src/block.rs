@@ -48,14 +48,12 @@ impl Block {
         pass: &mut Pass,
     ) -> Tensor<4> {
         let [batch, height, width, channels] = map.dims();
-        let windows = layout.cut(self.norm1.forward(map.clone())); // [B*nW, N, C]
-        let windows = self.attn.forward(windows, shift_mask); // [B*nW, N, C]
-        let branch = layout.join(windows, [height, width]); // [B, H, W, C]
-        let map = map + self.drop_path1.forward(branch, pass);
+        let branch = self.attn.over_map(self.norm1.forward(map.clone()), layout, shift_mask); // [B, H, W, C]
+        let map = self.drop_path1.add(map, branch, None, pass);
 
         let rows = self.norm2.forward(map.clone()).reshape([batch * height * width, channels]); // [B*H*W, C]
         let branch = self.mlp.forward(rows).reshape([batch, height, width, channels]); // [B, H, W, C]
-        map + self.drop_path2.forward(branch, pass)
+        self.drop_path2.add(map, branch, None, pass)
     }
 }
 

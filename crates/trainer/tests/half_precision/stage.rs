@@ -7,7 +7,7 @@ use data_pipeline::Batch;
 use efficientnet::{EfficientNet, EfficientNetConfig};
 use memory_planner::Precision;
 use swin::{Swin, SwinConfig};
-use trainer::{AdamWOptions, Normalization, TrainOptions, TrainStep, WarmupCosine};
+use trainer::{LossOptions, Normalization, TrainOptions, TrainStep, WarmupCosine};
 use vision_nn::{Classifier, ClassifierSpec, Initialization, ParameterMap, map_parameters};
 
 pub(crate) const CLASSES: usize = 3;
@@ -67,19 +67,13 @@ pub(crate) fn step<M: Classifier>(
 
 pub(crate) fn options(precision: Precision, micro_batch_size: usize) -> TrainOptions {
     TrainOptions {
-        epochs: 1,
         effective_batch_size: 12,
         micro_batch_size,
         precision,
-        adamw: AdamWOptions::default(),
-        schedule: WarmupCosine { peak: 1e-3, minimum: 0.0, warmup_steps: 0, total_steps: 100 },
-        label_smoothing: 0.1,
+        schedule: WarmupCosine { peak: 1e-3, minimum: 0.0, warmup_steps: 0, total_steps: 100 }.into(),
+        loss: LossOptions { label_smoothing: 0.1, ..LossOptions::default() },
         clip_norm: Some(1.0),
-        ema_decay: None,
-        top_k: 1,
-        seed: 0,
-        adaptive_batch: false,
-        faults: trainer::FaultPlan::default(),
+        ..TrainOptions::default()
     }
 }
 
@@ -100,6 +94,7 @@ pub(crate) fn batch(samples: usize, turn: usize) -> Batch {
         labels: (0..samples).map(|sample| Some((sample % CLASSES) as u32)).collect(),
         samples: (0..samples).collect(),
         corrupt: Vec::new(),
+        partners: Vec::new(),
         size: [SIDE, SIDE, 3],
     }
 }

@@ -1,0 +1,113 @@
+use std::ops::Range;
+
+use multiversion::multiversion;
+use rayon::prelude::*;
+
+use super::StridedDepthwise;
+use super::plane::{Image, Plane};
+use crate::block::{Block, LANES, add, multiply_add};
+
+/// Rows of gradient a task, about: few enough for the channels of one place, which lie together, to be still in cache when their turn comes.
+const BAND: usize = 14;
+
+/// The weight's gradient, `[C, k, k]`; one task a band of rows. Bands are added in their order.
+pub(super) fn correlate(map: &[f32], gradient: &[f32], of: &StridedDepthwise) -> Vec<f32> {
+    let (blocks, taps, channels) = (of.blocks(), of.taps(), of.shape.channels);
+    let bands = of.output[0].div_ceil(BAND);
+    let partial: Vec<Vec<Block>> = (0..of.shape.batch * bands)
+        .into_par_iter()
+        .map(|task| {
+            let (index, first) = (task / bands, task % bands * BAND);
+            let map = image(map, index, [of.shape.height, of.shape.width], of);
+            let gradient = image(gradient, index, of.output, of);
+            let mut sums = vec![[0.0; LANES]; blocks * taps];
+            correlate_band(map, gradient, first..(first + BAND).min(of.output[0]), of, &mut sums);
+            sums
+        })
+        .collect();
+    let mut output = vec![0.0f32; channels * taps];
+    for band in &partial {
+        for (channel, output) in output.chunks_exact_mut(taps).enumerate() {
+            for (output, sums) in output.iter_mut().zip(&band[channel / LANES * taps..]) {
+                *output += sums[channel % LANES];
+            }
+        }
+    }
+    output
+}
+
+/// Sums gradient times map over some rows of gradient.
+#[multiversion(targets = "simd")]
+fn correlate_band(map: Image<'_>, gradient: Image<'_>, rows: Range<usize>, of: &StridedDepthwise, sums: &mut [Block]) {
+    let (kernel, columns) = (of.shape.kernel, of.output[1]);
+    if rows.is_empty() || columns == 0 {
+        return;
+    }
+    let [top, left] = [rows.start * of.stride, 0].map(|first| first as isize);
+    let [top, left] = [top - of.before[0] as isize, left - of.before[1] as isize];
+    let reach = |windows: usize| ((windows - 1) * of.stride + kernel) as isize;
+    let (mut map_plane, mut gradient_plane) = (Plane::default(), Plane::default());
+    for (block, sums) in sums.chunks_exact_mut(of.taps()).enumerate() {
+        let first_channel = block * LANES;
+        map_plane.fill(map, first_channel, top..top + reach(rows.len()), left..left + reach(columns));
+        gradient_plane.fill(gradient, first_channel, rows.start as isize..rows.end as isize, 0..columns as isize);
+        for row in 0..rows.len() {
+            let gradient = &gradient_plane.blocks[row * columns..][..columns];
+            let map = &map_plane.blocks[row * of.stride * map_plane.width..];
+            match (kernel, of.stride) {
+                (3, 1) => correlate_row::<3, 3, 1>(map, map_plane.width, gradient, sums),
+                (3, 2) => correlate_row::<3, 3, 2>(map, map_plane.width, gradient, sums),
+                (5, 1) => correlate_row::<5, 1, 1>(map, map_plane.width, gradient, sums),
+                (5, 2) => correlate_row::<5, 1, 2>(map, map_plane.width, gradient, sums),
+                (7, 1) => correlate_row::<7, 1, 1>(map, map_plane.width, gradient, sums),
+                _ => correlate_singly(map, map_plane.width, gradient, of, sums),
+            }
+        }
+    }
+}
+
+/// One row of gradient with the K rows of map below it, R rows of taps at a time, in registers. A row's sum is added up by itself first, so that long
+/// sums stay accurate.
+#[inline(always)]
+fn correlate_row<const K: usize, const R: usize, const STEP: usize>(
+    map: &[Block],
+    width: usize,
+    gradient: &[Block],
+    sums: &mut [Block],
+) {
+    for first in (0..K).step_by(R) {
+        let mut row_sums = [[[0.0; LANES]; K]; R];
+        for (x, gradient) in gradient.iter().enumerate() {
+            for (row, row_sums) in row_sums.iter_mut().enumerate() {
+                let map: &[Block; K] =
+                    map[(first + row) * width + x * STEP..].first_chunk().expect("windows are inside");
+                for (sum, map) in row_sums.iter_mut().zip(map) {
+                    multiply_add(sum, gradient, map);
+                }
+            }
+        }
+        for (sum, row_sum) in sums[first * K..].iter_mut().zip(row_sums.as_flattened()) {
+            add(sum, row_sum);
+        }
+    }
+}
+
+/// The same for any kernel and stride.
+#[inline(always)]
+fn correlate_singly(map: &[Block], width: usize, gradient: &[Block], of: &StridedDepthwise, sums: &mut [Block]) {
+    let kernel = of.shape.kernel;
+    for (tap, sum) in sums.iter_mut().enumerate() {
+        let mut row_sum = [0.0; LANES];
+        let map = &map[tap / kernel * width + tap % kernel..];
+        for (x, gradient) in gradient.iter().enumerate() {
+            multiply_add(&mut row_sum, gradient, &map[x * of.stride]);
+        }
+        add(sum, &row_sum);
+    }
+}
+
+fn image<'a>(values: &'a [f32], index: usize, [height, width]: [usize; 2], of: &StridedDepthwise) -> Image<'a> {
+    let channels = of.shape.channels;
+    let count = height * width * channels;
+    Image { values: &values[index * count..][..count], height, width, channels }
+}

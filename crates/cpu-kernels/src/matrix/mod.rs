@@ -1,0 +1,45 @@
+//! Products of f32 matrices.
+//!
+//! Where the processor has matrix registers (AMX, Intel's from Sapphire Rapids on) numbers are split into three of bf16, and their products are summed in
+//! those registers: as exact as f32 and faster than its own units. Elsewhere the `gemm` crate computes.
+
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod pack;
+mod product;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod tiles;
+
+pub use product::product;
+
+/// A matrix in a slice: element `[row, column]` stands at `row * row_stride + column * column_stride`.
+#[derive(Debug, Clone, Copy)]
+pub struct Matrix<'a> {
+    values: &'a [f32],
+    rows: usize,
+    columns: usize,
+    row_stride: usize,
+    column_stride: usize,
+}
+
+impl<'a> Matrix<'a> {
+    /// A matrix that lies row by row in `values`.
+    ///
+    /// # Panics
+    /// When `values` is not whole rows of `columns`.
+    pub fn of_rows(values: &'a [f32], columns: usize) -> Self {
+        let rows = values.len() / columns.max(1);
+        assert_eq!(rows * columns, values.len(), "rows of {columns} numbers");
+        Self { values, rows, columns, row_stride: columns, column_stride: 1 }
+    }
+
+    /// The same numbers with rows for columns.
+    pub fn transposed(self) -> Self {
+        Self {
+            rows: self.columns,
+            columns: self.rows,
+            row_stride: self.column_stride,
+            column_stride: self.row_stride,
+            ..self
+        }
+    }
+}

@@ -1,0 +1,375 @@
+use super::Matrix;
+
+/// Products below this many multiplications are not shared between threads.
+const SHARED: usize = 192 * 192 * 192;
+
+/// `left * right`, row by row, and `bias` added to each row.
+///
+/// # Shapes
+/// - `left`: `[M, K]`
+/// - `right`: `[K, N]`
+/// - `bias`: `[N]`
+/// - result: `[M, N]`
+///
+/// # Panics
+/// When shapes do not fit each other.
+pub fn product(left: Matrix<'_>, right: Matrix<'_>, bias: Option<&[f32]>) -> Vec<f32> {
+    assert_eq!(left.columns, right.rows, "depths");
+    assert!(bias.is_none_or(|bias| bias.len() == right.columns), "one number a column");
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    if let Some(output) = on_tiles::product(left, right, bias) {
+        return output;
+    }
+    portable(left, right, bias)
+}
+
+/// By the `gemm` crate.
+fn portable(left: Matrix<'_>, right: Matrix<'_>, bias: Option<&[f32]>) -> Vec<f32> {
+    let (rows, columns, depth) = (left.rows, right.columns, left.columns);
+    let mut output = match bias {
+        Some(bias) => bias.repeat(rows),
+        None => vec![0.0; rows * columns],
+    };
+    if depth == 0 || output.is_empty() {
+        return output;
+    }
+    let shared = rows.saturating_mul(columns).saturating_mul(depth) >= SHARED;
+    let parallelism = if shared { gemm::Parallelism::Rayon(0) } else { gemm::Parallelism::None };
+    let [left_strides, right_strides] =
+        [left, right].map(|matrix| (matrix.column_stride as isize, matrix.row_stride as isize));
+    // SAFETY: a `Matrix` covers all that its shape and strides reach, the output all of `rows * columns`.
+    unsafe {
+        gemm::gemm(
+            rows,
+            columns,
+            depth,
+            output.as_mut_ptr(),
+            1,
+            columns as isize,
+            bias.is_some(),
+            left.values.as_ptr(),
+            left_strides.0,
+            left_strides.1,
+            right.values.as_ptr(),
+            right_strides.0,
+            right_strides.1,
+            1.0,
+            1.0,
+            false,
+            false,
+            false,
+            parallelism,
+        );
+    }
+    output
+}
+
+/// On matrix registers.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod on_tiles {
+    use std::mem::MaybeUninit;
+
+    use rayon::prelude::*;
+
+    use super::super::pack::{Operand, Side};
+    use super::super::tiles::{self, DEPTH, LEVELS, Registers, SQUARE, STEP_ROWS, Square, TileRow};
+    use super::*;
+
+    /// Numbers of f32 packed at a time, of both operands together: at six bytes each they are to stay in the last cache.
+    const PACKED: usize = 1 << 20;
+
+    /// Steps of depth that a square is summed over at once: its operands are then read from the first cache or the second.
+    const STEPS_AT_ONCE: usize = 12;
+
+    /// Squares down and across that one task computes.
+    const TASK: [usize; 2] = [4, 4];
+
+    /// Products of fewer multiplications would spend their time packing.
+    const SMALLEST: usize = 32 * 32 * 32;
+
+    /// None where there are no such registers, or where they do not pay.
+    pub(super) fn product(left: Matrix<'_>, right: Matrix<'_>, bias: Option<&[f32]>) -> Option<Vec<f32>> {
+        let (rows, columns, depth) = (left.rows, right.columns, left.columns);
+        let is_large = rows.saturating_mul(columns).saturating_mul(depth) >= SMALLEST;
+        let has_unit_strides = [left, right].iter().all(|matrix| matrix.row_stride == 1 || matrix.column_stride == 1);
+        if !is_large || !has_unit_strides || !tiles::are_there() {
+            return None;
+        }
+        let operands =
+            [Operand { matrix: left, side: Side::Left }, Operand { matrix: right.transposed(), side: Side::Right }];
+        let mut output = Vec::with_capacity(rows * columns);
+        Blocks::new(rows, columns, depth).compute(operands, bias, &mut output.spare_capacity_mut()[..rows * columns]);
+        // SAFETY: the first block of depth writes every element.
+        unsafe { output.set_len(rows * columns) };
+        Some(output)
+    }
+
+    /// How a product is cut. It depends on shapes alone, so that sums are the same whatever the number of threads.
+    struct Blocks {
+        rows: usize,
+        columns: usize,
+        depth: usize,
+        /// Rows packed at a time, whole squares.
+        rows_at_once: usize,
+        /// Depth packed at a time, whole steps.
+        depth_at_once: usize,
+    }
+
+    impl Blocks {
+        fn new(rows: usize, columns: usize, depth: usize) -> Self {
+            let whole_depth = depth.next_multiple_of(DEPTH);
+            let whole_rows = rows.next_multiple_of(SQUARE);
+            let widest = columns.next_multiple_of(SQUARE);
+            let most_depth = (PACKED / (widest + whole_rows.min(1024)) / DEPTH).max(1) * DEPTH;
+            // Cut evenly, so that the last part is no crumb.
+            let parts = whole_depth.div_ceil(most_depth);
+            let depth_at_once = depth.div_ceil(parts).next_multiple_of(DEPTH);
+            let most_rows = (PACKED / depth_at_once).saturating_sub(widest).max(1024) / SQUARE * SQUARE;
+            let parts = whole_rows.div_ceil(most_rows);
+            Self { rows, columns, depth, rows_at_once: rows.div_ceil(parts).next_multiple_of(SQUARE), depth_at_once }
+        }
+
+        fn compute(&self, [left, right]: [Operand<'_>; 2], bias: Option<&[f32]>, output: &mut [MaybeUninit<f32>]) {
+            let output = Output { start: output.as_mut_ptr().cast(), columns: self.columns };
+            let (mut packed_left, mut packed_right) = (Vec::new(), Vec::new());
+            for depth in (0..self.depth).step_by(self.depth_at_once) {
+                let steps = (self.depth - depth).min(self.depth_at_once).div_ceil(DEPTH);
+                pack(right, 0..self.columns, depth, steps, &mut packed_right);
+                for row in (0..self.rows).step_by(self.rows_at_once) {
+                    let rows = row..(row + self.rows_at_once).min(self.rows);
+                    pack(left, rows.clone(), depth, steps, &mut packed_left);
+                    let squares = [rows.len(), self.columns].map(|length| length.div_ceil(SQUARE));
+                    let tasks = [0, 1].map(|axis| squares[axis].div_ceil(TASK[axis]));
+                    (0..tasks[0] * tasks[1]).into_par_iter().for_each(|task| {
+                        let first = [task / tasks[1] * TASK[0], task % tasks[1] * TASK[1]];
+                        let block = Task { first, squares, steps, rows: rows.clone(), starts: depth == 0 };
+                        block.compute(&packed_left, &packed_right, bias, output);
+                    });
+                }
+            }
+        }
+    }
+
+    /// Packs the lines of `range` from `depth` on, one square's lines after the other.
+    fn pack(
+        operand: Operand<'_>,
+        range: std::ops::Range<usize>,
+        depth: usize,
+        steps: usize,
+        packed: &mut Vec<TileRow>,
+    ) {
+        let panel = steps * STEP_ROWS;
+        let length = range.len().div_ceil(SQUARE) * panel;
+        packed.clear();
+        packed.reserve(length);
+        packed.spare_capacity_mut()[..length].par_chunks_mut(panel).enumerate().for_each(|(index, packed)| {
+            // SAFETY: the registers are there, and with them AVX-512; `product` has looked at the strides.
+            unsafe { operand.pack(range.start + index * SQUARE, depth, packed) };
+        });
+        // SAFETY: all panels were packed, whole.
+        unsafe { packed.set_len(length) };
+    }
+
+    /// Where the product goes. Tasks write to different squares of it.
+    #[derive(Clone, Copy)]
+    struct Output {
+        start: *mut f32,
+        columns: usize,
+    }
+
+    // SAFETY: each task has squares of its own, and no element is in two squares.
+    unsafe impl Send for Output {}
+    unsafe impl Sync for Output {}
+
+    /// Some squares of the product, over one block of depth.
+    struct Task {
+        first: [usize; 2],
+        squares: [usize; 2],
+        steps: usize,
+        rows: std::ops::Range<usize>,
+        /// Whether this is the first block of depth.
+        starts: bool,
+    }
+
+    impl Task {
+        fn compute(&self, left: &[TileRow], right: &[TileRow], bias: Option<&[f32]>, output: Output) {
+            // SAFETY: `product` has asked whether they are there.
+            let registers = unsafe { Registers::set_up() };
+            let mut sums = Square([[0.0; SQUARE]; SQUARE]);
+            let panel = self.steps * STEP_ROWS;
+            let [down, across] =
+                [0, 1].map(|axis| self.first[axis]..(self.first[axis] + TASK[axis]).min(self.squares[axis]));
+            for start in (0..self.steps).step_by(STEPS_AT_ONCE) {
+                let steps = start * STEP_ROWS..(start + STEPS_AT_ONCE).min(self.steps) * STEP_ROWS;
+                let starts = self.starts && start == 0;
+                for column in across.clone() {
+                    let right = &right[column * panel..][steps.clone()];
+                    for row in down.clone() {
+                        registers.multiply(&left[row * panel..][steps.clone()], right, &mut sums);
+                        let [row, column] = [self.rows.start + row * SQUARE, column * SQUARE];
+                        let bias = bias.filter(|_| starts).map(|bias| &bias[column..]);
+                        let rows = self.rows.end - row;
+                        // SAFETY: the square is this task's, and `rows` of it are inside.
+                        unsafe { output.write(&sums, [row, column], rows, bias, starts) };
+                    }
+                }
+            }
+        }
+    }
+
+    impl Output {
+        /// Writes a square's first `rows` rows, or adds them to what an earlier block of depth wrote.
+        ///
+        /// # Safety
+        /// No other thread writes or reads there; the rows are inside the output; what is added to has been written; there is AVX-512F.
+        #[target_feature(enable = "avx512f")]
+        unsafe fn write(
+            &self,
+            sums: &Square,
+            [row, column]: [usize; 2],
+            rows: usize,
+            bias: Option<&[f32]>,
+            starts: bool,
+        ) {
+            let width = (self.columns - column).min(SQUARE);
+            let mut start = [0.0; SQUARE];
+            if let Some(bias) = bias {
+                start[..width].copy_from_slice(&bias[..width]);
+            }
+            for (index, sums) in sums.0.iter().enumerate().take(rows) {
+                // SAFETY: the caller's.
+                let output = unsafe { self.start.add((row + index) * self.columns + column) };
+                let before = match (starts, width) {
+                    (true, _) => start,
+                    // SAFETY: whole rows of a square are inside, and were written.
+                    (false, SQUARE) => unsafe { output.cast::<[f32; SQUARE]>().read_unaligned() },
+                    (false, _) => {
+                        let mut before = [0.0; SQUARE];
+                        // SAFETY: as far as the output goes.
+                        unsafe { before.as_mut_ptr().copy_from_nonoverlapping(output, width) };
+                        before
+                    }
+                };
+                let values: [f32; SQUARE] = std::array::from_fn(|at| sums[at] + before[at]);
+                match width {
+                    // SAFETY: whole rows of a square are inside.
+                    SQUARE => unsafe { output.cast::<[f32; SQUARE]>().write_unaligned(values) },
+                    // SAFETY: as far as the output goes.
+                    _ => unsafe { output.copy_from_nonoverlapping(values.as_ptr(), width) },
+                }
+            }
+        }
+    }
+
+    const _: () = assert!(STEP_ROWS == LEVELS * SQUARE);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_numbers::numbers;
+
+    /// Rows, columns, depth.
+    const SHAPES: [[usize; 3]; 8] = [
+        [1, 1, 1],
+        [33, 47, 65],
+        [700, 40, 17],
+        [5, 2000, 300],
+        [96, 100, 5000],
+        [64, 64, 64],
+        [31, 1, 2000],
+        [3, 300, 33],
+    ];
+
+    /// The product in f64, and the product of magnitudes.
+    fn reference(left: Matrix<'_>, right: Matrix<'_>, bias: &[f32]) -> Vec<[f64; 2]> {
+        let at = |matrix: &Matrix<'_>, row: usize, column: usize| {
+            f64::from(matrix.values[row * matrix.row_stride + column * matrix.column_stride])
+        };
+        let element = |row: usize, column: usize| {
+            let start = f64::from(bias[column]);
+            (0..left.columns).fold([start, start.abs()], |[sum, size], depth| {
+                let product = at(&left, row, depth) * at(&right, depth, column);
+                [sum + product, size + product.abs()]
+            })
+        };
+        (0..left.rows).flat_map(|row| (0..right.columns).map(move |column| element(row, column))).collect()
+    }
+
+    #[test]
+    fn products_are_as_exact_as_f32_whichever_way_operands_lie() {
+        for [rows, columns, depth] in SHAPES {
+            let (one, other, bias) = (numbers(rows * depth, 1), numbers(depth * columns, 2), numbers(columns, 3));
+            let lefts = [Matrix::of_rows(&one, depth), Matrix::of_rows(&one, rows).transposed()];
+            let rights = [Matrix::of_rows(&other, columns), Matrix::of_rows(&other, depth).transposed()];
+            for (left, right) in lefts.into_iter().flat_map(|left| rights.map(|right| (left, right))) {
+                for found in [product(left, right, Some(&bias)), portable(left, right, Some(&bias))] {
+                    assert_eq!(found.len(), rows * columns);
+                    for (found, [expected, size]) in found.iter().zip(reference(left, right, &bias)) {
+                        // A few units in the last place of f32 of what was added up.
+                        assert!((f64::from(*found) - expected).abs() <= 4e-7 * size, "{found} is not {expected}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn without_depth_there_is_the_bias() {
+        let nothing = Matrix::of_rows(&[], 0);
+        assert_eq!(nothing.rows, 0);
+        let (left, right) = (Matrix { rows: 2, ..nothing }, Matrix { columns: 3, ..nothing });
+        assert_eq!(product(left, right, Some(&[1.0, 2.0, 3.0])), [1.0, 2.0, 3.0, 1.0, 2.0, 3.0]);
+    }
+
+    #[test]
+    fn the_number_of_threads_does_not_change_a_bit() {
+        let (left, right) = (numbers(300 * 700, 1), numbers(700 * 90, 2));
+        let run = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| product(Matrix::of_rows(&left, 700), Matrix::of_rows(&right, 90), None))
+        };
+        assert_eq!(run(1), run(3));
+    }
+
+    #[test]
+    #[ignore = "prints speeds"]
+    #[allow(clippy::print_stderr)]
+    fn speed() {
+        for [m, k, n] in [
+            [25088usize, 96, 384],
+            [25088, 384, 96],
+            [6272, 192, 768],
+            [1568, 384, 1536],
+            [1568, 1536, 384],
+            [392, 768, 3072],
+            [96, 25088, 384],
+            [384, 25088, 96],
+            [384, 1568, 1536],
+            [768, 392, 3072],
+        ] {
+            let (a, b) = (numbers(m * k, 1), numbers(k * n, 2));
+            for (name, left, right) in [
+                ("nn", Matrix::of_rows(&a, k), Matrix::of_rows(&b, n)),
+                ("nt", Matrix::of_rows(&a, k), Matrix::of_rows(&b, k).transposed()),
+                ("tn", Matrix::of_rows(&a, m).transposed(), Matrix::of_rows(&b, n)),
+            ] {
+                let time = |f: fn(Matrix<'_>, Matrix<'_>, Option<&[f32]>) -> Vec<f32>| {
+                    (0..8)
+                        .map(|_| {
+                            let t = std::time::Instant::now();
+                            std::hint::black_box(f(left, right, None));
+                            t.elapsed().as_secs_f64()
+                        })
+                        .fold(1e9, f64::min)
+                };
+                let flop = 2.0 * (m * k * n) as f64 / 1e9;
+                eprintln!(
+                    "{m}x{k}x{n} {name}: tiles {:.0}, gemm crate {:.0} GFLOP/s",
+                    flop / time(product),
+                    flop / time(portable)
+                );
+            }
+        }
+    }
+}

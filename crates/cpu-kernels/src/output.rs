@@ -1,0 +1,94 @@
+//! Outputs that no thread but those that compute them writes to.
+
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+
+use rayon::prelude::*;
+
+/// A vector of `length` numbers, computed in tasks of `task`: each is given its index and its part, filled with zeros.
+///
+/// Zeroing all of it first would be one thread's work, in memory rather than in cache.
+pub(crate) fn in_tasks(length: usize, task: usize, compute: impl Fn(usize, &mut [f32]) + Sync) -> Vec<f32> {
+    in_groups_of_tasks(length, length, task, |[_, index], part| compute(index, part))
+}
+
+/// The same, and what each task finds beside its part, in order.
+pub(crate) fn in_tasks_with<T: Send>(
+    length: usize,
+    task: usize,
+    compute: impl Fn(usize, &mut [f32]) -> T + Sync,
+) -> (Vec<f32>, Vec<T>) {
+    let mut output = Vec::with_capacity(length);
+    let parts = output.spare_capacity_mut()[..length].par_chunks_mut(task.max(1)).enumerate();
+    let found = parts.map(|(index, part)| compute(index, zeroed(part))).collect();
+    // SAFETY: every part was zeroed, and parts cover all of the length.
+    unsafe { output.set_len(length) };
+    (output, found)
+}
+
+/// The same as [`in_tasks`], cut into groups first: no task is in two groups, and each is given the index of its group and its own within it.
+pub(crate) fn in_groups_of_tasks(
+    length: usize,
+    group: usize,
+    task: usize,
+    compute: impl Fn([usize; 2], &mut [f32]) + Sync,
+) -> Vec<f32> {
+    let mut output = Vec::with_capacity(length);
+    let groups = output.spare_capacity_mut()[..length].par_chunks_mut(group.max(1)).enumerate();
+    groups.for_each(|(group, part)| {
+        let tasks = part.par_chunks_mut(task.max(1)).enumerate();
+        tasks.for_each(|(index, part)| compute([group, index], zeroed(part)));
+    });
+    // SAFETY: every part was zeroed, and parts cover all of the length.
+    unsafe { output.set_len(length) };
+    output
+}
+
+fn zeroed(part: &mut [MaybeUninit<f32>]) -> &mut [f32] {
+    part.fill(MaybeUninit::new(0.0));
+    // SAFETY: all of it was written just now.
+    unsafe { &mut *(std::ptr::from_mut(part) as *mut [f32]) }
+}
+
+/// An output whose parts belong to different tasks, though they do not lie together.
+#[derive(Clone, Copy)]
+pub(crate) struct Shared<'a> {
+    start: *mut f32,
+    length: usize,
+    output: PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: tasks have parts of their own; see `part`.
+unsafe impl Send for Shared<'_> {}
+unsafe impl Sync for Shared<'_> {}
+
+impl<'a> Shared<'a> {
+    pub(crate) fn new(output: &'a mut [f32]) -> Self {
+        Self { start: output.as_mut_ptr(), length: output.len(), output: PhantomData }
+    }
+
+    /// # Safety
+    /// No other part that is in use overlaps this one.
+    ///
+    /// # Panics
+    /// When the part is not inside.
+    #[inline(always)]
+    pub(crate) unsafe fn part(self, start: usize, length: usize) -> &'a mut [f32] {
+        assert!(start + length <= self.length, "{start} and {length} more of {}", self.length);
+        // SAFETY: inside by the check, and used by the caller alone.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(start), length) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_know_where_they_are() {
+        let found = in_groups_of_tasks(10, 5, 2, |[group, index], part| part.fill((10 * group + index) as f32));
+        assert_eq!(found, [0.0, 0.0, 1.0, 1.0, 2.0, 10.0, 10.0, 11.0, 11.0, 12.0]);
+        assert!(in_tasks(0, 0, |_, _| ()).is_empty());
+        assert_eq!(in_tasks(3, 2, |index, part| part[0] = index as f32), [0.0, 0.0, 1.0]);
+    }
+}

@@ -1,0 +1,118 @@
+//! AdamW's step in one pass, on the CPU.
+
+use burn::backend::flex::FlexTensor;
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, Dispatch, Flex, backend_extension};
+use burn::tensor::{DType, Shape, Tensor};
+use cpu_kernels::AdamWStep;
+
+use super::host::{is_cpu, tensor, values};
+
+/// Whether [`adamw`] runs where this tensor lies, and in its type.
+pub fn has_adamw(weight: &Tensor<1>) -> bool {
+    is_cpu(&weight.device()) && weight.dtype() == DType::F32
+}
+
+/// The weight and its moments after one step, where [`has_adamw`] says so. Memory that nobody else sees is written in place.
+///
+/// # Shapes
+/// - all: `[elements]`, off the tape
+pub fn adamw(
+    weight: Tensor<1>,
+    gradient: Tensor<1>,
+    moments: Option<[Tensor<1>; 2]>,
+    step: AdamWStep,
+) -> (Tensor<1>, [Tensor<1>; 2]) {
+    let [first, second] = moments.unwrap_or_else(|| [weight.zeros_like(), weight.zeros_like()]);
+    let (weight, gradient) = (weight.into_dispatch(), gradient.into_dispatch());
+    let (weight, first, second) =
+        Dispatch::fused_adamw(weight, gradient, first.into_dispatch(), second.into_dispatch(), step);
+    (Tensor::from_dispatch(weight), [first, second].map(Tensor::from_dispatch))
+}
+
+/// The sum of squares, `[1]`. Burn's own runs wherever the one for the CPU does not.
+///
+/// # Shapes
+/// - `numbers`: `[elements]`, off the tape
+pub fn sum_of_squares(numbers: Tensor<1>) -> Tensor<1> {
+    if has_adamw(&numbers) && !numbers.device().is_autodiff() {
+        Tensor::from_dispatch(Dispatch::fused_sum_of_squares(numbers.into_dispatch()))
+    } else {
+        numbers.square().sum()
+    }
+}
+
+/// The operations on the CPU, in f32.
+#[allow(unreachable_pub, reason = "the macro implements the trait for a type of another crate")]
+#[backend_extension(Flex)]
+pub trait OptimizerPass: Backend {
+    /// See [`adamw`].
+    fn fused_adamw(
+        weight: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        first: FloatTensor<Self>,
+        second: FloatTensor<Self>,
+        step: AdamWStep,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+
+    /// See [`sum_of_squares`].
+    fn fused_sum_of_squares(numbers: FloatTensor<Self>) -> FloatTensor<Self>;
+}
+
+impl OptimizerPass for Flex {
+    fn fused_adamw(
+        weight: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        first: FloatTensor<Self>,
+        second: FloatTensor<Self>,
+        step: AdamWStep,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let [mut weight, mut first, mut second] = [weight, first, second].map(alone);
+        let moments = [first.storage_mut(), second.storage_mut()];
+        step.apply(weight.storage_mut(), &values(&gradient), moments);
+        (weight, first, second)
+    }
+
+    fn fused_sum_of_squares(numbers: FloatTensor<Self>) -> FloatTensor<Self> {
+        tensor(vec![cpu_kernels::sum_of_squares(&values(&numbers)) as f32], &Shape::new([1]))
+    }
+}
+
+/// The tensor in memory of its own, in order and from the start.
+fn alone(tensor: FlexTensor) -> FlexTensor {
+    let whole = tensor.layout().contiguous_offsets() == Some((0, tensor.storage::<f32>().len()));
+    if tensor.is_unique() && whole {
+        return tensor;
+    }
+    super::host::tensor(values(&tensor).to_vec(), tensor.layout().shape())
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, Distribution};
+
+    use super::*;
+
+    #[test]
+    fn what_others_see_stays_as_it_is() {
+        let device = Device::flex();
+        let random = || Tensor::<1>::random([70], Distribution::Normal(0.0, 1.0), &device);
+        let (weights, gradient) = (random(), random());
+        let before = weights.to_data();
+        let step =
+            AdamWStep { learning_rate: 0.1, beta_1: 0.9, beta_2: 0.999, epsilon: 1e-8, weight_decay: 0.0, step: 1 };
+        // A view of the middle, as a parameter cut out of a larger tensor is.
+        let (moved, _) = adamw(weights.clone().slice([10..40]), gradient.clone().slice([10..40]), None, step);
+        assert_eq!(weights.to_data(), before);
+        let direction = gradient.slice([10..40]).sign();
+        // The first step is the learning rate long, whatever the gradient.
+        let off = (weights.slice([10..40]) - direction.mul_scalar(0.1) - moved).abs().max().into_scalar::<f32>();
+        assert!(off < 1e-5, "{off}");
+    }
+
+    #[test]
+    fn squares_are_summed() {
+        let numbers = Tensor::<1>::from_floats([1.0, -2.0, 3.0], &Device::flex());
+        assert_eq!(sum_of_squares(numbers).into_scalar::<f32>(), 14.0);
+    }
+}
