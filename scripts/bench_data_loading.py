@@ -9,11 +9,14 @@
 Both decode, crop at random, flip and hand out batches of bytes; torchvision does so with `ImageFolder`, Pillow and
 `PILToTensor`, that is without the conversion to normalised floats that usually follows. Runs alternate, so that whatever
 else the machine does hits both; the table has the medians, the range of runs and the ratio of the medians. The first
-run of each, which reads files from the disk, does not count.
+run of each, which reads files from the disk, does not count. CPU time is that of all threads and processes, the start of
+stoker included and that of Python not; it depends less than images a second on what else runs.
 """
 
 import argparse
 import json
+import os
+import resource
 import statistics
 import subprocess
 import tempfile
@@ -51,23 +54,41 @@ def torchvision_loader(images: Path, size: int, batch_size: int, workers: int, e
     return DataLoader(dataset, batch_size, shuffle=True, num_workers=workers, persistent_workers=True)
 
 
-def torchvision_speed(loader: DataLoader, epochs: int) -> float:
-    """Images per second over `epochs`. Workers are there already, as they are from the second epoch on."""
-    start, images = time.perf_counter(), 0
+Speed = tuple[float, float]  # images per second, milliseconds of CPU time an image
+
+
+def torchvision_speed(loader: DataLoader, epochs: int) -> Speed:
+    """Workers are there already, as they are from the second epoch on."""
+    start, busy, images = time.perf_counter(), cpu_seconds(loader), 0
     for _ in range(epochs):
         for pixels, _ in loader:
             images += len(pixels)
-    return images / (time.perf_counter() - start)
+    return images / (time.perf_counter() - start), 1e3 * (cpu_seconds(loader) - busy) / images
 
 
-def stoker_speed(arguments: argparse.Namespace, images: Path, settings: list[str]) -> float:
+def cpu_seconds(loader: DataLoader) -> float:
+    """Of this process and the loader's workers so far."""
+    seconds = time.process_time()
+    for worker in getattr(loader._iterator, "_workers", []):
+        user, system = Path(f"/proc/{worker.pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13]
+        seconds += (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+    return seconds
+
+
+def children_seconds() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def stoker_speed(arguments: argparse.Namespace, images: Path, settings: list[str]) -> Speed:
     command = [str(arguments.stoker), "bench", "data", "--json", "--train", str(images)]
     command += ["--image-size", str(arguments.image_size), "--batch-size", str(arguments.batch_size)]
     command += ["--workers", str(arguments.workers), "--epochs", str(arguments.epochs)]
     for setting in [*arguments.set, *settings]:
         command += ["--set", setting]
-    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    return json.loads(output)["images_per_second"]
+    busy = children_seconds()
+    result = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return result["images_per_second"], 1e3 * (children_seconds() - busy) / result["images"]
 
 
 def draw_photographs(folder: Path, width: int, height: int, count: int) -> None:
@@ -94,13 +115,19 @@ def measure(arguments: argparse.Namespace, images: Path, what: str) -> None:
         print(row(what, name, arguments, ours[1:], theirs[1:]), flush=True)
 
 
-def row(what: str, name: str, arguments: argparse.Namespace, ours: list[float], theirs: list[float]) -> str:
-    def cell(speeds: list[float]) -> str:
+def row(what: str, name: str, arguments: argparse.Namespace, ours: list[Speed], theirs: list[Speed]) -> str:
+    (our_speeds, our_times), (their_speeds, their_times) = zip(*ours), zip(*theirs)
+
+    def cell(speeds: tuple[float, ...]) -> str:
         return f"{statistics.median(speeds):,.0f} ({min(speeds):,.0f} to {max(speeds):,.0f})"
 
-    ratio = statistics.median(ours) / statistics.median(theirs)
-    size = f"{arguments.image_size} px, {arguments.workers} workers"
-    return f"| {what} | {size} | {name} | {cell(ours)} | {cell(theirs)} | {ratio:.1f} |"
+    def of_medians(upper: tuple[float, ...], lower: tuple[float, ...]) -> str:
+        return f"{statistics.median(upper) / statistics.median(lower):.1f}"
+
+    times = f"{statistics.median(our_times):.2f} | {statistics.median(their_times):.2f}"
+    cells = [what, f"{arguments.image_size} px", name, cell(our_speeds), cell(their_speeds)]
+    cells += [of_medians(our_speeds, their_speeds), times, of_medians(their_times, our_times)]
+    return f"| {' | '.join(cells)} |"
 
 
 def main() -> None:
@@ -120,7 +147,10 @@ def main() -> None:
     arguments = parser.parse_args()
 
     torch.set_num_threads(1)
-    print("| images | to | transforms | stoker, images/s | torchvision, images/s | ratio |\n|---|---|---|---|---|---|")
+    heads = ["images", "to", "transforms"]
+    heads += [f"{who}, {what}" for what in ("images/s", "CPU ms an image") for who in ("stoker", "torchvision")]
+    heads.insert(5, "ratio")
+    print(f"| {' | '.join([*heads, 'ratio'])} |\n|{'---|' * (len(heads) + 1)}")
     if arguments.images:
         return measure(arguments, arguments.images, str(arguments.images))
     with tempfile.TemporaryDirectory() as folder:
