@@ -1,4 +1,5 @@
-use burn::tensor::{Device, Tensor, TensorData, activation};
+use burn::tensor::{DType, Device, Tensor, TensorData, activation};
+use vision_nn::stored_as;
 
 /// Target distributions for label smoothing, as PyTorch's `CrossEntropyLoss(label_smoothing)` defines them: every class gets
 /// `smoothing / K`, the label `1 - smoothing` more.
@@ -18,9 +19,11 @@ pub fn smoothed_targets(labels: &[u32], num_classes: usize, smoothing: f32, devi
 /// The sum, not the mean: micro-batches of one effective batch add up, and the caller divides once by the whole.
 ///
 /// # Shapes
-/// - `logits`, `targets`: `[B, K]`
-/// - output: `[1]`
+/// - `logits`, `targets`: `[B, K]`; logits in f32 or in half precision, out of which they are taken here, where nobody else holds on to them: Burn
+///   0.22.0-pre.3 cannot fuse the softmax's sums with a cast whose result must be written
+/// - output: `[1]`, f32
 pub fn cross_entropy_sum(logits: Tensor<2>, targets: Tensor<2>) -> Tensor<1> {
+    let logits = stored_as(logits, DType::F32);
     (activation::log_softmax(logits, 1) * targets).sum().neg()
 }
 

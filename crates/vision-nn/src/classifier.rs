@@ -9,7 +9,7 @@ pub trait Classifier: AutodiffModule + 'static {
     ///
     /// # Shapes
     /// - `images`: `[B, C, H, W]`, normalised with the model's mean and standard deviation
-    /// - output: `[B, classes]`, unnormalised (logits)
+    /// - output: `[B, classes]`, unnormalised (logits), of the pass's type
     fn forward(&self, images: Tensor<4>, pass: &mut Pass) -> Tensor<2>;
 }
 

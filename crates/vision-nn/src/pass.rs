@@ -4,8 +4,7 @@ use burn::tensor::{DType, Tensor};
 
 /// What one forward pass knows beside its input: whether it trains, where its randomness comes from, and what maps are stored in.
 ///
-/// A model brings its images into the pass's type at the stem ([`images`](Self::images)) and its logits out of it at the end
-/// ([`logits`](Self::logits)). Between them each layer goes by the type of its input: matrix products and dense convolutions cast their f32
+/// A model brings its images into the pass's type at the stem ([`images`](Self::images)). From there on each layer goes by the type of its input: matrix products and dense convolutions cast their f32
 /// weights to it on the tape, so that gradients come back in f32; norms, softmax, activations and depthwise sums are computed in f32 and keep their
 /// input as it is stored.
 ///
@@ -48,14 +47,6 @@ impl Pass {
     /// - `images` and output: `[B, C, H, W]`
     pub fn images(&self, images: Tensor<4>) -> Tensor<4> {
         stored_as(images, self.storage)
-    }
-
-    /// Logits in f32, in which the loss is computed.
-    ///
-    /// # Shapes
-    /// - `logits` and output: `[B, K]`
-    pub fn logits(&self, logits: Tensor<2>) -> Tensor<2> {
-        stored_as(logits, DType::F32)
     }
 
     /// Whether random layers act.

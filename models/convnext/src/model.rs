@@ -49,7 +49,7 @@ impl Classifier for ConvNext {
         let (conv, norm) = &self.stem;
         let map = norm.forward(conv.forward_images(pass.images(images))); // [B, H/4, W/4, C]
         let map = self.stages.iter().fold(map, |map, stage| stage.forward(map, pass)); // [B, H/32, W/32, C]
-        pass.logits(self.head.forward(map)) // [B, K]
+        self.head.forward(map) // [B, K]
     }
 }
 

@@ -51,8 +51,7 @@ impl Classifier for EfficientNet {
         let map = self.bn2.forward(self.conv_head.forward(map), pass); // [B, H/32, W/32, head]
         let [batch, height, width, channels] = map.dims();
         let pooled = map.reshape([batch, height * width, channels]).mean_dim(1).reshape([batch, channels]); // [B, head]
-        let logits = self.classifier.forward(self.dropout.forward(pooled, pass));
-        pass.logits(logits) // [B, K]
+        self.classifier.forward(self.dropout.forward(pooled, pass)) // [B, K]
     }
 }
 

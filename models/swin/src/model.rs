@@ -49,7 +49,7 @@ impl Classifier for Swin {
     fn forward(&self, images: Tensor<4>, pass: &mut Pass) -> Tensor<2> {
         let map = self.patch_embed.forward(pass.images(images)); // [B, H/4, W/4, C]
         let map = self.layers.iter().fold(map, |map, stage| stage.forward(map, pass)); // [B, H/32, W/32, 8 C]
-        pass.logits(self.head.forward(self.norm.forward(map))) // [B, K]
+        self.head.forward(self.norm.forward(map)) // [B, K]
     }
 }
 

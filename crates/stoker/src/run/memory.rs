@@ -5,8 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use data_pipeline::{Dataset, largest_decode_bytes};
 use device::heap;
 use memory_planner::{
-    Budget, FixedMemory, Footprint, FootprintError, LadderError, MemoryAnalysis, PlanRequest, Rung, format_bytes,
-    plan_with_ladder,
+    Budget, FixedMemory, Footprint, FootprintError, LadderError, MemoryAnalysis, NothingFits, PlanRequest, Rung,
+    format_bytes, plan_with_ladder,
 };
 use memory_probe::{ProbeError, ProbeOptions, dry_run_footprint, measure_training, parameter_memory};
 use trainer::{Normalization, TrainStep};
@@ -74,14 +74,25 @@ pub(crate) fn plan_here(
         (PlanSource::Measured, _) | (_, true) => measured(subject, compute, rung, &budget, request.effective_batch),
         _ => dry_run(subject, compute, rung, &budget, request),
     };
-    let (rung, footprint, plan) =
-        match plan_with_ladder(&subject.rungs(precisions), &mut footprint_of, &budget, request) {
-            Ok(planned) => planned,
-            Err(error) => return Err(refused(error, subject, &budget)),
-        };
+    let mut climb =
+        |precisions: &Precisions| plan_with_ladder(&subject.rungs(precisions), &mut footprint_of, &budget, request);
+    let (precisions, planned) = match (climb(precisions), precisions.after_failure()) {
+        (Err(LadderError::NothingFits(nothing)), Some(fp32)) if no_step_ran(&nothing) => {
+            ui::note(format_args!("note: {}; planning in fp32", fp32.reason(fp32.first)));
+            let planned = climb(&fp32);
+            (fp32, planned)
+        }
+        (planned, _) => (precisions.clone(), planned),
+    };
+    let (rung, footprint, plan) = planned.map_err(|error| refused(error, subject, &budget))?;
     let device = compute.selected.describe();
     let analysis = MemoryAnalysis { device, model: subject.describe(), footprint, budget, plan };
-    Ok(Planned::new(analysis, rung, precisions))
+    Ok(Planned::new(analysis, rung, &precisions))
+}
+
+/// Whether not even the smallest step came to its end, on any rung.
+fn no_step_ran(nothing: &NothingFits) -> bool {
+    nothing.needs.iter().all(|need| need.needed_bytes == u64::MAX)
 }
 
 /// Real steps on a throwaway model.
