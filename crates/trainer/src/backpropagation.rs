@@ -65,8 +65,7 @@ pub fn backpropagate<M: Classifier>(
     let (mut kept, entry) = forward_keeping_inputs(model, images, recomputed, &mut pass);
     let rest = recomputed..num_segments;
     let map = rest.fold(entry.clone(), |map, index| model.forward_segment(index, map, &mut pass)); // [B, H, W, C]
-    let logits = model.forward_head(map, &mut pass);
-    let logits = pass.logits(logits); // [B, K]
+    let logits = model.forward_head(map, &mut pass); // [B, K]
     phase(Phase::Loss);
     let loss = loss(logits.clone());
     phase(Phase::Backward);

@@ -33,12 +33,11 @@ pub trait Classifier: AutodiffModule + 'static {
     ///
     /// # Shapes
     /// - `images`: `[B, C, H, W]`, normalised with the model's mean and standard deviation
-    /// - output: `[B, classes]`, unnormalised (logits)
+    /// - output: `[B, classes]`, unnormalised (logits), of the pass's type
     fn forward(&self, images: Tensor<4>, pass: &mut Pass) -> Tensor<2> {
         let images = pass.images(images);
         let map = (0..self.num_segments()).fold(images, |map, index| self.forward_segment(index, map, pass));
-        let logits = self.forward_head(map, pass);
-        pass.logits(logits)
+        self.forward_head(map, pass)
     }
 
     /// How the names of its parameters tell its layers apart.

@@ -10,10 +10,9 @@ use crate::RunningStatistic;
 
 /// What one forward pass knows beside its input: whether it trains, where its randomness comes from, and what maps are stored in.
 ///
-/// Images are brought into the pass's type before the first segment ([`images`](Self::images)) and logits out of it behind the head
-/// ([`logits`](Self::logits)). Between them each layer goes by the type of its input: matrix products and dense convolutions cast their f32
-/// weights to it on the tape, so that gradients come back in f32; norms, softmax, activations and depthwise sums are computed in f32 and keep their
-/// input as it is stored.
+/// Images are brought into the pass's type before the first segment ([`images`](Self::images)). From there on each layer goes by the type of its
+/// input: matrix products and dense convolutions cast their f32 weights to it on the tape, so that gradients come back in f32; norms, softmax,
+/// activations and depthwise sums are computed in f32 and keep their input as it is stored.
 ///
 /// A training pass draws nothing from a shared stream. Each random number is a function of the step's seed, the layer's turn and the
 /// sample's position in the *effective* batch. So a batch cut into micro-batches of any size, or replayed after an
@@ -67,14 +66,6 @@ impl Pass {
         stored_as(images, self.storage)
     }
 
-    /// Logits in f32, in which the loss is computed.
-    ///
-    /// # Shapes
-    /// - `logits` and output: `[B, K]`
-    pub fn logits(&self, logits: Tensor<2>) -> Tensor<2> {
-        stored_as(logits, DType::F32)
-    }
-
     /// Whether random layers act.
     pub fn is_training(&self) -> bool {
         self.training.is_some()
@@ -116,7 +107,10 @@ fn unit_interval(bits: u64) -> f32 {
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::Device;
+
     use super::*;
+    use crate::{Tape, onto_tape};
 
     #[test]
     fn cutting_a_batch_does_not_change_what_is_dropped() {
@@ -138,6 +132,23 @@ mod tests {
     fn layers_of_one_pass_draw_differently() {
         let mut pass = Pass::training(1, 0);
         assert_ne!(pass.draw_kept(64, 0.5), pass.draw_kept(64, 0.5));
+    }
+
+    #[test]
+    fn the_gradient_of_a_cast_comes_back_in_the_type_of_its_source() {
+        let gradient = |plain: &Device| {
+            let weight = onto_tape(Tensor::<1>::ones([4], plain), &plain.clone().autodiff());
+            let half = stored_as(weight.clone(), DType::BF16);
+            assert_eq!(half.dtype(), DType::BF16);
+            Tape::backward(half.sum()).remove(&weight).unwrap().dtype()
+        };
+        assert_eq!(gradient(&Device::flex()), DType::F32);
+        let capture = Device::capture();
+        let recorded = capture.capture_scope(|scope| {
+            assert_eq!(gradient(&capture), DType::F32);
+            scope.complete([], [])
+        });
+        assert!(recorded.is_ok());
     }
 
     #[test]

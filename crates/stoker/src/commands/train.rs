@@ -9,7 +9,7 @@ use burn::tensor::Device;
 use checkpoint::{CARD_VERSION, Checkpoint, CheckpointError, ModelCard, Progress, RunFolder, write_atomically};
 use data_pipeline::{CorruptImage, LoadError, Loader, batches};
 use inference::Prediction;
-use memory_planner::{MemoryAnalysis, PlanCheck, TeamPlan};
+use memory_planner::{MemoryAnalysis, PRECISION_CHOICE, PlanCheck, TeamPlan};
 use metrics::ValidationScores;
 use trainer::{Evaluator, FitOutcome, MemoryLog, Normalization, Phase, Pieces, RecoveryEvent, Scoring};
 use trainer::{TrainError, TrainOptions, TrainSession, TrainStep, evaluate, fit};
@@ -175,7 +175,9 @@ impl Run {
         let reason = micro_batch.map_or(String::new(), |choice| choice.reason.clone());
         self.request.resolved.decide_micro_batch(analysis.plan.micro_batch, &reason);
         self.request.resolved.decide_checkpointing(rung.checkpointing);
-        self.request.resolved.decide_precision(rung.precision, &precisions.reason(rung.precision));
+        let precision = analysis.plan.choices.iter().find(|choice| choice.name == PRECISION_CHOICE);
+        let reason = precision.map_or(String::new(), |choice| choice.reason.clone());
+        self.request.resolved.decide_precision(rung.precision, &reason);
         Ok(analysis)
     }
 

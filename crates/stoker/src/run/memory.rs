@@ -3,8 +3,8 @@
 use data_pipeline::{Dataset, largest_decode_bytes};
 use device::{SelectedDevice, heap};
 use memory_planner::{
-    Budget, Choice, FixedMemory, Footprint, LadderError, MemoryAnalysis, Plan, PlanRequest, Rung, format_bytes,
-    plan_with_ladder,
+    Budget, Choice, FixedMemory, Footprint, FootprintError, LadderError, MemoryAnalysis, NothingFits, Plan,
+    PlanRequest, Rung, format_bytes, plan_with_ladder,
 };
 use memory_probe::{
     AllocatorModel, CapturedSource, ChosenPools, PoolLayout, ProbeError, ProbeOptions, measure_training,
@@ -89,16 +89,28 @@ pub(crate) fn plan_here(
             }
         }
     };
-    let rungs = subject.rungs(precisions, compute.is_cpu());
-    let (rung, footprint, plan) = match plan_with_ladder(&rungs, &mut footprint_of, &budget, request) {
-        Ok(planned) => planned,
-        Err(error) => return Err(refused(error, subject, &budget)),
+    let mut climb = |precisions: &Precisions| {
+        plan_with_ladder(&subject.rungs(precisions, compute.is_cpu()), &mut footprint_of, &budget, request)
     };
+    let (precisions, planned) = match (climb(precisions), precisions.after_failure()) {
+        (Err(LadderError::NothingFits(nothing)), Some(fp32)) if no_step_ran(&nothing) => {
+            ui::note(format_args!("note: {}; planning in fp32", fp32.reason(fp32.first)));
+            let planned = climb(&fp32);
+            (fp32, planned)
+        }
+        (planned, _) => (precisions.clone(), planned),
+    };
+    let (rung, footprint, plan) = planned.map_err(|error| refused(error, subject, &budget))?;
     let mut plan = prefer_smaller(plan, &footprint, &budget, request, (subject, compute, rung));
     tell_pools(&mut plan, chosen, &budget);
     let device = compute.selected.describe();
     let analysis = MemoryAnalysis { device, model: subject.describe(), footprint, budget, plan };
-    Ok(Planned::new(analysis, rung, precisions))
+    Ok(Planned::new(analysis, rung, &precisions))
+}
+
+/// Whether not even the smallest step came to its end, on any rung.
+fn no_step_ran(nothing: &NothingFits) -> bool {
+    nothing.needs.iter().all(|need| need.needed_bytes == u64::MAX)
 }
 
 /// Cuts the card's memory so that most fits, by the recorded step. None where it cannot be cut: CubeCL's own pools are there then.

@@ -71,6 +71,8 @@ pub(crate) struct Precisions {
     /// Tried when a step does not fit in the first.
     pub(crate) lower: Option<Precision>,
     reason: String,
+    /// Whether nobody asked for the first.
+    is_automatic: bool,
 }
 
 impl Precisions {
@@ -88,7 +90,7 @@ impl Precisions {
             let choice = arithmetic.automatic();
             let first: Precision = choice.value.parse().expect("the choice is a precision in words");
             let lower = arithmetic.lower().filter(|_| first == Precision::Fp32);
-            return Ok(Self { first, lower, reason: choice.reason });
+            return Ok(Self { first, lower, reason: choice.reason, is_automatic: true });
         };
         match (arithmetic.lacks(fixed), arithmetic) {
             (Some((major, minor)), Arithmetic::Card(has)) => {
@@ -98,13 +100,20 @@ impl Precisions {
                 );
                 Err(CommandError::wrong_request(message).with_hint(ways_out(setting, arithmetic)))
             }
-            _ => Ok(Self { first: fixed, lower: None, reason: format!("set by `{setting}`") }),
+            _ => Ok(Self { first: fixed, lower: None, reason: format!("set by `{setting}`"), is_automatic: false }),
         }
     }
 
     /// What the team's settings say.
     pub(crate) fn of_team(precision: Precision) -> Self {
-        Self { first: precision, lower: None, reason: "team settings".to_owned() }
+        Self { first: precision, lower: None, reason: "team settings".to_owned(), is_automatic: false }
+    }
+
+    /// What to take when no step in the first runs at all, however small: its kernels may fail where those of fp32 do not.
+    pub(crate) fn after_failure(&self) -> Option<Self> {
+        let reason = format!("no step in {} runs on this device", self.first);
+        let may = self.is_automatic && self.first != Precision::Fp32;
+        may.then_some(Self { first: Precision::Fp32, lower: None, reason, is_automatic: true })
     }
 
     /// The ways to compute a step from the first to the lowest; see [`Rung::ladder`].
@@ -167,6 +176,13 @@ mod tests {
         assert_eq!(automatic(Arithmetic::Card((7, 5))), (Precision::Fp16, None));
         assert_eq!(automatic(Arithmetic::Card((8, 6))), (Precision::Bf16, None));
         assert_eq!(automatic(Arithmetic::UnknownCard), (Precision::Fp32, None));
+    }
+
+    #[test]
+    fn only_what_nobody_asked_for_gives_way_to_fp32_where_it_fails() {
+        let after = |asked| choose(asked, Arithmetic::Card((8, 6))).unwrap().after_failure();
+        assert_eq!(after(Asked::Auto).unwrap().reason(Precision::Fp32), "no step in bf16 runs on this device");
+        assert_eq!((after(Asked::Bf16), after(Asked::Fp32)), (None, None));
     }
 
     #[test]

@@ -5,8 +5,9 @@ mod binary;
 mod cross_entropy;
 mod focal;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 use data_pipeline::Partner;
+use vision_nn::stored_as;
 
 pub(crate) use cross_entropy::cross_entropy_of_row;
 pub use cross_entropy::cross_entropy_sum;
@@ -68,9 +69,11 @@ impl LossOptions {
     /// The loss, summed over the batch. Reads nothing from the device.
     ///
     /// # Shapes
-    /// - `logits`, `targets`: `[B, K]`, of a row of targets no number below 0 and none above 1
-    /// - output: `[1]`
+    /// - `logits`, `targets`: `[B, K]`, of a row of targets no number below 0 and none above 1; logits in f32 or in half precision, out of which they are
+    ///   taken here, where nobody else holds on to them: Burn 0.22.0-pre.3 cannot fuse the softmax's sums with a cast whose result must be written
+    /// - output: `[1]`, f32
     pub fn sum(&self, logits: Tensor<2>, targets: Tensor<2>) -> Tensor<1> {
+        let logits = stored_as(logits, DType::F32);
         let weights = self.class_weights.as_ref().map(|weights| {
             Tensor::<2>::from_data(TensorData::new(weights.clone(), [1, weights.len()]), &logits.device())
         });

@@ -46,7 +46,7 @@ fn logits<M: Classifier>(build: impl Fn(&Device) -> M, precision: Precision) -> 
     let images = images_to_tensor(&batch.pixels, batch.size, &Normalization::imagenet(3), &device);
     // A training pass: fresh running statistics are not those of any data.
     let logits = build(&device).forward(images, &mut Pass::training(1, 0).storing(storage_type(precision)));
-    assert_eq!(logits.dtype(), DType::F32);
+    assert_eq!(logits.dtype(), storage_type(precision));
     logits.into_data().iter::<f64>().collect()
 }
 
