@@ -146,8 +146,8 @@ fn a_sample_leaves_behind_what_arithmetic_says() {
     // Numbers of each stage's map, 16x16 positions at first, and 3x4x4 numbers of a patch at each of these.
     let maps: Vec<u64> = (0..4).map(|stage| (256 >> (2 * stage)) * (16 << stage)).collect();
     let stem = 256 * 48 + maps[0];
-    // Into the depthwise convolution, the norm and the first projection one map, into GELU and the second projection four.
-    let blocks: u64 = maps.iter().map(|map| 11 * map).sum();
+    // Into the depthwise convolution, the norm and the first projection one map, into GELU and the second projection four, and one into the layer scale.
+    let blocks: u64 = maps.iter().map(|map| 12 * map).sum();
     // Into the norm and, as patches, into the projection.
     let downsamples: u64 = maps[..3].iter().map(|map| 2 * map).sum();
     // The pooled map into the norm and the classifier.

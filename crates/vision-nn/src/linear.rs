@@ -1,5 +1,5 @@
 use burn::module::{Module, Param};
-use burn::tensor::{DType, Tensor};
+use burn::tensor::Tensor;
 
 use crate::pass::stored_as;
 use crate::{Initializer, linear};
@@ -94,66 +94,5 @@ impl Projection {
             Self::Linear(linear) => linear.forward(rows),
             Self::Pointwise(pointwise) => pointwise.forward(rows),
         }
-    }
-
-    /// Applies the layer to rows and scales its outputs, as `forward(rows) * scale` does.
-    ///
-    /// The weights are scaled rather than the product, so that the product need not be kept for the gradient of `scale`. In f16 that would lose what is small in
-    /// both (2e-8 where a layer scale begins, and 6e-8 is the smallest f16): there the product is scaled.
-    ///
-    /// # Shapes
-    /// - `rows`: `[N, in]`
-    /// - `scale`: `[out]`
-    /// - output: `[N, out]`
-    pub fn forward_scaled(&self, rows: Tensor<2>, scale: Tensor<1>) -> Tensor<2> {
-        if rows.dtype() == DType::F16 {
-            return self.forward(rows) * stored_as(scale, DType::F16).unsqueeze::<2>(); // [N, out]
-        }
-        let (weight, bias) = match self {
-            Self::Linear(linear) => (linear.weight.val(), linear.bias.val()),
-            Self::Pointwise(pointwise) => {
-                let [out_features, in_features, _, _] = pointwise.weight.dims();
-                (pointwise.weight.val().reshape([out_features, in_features]), pointwise.bias.val())
-            }
-        };
-        let weight = weight * scale.clone().unsqueeze_dim(1); // [out, in]
-        linear(rows, weight, Some(bias * scale)) // [N, out]
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use burn::tensor::{Device, Distribution};
-
-    use super::*;
-    use crate::Initialization;
-
-    /// Rows through a layer, with `scale` inside and behind.
-    fn scaled(pointwise: bool, scale: f32, dtype: DType) -> [Tensor<2>; 2] {
-        let device = Device::flex();
-        let mut init = Initializer::new(1, Initialization::Reference, &device);
-        let layer = Projection::init(16, 8, pointwise, 0.02, &mut init);
-        let rows = Tensor::<2>::random([5, 16], Distribution::Normal(0.0, 4.0), &device).cast(dtype);
-        let vector = Tensor::<1>::full([8], scale, &device);
-        let inside = layer.forward_scaled(rows.clone(), vector);
-        [inside, layer.forward(rows).cast(DType::F32) * scale].map(|output| output.cast(DType::F32))
-    }
-
-    #[test]
-    fn scaling_inside_is_scaling_behind() {
-        for pointwise in [false, true] {
-            let [inside, behind] = scaled(pointwise, 0.5, DType::F32);
-            let difference = (inside - behind).abs().max().into_scalar::<f32>();
-            assert!(difference < 1e-6, "{difference}");
-        }
-    }
-
-    #[test]
-    fn small_scales_survive_in_f16() {
-        let [inside, behind] = scaled(false, 1e-6, DType::F16);
-        let difference = (inside.clone() - behind).abs().max().into_scalar::<f32>();
-        // Half of the smallest f16, and as much again for the scale's own rounding: its outputs are near 1e-6.
-        assert!(difference < 1.2e-7, "{difference:e}");
-        assert!(inside.abs().max().into_scalar::<f32>() > 3e-7, "all is lost");
     }
 }

@@ -1,6 +1,6 @@
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
-use vision_nn::{DepthwiseConv2d, DropPath, Initializer, LayerNorm, Pass, Projection, gelu};
+use vision_nn::{DepthwiseConv2d, DropPath, Initializer, LayerNorm, Pass, Projection, gelu, stored_as};
 
 use crate::GlobalResponseNorm;
 use crate::model::{NORM_EPSILON, WEIGHT_STD};
@@ -52,8 +52,14 @@ impl Block {
     pub fn forward(&self, map: Tensor<4>, pass: &mut Pass) -> Tensor<4> {
         let [batch, height, width, channels] = map.dims();
         let branch = self.norm.forward(self.conv_dw.forward(map.clone())); // [B, H, W, C]
-        let scale = self.gamma.as_ref().map(Param::val); // [C]
-        let rows = self.mlp.forward(branch.reshape([batch * height * width, channels]), batch, scale); // [N, C]
+        let rows = self.mlp.forward(branch.reshape([batch * height * width, channels]), batch); // [N, C]
+        let rows = match &self.gamma {
+            Some(gamma) => {
+                let gamma = stored_as(gamma.val(), rows.dtype()); // [C]
+                rows * gamma.unsqueeze::<2>() // [N, C]
+            }
+            None => rows,
+        };
         let branch = rows.reshape([batch, height, width, channels]); // [B, H, W, C]
         self.drop_path.add(map, branch, None, pass)
     }
@@ -79,17 +85,13 @@ impl Mlp {
 
     /// # Shapes
     /// - `rows` and output: `[N, C]`, those of `batch` samples; `[N, 4 C]` between
-    /// - `scale`: of the output, `[C]`
-    fn forward(&self, rows: Tensor<2>, batch: usize, scale: Option<Tensor<1>>) -> Tensor<2> {
+    fn forward(&self, rows: Tensor<2>, batch: usize) -> Tensor<2> {
         let hidden = gelu(self.fc1.forward(rows)); // [N, 4 C]
         let [count, channels] = hidden.dims();
         let hidden = match &self.grn {
             Some(norm) => norm.forward(hidden.reshape([batch, count / batch, channels])).reshape([count, channels]),
             None => hidden,
         };
-        match scale {
-            Some(scale) => self.fc2.forward_scaled(hidden, scale),
-            None => self.fc2.forward(hidden),
-        }
+        self.fc2.forward(hidden)
     }
 }
