@@ -49,7 +49,7 @@ impl Head {
         let scale = of.scale();
         self.queries.blocks.as_flattened_mut().iter_mut().for_each(|query| *query *= scale);
         self.turned.transpose_from(&self.keys, of.head_width);
-        self.weights.multiply::<false>(&self.queries, &self.turned, of.head_width);
+        self.weights.multiply(&self.queries, &self.turned, of.head_width);
         let tokens = of.tokens();
         for (token, (_, region)) in places.iter().enumerate() {
             let bias = &bias[(head * tokens + token) * tokens..][..tokens];
