@@ -86,17 +86,17 @@ fn window_task(
             output.iter_mut().zip(rows.row(token).as_flattened()).for_each(|(output, value)| *output = value * scale);
         }
     };
-    result.multiply::<true>(&head.weights, upstream, of.tokens());
+    result.multiply_turned(&head.weights, upstream, of.tokens());
     write(result, 2, 1.0);
     head.turned.transpose_from(&head.values, of.head_width);
-    scores.multiply::<false>(upstream, &head.turned, of.head_width);
+    scores.multiply(upstream, &head.turned, of.head_width);
     for token in 0..of.tokens() {
         through_softmax(head.weights.row(token), scores.row_mut(token));
     }
     bias_sums.iter_mut().zip(&scores.blocks).for_each(|(sum, score)| add(sum, score));
-    result.multiply::<false>(scores, &head.keys, of.tokens());
+    result.multiply(scores, &head.keys, of.tokens());
     write(result, 0, of.scale());
-    result.multiply::<true>(scores, &head.queries, of.tokens());
+    result.multiply_turned(scores, &head.queries, of.tokens());
     write(result, 1, 1.0);
 }
 

@@ -21,7 +21,7 @@ fn window_task(of: &WindowAttention, projected: &[f32], bias: &[f32], window: us
     let mut seen = Rows::new(of.tokens(), of.head_blocks());
     for head in 0..of.heads {
         head_of_window.look(of, projected, bias, &places, head);
-        seen.multiply::<false>(&head_of_window.weights, &head_of_window.values, of.tokens());
+        seen.multiply(&head_of_window.weights, &head_of_window.values, of.tokens());
         for (token, (place, _)) in places.iter().enumerate() {
             let start = place * of.channels() + head * of.head_width;
             // SAFETY: each place is in one window, and each head has numbers of its own there.

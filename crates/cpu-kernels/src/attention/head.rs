@@ -49,7 +49,7 @@ impl Head {
         let scale = of.scale();
         self.queries.blocks.as_flattened_mut().iter_mut().for_each(|query| *query *= scale);
         self.turned.transpose_from(&self.keys, of.head_width);
-        self.weights.multiply::<false>(&self.queries, &self.turned, of.head_width);
+        self.weights.multiply(&self.queries, &self.turned, of.head_width);
         let tokens = of.tokens();
         for (token, (_, region)) in places.iter().enumerate() {
             let bias = &bias[(head * tokens + token) * tokens..][..tokens];
@@ -78,10 +78,7 @@ fn softmax(scores: &mut [f32], count: usize) {
         highest.iter_mut().zip(chunk).for_each(|(highest, score)| *highest = highest.max(*score));
     }
     let highest = highest.iter().chain(rest).fold(f32::NEG_INFINITY, |highest, score| highest.max(*score));
-    // NaN would be lost in `max`, and what follows must show it.
-    scores
-        .iter_mut()
-        .for_each(|score| *score = if score.is_nan() { *score } else { exp_of_negative(*score - highest) });
+    scores.iter_mut().for_each(|score| *score = share(*score - highest));
     let mut sums = [0.0f32; LANES];
     let (whole, rest) = scores.as_chunks::<LANES>();
     for chunk in whole {
@@ -89,6 +86,16 @@ fn softmax(scores: &mut [f32], count: usize) {
     }
     let sum: f32 = sums.iter().sum::<f32>() + rest.iter().sum::<f32>();
     scores.iter_mut().for_each(|share| *share /= sum);
+}
+
+/// `exp(below)`; exactly zero where that is next to nothing: what a processor does with numbers below the normal ones takes it a hundred times as long, and
+/// masks make many of them. NaN stays.
+#[inline(always)]
+fn share(below: f32) -> f32 {
+    /// e^-80 is far below the last bit of a sum that holds e^0.
+    const NOTHING: f32 = -80.0;
+    let share = if below < NOTHING { 0.0 } else { exp_of_negative(below) };
+    if below.is_nan() { below } else { share }
 }
 
 /// Numbers of one token into a row of blocks.

@@ -8,8 +8,8 @@ pub(super) struct Rows {
     pub(super) width: usize,
 }
 
-/// Rows of a product that are summed at once, and blocks of columns: with their operands they fill the vector registers.
-const AT_ONCE: [usize; 2] = [4, 4];
+/// Rows of a product that are summed at once, in registers: it divides the tokens of windows of 7 by 7.
+const AT_ONCE: usize = 7;
 
 impl Rows {
     pub(super) fn new(rows: usize, width: usize) -> Self {
@@ -26,11 +26,6 @@ impl Rows {
         &self.blocks[row * self.width..][..self.width]
     }
 
-    #[inline(always)]
-    fn at(&self, row: usize, column: usize) -> f32 {
-        self.blocks.as_flattened()[row * self.width * LANES + column]
-    }
-
     /// Takes the rows of `source` for columns, of which it has `columns`.
     #[inline(always)]
     pub(super) fn transpose_from(&mut self, source: &Self, columns: usize) {
@@ -44,54 +39,58 @@ impl Rows {
         }
     }
 
-    /// `self = left * right`, over `depth`; with `TURNED`, `left` is taken with rows for columns.
+    /// `self = left * right`, over `depth`.
     #[inline(always)]
-    pub(super) fn multiply<const TURNED: bool>(&mut self, left: &Self, right: &Self, depth: usize) {
+    pub(super) fn multiply(&mut self, left: &Self, right: &Self, depth: usize) {
+        self.in_parts::<false>(left, right, depth);
+    }
+
+    /// `self = leftᵀ * right`, over `depth`.
+    #[inline(always)]
+    pub(super) fn multiply_turned(&mut self, left: &Self, right: &Self, depth: usize) {
+        self.in_parts::<true>(left, right, depth);
+    }
+
+    #[inline(always)]
+    fn in_parts<const TURNED: bool>(&mut self, left: &Self, right: &Self, depth: usize) {
         debug_assert_eq!(self.width, right.width);
         let rows = self.blocks.len() / self.width;
-        for first_row in (0..rows).step_by(AT_ONCE[0]) {
-            let last = first_row + AT_ONCE[0] > rows;
-            for column in (0..self.width).step_by(AT_ONCE[1]) {
-                match (last, self.width - column) {
-                    (false, 1) => self.part::<TURNED, 4, 1>(left, right, depth, first_row, column),
-                    (false, 2) => self.part::<TURNED, 4, 2>(left, right, depth, first_row, column),
-                    (false, 3) => self.part::<TURNED, 4, 3>(left, right, depth, first_row, column),
-                    (false, _) => self.part::<TURNED, 4, 4>(left, right, depth, first_row, column),
-                    (true, wide) => {
-                        for (row, column) in (first_row..rows)
-                            .flat_map(|row| (column..column + wide.min(AT_ONCE[1])).map(move |column| (row, column)))
-                        {
-                            self.part::<TURNED, 1, 1>(left, right, depth, row, column);
-                        }
-                    }
-                }
+        let whole = rows / AT_ONCE * AT_ONCE;
+        for column in 0..self.width {
+            for first in (0..whole).step_by(AT_ONCE) {
+                self.part::<TURNED, AT_ONCE>(left, right, depth, first, column);
+            }
+            for row in whole..rows {
+                self.part::<TURNED, 1>(left, right, depth, row, column);
             }
         }
     }
 
-    /// R rows and B blocks of a product.
+    /// One block of R rows of a product. The sums stay in registers only as long as the compiler unrolls the loop over them: blocks side by side would
+    /// be too many.
     #[inline(always)]
-    fn part<const TURNED: bool, const R: usize, const B: usize>(
+    #[allow(clippy::needless_range_loop, reason = "iterators here keep sums from registers")]
+    fn part<const TURNED: bool, const R: usize>(
         &mut self,
         left: &Self,
         right: &Self,
         depth: usize,
-        first_row: usize,
+        first: usize,
         column: usize,
     ) {
-        let mut sums = [[[0.0; LANES]; B]; R];
+        let mut sums = [[0.0; LANES]; R];
+        let values = left.blocks.as_flattened();
+        let stride = left.width * LANES;
+        let (between_rows, step) = if TURNED { (1, stride) } else { (stride, 1) };
+        let factors: [&[f32]; R] = std::array::from_fn(|row| &values[(first + row) * between_rows..]);
         for at in 0..depth {
-            let right: &[Block; B] = right.row(at)[column..].first_chunk().expect("blocks are inside");
-            for (row, sums) in sums.iter_mut().enumerate() {
-                let row = first_row + row;
-                let factor = if TURNED { left.at(at, row) } else { left.at(row, at) };
-                for (sum, right) in sums.iter_mut().zip(right) {
-                    multiply_add(sum, &[factor; LANES], right);
-                }
+            let right = &right.blocks[at * right.width + column];
+            for row in 0..R {
+                multiply_add(&mut sums[row], &[factors[row][at * step]; LANES], right);
             }
         }
-        for (row, sums) in sums.iter().enumerate() {
-            self.row_mut(first_row + row)[column..][..B].copy_from_slice(sums);
+        for row in 0..R {
+            self.blocks[(first + row) * self.width + column] = sums[row];
         }
     }
 }

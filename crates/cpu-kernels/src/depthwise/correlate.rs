@@ -55,40 +55,60 @@ fn correlate_band(map: Image<'_>, gradient: Image<'_>, rows: Range<usize>, of: &
             let gradient = &gradient_plane.blocks[row * columns..][..columns];
             let map = &map_plane.blocks[row * of.stride * map_plane.width..];
             match (kernel, of.stride) {
-                (3, 1) => correlate_row::<3, 3, 1>(map, map_plane.width, gradient, sums),
-                (3, 2) => correlate_row::<3, 3, 2>(map, map_plane.width, gradient, sums),
-                (5, 1) => correlate_row::<5, 1, 1>(map, map_plane.width, gradient, sums),
-                (5, 2) => correlate_row::<5, 1, 2>(map, map_plane.width, gradient, sums),
-                (7, 1) => correlate_row::<7, 1, 1>(map, map_plane.width, gradient, sums),
+                (3, 1) => correlate_three::<1>(map, map_plane.width, gradient, sums),
+                (3, 2) => correlate_three::<2>(map, map_plane.width, gradient, sums),
+                (5, 1) => correlate_row::<5, 1>(map, map_plane.width, gradient, sums),
+                (5, 2) => correlate_row::<5, 2>(map, map_plane.width, gradient, sums),
+                (7, 1) => correlate_row::<7, 1>(map, map_plane.width, gradient, sums),
                 _ => correlate_singly(map, map_plane.width, gradient, of, sums),
             }
         }
     }
 }
 
-/// One row of gradient with the K rows of map below it, R rows of taps at a time, in registers. A row's sum is added up by itself first, so that long
-/// sums stay accurate.
+/// One row of gradient with the K rows of map below it, a row of taps at a time, in registers. A row's sum is added up by itself first, so that long sums
+/// stay accurate.
 #[inline(always)]
-fn correlate_row<const K: usize, const R: usize, const STEP: usize>(
+fn correlate_row<const K: usize, const STEP: usize>(
     map: &[Block],
     width: usize,
     gradient: &[Block],
     sums: &mut [Block],
 ) {
-    for first in (0..K).step_by(R) {
-        let mut row_sums = [[[0.0; LANES]; K]; R];
+    for (row, sums) in sums.chunks_exact_mut(K).enumerate() {
+        let mut row_sums = [[0.0; LANES]; K];
         for (x, gradient) in gradient.iter().enumerate() {
-            for (row, row_sums) in row_sums.iter_mut().enumerate() {
-                let map: &[Block; K] =
-                    map[(first + row) * width + x * STEP..].first_chunk().expect("windows are inside");
-                for (sum, map) in row_sums.iter_mut().zip(map) {
-                    multiply_add(sum, gradient, map);
-                }
-            }
+            multiply_window(&mut row_sums, gradient, &map[row * width + x * STEP..]);
         }
-        for (sum, row_sum) in sums[first * K..].iter_mut().zip(row_sums.as_flattened()) {
-            add(sum, row_sum);
+        for column in 0..K {
+            add(&mut sums[column], &row_sums[column]);
         }
+    }
+}
+
+/// The same for kernels of 3, all three rows of taps at once: one row's additions would wait for each other.
+#[inline(always)]
+fn correlate_three<const STEP: usize>(map: &[Block], width: usize, gradient: &[Block], sums: &mut [Block]) {
+    let [mut upper, mut middle, mut lower] = [[[0.0; LANES]; 3]; 3];
+    for (x, gradient) in gradient.iter().enumerate() {
+        multiply_window(&mut upper, gradient, &map[x * STEP..]);
+        multiply_window(&mut middle, gradient, &map[width + x * STEP..]);
+        multiply_window(&mut lower, gradient, &map[2 * width + x * STEP..]);
+    }
+    for column in 0..3 {
+        add(&mut sums[column], &upper[column]);
+        add(&mut sums[3 + column], &middle[column]);
+        add(&mut sums[6 + column], &lower[column]);
+    }
+}
+
+/// Adds the products of one gradient with the K places of map that begin a row of its window.
+#[inline(always)]
+#[allow(clippy::needless_range_loop, reason = "iterators here keep sums from registers")]
+fn multiply_window<const K: usize>(sums: &mut [Block; K], gradient: &Block, map: &[Block]) {
+    let map: &[Block; K] = map.first_chunk().expect("windows are inside");
+    for column in 0..K {
+        multiply_add(&mut sums[column], gradient, &map[column]);
     }
 }
 

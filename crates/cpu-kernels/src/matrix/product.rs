@@ -331,45 +331,4 @@ mod tests {
         };
         assert_eq!(run(1), run(3));
     }
-
-    #[test]
-    #[ignore = "prints speeds"]
-    #[allow(clippy::print_stderr)]
-    fn speed() {
-        for [m, k, n] in [
-            [25088usize, 96, 384],
-            [25088, 384, 96],
-            [6272, 192, 768],
-            [1568, 384, 1536],
-            [1568, 1536, 384],
-            [392, 768, 3072],
-            [96, 25088, 384],
-            [384, 25088, 96],
-            [384, 1568, 1536],
-            [768, 392, 3072],
-        ] {
-            let (a, b) = (numbers(m * k, 1), numbers(k * n, 2));
-            for (name, left, right) in [
-                ("nn", Matrix::of_rows(&a, k), Matrix::of_rows(&b, n)),
-                ("nt", Matrix::of_rows(&a, k), Matrix::of_rows(&b, k).transposed()),
-                ("tn", Matrix::of_rows(&a, m).transposed(), Matrix::of_rows(&b, n)),
-            ] {
-                let time = |f: fn(Matrix<'_>, Matrix<'_>, Option<&[f32]>) -> Vec<f32>| {
-                    (0..8)
-                        .map(|_| {
-                            let t = std::time::Instant::now();
-                            std::hint::black_box(f(left, right, None));
-                            t.elapsed().as_secs_f64()
-                        })
-                        .fold(1e9, f64::min)
-                };
-                let flop = 2.0 * (m * k * n) as f64 / 1e9;
-                eprintln!(
-                    "{m}x{k}x{n} {name}: tiles {:.0}, gemm crate {:.0} GFLOP/s",
-                    flop / time(product),
-                    flop / time(portable)
-                );
-            }
-        }
-    }
 }
