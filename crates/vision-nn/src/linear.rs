@@ -1,7 +1,6 @@
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
-use crate::pass::stored_as;
 use crate::{Initializer, linear};
 
 /// A fully connected layer over the last axis, stored as PyTorch stores it: weight `[out, in]`, bias `[out]`.

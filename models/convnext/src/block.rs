@@ -1,6 +1,6 @@
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
-use vision_nn::{DepthwiseConv2d, DropPath, Initializer, LayerNorm, Pass, Projection, gelu, stored_as};
+use vision_nn::{DepthwiseConv2d, DropPath, Initializer, LayerNorm, Pass, Projection, gelu};
 
 use crate::GlobalResponseNorm;
 use crate::model::{NORM_EPSILON, WEIGHT_STD};
@@ -53,15 +53,8 @@ impl Block {
         let [batch, height, width, channels] = map.dims();
         let branch = self.norm.forward(self.conv_dw.forward(map.clone())); // [B, H, W, C]
         let rows = self.mlp.forward(branch.reshape([batch * height * width, channels]), batch); // [N, C]
-        let rows = match &self.gamma {
-            Some(gamma) => {
-                let gamma = stored_as(gamma.val(), rows.dtype()); // [C]
-                rows * gamma.unsqueeze::<2>() // [N, C]
-            }
-            None => rows,
-        };
         let branch = rows.reshape([batch, height, width, channels]); // [B, H, W, C]
-        self.drop_path.add(map, branch, None, pass)
+        self.drop_path.add(map, branch, self.gamma.as_ref().map(Param::val), pass)
     }
 }
 
