@@ -8,7 +8,7 @@ use burn::tensor::{DType, Device, DeviceKind};
 use convnext::{ConvNext, ConvNextConfig};
 use data_pipeline::Batch;
 use memory_planner::Precision;
-use trainer::{AdamWOptions, Gradients, Normalization, TrainOptions, TrainStep, WarmupCosine, storage_type};
+use trainer::{Gradients, LossOptions, Normalization, TrainOptions, TrainStep, storage_type};
 use vision_nn::ClassifierSpec;
 
 const CLASSES: usize = 3;
@@ -17,24 +17,17 @@ const SAMPLES: usize = 6;
 
 fn gradients(device: &Device, precision: Precision) -> Gradients {
     let device = device.clone().autodiff();
-    let config = ConvNextConfig { depths: [1, 1, 1, 1], widths: [8, 16, 24, 32], pointwise_mlp: false };
+    let config =
+        ConvNextConfig { depths: [1, 1, 1, 1], widths: [8, 16, 24, 32], pointwise_mlp: false, response_norm: false };
     let spec =
         ClassifierSpec { initialization: vision_nn::Initialization::FanIn, ..ClassifierSpec::new(CLASSES, &device) };
     let model: ConvNext = config.init(&spec);
     let options = TrainOptions {
-        epochs: 1,
         effective_batch_size: SAMPLES,
         micro_batch_size: SAMPLES,
         precision,
-        adamw: AdamWOptions::default(),
-        schedule: WarmupCosine { peak: 1e-3, minimum: 0.0, warmup_steps: 0, total_steps: 10 },
-        label_smoothing: 0.1,
-        clip_norm: None,
-        ema_decay: None,
-        adaptive_batch: false,
-        faults: Default::default(),
-        top_k: 1,
-        seed: 0,
+        loss: LossOptions { label_smoothing: 0.1, ..LossOptions::default() },
+        ..TrainOptions::default()
     };
     TrainStep::new(model, options, Normalization::imagenet(3), device).gradients(&batch(), 1).0
 }
@@ -46,6 +39,7 @@ fn batch() -> Batch {
         labels: (0..SAMPLES).map(|sample| Some((sample % CLASSES) as u32)).collect(),
         samples: (0..SAMPLES).collect(),
         corrupt: Vec::new(),
+        partners: Vec::new(),
         size: [SIDE, SIDE, 3],
     }
 }

@@ -3,8 +3,8 @@
 use data_pipeline::{Dataset, largest_decode_bytes};
 use device::{SelectedDevice, heap};
 use memory_planner::{
-    Budget, Choice, FixedMemory, Footprint, FootprintError, LadderError, MemoryAnalysis, NothingFits, Plan,
-    PlanRequest, Rung, format_bytes, plan_with_ladder,
+    Budget, Choice, FixedMemory, Footprint, LadderError, MemoryAnalysis, NothingFits, Plan, PlanRequest, Rung,
+    format_bytes, plan_with_ladder,
 };
 use memory_probe::{
     AllocatorModel, CapturedSource, ChosenPools, PoolLayout, ProbeError, ProbeOptions, measure_training,
