@@ -89,7 +89,7 @@ fn alone(tensor: FlexTensor) -> FlexTensor {
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::{Device, Distribution};
+    use burn::tensor::{Device, Distribution, s};
 
     use super::*;
 
@@ -102,11 +102,11 @@ mod tests {
         let step =
             AdamWStep { learning_rate: 0.1, beta_1: 0.9, beta_2: 0.999, epsilon: 1e-8, weight_decay: 0.0, step: 1 };
         // A view of the middle, as a parameter cut out of a larger tensor is.
-        let (moved, _) = adamw(weights.clone().slice([10..40]), gradient.clone().slice([10..40]), None, step);
+        let (moved, _) = adamw(weights.clone().slice(s![10..40]), gradient.clone().slice(s![10..40]), None, step);
         assert_eq!(weights.to_data(), before);
-        let direction = gradient.slice([10..40]).sign();
+        let direction = gradient.slice(s![10..40]).sign();
         // The first step is the learning rate long, whatever the gradient.
-        let off = (weights.slice([10..40]) - direction.mul_scalar(0.1) - moved).abs().max().into_scalar::<f32>();
+        let off = (weights.slice(s![10..40]) - direction.mul_scalar(0.1) - moved).abs().max().into_scalar::<f32>();
         assert!(off < 1e-5, "{off}");
     }
 
