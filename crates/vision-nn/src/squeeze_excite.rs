@@ -33,7 +33,7 @@ impl SqueezeExcite {
     pub fn forward(&self, map: Tensor<4>) -> Tensor<4> {
         let [batch, height, width, channels] = map.dims();
         let cells = map.reshape([batch, height * width, channels]); // [B, HW, C]
-        if let Some(weighed) = squeeze_excite(&cells, self.conv_reduce.as_matrix(), self.conv_expand.as_matrix()) {
+        if let Some(weighed) = squeeze_excite(&cells, &self.conv_reduce, &self.conv_expand) {
             return weighed.reshape([batch, height, width, channels]);
         }
         self.composed(cells).reshape([batch, height, width, channels])

@@ -18,7 +18,7 @@ pub use plan::{
     PlanArgumentsError, PlanSource, PlanTask, Target,
 };
 
-use crate::config::{AutoCount, ConfigError, DeviceRequest, Override, Tta};
+use crate::config::{AutoCount, ConfigError, DeviceRequest, Mode, Override, Tta};
 
 /// Trains image classifiers at the batch size that the device can take, and predicts with them.
 #[derive(Debug, Parser)]
@@ -155,6 +155,9 @@ pub struct TrainArguments {
     /// `auto`, `cpu`, `cuda` or `cuda:N` [default: what the configuration says]
     #[arg(long)]
     pub device: Option<DeviceRequest>,
+    /// Fill what the configuration leaves open with a recipe; what that sets is printed
+    #[arg(long, conflicts_with = "resume")]
+    pub mode: Option<Mode>,
     /// Of cross-validation (`data.folds`), train this fold alone, from 0
     #[arg(long, value_name = "N", conflicts_with = "resume")]
     pub fold: Option<usize>,
@@ -181,6 +184,7 @@ Examples:
   stoker train --config configs/quickstart.yaml
   stoker train --config configs/quickstart.yaml --set train.epochs=3 --set name=short
   stoker train --config mine.yaml --set data.train=photos --set memory.limit=2GiB
+  stoker train --config mine.yaml --mode highperf
   stoker train --config mine.yaml --set data.folds=5
   stoker train --config mine.yaml --set data.folds=5 --fold 2
   stoker train --resume experiments/train/latest

@@ -11,7 +11,7 @@ use data_pipeline::{CorruptImage, LoadError, Loader, batches};
 use inference::Prediction;
 use memory_planner::{MemoryAnalysis, PRECISION_CHOICE, PlanCheck, TeamPlan};
 use metrics::ValidationScores;
-use trainer::{Evaluator, FitOutcome, MemoryLog, Normalization, Phase, Pieces, RecoveryEvent, Scoring};
+use trainer::{Evaluator, FaultPlan, FitOutcome, MemoryLog, Normalization, Phase, Pieces, RecoveryEvent, Scoring};
 use trainer::{TrainError, TrainOptions, TrainSession, TrainStep, evaluate, fit};
 
 use crate::cli::{PlanSource, TrainArguments};
@@ -73,7 +73,7 @@ pub(super) struct Request {
 
 impl Request {
     fn read(arguments: &TrainArguments) -> Result<Self, CommandError> {
-        let overrides = arguments.overrides()?;
+        let overrides = [recipe_of(arguments)?, arguments.overrides()?].concat();
         let request = match (&arguments.resume, &arguments.config) {
             (Some(run), _) => Self::of_resumed(run, overrides)?,
             (None, Some(path)) => {
@@ -115,6 +115,15 @@ impl Request {
         let root = folder.root().to_owned();
         Ok(Self { resolved, config: None, root, resumed: Some(folder), overwrite: false, overrides })
     }
+}
+
+/// The settings of `--mode`, which it says; others overrule them.
+fn recipe_of(arguments: &TrainArguments) -> Result<Vec<Override>, CommandError> {
+    let (Some(mode), Some(path)) = (arguments.mode, &arguments.config) else { return Ok(Vec::new()) };
+    let (overrides, told) = mode.fill(path)?;
+    let told = if told.is_empty() { "nothing: the configuration says it all".to_owned() } else { told.join(", ") };
+    ui::note(format_args!("mode {} sets {told}", mode.name()));
+    Ok(overrides)
 }
 
 /// A run whose data is open and whose model is described.
@@ -411,7 +420,8 @@ impl Run {
             loader: self.request.resolved.loader_options(),
             interrupt,
         };
-        let predictions = best.predict(&mut Pieces::new(Phase::Evaluation, self.injection.faults.clone()))?;
+        // Injected failures are for the run's own passes, which count them.
+        let predictions = best.predict(&mut Pieces::new(Phase::Evaluation, FaultPlan::default()))?;
         let predictions = predictions.ok_or_else(|| interrupted(folder))?;
         let page = ReportPage {
             folder,

@@ -9,6 +9,7 @@ mod edit;
 mod error;
 mod keys;
 mod kind;
+mod mode;
 mod nearest;
 mod optimizer;
 mod overrides;
@@ -25,6 +26,7 @@ pub(crate) use nearest::nearest_of;
 
 pub use edit::{Edit, EditError, Obstacle, SavedConfig, Scalar, edit_text, save_as, save_in_place};
 pub use error::{ConfigError, Place, Problem, ProblemKind};
+pub use mode::Mode;
 pub use overrides::Override;
 pub use reference::reference_markdown;
 pub(crate) use source::TEAM_SETTINGS_FILE;

@@ -47,7 +47,7 @@ fn composed<const D: usize>(
     scale: Option<Tensor<1>>,
     factors: Factors,
 ) -> Tensor<D> {
-    let device = branch.device();
+    let place = (branch.device(), branch.dtype());
     let branch = match scale {
         Some(scale) => {
             let scale = stored_as(scale, branch.dtype());
@@ -60,8 +60,8 @@ fn composed<const D: usize>(
     };
     let mut shape = [1; D];
     shape[0] = factors.len();
-    let factors = TensorData::new(factors.to_vec(), shape).convert_dtype(branch.dtype());
-    map + branch * Tensor::from_data(factors, &device)
+    let factors = TensorData::new(factors.to_vec(), shape);
+    map + branch * Tensor::from_data(factors, (&place.0, place.1))
 }
 
 /// The operation on the CPU, in f32.

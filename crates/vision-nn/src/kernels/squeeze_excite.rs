@@ -12,20 +12,18 @@ use burn::tensor::{DType, Tensor};
 use cpu_kernels::SqueezeExcite;
 
 use super::host::{Values, is_cpu, tensor, values};
+use crate::Pointwise;
 
 /// Weighs the channels of a map; none where there is no such operation: off the CPU, and in half precision.
 ///
 /// # Shapes
 /// - `map` and output: `[B, P, C]`
-/// - `reduce`: `[R, C]` and `[R]`; `expand`: `[C, R]` and `[C]`
-pub(crate) fn squeeze_excite(
-    map: &Tensor<3>,
-    reduce: (Tensor<2>, Tensor<1>),
-    expand: (Tensor<2>, Tensor<1>),
-) -> Option<Tensor<3>> {
+/// - `reduce`: weight `[R, C, 1, 1]` and bias `[R]`; `expand`: `[C, R, 1, 1]` and `[C]`
+pub(crate) fn squeeze_excite(map: &Tensor<3>, reduce: &Pointwise, expand: &Pointwise) -> Option<Tensor<3>> {
     let runs = is_cpu(&map.device()) && map.dtype() == DType::F32;
     runs.then(|| {
-        let [reduce, expand] = [reduce, expand].map(|(weight, bias)| (weight.into_dispatch(), bias.into_dispatch()));
+        let [reduce, expand] =
+            [reduce, expand].map(|layer| (layer.weight.val().into_dispatch(), layer.bias.val().into_dispatch()));
         let map = map.clone().into_dispatch();
         Tensor::from_dispatch(Dispatch::fused_squeeze_excite(map, reduce.0, reduce.1, expand.0, expand.1))
     })
