@@ -1,7 +1,8 @@
 //! `train`: configuration, device, data, memory plan, training, and how to predict.
 
+mod request;
+
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -16,11 +17,9 @@ use trainer::{TrainError, TrainOptions, TrainSession, TrainStep, evaluate, fit};
 
 use crate::cli::{PlanSource, TrainArguments};
 use crate::commands::folds::train_folds;
-use crate::commands::{config, next_step, today};
-use crate::config::{Override, UserConfig};
+use crate::commands::next_step;
 use crate::error::CommandError;
 use crate::registry::{Architecture, Network};
-use crate::run::checks;
 use crate::run::compute::{Compute, Gauge};
 use crate::run::data::{self, RunData};
 use crate::run::fold_results::{self, FinishedFold};
@@ -31,11 +30,13 @@ use crate::run::precision::{Arithmetic, Precisions};
 use crate::run::recipe::check_class_weights;
 use crate::run::recovery::{Injection, explain_out_of_memory, tell_out_of_memory, tell_remembered};
 use crate::run::report_page::{BestOnValidation, ReportPage};
-use crate::run::resolved::{ResolvedConfig, resize_name};
+use crate::run::resolved::resize_name;
 use crate::run::subject::{Subject, spec};
 use crate::run::team::{entry_beside, identity_of};
 use crate::run::weights::{check_starting_weights, with_starting_weights};
 use crate::ui;
+
+pub(crate) use request::Request;
 
 /// Trains a new run, or goes on with one; with folds, one run a fold.
 pub(crate) fn train(arguments: &TrainArguments, interrupt: &Arc<AtomicBool>) -> Result<(), CommandError> {
@@ -55,75 +56,6 @@ pub(super) fn train_one(request: Request, interrupt: &Arc<AtomicBool>) -> Result
     let folder = run.open_folder(&analysis)?;
     let outcome = run.fit(&folder, &analysis, interrupt)?;
     run.report(&folder, &analysis, &outcome, interrupt)
-}
-
-/// What the command line asks for, read and checked as far as is possible without touching data.
-pub(super) struct Request {
-    pub(super) resolved: ResolvedConfig,
-    /// The configuration of a new run.
-    config: Option<PathBuf>,
-    /// The run to go on with.
-    pub(super) resumed: Option<RunFolder>,
-    /// Where a new run goes.
-    pub(super) root: PathBuf,
-    pub(super) overwrite: bool,
-    /// What the command line puts over the configuration.
-    overrides: Vec<Override>,
-}
-
-impl Request {
-    fn read(arguments: &TrainArguments) -> Result<Self, CommandError> {
-        let overrides = [recipe_of(arguments)?, arguments.overrides()?].concat();
-        let request = match (&arguments.resume, &arguments.config) {
-            (Some(run), _) => Self::of_resumed(run, overrides)?,
-            (None, Some(path)) => {
-                let resolved = ResolvedConfig::new(config::load(path, &overrides)?, path);
-                let (root, overwrite) = (resolved.run_folder(&today()), arguments.overwrite);
-                Self { resolved, config: Some(path.clone()), resumed: None, root, overwrite, overrides }
-            }
-            (None, None) => return Err(CommandError::wrong_request("`train` needs `--config FILE` or `--resume RUN`")),
-        };
-        request.resolved.architecture()?;
-        if request.resumed.is_none() && !request.is_of_folds() {
-            checks::check_root(&request.root, request.overwrite)?;
-        }
-        Ok(request)
-    }
-
-    /// Whether it takes a run for each fold. To go on with the run of one fold is to go on with one run.
-    fn is_of_folds(&self) -> bool {
-        let data = &self.resolved.config.data;
-        data.folds.is_some() && (self.resumed.is_none() || data.fold.is_none())
-    }
-
-    /// The request for one of its folds: to begin it in the folder of all, or to go on with what is there.
-    pub(super) fn of_fold(&self, group: &RunFolder, fold: usize) -> Result<Self, CommandError> {
-        let root = group.of_fold(fold);
-        if RunFolder::is_occupied(&root) {
-            return Self::of_resumed(&root, self.overrides.clone());
-        }
-        let (config, overrides) = (self.config.clone(), self.overrides.clone());
-        let mut resolved = self.resolved.clone();
-        resolved.config.data.fold = Some(fold);
-        Ok(Self { resolved, config, resumed: None, root, overwrite: false, overrides })
-    }
-
-    fn of_resumed(run: &Path, overrides: Vec<Override>) -> Result<Self, CommandError> {
-        let folder = RunFolder::open(run).map_err(|error| checkpoint_request(&error))?;
-        let path = folder.resolved_config();
-        let resolved = ResolvedConfig::new(UserConfig::load(&path, &overrides)?, &path);
-        let root = folder.root().to_owned();
-        Ok(Self { resolved, config: None, root, resumed: Some(folder), overwrite: false, overrides })
-    }
-}
-
-/// The settings of `--mode`, which it says; others overrule them.
-fn recipe_of(arguments: &TrainArguments) -> Result<Vec<Override>, CommandError> {
-    let (Some(mode), Some(path)) = (arguments.mode, &arguments.config) else { return Ok(Vec::new()) };
-    let (overrides, told) = mode.fill(path)?;
-    let told = if told.is_empty() { "nothing: the configuration says it all".to_owned() } else { told.join(", ") };
-    ui::note(format_args!("mode {} sets {told}", mode.name()));
-    Ok(overrides)
 }
 
 /// A run whose data is open and whose model is described.

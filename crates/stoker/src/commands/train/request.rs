@@ -1,0 +1,83 @@
+//! What `train` is asked for, before any data is touched.
+
+use std::path::{Path, PathBuf};
+
+use checkpoint::RunFolder;
+
+use super::checkpoint_request;
+use crate::cli::TrainArguments;
+use crate::commands::{config, today};
+use crate::config::{Override, UserConfig};
+use crate::error::CommandError;
+use crate::run::checks;
+use crate::run::resolved::ResolvedConfig;
+use crate::ui;
+
+/// What the command line asks for, read and checked as far as is possible without touching data.
+pub(crate) struct Request {
+    pub(crate) resolved: ResolvedConfig,
+    /// The configuration of a new run.
+    pub(super) config: Option<PathBuf>,
+    /// The run to go on with.
+    pub(crate) resumed: Option<RunFolder>,
+    /// Where a new run goes.
+    pub(crate) root: PathBuf,
+    pub(crate) overwrite: bool,
+    /// What the command line puts over the configuration.
+    overrides: Vec<Override>,
+}
+
+impl Request {
+    pub(super) fn read(arguments: &TrainArguments) -> Result<Self, CommandError> {
+        let overrides = [recipe_of(arguments)?, arguments.overrides()?].concat();
+        let request = match (&arguments.resume, &arguments.config) {
+            (Some(run), _) => Self::of_resumed(run, overrides)?,
+            (None, Some(path)) => {
+                let resolved = ResolvedConfig::new(config::load(path, &overrides)?, path);
+                let (root, overwrite) = (resolved.run_folder(&today()), arguments.overwrite);
+                Self { resolved, config: Some(path.clone()), resumed: None, root, overwrite, overrides }
+            }
+            (None, None) => return Err(CommandError::wrong_request("`train` needs `--config FILE` or `--resume RUN`")),
+        };
+        request.resolved.architecture()?;
+        if request.resumed.is_none() && !request.is_of_folds() {
+            checks::check_root(&request.root, request.overwrite)?;
+        }
+        Ok(request)
+    }
+
+    /// Whether it takes a run for each fold. To go on with the run of one fold is to go on with one run.
+    pub(super) fn is_of_folds(&self) -> bool {
+        let data = &self.resolved.config.data;
+        data.folds.is_some() && (self.resumed.is_none() || data.fold.is_none())
+    }
+
+    /// The request for one of its folds: to begin it in the folder of all, or to go on with what is there.
+    pub(crate) fn of_fold(&self, group: &RunFolder, fold: usize) -> Result<Self, CommandError> {
+        let root = group.of_fold(fold);
+        if RunFolder::is_occupied(&root) {
+            return Self::of_resumed(&root, self.overrides.clone());
+        }
+        let (config, overrides) = (self.config.clone(), self.overrides.clone());
+        let mut resolved = self.resolved.clone();
+        resolved.config.data.fold = Some(fold);
+        Ok(Self { resolved, config, resumed: None, root, overwrite: false, overrides })
+    }
+
+    fn of_resumed(run: &Path, overrides: Vec<Override>) -> Result<Self, CommandError> {
+        let folder = RunFolder::open(run).map_err(|error| checkpoint_request(&error))?;
+        let path = folder.resolved_config();
+        let resolved = ResolvedConfig::new(UserConfig::load(&path, &overrides)?, &path);
+        let root = folder.root().to_owned();
+        Ok(Self { resolved, config: None, root, resumed: Some(folder), overwrite: false, overrides })
+    }
+}
+
+/// The settings of `--mode`, which it says; others overrule them.
+fn recipe_of(arguments: &TrainArguments) -> Result<Vec<Override>, CommandError> {
+    let (Some(mode), Some(path)) = (arguments.mode, &arguments.config) else { return Ok(Vec::new()) };
+    let (overrides, told) = mode.fill(path)?;
+    let told = if told.is_empty() { "nothing: the configuration says it all".to_owned() } else { told.join(", ") };
+    ui::note(format_args!("mode {} sets {told}", mode.name()));
+    Ok(overrides)
+}
