@@ -61,6 +61,7 @@ pub(crate) fn predict(arguments: &PredictArguments, interrupt: &Arc<AtomicBool>)
 /// The run, or the runs of all folds.
 fn members(arguments: &PredictArguments) -> Result<Members, CommandError> {
     let folder = match &arguments.fold_results {
+        Some(path) if !path.exists() => return Err(request(&CheckpointError::Missing { path: path.clone() })),
         Some(path) if path.is_dir() => path.as_path(),
         Some(path) => path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")),
         None if arguments.run.run.join("fold_results.yaml").exists() => arguments.run.run.as_path(),
@@ -147,6 +148,9 @@ impl TrainedRun {
             Checkpoint::Best => folder.best(),
             Checkpoint::Last => folder.last(),
         };
+        if !path.exists() && folder.fold_results().exists() {
+            return Err(runs_of_folds(&folder));
+        }
         let weights = Weights::read(&path).map_err(|error| request(&error))?;
         if weights.card.model != config.model.name {
             let (found, expected) = (&weights.card.model, &config.model.name);
@@ -313,6 +317,14 @@ fn report(
         return Err(CommandError::failed(message).with_hint(hint));
     }
     Ok(())
+}
+
+/// Several runs in one folder, where one is asked for.
+fn runs_of_folds(folder: &RunFolder) -> CommandError {
+    let root = folder.root().display();
+    let hint = format!("name one of them: `--run {root}/fold_0`; `predict` takes all: `--fold-results {root}`");
+    CommandError::wrong_request(format!("`{root}` holds a run for each fold, and no weights of its own"))
+        .with_hint(hint)
 }
 
 fn names(preset: Preset) -> Vec<String> {

@@ -51,7 +51,7 @@ const HIGHPERF: &[(&str, &str)] = &[
     ("train.epochs", "30"),
     ("train.effective_batch_size", "64"),
     ("train.learning_rate", "0.0005"),
-    ("train.layer_decay", "0.8"),
+    ("train.layer_decay", "0.9"),
     ("train.weight_decay", "0.05"),
     ("train.warmup_epochs", "3.0"),
     ("train.label_smoothing", "0.1"),
