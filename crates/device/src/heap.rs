@@ -31,9 +31,10 @@ pub use pages::keep_pages;
 /// is written only while it rises. The count is one number for all threads, so that the peak is one that really was and
 /// not a sum of peaks of different moments.
 ///
-/// Bytes are counted before they are allocated and until after they are freed: the count is never below the truth. A
-/// `realloc` counts as its difference: whether the block moved, and for a moment existed twice, cannot be seen from
-/// here.
+/// Bytes are counted from when their allocation has succeeded, before anyone can write to them, until after they are
+/// freed. Counting them earlier would let an allocation that fails raise the peak by way of another thread that counts
+/// in that moment. A `realloc` counts as its difference: whether the block moved, and for a moment existed twice,
+/// cannot be seen from here.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct CountingAllocator;
 
@@ -100,11 +101,9 @@ fn raise_peak(count: usize) {
 
 /// Counts an allocation of `bytes` that `allocate` makes. One that fails leaves no trace.
 fn counted(bytes: usize, allocate: impl FnOnce() -> *mut u8) -> *mut u8 {
-    let count = add(bytes);
     let pointer = allocate();
-    if pointer.is_null() {
-        subtract(bytes);
-    } else {
+    if !pointer.is_null() {
+        let count = add(bytes);
         raise_peak(count);
         limit::watch(count);
     }

@@ -2,6 +2,7 @@
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::hint::black_box;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Barrier, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
@@ -111,6 +112,27 @@ fn an_allocation_that_fails_leaves_no_trace() {
     let mut block: Vec<u8> = Vec::with_capacity(16);
     assert!(black_box(&mut block).try_reserve_exact(isize::MAX as usize - 64).is_err());
     assert_near(heap::current_bytes(), before);
+    assert_near(heap::peak_bytes(), before);
+}
+
+#[test]
+fn an_allocation_that_fails_raises_no_peak_by_way_of_another_thread() {
+    let _alone = alone();
+    let before = heap::current_bytes();
+    heap::reset_peak();
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Relaxed) {
+                drop(black_box(vec![1u8; 64]));
+            }
+        });
+        for _ in 0..20_000 {
+            let mut block: Vec<u8> = Vec::new();
+            assert!(black_box(&mut block).try_reserve_exact(isize::MAX as usize - 64).is_err());
+        }
+        is_over.store(true, Relaxed);
+    });
     assert_near(heap::peak_bytes(), before);
 }
 
