@@ -9,7 +9,7 @@ use metrics::{Calibration, reliability_svg};
 
 use crate::cli::CalibrateArguments;
 use crate::commands::next_step;
-use crate::commands::predict::{TrainedRun, preset};
+use crate::commands::predict::{Task, TrainedRun, preset};
 use crate::error::CommandError;
 use crate::run::compute::Compute;
 use crate::run::data::train_and_validation;
@@ -29,7 +29,13 @@ pub(crate) fn calibrate(arguments: &CalibrateArguments, interrupt: &Arc<AtomicBo
     }
     let validation = Arc::new(validation);
     let views = preset(arguments.tta.unwrap_or(run.config.predict.tta));
-    let predictions = run.predict(&validation, views, &compute, &injection, interrupt)?;
+    let predictions = run.predict(&Task {
+        dataset: &validation,
+        preset: views,
+        compute: &compute,
+        injection: &injection,
+        interrupt,
+    })?;
     let samples = labelled(&validation, &predictions).map_err(|error| failed(&error))?;
     let calibration = samples.fit_temperature().expect("there is a sample: `labelled` refuses to give none");
     let fitted = run.calibration_of(calibration, views);

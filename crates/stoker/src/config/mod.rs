@@ -4,6 +4,7 @@
 //! and values ones that the types know (`check`), do they make sense together (`rules`).
 //! What a run makes of it (paths found, `auto` decided) is not decided here.
 
+mod augment;
 mod check;
 mod edit;
 mod error;
@@ -17,6 +18,7 @@ mod position;
 mod reference;
 mod rules;
 mod source;
+mod train;
 mod user;
 mod values;
 
@@ -24,16 +26,15 @@ use std::path::Path;
 
 pub(crate) use nearest::nearest_of;
 
+pub use augment::{AugmentSection, MixSection, NoiseSection, RandAugmentSection};
 pub use edit::{Edit, EditError, Obstacle, SavedConfig, Scalar, edit_text, save_as, save_in_place};
 pub use error::{ConfigError, Place, Problem, ProblemKind};
 pub use mode::Mode;
 pub use overrides::Override;
 pub use reference::reference_markdown;
 pub(crate) use source::TEAM_SETTINGS_FILE;
-pub use user::{
-    AugmentSection, DEFAULT_VALIDATION_SHARE, DataSection, EarlyStoppingSection, MemorySection, MixSection,
-    ModelSection, NoiseSection, PredictSection, RandAugmentSection, TrainSection, UserConfig,
-};
+pub use train::{EarlyStoppingSection, TrainSection};
+pub use user::{DEFAULT_VALIDATION_SHARE, DataSection, MemorySection, ModelSection, PredictSection, UserConfig};
 pub use values::{
     AutoCount, Checkpointing, ClassWeights, Decode, DeviceRequest, EraseFill, Initialization, LossName, MemorySize,
     MixMode, MuonStepLength, OnCorrupt, OptimizerName, Precision, PreferThroughput, Resize, Rounding, SampleData,

@@ -1,6 +1,6 @@
 //! The constants of the optimizer: which of them it has, and their defaults.
 
-use super::user::TrainSection;
+use super::train::TrainSection;
 use super::values::{MuonStepLength, OptimizerName};
 
 impl OptimizerName {

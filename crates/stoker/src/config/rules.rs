@@ -1,10 +1,11 @@
 //! Settings that are right by themselves and wrong, or without effect, beside each other.
 
+use super::augment::{MixSection, RandAugmentSection};
 use super::error::{Problem, ProblemKind};
 use super::optimizer;
 use super::position::Part;
 use super::source::Source;
-use super::user::{MixSection, RandAugmentSection, UserConfig};
+use super::user::UserConfig;
 use super::values::{AutoCount, EraseFill, ScheduleName, WeightsMismatch};
 
 /// Every rule between settings that does not hold.

@@ -1,134 +1,30 @@
-//! `predict`: a trained run, images, a CSV file.
+//! A run folder, as predictions need it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use checkpoint::{Checkpoint as Weights, CheckpointError, RunFolder};
-use data_pipeline::{Channels, Dataset, EvalTransform, Loader, LoaderOptions, batches};
-use inference::{FittedCalibration, PredictError, PredictOptions, Prediction, Preset, score, write_csv};
-use inference::{average, predict as predict_all};
+use data_pipeline::{Channels, EvalTransform, Loader, LoaderOptions, batches};
+use inference::{FittedCalibration, PredictError, PredictOptions, Prediction, Preset, predict};
 use memory_planner::Precision;
 use metrics::Calibration;
 use trainer::{Normalization, Phase, Pieces, Scoring};
 use vision_nn::ClassifierSpec;
 
-use crate::cli::{Checkpoint, PredictArguments, RunArguments};
+use super::Task;
+use crate::cli::{Checkpoint, RunArguments};
 use crate::commands::calibrate;
-use crate::config::{Decode, Tta, UserConfig};
+use crate::config::{Decode, UserConfig};
 use crate::error::CommandError;
 use crate::registry::{Network, find_architecture};
-use crate::run::checks::check_output_file;
 use crate::run::compute::Compute;
-use crate::run::fold_results::{FoldResult, FoldResults};
 use crate::run::precision::{Arithmetic, Precisions, check_device};
-use crate::run::recovery::{Injection, tell_out_of_memory};
+use crate::run::recovery::tell_out_of_memory;
 use crate::run::resolved::resize_from_name;
-use crate::ui::{self, Progress};
+use crate::ui::Progress;
 
 /// Images in one pass when neither the run nor the user says.
 const DEFAULT_BATCH: usize = 16;
-
-/// Classifies images and writes the CSV file.
-pub(crate) fn predict(arguments: &PredictArguments, interrupt: &Arc<AtomicBool>) -> Result<(), CommandError> {
-    let members = members(arguments)?;
-    let run = TrainedRun::open(&members.runs[0])?;
-    let injection = Injection::from_environment()?;
-    let compute = Compute::select(arguments.run.device)?;
-    let dataset = Dataset::open_for_prediction(&arguments.input, &run.weights.card.classes)
-        .map_err(|error| CommandError::from_request(&error).with_hint(error.hint()))?;
-    let dataset = Arc::new(dataset);
-    let tta = arguments.tta.unwrap_or(run.config.predict.tta);
-    let output = arguments.output.clone().unwrap_or_else(|| members.folder(&run).join("predictions.csv"));
-    check_output_file(&output, "--output", "predictions.csv")?;
-    let calibration = arguments.use_calibration.then(|| run.calibration(preset(tta))).transpose()?;
-    let classes = run.weights.card.classes.clone();
-    let mut predictions = match &members.folds {
-        None => run.predict(&dataset, preset(tta), &compute, &injection, interrupt)?,
-        Some(_) => {
-            drop(run); // one model in memory at a time
-            members.predict(&dataset, preset(tta), &compute, &injection, interrupt)?
-        }
-    };
-    if let Some(calibration) = &calibration {
-        calibration.apply(&mut predictions);
-    }
-    write_csv(&output, &dataset, &classes, &predictions)
-        .map_err(|error| CommandError::from_run(&error).with_hint(error.hint()))?;
-    report(&dataset, &predictions, tta, &output)
-}
-
-/// The run, or the runs of all folds.
-fn members(arguments: &PredictArguments) -> Result<Members, CommandError> {
-    let folder = match &arguments.fold_results {
-        Some(path) if !path.exists() => return Err(request(&CheckpointError::Missing { path: path.clone() })),
-        Some(path) if path.is_dir() => path.as_path(),
-        Some(path) => path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")),
-        None if arguments.run.run.join("fold_results.yaml").exists() => arguments.run.run.as_path(),
-        None => return Ok(Members { runs: vec![arguments.run.clone()], folds: None }),
-    };
-    let group = RunFolder::open(folder).map_err(|error| request(&error))?;
-    let results = FoldResults::read(&group)?.filter(|results| !results.results.is_empty()).ok_or_else(|| {
-        let message = format!("`{}` does not exist", group.fold_results().display());
-        CommandError::wrong_request(message).with_hint("it is written when a fold is done: `stoker train`".to_owned())
-    })?;
-    if results.results.len() < results.folds {
-        let (done, folds) = (results.results.len(), results.folds);
-        ui::note(format_args!("note: {done} of {folds} folds are done: the others have no say"));
-    }
-    let run = |fold: &FoldResult| RunArguments { run: group.root().join(&fold.run), ..arguments.run.clone() };
-    let runs = results.results.iter().map(run).collect();
-    Ok(Members { runs, folds: Some(Folds { group, results, weight_by_score: arguments.weight_by_score }) })
-}
-
-/// What predicts: one model, or several whose probabilities are averaged.
-struct Members {
-    /// One at least.
-    runs: Vec<RunArguments>,
-    folds: Option<Folds>,
-}
-
-struct Folds {
-    group: RunFolder,
-    results: FoldResults,
-    weight_by_score: bool,
-}
-
-impl Members {
-    fn folder(&self, run: &TrainedRun) -> PathBuf {
-        self.folds.as_ref().map_or(run.folder.root(), |folds| folds.group.root()).to_owned()
-    }
-
-    /// Predicts with one model after the other, and averages.
-    fn predict(
-        &self,
-        dataset: &Arc<Dataset>,
-        preset: Preset,
-        compute: &Compute,
-        injection: &Injection,
-        interrupt: &Arc<AtomicBool>,
-    ) -> Result<Vec<Prediction>, CommandError> {
-        let mut predicted = Vec::with_capacity(self.runs.len());
-        for (index, arguments) in self.runs.iter().enumerate() {
-            let run = TrainedRun::open(arguments)?;
-            if run.weights.card.classes != dataset.classes {
-                let message = format!("`{}` was trained on other classes than the first run", run.path.display());
-                return Err(CommandError::wrong_request(message));
-            }
-            let predictions = run.predict(dataset, preset, compute, injection, interrupt)?;
-            if let Some(scores) = score(dataset, &predictions) {
-                ui::note(format_args!("{}: macro-F1 {:.4}", run.folder.root().display(), scores.merged.macro_f1()));
-            }
-            predicted.push((self.weight(index), predictions));
-        }
-        average(&predicted).map_err(|error| CommandError::from_run(&error).with_hint(error.hint()))
-    }
-
-    fn weight(&self, index: usize) -> f64 {
-        let by_score = self.folds.as_ref().filter(|folds| folds.weight_by_score);
-        by_score.map_or(1.0, |folds| folds.results.results[index].scores.macro_f1.max(f64::MIN_POSITIVE))
-    }
-}
 
 /// A run folder with the weights that are asked for.
 pub(crate) struct TrainedRun {
@@ -136,7 +32,7 @@ pub(crate) struct TrainedRun {
     pub(crate) config: UserConfig,
     pub(crate) weights: Weights,
     checkpoint: Checkpoint,
-    path: PathBuf,
+    pub(super) path: PathBuf,
     batch_size: usize,
 }
 
@@ -174,7 +70,7 @@ impl TrainedRun {
     }
 
     /// The temperature that was fitted to what this run's weights say in these views, from its file.
-    fn calibration(&self, preset: Preset) -> Result<FittedCalibration, CommandError> {
+    pub(super) fn calibration(&self, preset: Preset) -> Result<FittedCalibration, CommandError> {
         let path = self.folder.calibration();
         let calibration = FittedCalibration::read(&path).map_err(|error| calibrate::failed(&error))?;
         let (checkpoint, step) = (self.checkpoint.name(), self.weights.card.progress.step);
@@ -182,14 +78,8 @@ impl TrainedRun {
         checked.map(|()| calibration).map_err(|error| calibrate::failed(&error))
     }
 
-    pub(crate) fn predict(
-        &self,
-        dataset: &Arc<Dataset>,
-        preset: Preset,
-        compute: &Compute,
-        injection: &Injection,
-        interrupt: &Arc<AtomicBool>,
-    ) -> Result<Vec<Prediction>, CommandError> {
+    pub(crate) fn predict(&self, task: &Task<'_>) -> Result<Vec<Prediction>, CommandError> {
+        let Task { dataset, preset, compute, injection, interrupt } = *task;
         let card = &self.weights.card;
         injection.hold_heap_to(self.config.memory.limit.as_ref(), compute);
         let model = self.model(compute)?;
@@ -213,7 +103,7 @@ impl TrainedRun {
         };
         let mut progress = Progress::start("predicting", "images", dataset.len() as u64);
         let mut pieces = Pieces::new(Phase::Prediction, injection.faults.clone());
-        let predictions = predict_all(&model, dataset, loader, &options, &mut pieces, &mut |scoring| match scoring {
+        let predictions = predict(&model, dataset, loader, &options, &mut pieces, &mut |scoring| match scoring {
             Scoring::Done(done) => progress.set(done as u64),
             Scoring::OutOfMemory(event) => tell_out_of_memory(event),
         })
@@ -284,41 +174,6 @@ pub(crate) fn prediction_precision(config: &UserConfig, compute: &Compute) -> Re
     Ok(precision)
 }
 
-/// Prints where the predictions are, and how good they are where labels are known.
-fn report(
-    dataset: &Dataset,
-    predictions: &[Prediction],
-    tta: Tta,
-    output: &std::path::Path,
-) -> Result<(), CommandError> {
-    let failed = predictions.iter().filter(|prediction| prediction.outcome.error().is_some()).count();
-    let views = preset(tta).views().len();
-    let scores = score(dataset, predictions).filter(|_| failed < predictions.len());
-    if let Some(scores) = scores {
-        ui::out(format_args!("{:<24} {:>10} {:>10} {:>8}", "", "macro-F1", "accuracy", "images"))?;
-        let mut rows = vec![("without TTA".to_owned(), &scores.plain)];
-        if views > 1 {
-            rows.push((format!("with TTA, {views} views"), &scores.merged));
-        }
-        for (name, matrix) in rows {
-            let (macro_f1, accuracy) = (matrix.macro_f1(), matrix.accuracy());
-            ui::out(format_args!("{name:<24} {macro_f1:>10.4} {accuracy:>10.4} {:>8}", matrix.total()))?;
-        }
-    }
-    if failed > 0 {
-        ui::out(format_args!(
-            "images without a prediction: {failed}, each a row with the reason in the column `error`"
-        ))?;
-    }
-    ui::out(format_args!("{} rows written to {}", predictions.len(), output.display()))?;
-    if failed == predictions.len() {
-        let message = format!("none of the {failed} images could be read");
-        let hint = format!("the column `error` of `{}` says why, image by image", output.display());
-        return Err(CommandError::failed(message).with_hint(hint));
-    }
-    Ok(())
-}
-
 /// Several runs in one folder, where one is asked for.
 fn runs_of_folds(folder: &RunFolder) -> CommandError {
     let root = folder.root().display();
@@ -331,15 +186,6 @@ fn names(preset: Preset) -> Vec<String> {
     preset.views().iter().map(ToString::to_string).collect()
 }
 
-pub(crate) fn preset(tta: Tta) -> Preset {
-    match tta {
-        Tta::None => Preset::None,
-        Tta::Legacy => Preset::Legacy,
-        Tta::Essential => Preset::Essential,
-        Tta::Comprehensive => Preset::Comprehensive,
-    }
-}
-
-fn request(error: &CheckpointError) -> CommandError {
+pub(super) fn request(error: &CheckpointError) -> CommandError {
     CommandError::from_request(error).with_hint(error.hint())
 }
