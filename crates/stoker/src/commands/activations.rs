@@ -1,22 +1,15 @@
 //! `bench activations`: what each model keeps of a sample between its forward and its backward pass.
 
-use std::path::Path;
-
 use memory_planner::{Checkpointing, Precision, Rung, format_bytes};
 use memory_probe::{SavedActivations, SavedPart, saved_activations};
 use serde::Serialize;
 
 use super::models::matching;
 use crate::cli::BenchActivationsArguments;
-use crate::config::UserConfig;
 use crate::error::CommandError;
 use crate::registry::Architecture;
-use crate::run::resolved::ResolvedConfig;
-use crate::run::subject::Subject;
+use crate::run::subject::{ASSUMED_CLASSES, Subject, bare_config};
 use crate::ui::{self, Progress};
-
-/// As many as the published weights have, and PyTorch's side of the comparison.
-const CLASSES: usize = 1000;
 
 /// One model.
 #[derive(Debug, Serialize)]
@@ -69,16 +62,10 @@ pub(crate) fn print(arguments: &BenchActivationsArguments) -> Result<(), Command
 
 fn row(architecture: &Architecture, arguments: &BenchActivationsArguments) -> Result<Row, CommandError> {
     let image_size = arguments.img_size.unwrap_or(architecture.image_size);
-    let text = format!("data: {{train: images}}\nmodel: {{name: {}, image_size: {image_size}}}\n", architecture.name);
-    let user = UserConfig::from_text(Path::new("--img-size"), &text, &[])?;
-    let resolved = ResolvedConfig::new(user, Path::new("bench"));
-    let subject = Subject {
-        resolved: &resolved,
-        architecture: &resolved.architecture()?,
-        num_classes: CLASSES,
-        train_samples: None,
-        loader_bytes: 0,
-    };
+    let resolved = bare_config(architecture.name, image_size)?;
+    let sized = resolved.architecture()?;
+    // As many classes as the published weights have, and PyTorch's side of the comparison.
+    let subject = Subject::without_data(&resolved, &sized, ASSUMED_CLASSES);
     let step = subject.step(Rung { precision: Precision::Fp32, checkpointing: Checkpointing::None });
     let SavedActivations { bytes_per_sample, parts } = saved_activations(&step, &|device| subject.build(device));
     let parts = if arguments.parts { parts.into_iter().map(Part::of).collect() } else { Vec::new() };

@@ -12,16 +12,17 @@ use memory_probe::{
     reserved_by_real_steps,
 };
 use serde::Serialize;
-use trainer::{Normalization, TrainStep};
 
 use crate::cli::{BenchDevice, BenchMemoryArguments};
-use crate::config::{DeviceRequest, UserConfig};
+use crate::config::DeviceRequest;
 use crate::error::CommandError;
-use crate::registry::{Architecture, Network};
+use crate::registry::Architecture;
 use crate::run::compute::Compute;
+#[cfg(feature = "wgpu")]
+use crate::run::compute::wgpu;
 use crate::run::precision::check_device;
 use crate::run::resolved::ResolvedConfig;
-use crate::run::subject::Subject;
+use crate::run::subject::{Subject, bare_config};
 use crate::ui::{self, Progress};
 
 pub(crate) use step::step;
@@ -114,17 +115,14 @@ struct Configuration {
 
 impl Configuration {
     fn new(model: &str, size: usize, rung: Rung) -> Result<Self, CommandError> {
-        let text = format!(
-            "data: {{train: images}}\nmodel: {{name: {model}, image_size: {size}}}\ntrain: {{clip_norm: 1.0}}\n"
-        );
-        let user = UserConfig::from_text(std::path::Path::new("--models"), &text, &[])?;
-        let resolved = ResolvedConfig::new(user, std::path::Path::new("bench"));
+        let mut resolved = bare_config(model, size)?;
+        resolved.config.train.clip_norm = Some(1.0);
         resolved.architecture()?;
         Ok(Self { resolved, rung })
     }
 
     fn subject<'a>(&'a self, architecture: &'a Architecture) -> Subject<'a> {
-        Subject { resolved: &self.resolved, architecture, num_classes: CLASSES, train_samples: None, loader_bytes: 0 }
+        Subject::without_data(&self.resolved, architecture, CLASSES)
     }
 
     fn rows(&self, arguments: &BenchMemoryArguments) -> Result<Vec<Row>, CommandError> {
@@ -159,7 +157,7 @@ impl Configuration {
         let device = compute.tracked(self.rung.checkpointing);
         let meter = compute.meter();
         let base_bytes = device::heap::current_bytes();
-        let step = train_step(subject, self.rung, &device);
+        let step = subject.train_step(self.rung, device.clone());
         let mut known = parameter_memory(&step);
         known.overhead = base_bytes;
         let largest_batch = arguments.batches.iter().copied().max().unwrap_or(1);
@@ -168,7 +166,7 @@ impl Configuration {
             CommandError::from_run(&error).in_context("cannot measure the memory of a training step")
         })?;
         let rows = arguments.batches.iter().map(|&batch| {
-            let step = train_step(subject, self.rung, &device);
+            let step = subject.train_step(self.rung, device.clone());
             let real_bytes = measure_peak(step, subject.image(), batch, meter.as_ref());
             self.row(batch, "measured", footprint.peak_bytes(batch), real_bytes)
         });
@@ -212,12 +210,6 @@ impl Configuration {
     }
 }
 
-fn train_step(subject: &Subject<'_>, rung: Rung, device: &Device) -> TrainStep<Network> {
-    let request = subject.step(rung);
-    let normalization = Normalization::imagenet(request.image[2]);
-    TrainStep::new(subject.build(device), request.options, normalization, device.clone())
-}
-
 /// Median and 95th percentile of the absolute error, and how often the prediction was too low.
 fn summary(source: &str, rows: &[&Row]) -> String {
     let mut errors: Vec<f64> = rows.iter().map(|row| row.error().abs()).collect();
@@ -234,11 +226,6 @@ fn summary(source: &str, rows: &[&Row]) -> String {
         100.0 * low as f64 / rows.len() as f64,
         100.0 * worst_low.abs()
     )
-}
-
-#[cfg(feature = "wgpu")]
-fn wgpu() -> Device {
-    Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)
 }
 
 impl BenchMemoryArguments {

@@ -1,21 +1,13 @@
 //! `bench plans`: how long a plan for a card that is not here takes, for every architecture.
 
-use std::path::Path;
 use std::time::Instant;
 
-use device::CardCatalogue;
-
 use crate::cli::BenchPlansArguments;
-use crate::config::UserConfig;
 use crate::error::CommandError;
 use crate::registry::{Architecture, architectures};
-use crate::run::absent::{PlannedCard, Recorded};
-use crate::run::resolved::ResolvedConfig;
-use crate::run::subject::Subject;
+use crate::run::absent::{PlannedCard, Recorded, catalogue_card};
+use crate::run::subject::{ASSUMED_CLASSES, Subject, bare_config};
 use crate::ui;
-
-/// Classes of ImageNet.
-const CLASSES: usize = 1000;
 
 const HEAD: &str = "\
 | model | image | micro-batch | time |
@@ -23,10 +15,7 @@ const HEAD: &str = "\
 
 /// Plans every architecture at its own image size for one card, and prints a Markdown table.
 pub(crate) fn plans(arguments: &BenchPlansArguments) -> Result<(), CommandError> {
-    let card = CardCatalogue::embedded()
-        .find(&arguments.gpu)
-        .map_err(|error| CommandError::from_request(&error).with_hint(error.hint()))?;
-    let card = PlannedCard::of(card, None);
+    let card = PlannedCard::of(catalogue_card(&arguments.gpu)?, None);
     let chosen = |architecture: &Architecture| arguments.filter.as_ref().is_none_or(|text| architecture.matches(text));
     ui::out(HEAD)?;
     let mut seconds = Vec::new();
@@ -45,12 +34,8 @@ pub(crate) fn plans(arguments: &BenchPlansArguments) -> Result<(), CommandError>
 
 /// The micro-batch that is planned without an effective batch; none where not one image fits.
 fn micro_batch_on(card: &PlannedCard, architecture: &Architecture) -> Result<Option<usize>, CommandError> {
-    let (name, size) = (architecture.name, architecture.image_size);
-    let text = format!("data: {{train: images}}\nmodel: {{name: {name}, image_size: {size}}}\n");
-    let user = UserConfig::from_text(Path::new("bench"), &text, &[])?;
-    let resolved = ResolvedConfig::new(user, Path::new("bench"));
-    let subject =
-        Subject { resolved: &resolved, architecture, num_classes: CLASSES, train_samples: None, loader_bytes: 0 };
+    let resolved = bare_config(architecture.name, architecture.image_size)?;
+    let subject = Subject::without_data(&resolved, architecture, ASSUMED_CLASSES);
     let mut request = subject.plan_request();
     request.effective_batch = None;
     let budget = card.budget(&resolved.budget_request())?;

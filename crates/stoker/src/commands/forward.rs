@@ -14,10 +14,8 @@ use crate::error::CommandError;
 use crate::registry::{Architecture, Network};
 use crate::run::checks::{check_output_file, known_architecture};
 use crate::run::compute::Compute;
+use crate::run::subject::ASSUMED_CLASSES;
 use crate::ui;
-
-/// Classes of fresh weights when the user does not say: ImageNet's.
-const DEFAULT_CLASSES: usize = 1000;
 
 type Tensors = BTreeMap<String, TensorData>;
 
@@ -98,7 +96,7 @@ fn sizes(
     images: &TensorData,
 ) -> Result<[usize; 2], CommandError> {
     let (channels, asked) = (images.shape[1], arguments.num_classes.map(|count| count as usize));
-    let Some(weights) = weights else { return Ok([channels, asked.unwrap_or(DEFAULT_CLASSES)]) };
+    let Some(weights) = weights else { return Ok([channels, asked.unwrap_or(ASSUMED_CLASSES)]) };
     let path = weights.path.display();
     let Some([in_channels, classes]) = architecture.ends.of(weights) else {
         let ends = architecture.ends;

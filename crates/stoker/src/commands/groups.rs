@@ -4,11 +4,11 @@ use trainer::ParameterGroup;
 
 use crate::cli::ConfigArguments;
 use crate::commands::config;
-use crate::commands::plan::ASSUMED_CLASSES;
 use crate::error::CommandError;
 use crate::run::data::training_classes;
 use crate::run::groups::parameter_groups;
 use crate::run::resolved::ResolvedConfig;
+use crate::run::subject::ASSUMED_CLASSES;
 use crate::ui;
 
 /// Names that stand for a group.

@@ -1,7 +1,7 @@
 //! Plans for cards that are not here: the step is recorded, not run.
 
 use burn::tensor::Device;
-use device::Card;
+use device::{Card, CardCatalogue};
 use memory_planner::{
     Budget, BudgetRequest, FootprintError, LadderError, MemoryAnalysis, MemoryReading, PlanRequest, Rung, Tier,
     plan_with_ladder,
@@ -24,6 +24,15 @@ pub(crate) struct PlannedCard {
     pub(crate) usable_bytes: u64,
     pub(crate) tier: Tier,
     pub(crate) arithmetic: Arithmetic,
+}
+
+/// The card of a name.
+///
+/// # Errors
+/// A card that the catalogue does not have; the hint has the nearest names.
+pub(crate) fn catalogue_card(name: &str) -> Result<&'static Card, CommandError> {
+    let found = CardCatalogue::embedded().find(name);
+    found.map_err(|error| CommandError::from_request(&error).with_hint(error.hint()))
 }
 
 /// Of a card's memory, what its driver and a CUDA context keep: the rule of `configs/gpus.yaml`.

@@ -11,6 +11,12 @@ use trainer::{MemoryGauge, MemoryLap};
 use crate::error::CommandError;
 use crate::ui;
 
+/// Any card that wgpu finds, Mesa's software Vulkan among them: for tests and benchmarks.
+#[cfg(feature = "wgpu")]
+pub(crate) fn wgpu() -> Device {
+    Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)
+}
+
 /// Where a command computes.
 pub(crate) struct Compute {
     /// What was selected.

@@ -132,11 +132,8 @@ pub(crate) fn run_here() -> Result<(), CommandError> {
     let resolved = ResolvedConfig::new(user, Path::new("the job"));
     let architecture = resolved.architecture()?;
     let subject = Subject {
-        resolved: &resolved,
-        architecture: &architecture,
-        num_classes: job.num_classes,
         train_samples: job.train_samples,
-        loader_bytes: 0,
+        ..Subject::without_data(&resolved, &architecture, job.num_classes)
     };
     let device = device_of(&job.device)?;
     let failed =
@@ -152,7 +149,7 @@ fn device_of(name: &str) -> Result<Device, CommandError> {
     match BenchDevice::parse(name).map_err(CommandError::wrong_request)? {
         BenchDevice::Of(request) => Ok(Compute::select(request)?.device),
         #[cfg(feature = "wgpu")]
-        BenchDevice::Wgpu => Ok(Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)),
+        BenchDevice::Wgpu => Ok(crate::run::compute::wgpu()),
     }
 }
 

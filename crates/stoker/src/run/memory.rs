@@ -10,7 +10,6 @@ use memory_probe::{
     AllocatorModel, CapturedSource, ChosenPools, PoolLayout, ProbeError, ProbeOptions, measure_training,
     parameter_memory,
 };
-use trainer::{Normalization, TrainStep};
 
 use crate::cli::PlanSource;
 use crate::error::CommandError;
@@ -164,10 +163,7 @@ fn measured(
     let meter = compute.meter();
     meter.reset();
     let base_bytes = heap::current_bytes();
-    let request = subject.step(rung);
-    let device = compute.tracked(rung.checkpointing);
-    let normalization = Normalization::imagenet(request.image[2]);
-    let step = TrainStep::new(subject.build(&device), request.options, normalization, device);
+    let step = subject.train_step(rung, compute.tracked(rung.checkpointing));
     let mut known = parameter_memory(&step);
     if compute.is_cpu() {
         known.overhead = base_bytes;

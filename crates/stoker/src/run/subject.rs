@@ -1,12 +1,14 @@
 //! What is planned: a model, its step and its data, on whatever device.
 
+use std::path::Path;
+
 use burn::tensor::Device;
 use memory_planner::{LargeTensor, Liveness, PlanRequest, Precision, Rung, format_bytes};
 use memory_probe::{StepRequest, capture_step};
-use trainer::Recompute;
+use trainer::{Normalization, Recompute, TrainStep};
 use vision_nn::ClassifierSpec;
 
-use crate::config::{Checkpointing, Initialization, Rounding};
+use crate::config::{Checkpointing, Initialization, Rounding, UserConfig};
 use crate::error::CommandError;
 use crate::registry::{Architecture, Network};
 use crate::run::precision::{Arithmetic, Precisions};
@@ -14,6 +16,19 @@ use crate::run::resolved::ResolvedConfig;
 
 /// Tensors that a post-mortem names.
 const LARGEST_SHOWN: usize = 3;
+
+/// Classes of ImageNet: taken where there is no data to count them.
+pub(crate) const ASSUMED_CLASSES: usize = 1000;
+
+/// A model at one image size, and all else as a configuration has it that says nothing.
+///
+/// # Errors
+/// An unknown model, and an image size out of range.
+pub(crate) fn bare_config(model: &str, image_size: usize) -> Result<ResolvedConfig, CommandError> {
+    let text = format!("data: {{train: images}}\nmodel: {{name: {model}, image_size: {image_size}}}\n");
+    let user = UserConfig::from_text(Path::new("the request"), &text, &[])?;
+    Ok(ResolvedConfig::new(user, Path::new("bench")))
+}
 
 /// A training step to plan for.
 pub(crate) struct Subject<'a> {
@@ -25,6 +40,17 @@ pub(crate) struct Subject<'a> {
     pub(crate) train_samples: Option<usize>,
     /// The most that loading images takes, where it shares memory with the step.
     pub(crate) loader_bytes: u64,
+}
+
+impl<'a> Subject<'a> {
+    /// A step that is planned or timed with no data at hand.
+    pub(crate) fn without_data(
+        resolved: &'a ResolvedConfig,
+        architecture: &'a Architecture,
+        num_classes: usize,
+    ) -> Self {
+        Self { resolved, architecture, num_classes, train_samples: None, loader_bytes: 0 }
+    }
 }
 
 impl Subject<'_> {
@@ -66,6 +92,13 @@ impl Subject<'_> {
             checkpointing: rung.checkpointing == memory_planner::Checkpointing::Balanced,
             predicts: false,
         }
+    }
+
+    /// The step itself, of a fresh model: `device` has a tape.
+    pub(crate) fn train_step(&self, rung: Rung, device: Device) -> TrainStep<Network> {
+        let request = self.step(rung);
+        let normalization = Normalization::imagenet(request.image[2]);
+        TrainStep::new(self.build(&device), request.options, normalization, device)
     }
 
     /// The forward pass of a prediction.

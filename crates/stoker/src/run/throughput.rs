@@ -4,7 +4,6 @@ use memory_planner::{
     Budget, Footprint, Plan, PlanRequest, Rung, plan_batch_size, prefer_throughput, throughput_candidates,
 };
 use memory_probe::{WallClock, measure_throughput};
-use trainer::{Normalization, TrainStep};
 
 use crate::config::PreferThroughput;
 use crate::run::compute::Compute;
@@ -32,11 +31,8 @@ pub(crate) fn prefer_smaller(
         return plan;
     }
     let progress = Progress::start("timing training steps", "steps", 0);
-    let step = subject.step(rung);
-    let device = compute.tracked(rung.checkpointing);
-    let normalization = Normalization::imagenet(step.image[2]);
-    let train_step = TrainStep::new(subject.build(&device), step.options, normalization, device);
-    let timed = measure_throughput(train_step, step.image, &candidates, ALLOWED_SECONDS, &WallClock::default());
+    let train_step = subject.train_step(rung, compute.tracked(rung.checkpointing));
+    let timed = measure_throughput(train_step, subject.image(), &candidates, ALLOWED_SECONDS, &WallClock::default());
     compute.meter().reset();
     progress.finish("done");
     let chosen = timed.and_then(|samples| prefer_throughput(&plan.levels, &samples));

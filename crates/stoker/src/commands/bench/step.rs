@@ -8,7 +8,7 @@ use memory_probe::{Meter, RealSteps};
 use serde::Serialize;
 use vision_nn::{Classifier, Pass};
 
-use super::{Configuration, train_step};
+use super::Configuration;
 use crate::cli::{BenchDevice, BenchStepArguments};
 use crate::error::CommandError;
 use crate::registry::{Network, find_architecture};
@@ -122,7 +122,7 @@ impl Place {
             }
             #[cfg(feature = "wgpu")]
             BenchDevice::Wgpu => {
-                let device = super::wgpu();
+                let device = crate::run::compute::wgpu();
                 let meter: Box<dyn Meter> = Box::new(memory_probe::PoolMeter::new(&device));
                 ("wgpu".to_owned(), device, meter)
             }
@@ -161,7 +161,7 @@ impl Timed {
         let subject = configuration.subject(&architecture);
         let (rung, image) = (configuration.rung, subject.image());
         let device = tracked(&place.device, rung.checkpointing);
-        let mut steps = RealSteps::new(train_step(&subject, rung, &device), image);
+        let mut steps = RealSteps::new(subject.train_step(rung, device.clone()), image);
         place.time(|| steps.run(batch));
         let own_bytes = place.meter.current_bytes().saturating_sub(before);
         let checkpointing = rung.checkpointing;

@@ -6,7 +6,6 @@ mod team;
 
 use std::path::Path;
 
-use device::CardCatalogue;
 use memory_planner::{Budget, BudgetRequest, CardToPlan, LearningRateRule, PlanRequest, plan_for_cards};
 
 use crate::cli::{AbsentCard, Destination, LearningRateScaling, PlanArguments, PlanSource, PlanTask, Target};
@@ -14,18 +13,15 @@ use crate::commands::config;
 use crate::config::{DeviceRequest, Edit, UserConfig, save_as, save_in_place};
 use crate::error::CommandError;
 use crate::registry::Architecture;
-use crate::run::absent::{PlannedCard, Recorded};
+use crate::run::absent::{PlannedCard, Recorded, catalogue_card};
 use crate::run::compute::Compute;
 use crate::run::data::training_classes;
 use crate::run::groups::check_freezing;
 use crate::run::memory::{Planned, plan_here, refused_plan};
 use crate::run::precision::Arithmetic;
 use crate::run::resolved::ResolvedConfig;
-use crate::run::subject::{Subject, planner_rounding};
+use crate::run::subject::{ASSUMED_CLASSES, Subject, planner_rounding};
 use crate::ui;
-
-/// Classes of ImageNet: taken where the data is not here to count them.
-pub(super) const ASSUMED_CLASSES: usize = 1000;
 
 /// Plans, shows the plan, and writes it where it was asked to go.
 pub(crate) fn plan(arguments: &PlanArguments) -> Result<(), CommandError> {
@@ -233,9 +229,7 @@ fn find_card(asked: &AbsentCard) -> Result<PlannedCard, CommandError> {
         let bytes = asked.memory_bytes.expect("a card is asked for by name, by memory, or both");
         return Ok(PlannedCard::of_memory(bytes));
     };
-    let card = CardCatalogue::embedded()
-        .find(name)
-        .map_err(|error| CommandError::from_request(&error).with_hint(error.hint()))?;
+    let card = catalogue_card(name)?;
     asked.memory_within(card.memory_bytes)?;
     Ok(PlannedCard::of(card, asked.memory_bytes))
 }

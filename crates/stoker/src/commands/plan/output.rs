@@ -33,8 +33,10 @@ pub(super) fn show(request: &Request<'_>, planned: &Planned) -> Result<(), Comma
         return ui::out(json(&PlanJson { analysis, precision, checkpointing }));
     }
     if request.task.report {
-        ui::out(with_saving(request, planned)?.render())?;
-        return with_liveness(request, planned, |liveness| ui::out(render_peak(liveness, SHOWN).trim_end()));
+        return with_liveness(request, planned, planned.rung, |liveness| {
+            ui::out(with_saving(request, planned, liveness.peak_bytes)?.render())?;
+            ui::out(render_peak(liveness, SHOWN).trim_end())
+        });
     }
     ui::out(summary(analysis))
 }
@@ -106,7 +108,7 @@ pub(super) fn save_profile(request: &Request<'_>, planned: &Planned) -> Result<(
         return Ok(());
     }
     let analysis = &planned.analysis;
-    with_liveness(request, planned, |liveness| {
+    with_liveness(request, planned, planned.rung, |liveness| {
         if let Some(path) = &request.task.profile {
             let profile = Profile::of(liveness, &analysis.device, &analysis.model, analysis.plan.micro_batch)
                 .with_footprint(analysis.footprint.clone())
@@ -121,17 +123,8 @@ pub(super) fn save_profile(request: &Request<'_>, planned: &Planned) -> Result<(
     })
 }
 
-/// Records the planned step, to look into it.
-fn with_liveness(
-    request: &Request<'_>,
-    planned: &Planned,
-    see: impl FnOnce(&Liveness<'_>) -> Result<(), CommandError>,
-) -> Result<(), CommandError> {
-    with_liveness_in(request, planned, planned.rung, see)
-}
-
-/// Records the planned step as another rung computes it.
-fn with_liveness_in<T>(
+/// Records the planned step as a rung computes it, to look into it.
+fn with_liveness<T>(
     request: &Request<'_>,
     planned: &Planned,
     rung: Rung,
@@ -145,15 +138,15 @@ fn with_liveness_in<T>(
     see(&liveness)
 }
 
-/// The analysis with what the precision saves against fp32, by the recorded graph at the planned micro-batch.
-fn with_saving(request: &Request<'_>, planned: &Planned) -> Result<MemoryAnalysis, CommandError> {
+/// The analysis with what the precision saves against fp32, by the recorded graph at the planned micro-batch: there, `live_bytes` are its peak.
+fn with_saving(request: &Request<'_>, planned: &Planned, live_bytes: u64) -> Result<MemoryAnalysis, CommandError> {
     let mut analysis = planned.analysis.clone();
     if planned.rung.precision == Precision::Fp32 {
         return Ok(analysis);
     }
-    let live_bytes = |rung| with_liveness_in(request, planned, rung, |liveness| Ok(liveness.peak_bytes));
-    let full = live_bytes(Rung { precision: Precision::Fp32, ..planned.rung })?;
-    let saved_bytes = full.saturating_sub(live_bytes(planned.rung)?);
+    let full_rung = Rung { precision: Precision::Fp32, ..planned.rung };
+    let full_bytes = with_liveness(request, planned, full_rung, |liveness| Ok(liveness.peak_bytes))?;
+    let saved_bytes = full_bytes.saturating_sub(live_bytes);
     if let Some(choice) = analysis.plan.choices.iter_mut().find(|choice| choice.name == PRECISION_CHOICE) {
         let saving = planned.rung.precision.choice(&choice.reason, Some((Precision::Fp32, saved_bytes)));
         choice.reason = saving.reason;
