@@ -166,16 +166,18 @@ impl Tap {
     }
 }
 
+/// What becomes of an image of `size` x `size`.
+#[cfg(test)]
+pub(super) fn changed(size: usize, pixels: &[u8], change: impl Fn(&mut Square<'_>)) -> Vec<u8> {
+    let mut pixels = pixels.to_vec();
+    let count = pixels.len() / (size * size);
+    change(&mut Square { size, count, pixels: &mut pixels });
+    pixels
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn changed(size: usize, pixels: &[u8], change: impl Fn(&mut Square<'_>)) -> Vec<u8> {
-        let mut pixels = pixels.to_vec();
-        let count = pixels.len() / (size * size);
-        change(&mut Square { size, count, pixels: &mut pixels });
-        pixels
-    }
 
     const NINE: [u8; 9] = [1, 2, 3, 4, 5, 6, 7, 8, 9];
 

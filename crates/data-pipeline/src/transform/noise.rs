@@ -158,14 +158,8 @@ fn mirrored(place: isize, length: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use super::super::geometry::changed;
     use super::*;
-
-    fn changed(size: usize, pixels: &[u8], change: impl Fn(&mut Square<'_>)) -> Vec<u8> {
-        let mut pixels = pixels.to_vec();
-        let count = pixels.len() / (size * size);
-        change(&mut Square { size, count, pixels: &mut pixels });
-        pixels
-    }
 
     #[test]
     fn places_beyond_the_ends_are_mirrored() {
