@@ -59,13 +59,18 @@ step out_of_memory "$stoker" train --config configs/quickstart.yaml --device cud
     --set train.micro_batch_size=800
 cp "$(ls -d "$runs"/*/out_of_memory | tail -n 1)/memory_events.jsonl" "$out/" 2>/dev/null
 
-# Predicted (captured graph, dry run) against reserved bytes: families, image sizes, checkpointing on and off.
+# Predicted (captured graph, dry run) against reserved bytes: families, image sizes, precisions, checkpointing.
 step memory_grid "$stoker" bench memory --device cuda:0 --models convnext_tiny,convnext_base,swin_tiny,swin_base,efficientnet_b0,efficientnet_b4 \
-    --sizes 224,384 --batches 4,16
+    --sizes 224,384 --batches 4,16 --precisions fp32,bf16 --checkpointing none,balanced,segments
 
 # The plan for this card from the graph alone, beside the one from the dry run on it.
 step plan_dry_run "$stoker" plan --model convnext_base --img-size 224 --device cuda:0
 step plan_captured "$stoker" plan --model convnext_base --img-size 224 --device cuda:0 --source captured
+
+# Logits and the gradients of every parameter against timm, one model of each family.
+if python3 -c 'import safetensors, timm, torch' 2>/dev/null; then
+    step parity python3 scripts/check_full_size.py --stoker "$stoker" --device cuda:0 --filter convnext_tiny,swin_tiny,efficientnet_b0
+fi
 
 # Speed and memory beside PyTorch, eager and compiled, where it is installed.
 if python3 -c 'import timm, torch' 2>/dev/null; then
