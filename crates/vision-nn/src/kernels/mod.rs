@@ -4,8 +4,9 @@
 //! computed on in f32.
 
 mod adamw;
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+mod cube;
 mod depthwise;
-mod depthwise_cpu;
 mod gelu;
 pub(crate) mod host;
 mod layer_norm;
@@ -15,13 +16,12 @@ mod response_norm;
 mod softmax;
 mod squeeze_excite;
 pub(crate) mod storage;
-mod strided_depthwise;
 #[cfg(test)]
 pub(crate) mod test_tensors;
-mod wide_conv;
 mod window_attention;
 
 pub use adamw::{adamw, has_adamw, sum_of_squares};
+pub(crate) use depthwise::depthwise;
 pub use depthwise::depthwise_conv2d;
 pub use gelu::gelu;
 pub use layer_norm::layer_norm;
@@ -30,6 +30,4 @@ pub(crate) use residual::residual;
 pub use response_norm::response_norm;
 pub use softmax::softmax;
 pub(crate) use squeeze_excite::squeeze_excite;
-pub(crate) use strided_depthwise::strided_depthwise;
-pub(crate) use wide_conv::wide_conv2d;
 pub use window_attention::{has_window_attention, window_attention};
