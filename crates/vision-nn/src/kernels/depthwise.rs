@@ -110,14 +110,32 @@ pub trait Depthwise: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 }
 
-fn map_shape(windows: &StridedDepthwise) -> Shape {
+pub(crate) fn map_shape(windows: &StridedDepthwise) -> Shape {
     let DepthwiseShape { batch, height, width, channels, .. } = windows.shape;
     Shape::new([batch, height, width, channels])
 }
 
-fn output_shape(windows: &StridedDepthwise) -> Shape {
+pub(crate) fn output_shape(windows: &StridedDepthwise) -> Shape {
     let [height, width] = windows.output;
     Shape::new([windows.shape.batch, height, width, windows.shape.channels])
+}
+
+/// Stretches of the rows of all outputs, each of which is summed by itself.
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+pub(crate) struct Chunks {
+    pub(crate) count: usize,
+    pub(crate) rows_each: usize,
+}
+
+/// How the sums of the weight gradient are split. Units are then 2^16, at vectors of four, unless there are fewer rows: half of what an H200 holds
+/// at once. Their sums take no more than `k + 1 / k` MiB, whatever the batch is.
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+pub(crate) fn chunks_of_rows(windows: &StridedDepthwise) -> Chunks {
+    const SUMS_OF_A_ROW_OF_TAPS: usize = 1 << 18;
+    let rows = windows.shape.batch * windows.output[0];
+    let most = SUMS_OF_A_ROW_OF_TAPS / (windows.shape.channels * windows.shape.kernel).max(1);
+    let rows_each = rows.div_ceil(most.clamp(1, rows.max(1)));
+    Chunks { count: rows.div_ceil(rows_each.max(1)).max(1), rows_each }
 }
 
 /// `[B, H, W, C]` to `[C]`, in f32.

@@ -9,7 +9,7 @@ use burn::backend::tensor::FloatTensor;
 use cpu_kernels::StridedDepthwise;
 
 use super::{Depthwise, composed, sum_over_positions};
-use crate::kernels::cube::depthwise::{BiasedForward, Forward, covers};
+use crate::kernels::cube::depthwise::{BiasedForward, Forward, MapGradient, ParameterGradients, covers};
 use crate::kernels::cube::launch;
 
 macro_rules! on_cubecl {
@@ -45,7 +45,11 @@ macro_rules! on_cubecl {
                 gradient: FloatTensor<Self>,
                 windows: StridedDepthwise,
             ) -> FloatTensor<Self> {
-                composed::map_gradient::<Self>(weight, gradient, &windows)
+                if !covers(&windows, gradient.dtype()) {
+                    return composed::map_gradient::<Self>(weight, gradient, &windows);
+                }
+                let [of_map] = launch(MapGradient(windows), [weight, gradient]);
+                of_map
             }
 
             fn depthwise_weight_gradient(
@@ -54,7 +58,11 @@ macro_rules! on_cubecl {
                 gradient: FloatTensor<Self>,
                 windows: StridedDepthwise,
             ) -> FloatTensor<Self> {
-                composed::weight_gradient::<Self>(map, weight, gradient, &windows)
+                if !covers(&windows, map.dtype()) {
+                    return composed::weight_gradient::<Self>(map, weight, gradient, &windows);
+                }
+                let [of_weight, _] = launch(ParameterGradients(windows), [map, gradient]);
+                of_weight
             }
 
             fn depthwise_parameter_gradients(
@@ -63,8 +71,12 @@ macro_rules! on_cubecl {
                 gradient: FloatTensor<Self>,
                 windows: StridedDepthwise,
             ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-                let of_bias = sum_over_positions::<Self>(gradient.clone());
-                (composed::weight_gradient::<Self>(map, weight, gradient, &windows), of_bias)
+                if !covers(&windows, map.dtype()) {
+                    let of_bias = sum_over_positions::<Self>(gradient.clone());
+                    return (composed::weight_gradient::<Self>(map, weight, gradient, &windows), of_bias);
+                }
+                let [of_weight, of_bias] = launch(ParameterGradients(windows), [map, gradient]);
+                (of_weight, of_bias)
             }
         }
     };

@@ -8,8 +8,8 @@ use super::*;
 /// Half an unit in the last place of a type, relative to a number: what storing it may change.
 fn rounding(storage: DType) -> f64 {
     match storage {
-        DType::BF16 => 2f64.powi(-9),
-        DType::F16 => 2f64.powi(-12),
+        DType::BF16 => 2f64.powi(-8),
+        DType::F16 => 2f64.powi(-11),
         _ => 0.0,
     }
 }
