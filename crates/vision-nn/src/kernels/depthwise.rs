@@ -5,10 +5,12 @@
 //! composed of Burn's own operations. Burn's own runs the input gradient as a direct transposed convolution and the weight gradient channel by
 //! channel, and sums in the type of the map.
 
-pub(crate) mod composed;
+mod composed;
 mod cpu;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod gpu;
+pub(crate) mod plan;
+mod recorded;
 
 #[cfg(feature = "cuda")]
 use burn::backend::Cuda;
@@ -20,8 +22,8 @@ use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend, Capture, Dispatch, Flex, backend_extension};
-use burn::tensor::{Shape, Tensor};
+use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
+use burn::tensor::Tensor;
 use cpu_kernels::{DepthwiseShape, StridedDepthwise};
 
 use super::storage::{as_rows, as_vector, widened};
@@ -110,79 +112,9 @@ pub trait Depthwise: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 }
 
-pub(crate) fn map_shape(windows: &StridedDepthwise) -> Shape {
-    let DepthwiseShape { batch, height, width, channels, .. } = windows.shape;
-    Shape::new([batch, height, width, channels])
-}
-
-pub(crate) fn output_shape(windows: &StridedDepthwise) -> Shape {
-    let [height, width] = windows.output;
-    Shape::new([windows.shape.batch, height, width, windows.shape.channels])
-}
-
-/// Stretches of the rows of all outputs, each of which is summed by itself.
-#[cfg(any(feature = "cuda", feature = "wgpu"))]
-pub(crate) struct Chunks {
-    pub(crate) count: usize,
-    pub(crate) rows_each: usize,
-}
-
-/// How the sums of the weight gradient are split. Units are then 2^16, at vectors of four, unless there are fewer rows: half of what an H200 holds
-/// at once. Their sums take no more than `k + 1 / k` MiB, whatever the batch is.
-#[cfg(any(feature = "cuda", feature = "wgpu"))]
-pub(crate) fn chunks_of_rows(windows: &StridedDepthwise) -> Chunks {
-    const SUMS_OF_A_ROW_OF_TAPS: usize = 1 << 18;
-    let rows = windows.shape.batch * windows.output[0];
-    let most = SUMS_OF_A_ROW_OF_TAPS / (windows.shape.channels * windows.shape.kernel).max(1);
-    let rows_each = rows.div_ceil(most.clamp(1, rows.max(1)));
-    Chunks { count: rows.div_ceil(rows_each.max(1)).max(1), rows_each }
-}
-
 /// `[B, H, W, C]` to `[C]`, in f32.
 fn sum_over_positions<B: Backend>(gradient: FloatTensor<B>) -> FloatTensor<B> {
     as_vector::<B>(B::float_sum_dim(widened::<B>(as_rows::<B>(gradient)), 0))
-}
-
-impl Depthwise for Capture {
-    fn depthwise(map: FloatTensor<Self>, weight: FloatTensor<Self>, windows: StridedDepthwise) -> FloatTensor<Self> {
-        composed::forward::<Self>(map, weight, None, &windows)
-    }
-
-    fn biased_depthwise(
-        map: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
-        windows: StridedDepthwise,
-    ) -> FloatTensor<Self> {
-        composed::forward::<Self>(map, weight, Some(bias), &windows)
-    }
-
-    fn depthwise_map_gradient(
-        weight: FloatTensor<Self>,
-        gradient: FloatTensor<Self>,
-        windows: StridedDepthwise,
-    ) -> FloatTensor<Self> {
-        composed::map_gradient::<Self>(weight, gradient, &windows)
-    }
-
-    fn depthwise_weight_gradient(
-        map: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        gradient: FloatTensor<Self>,
-        windows: StridedDepthwise,
-    ) -> FloatTensor<Self> {
-        composed::weight_gradient::<Self>(map, weight, gradient, &windows)
-    }
-
-    fn depthwise_parameter_gradients(
-        map: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        gradient: FloatTensor<Self>,
-        windows: StridedDepthwise,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        let of_bias = sum_over_positions::<Self>(gradient.clone());
-        (composed::weight_gradient::<Self>(map, weight, gradient, &windows), of_bias)
-    }
 }
 
 #[derive(Debug)]

@@ -3,9 +3,11 @@
 use burn::backend::Flex;
 use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
+use burn::tensor::Shape;
 use cpu_kernels::StridedDepthwise;
 
-use super::{Depthwise, map_shape, output_shape, sum_over_positions};
+use super::Depthwise;
+use super::plan::{map_shape, output_shape};
 use crate::kernels::host::{stored_tensor, tensor, values};
 
 impl Depthwise for Flex {
@@ -47,7 +49,8 @@ impl Depthwise for Flex {
         gradient: FloatTensor<Self>,
         windows: StridedDepthwise,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        let of_bias = sum_over_positions::<Self>(gradient.clone());
+        let channels = windows.shape.channels;
+        let of_bias = tensor(cpu_kernels::sum_of_rows(&values(&gradient), channels), &Shape::new([channels]));
         (Self::depthwise_weight_gradient(map, weight, gradient, windows), of_bias)
     }
 }

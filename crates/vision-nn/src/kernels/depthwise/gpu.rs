@@ -8,8 +8,9 @@ use burn::backend::Wgpu;
 use burn::backend::tensor::FloatTensor;
 use cpu_kernels::StridedDepthwise;
 
+use super::plan::covers;
 use super::{Depthwise, composed, sum_over_positions};
-use crate::kernels::cube::depthwise::{BiasedForward, Forward, MapGradient, ParameterGradients, covers};
+use crate::kernels::cube::depthwise::{BiasedForward, Forward, MapGradient, ParameterGradients};
 use crate::kernels::cube::launch;
 
 macro_rules! on_cubecl {

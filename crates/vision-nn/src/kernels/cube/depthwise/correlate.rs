@@ -20,8 +20,8 @@ pub(super) fn correlate_chunks<E: Float, N: Size>(
     vectors: FastDivmod<u32>,
     output_rows: FastDivmod<u32>,
     units: u32,
-    rows: u32,
-    rows_of_a_chunk: u32,
+    rows_each: u32,
+    longer: u32,
     before_rows: u32,
     before_columns: i32,
     #[comptime] kernel: usize,
@@ -48,10 +48,12 @@ pub(super) fn correlate_chunks<E: Float, N: Size>(
         sums[across] = Vector::zero();
     }
     let mut of_bias = Vector::<f32, N>::zero();
-    let start = chunk * rows_of_a_chunk;
-    let mut end = start + rows_of_a_chunk;
-    if end > rows {
-        end = rows;
+    // The first chunks have one row more than the others.
+    let mut start = chunk * rows_each + longer;
+    let mut end = start + rows_each;
+    if chunk < longer {
+        start = chunk * (rows_each + 1);
+        end = start + rows_each + 1;
     }
     for at in start..end {
         let (image, row) = output_rows.div_mod(at);
@@ -95,14 +97,8 @@ pub(super) fn correlate_chunks<E: Float, N: Size>(
     }
 }
 
-/// Chunks that the second pass sums side by side.
-pub(super) const STRIPS: u32 = 32;
-
-/// Sums that a cube of the second pass makes: 32 bytes of neighbours, the least that a card reads.
-pub(super) const SUMS_OF_A_CUBE: u32 = 8;
-
-/// The second pass. A cube has [`SUMS_OF_A_CUBE`] numbers of a chunk, and a unit one of them in every [`STRIPS`]th chunk; what these find is summed in
-/// the cube's own memory.
+/// The second pass. A cube has some neighbouring numbers of a chunk, and a unit one of them in every `strips`th chunk; what these find is summed in the
+/// cube's own memory.
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub(super) fn sum_chunks(
     partial: &Tensor<f32>,
@@ -111,28 +107,41 @@ pub(super) fn sum_chunks(
     channels: FastDivmod<u32>,
     sums: u32,
     #[comptime] taps: u32,
+    #[comptime] strips: u32,
 ) {
-    let place = CUBE_POS * SUMS_OF_A_CUBE as usize + UNIT_POS_X as usize;
+    let place = CUBE_POS * CUBE_DIM_X as usize + UNIT_POS_X as usize;
     let is_there = place < sums as usize;
     let mut sum = 0.0f32;
     if is_there {
-        for chunk in range_stepped(UNIT_POS_Y, partial.shape(0) as u32, STRIPS) {
+        for chunk in range_stepped(UNIT_POS_Y, partial.shape(0) as u32, strips) {
             sum += partial[chunk as usize * partial.stride(0) + place];
         }
     }
-    let mut of_strips = Shared::new_slice(comptime!((STRIPS * SUMS_OF_A_CUBE) as usize));
-    of_strips[UNIT_POS as usize] = sum;
-    sync_cube();
-    if UNIT_POS_Y == 0 && is_there {
-        let mut total = 0.0f32;
-        for strip in 0..STRIPS {
-            total += of_strips[(strip * SUMS_OF_A_CUBE + UNIT_POS_X) as usize];
-        }
-        let (tap, channel) = channels.div_mod(place as u32);
-        if tap < taps {
-            of_weight[(channel * taps + tap) as usize] = total;
-        } else {
-            of_bias[channel as usize] = total;
+    if comptime!(strips > 1) {
+        let mut of_strips = Shared::new_slice(comptime!(UNITS_OF_A_CUBE as usize));
+        of_strips[UNIT_POS as usize] = sum;
+        sync_cube();
+        if UNIT_POS_Y == 0 {
+            for strip in 1..strips {
+                sum += of_strips[(strip * CUBE_DIM_X + UNIT_POS_X) as usize];
+            }
         }
     }
+    if UNIT_POS_Y == 0 && is_there {
+        let (tap, channel) = channels.div_mod(place as u32);
+        if tap < taps {
+            of_weight[(channel * taps + tap) as usize] = sum;
+        } else {
+            of_bias[channel as usize] = sum;
+        }
+    }
+}
+
+/// The units of a cube of the second pass: as many as every WebGPU has.
+pub(super) const UNITS_OF_A_CUBE: u32 = 256;
+
+/// Into how many strips the second pass divides so many chunks: a unit then sums some eight of them, but a cube still reads 32 neighbouring bytes at once,
+/// the least that a card reads.
+pub(super) fn strips_of(chunks: usize) -> u32 {
+    (chunks / 8).next_power_of_two().clamp(1, 32) as u32
 }

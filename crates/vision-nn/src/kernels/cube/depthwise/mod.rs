@@ -8,31 +8,13 @@ mod run;
 mod spread;
 mod window;
 
-use burn::tensor::{DType, Shape};
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 use cpu_kernels::StridedDepthwise;
 
-use super::{CubeOperation, Form};
-use crate::kernels::depthwise::{map_shape, output_shape};
-
-/// Kernels up to this side are written out in registers.
-const LARGEST_KERNEL: usize = 7;
-
-/// Whether the kernels of this folder run on such windows and types; what they do not cover is composed of Burn's own operations.
-///
-/// The one place to choose from: a shape at which a card is measured to be faster the other way belongs here.
-pub(crate) fn covers(windows: &StridedDepthwise, storage: DType) -> bool {
-    let shape = windows.shape;
-    let is_centred = |axis: usize, size: usize| {
-        windows.before[axis] < shape.kernel && (windows.output[axis].max(1) - 1) * windows.stride < size
-    };
-    matches!(storage, DType::F32 | DType::F16 | DType::BF16)
-        && shape.kernel <= LARGEST_KERNEL
-        && (1..=2).contains(&windows.stride)
-        && is_centred(0, shape.height)
-        && is_centred(1, shape.width)
-}
+use super::CubeOperation;
+use crate::kernels::depthwise::plan::{map_shape, output_shape, parameter_forms};
+use crate::kernels::recorded::Form;
 
 /// The convolution of a map `[B, H, W, C]` by a weight `[C, 1, k, k]`, without a bias: `[B, H', W', C]` in the type of the map.
 #[derive(Debug)]
@@ -90,9 +72,7 @@ impl CubeOperation<2, 2> for ParameterGradients {
     const NAME: &'static str = "depthwise parameter gradients";
 
     fn outputs(&self, _: [Form; 2]) -> [Form; 2] {
-        let (channels, kernel) = (self.0.shape.channels, self.0.shape.kernel);
-        let of_weight = Shape::new([channels, 1, kernel, kernel]);
-        [(of_weight, DType::F32), (Shape::new([channels]), DType::F32)]
+        parameter_forms(&self.0)
     }
 
     fn run<R: CubeRuntime>(&self, [map, gradient]: [CubeTensor<R>; 2]) -> [CubeTensor<R>; 2] {

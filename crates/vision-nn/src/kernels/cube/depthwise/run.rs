@@ -6,15 +6,15 @@ use burn::cubecl::{calculate_cube_count_elemwise, tensor_vector_size_parallel};
 use burn::tensor::{DType, Shape};
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::kernel::{cast, into_contiguous};
-use burn_cubecl::ops::numeric::{empty_device_contiguous_dtype, empty_device_dtype};
+use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::ops::permute;
 use burn_cubecl::tensor::CubeTensor;
 use cpu_kernels::StridedDepthwise;
 
 use super::convolve::convolve;
-use super::correlate::{STRIPS, SUMS_OF_A_CUBE, correlate_chunks, sum_chunks};
+use super::correlate::{UNITS_OF_A_CUBE, correlate_chunks, strips_of, sum_chunks};
 use super::spread::spread;
-use crate::kernels::depthwise::{chunks_of_rows, map_shape, output_shape};
+use crate::kernels::depthwise::plan::{Chunks, map_shape, output_shape, parameter_forms};
 
 /// Vectors of four: a plane of 32 units then reads 512 bytes of f32 or 256 of half precision at once, and a row of sums still fits in registers.
 const LARGEST_VECTOR: usize = 4;
@@ -27,7 +27,7 @@ pub(super) fn forward<R: CubeRuntime>(
 ) -> CubeTensor<R> {
     let (map, weight) = (with_adjacent_channels(map), taps_by_channel(weight));
     let bias = bias.map(|bias| into_contiguous(cast(bias, DType::F32)));
-    let output = empty(&map, output_shape(windows));
+    let output = empty(&map, output_shape(windows), map.dtype);
     let size = vector_size(&[&map, &output]);
     let [height, width] = windows.output;
     let (vectors, columns) = (windows.shape.channels / size, columns_of_a_unit(width, 1));
@@ -70,7 +70,7 @@ pub(super) fn map_gradient<R: CubeRuntime>(
     gradient: CubeTensor<R>,
 ) -> CubeTensor<R> {
     let (gradient, weight) = (with_adjacent_channels(gradient), taps_by_channel(weight));
-    let of_map = empty(&gradient, map_shape(windows));
+    let of_map = empty(&gradient, map_shape(windows), gradient.dtype);
     let size = vector_size(&[&gradient, &of_map]);
     let (shape, stride, [top, left]) = (windows.shape, windows.stride, windows.before);
     let (vectors, places) = (shape.channels / size, left % stride + shape.width);
@@ -115,10 +115,10 @@ pub(super) fn parameter_gradients<R: CubeRuntime>(
     let partial = chunk_sums(windows, with_adjacent_channels(map), with_adjacent_channels(gradient));
     let (channels, kernel) = (windows.shape.channels, windows.shape.kernel);
     let (taps, sums) = (kernel * kernel, (kernel * kernel + 1) * channels);
-    let of_weight = contiguous(&partial, Shape::new([channels, 1, kernel, kernel]));
-    let of_bias = contiguous(&partial, Shape::new([channels]));
-    let cube = CubeDim::new_2d(SUMS_OF_A_CUBE, STRIPS);
-    let units = sums.next_multiple_of(SUMS_OF_A_CUBE as usize) * STRIPS as usize;
+    let [of_weight, of_bias] = parameter_forms(windows).map(|(shape, dtype)| empty(&partial, shape, dtype));
+    let strips = strips_of(partial.meta.shape()[0]);
+    let cube = CubeDim::new_2d(UNITS_OF_A_CUBE / strips, strips);
+    let units = sums.next_multiple_of(cube.x as usize) * strips as usize;
     // SAFETY: units past the last sum neither read nor write.
     unsafe {
         sum_chunks::launch_unchecked(
@@ -132,6 +132,7 @@ pub(super) fn parameter_gradients<R: CubeRuntime>(
             channels as u32,
             sums as u32,
             taps as u32,
+            strips,
         );
     }
     [of_weight, of_bias]
@@ -144,9 +145,9 @@ fn chunk_sums<R: CubeRuntime>(
     gradient: CubeTensor<R>,
 ) -> CubeTensor<R> {
     let (shape, [height, width]) = (windows.shape, windows.output);
-    let rows = shape.batch * height;
-    let chunks = chunks_of_rows(windows);
-    let partial = contiguous(&map, Shape::new([chunks.count, shape.kernel * shape.kernel + 1, shape.channels]));
+    let chunks = Chunks::of(windows);
+    let form = Shape::new([chunks.count, shape.kernel * shape.kernel + 1, shape.channels]);
+    let partial = empty(&map, form, DType::F32);
     let size = vector_size(&[&map, &gradient]);
     let vectors = shape.channels / size;
     let Some(grid) = Grid::of(&map, chunks.count * shape.kernel * vectors) else {
@@ -167,8 +168,8 @@ fn chunk_sums<R: CubeRuntime>(
             vectors as u32,
             height as u32,
             grid.units as u32,
-            rows as u32,
             chunks.rows_each as u32,
+            chunks.longer as u32,
             windows.before[0] as u32,
             windows.before[1] as i32,
             shape.kernel,
@@ -214,14 +215,9 @@ fn taps_by_channel<R: CubeRuntime>(weight: CubeTensor<R>) -> CubeTensor<R> {
     into_contiguous(permute(cast(weight, DType::F32), &[2, 3, 1, 0]))
 }
 
-/// A tensor of the type and on the device of `like`.
-fn empty<R: CubeRuntime>(like: &CubeTensor<R>, shape: Shape) -> CubeTensor<R> {
-    empty_device_dtype(like.client.clone(), like.device.clone(), shape, like.dtype)
-}
-
-/// A tensor in f32 without gaps on the device of `like`.
-fn contiguous<R: CubeRuntime>(like: &CubeTensor<R>, shape: Shape) -> CubeTensor<R> {
-    empty_device_contiguous_dtype(like.client.clone(), like.device.clone(), shape, DType::F32)
+/// A tensor on the device of `like`, without gaps: CUDA would otherwise make its rows longer, up to multiples of 512 bytes.
+fn empty<R: CubeRuntime>(like: &CubeTensor<R>, shape: Shape, dtype: DType) -> CubeTensor<R> {
+    empty_device_contiguous_dtype(like.client.clone(), like.device.clone(), shape, dtype)
 }
 
 /// The largest vectors of channels in which all of these maps can be read and written.
