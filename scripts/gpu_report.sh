@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
 # Runs on a card what can be checked there today, and leaves text and JSON in the folder it is given.
 #
-#   scripts/gpu_report.sh OUT [STOKER]      STOKER: the binary; default target/release/stoker
+#   scripts/gpu_report.sh OUT [STOKER] [KERNEL_TESTS]      STOKER: the binary; default target/release/stoker
+#                                                          KERNEL_TESTS: the unit tests of `vision-nn` as a binary; by default Cargo builds them
 #
 # A step that fails is recorded and does not stop the next. To be run from the root of a checkout; data/sign_digits is used when it is there.
 set -uo pipefail
 
 out=${1:?usage: scripts/gpu_report.sh OUT [STOKER]}
 stoker=${2:-target/release/stoker}
+read -ra kernel_tests <<<"${3:-cargo test -p vision-nn --features cuda --lib --}"
 mkdir -p "$out"
 runs="$out/runs"
 
@@ -32,6 +34,9 @@ keep() {
 
 date -u +%FT%TZ >"$out/date.txt"
 step card nvidia-smi --query-gpu=name,driver_version,memory.total,memory.used,compute_cap --format=csv
+
+# The kernels against their definitions in f64, in bf16 too, which only a card has.
+step kernels "${kernel_tests[@]}" on_cuda --ignored
 
 # The same configurations as on the CPU, unchanged but for the device.
 step quickstart "$stoker" train --config configs/quickstart.yaml --device cuda:0 --set "output=$runs"

@@ -1,11 +1,11 @@
 use burn::module::{Module, Param};
 use burn::tensor::ops::ConvOptions;
-use burn::tensor::{DType, Tensor, module};
+use burn::tensor::{Tensor, module};
 use cpu_kernels::{DepthwiseShape, StridedDepthwise};
 
-use crate::kernels::{strided_depthwise, wide_conv2d};
+use crate::kernels::depthwise;
 use crate::pass::stored_as;
-use crate::{Initializer, depthwise_conv2d, linear};
+use crate::{Initializer, linear};
 
 /// What stands around a map so that its windows fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -91,17 +91,14 @@ impl Conv2d {
         linear(rows, weight, None).reshape([batch, height, width, out_channels])
     }
 
-    /// On the CPU at any stride; elsewhere where the stride is 1, for which both paddings are the same: half an odd kernel on every side.
-    ///
     /// # Shapes
     /// - `map`: `[B, H, W, C]`
     /// - output: `[B, H / stride, W / stride, C]`
     fn channel_by_channel(&self, map: Tensor<4>) -> Tensor<4> {
         let [batch, height, width, channels] = map.dims();
         let [_, _, kernel, _] = self.weight.dims();
-        let weight = self.weight.val();
         let around = [height, width].map(|size| self.padding.around(size, kernel, self.stride));
-        let windows = || StridedDepthwise {
+        let windows = StridedDepthwise {
             shape: DepthwiseShape { batch, height, width, channels, kernel },
             stride: self.stride,
             before: around.map(|(before, _)| before),
@@ -110,21 +107,14 @@ impl Conv2d {
                 ([height, width][axis] + before + behind - kernel) / self.stride + 1
             }),
         };
-        if let Some(output) = strided_depthwise(&map, &weight, windows) {
-            return output;
-        }
-        if self.stride > 1 {
-            return self.strided(map);
-        }
-        let no_bias = Tensor::zeros([channels], (&weight.device(), weight.dtype()));
-        depthwise_conv2d(map, weight, no_bias)
+        depthwise(map, self.weight.val(), None, windows)
     }
 
     /// # Shapes
     /// - `map`: `[B, H, W, in]`
     /// - output: `[B, H / stride, W / stride, out]`
     fn strided(&self, map: Tensor<4>) -> Tensor<4> {
-        let [_, height, width, channels] = map.dims();
+        let [_, height, width, _] = map.dims();
         let [_, _, kernel, _] = self.weight.dims();
         let (top, bottom) = self.padding.around(height, kernel, self.stride);
         let (left, right) = self.padding.around(width, kernel, self.stride);
@@ -134,22 +124,9 @@ impl Conv2d {
             true => (map, [top, left]),
             false => (surround(map, [top, bottom], [left, right]), [0, 0]),
         };
-        let groups = if self.depthwise { channels } else { 1 };
-        let options = ConvOptions::new([self.stride; 2], padding, [1, 1], groups);
-        self.convolve(map, options).permute([0, 2, 3, 1]) // [B, H/stride, W/stride, out]
-    }
-
-    /// Sums of a depthwise kernel are made in the type of its map: that must not be half precision.
-    ///
-    /// # Shapes
-    /// - `map`: `[B, in, H, W]`
-    /// - output: `[B, out, H / stride, W / stride]`
-    fn convolve(&self, map: Tensor<4>, options: ConvOptions<2>) -> Tensor<4> {
-        let (weight, dtype) = (self.weight.val(), map.dtype());
-        match self.depthwise && dtype != DType::F32 {
-            true => wide_conv2d(map, weight, options),
-            false => module::conv2d(map, stored_as(weight, dtype), None, options),
-        }
+        let weight = stored_as(self.weight.val(), map.dtype());
+        let options = ConvOptions::new([self.stride; 2], padding, [1, 1], 1);
+        module::conv2d(map, weight, None, options).permute([0, 2, 3, 1]) // [B, H/stride, W/stride, out]
     }
 }
 

@@ -50,10 +50,15 @@ pub(crate) fn tensor(numbers: Vec<f32>, shape: &Shape) -> FlexTensor {
 
 /// A tensor of these numbers, rounded to the type and of the shape of `like`.
 pub(crate) fn tensor_like(numbers: Vec<f32>, like: &FlexTensor) -> FlexTensor {
-    let bytes = match like.dtype() {
+    stored_tensor(numbers, like.layout().shape(), like.dtype())
+}
+
+/// A tensor of these numbers, rounded to `dtype`.
+pub(crate) fn stored_tensor(numbers: Vec<f32>, shape: &Shape, dtype: DType) -> FlexTensor {
+    let bytes = match dtype {
         DType::BF16 => Bytes::from_elems(numbers.into_iter().map(bf16::from_f32).collect::<Vec<_>>()),
         DType::F16 => Bytes::from_elems(numbers.into_iter().map(f16::from_f32).collect::<Vec<_>>()),
-        _ => return tensor(numbers, like.layout().shape()),
+        _ => return tensor(numbers, shape),
     };
-    FlexTensor::new(bytes, Layout::contiguous(like.layout().shape().clone()), like.dtype())
+    FlexTensor::new(bytes, Layout::contiguous(shape.clone()), dtype)
 }

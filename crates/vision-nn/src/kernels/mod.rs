@@ -1,35 +1,35 @@
 //! Operations that Burn composes or runs slowly, as one operation each, with its own backward pass.
 //!
-//! On the CPU they run the loops of `cpu-kernels`; elsewhere they are composed of Burn's own operations. What is stored in half precision is
-//! computed on in f32.
+//! On the CPU they run the loops of `cpu-kernels`, on CUDA and WebGPU the kernels of `cube` where there are some; elsewhere they are composed of Burn's
+//! own operations. What is stored in half precision is computed on in f32.
 
 mod adamw;
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+mod cube;
 mod depthwise;
-mod depthwise_cpu;
 mod gelu;
 pub(crate) mod host;
 mod layer_norm;
 mod linear;
+mod recorded;
 mod residual;
 mod response_norm;
 mod softmax;
 mod squeeze_excite;
 pub(crate) mod storage;
-mod strided_depthwise;
 #[cfg(test)]
 pub(crate) mod test_tensors;
-mod wide_conv;
 mod window_attention;
 
 pub use adamw::{adamw, has_adamw, sum_of_squares};
+pub(crate) use depthwise::depthwise;
 pub use depthwise::depthwise_conv2d;
 pub use gelu::gelu;
 pub use layer_norm::layer_norm;
 pub use linear::linear;
+pub use recorded::{Scratch, recorded_scratch};
 pub(crate) use residual::residual;
 pub use response_norm::response_norm;
 pub use softmax::softmax;
 pub(crate) use squeeze_excite::squeeze_excite;
-pub(crate) use strided_depthwise::strided_depthwise;
-pub(crate) use wide_conv::wide_conv2d;
 pub use window_attention::{has_window_attention, window_attention};

@@ -1,0 +1,82 @@
+//! The convolution itself.
+
+use burn::cubecl;
+use burn::cubecl::prelude::*;
+use burn::cubecl::std::FastDivmod;
+
+use super::window::read;
+
+/// A unit makes `columns` neighbouring outputs of a row, for one vector of channels: a row of the map that it reads serves all of them, and the
+/// sums stay in registers. Neighbouring units have neighbouring channels, so that their reads are one stretch of memory.
+#[cube(launch_unchecked, address_type = "dynamic")]
+pub(super) fn convolve<E: Float, N: Size>(
+    map: &Tensor<Vector<E, N>>,
+    weight: &Tensor<Vector<f32, N>>,
+    bias: &Tensor<Vector<f32, N>>,
+    output: &mut Tensor<Vector<E, N>>,
+    vectors: FastDivmod<u32>,
+    runs: FastDivmod<u32>,
+    rows: FastDivmod<u32>,
+    units: u32,
+    before_rows: i32,
+    before_columns: i32,
+    #[comptime] kernel: usize,
+    #[comptime] stride: usize,
+    #[comptime] columns: usize,
+    #[comptime] has_bias: bool,
+    #[define(E)] _storage: ElemType,
+) {
+    if ABSOLUTE_POS >= units as usize {
+        terminate!();
+    }
+    let (rest, vector) = vectors.div_mod(ABSOLUTE_POS as u32);
+    let (rest, run) = runs.div_mod(rest);
+    let (image, row) = rows.div_mod(rest);
+    let size = output.vector_size();
+    let vector = vector as usize;
+    let height = map.shape(1) as i32;
+    let width = map.shape(2) as i32;
+    let first = (run as usize * columns) as i32;
+
+    let mut sums = Array::<Vector<f32, N>>::new(columns);
+    let mut start = Vector::<f32, N>::zero();
+    if comptime!(has_bias) {
+        start = bias[vector];
+    }
+    #[unroll]
+    for column in 0..columns {
+        sums[column] = start;
+    }
+    for down in 0..kernel {
+        let line = (row as usize * stride + down) as i32 - before_rows;
+        if line >= 0 && line < height {
+            let begin = image as usize * map.stride(0) + line as usize * map.stride(1) + vector * size;
+            let mut taps = Array::<Vector<f32, N>>::new(kernel);
+            #[unroll]
+            for across in 0..kernel {
+                taps[across] = weight[(down * kernel + across) * weight.stride(1) / size + vector];
+            }
+            #[unroll]
+            for cell in 0..comptime!((columns - 1) * stride + kernel) {
+                let column = first * stride as i32 + cell as i32 - before_columns;
+                let value = read::<E, N>(map, begin, column, width);
+                #[unroll]
+                for across in 0..kernel {
+                    // The output whose window has this cell at this place, if it is one of the unit's.
+                    if comptime!(cell >= across && (cell - across) % stride == 0 && (cell - across) / stride < columns)
+                    {
+                        sums[comptime!((cell - across) / stride)] += value * taps[across];
+                    }
+                }
+            }
+        }
+    }
+    #[unroll]
+    for column in 0..columns {
+        let place = first as usize + column;
+        if place < output.shape(2) {
+            let begin = image as usize * output.stride(0) + row as usize * output.stride(1) + place * output.stride(2);
+            output[begin / size + vector] = Vector::cast_from(sums[column]);
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! What the kernels of a card make of a depthwise convolution, known without a card.
+
+use burn::tensor::{DType, Shape};
+use cpu_kernels::{DepthwiseShape, StridedDepthwise};
+
+use crate::kernels::recorded::{Form, Scratch};
+
+/// Kernels up to this side are written out in registers.
+const LARGEST_KERNEL: usize = 7;
+
+/// Rows of taps of a channel whose sums are made at once: 2^16 units at vectors of four, half of what an H200 holds.
+const ROWS_OF_TAPS_AT_ONCE: usize = 1 << 18;
+
+/// Whether the kernels run on such windows and types; what they do not cover is composed of Burn's own operations.
+///
+/// The one place to choose from: a shape at which a card is measured to be faster the other way belongs here.
+pub(crate) fn covers(windows: &StridedDepthwise, storage: DType) -> bool {
+    let shape = windows.shape;
+    let is_centred = |axis: usize, size: usize| {
+        windows.before[axis] < shape.kernel && (windows.output[axis].max(1) - 1) * windows.stride < size
+    };
+    matches!(storage, DType::F32 | DType::F16 | DType::BF16)
+        && shape.kernel <= LARGEST_KERNEL
+        && (1..=2).contains(&windows.stride)
+        && is_centred(0, shape.height)
+        && is_centred(1, shape.width)
+}
+
+pub(crate) fn map_shape(windows: &StridedDepthwise) -> Shape {
+    let DepthwiseShape { batch, height, width, channels, .. } = windows.shape;
+    Shape::new([batch, height, width, channels])
+}
+
+pub(crate) fn output_shape(windows: &StridedDepthwise) -> Shape {
+    let [height, width] = windows.output;
+    Shape::new([windows.shape.batch, height, width, windows.shape.channels])
+}
+
+/// The gradients of weight and bias.
+pub(crate) fn parameter_forms(windows: &StridedDepthwise) -> [Form; 2] {
+    let DepthwiseShape { channels, kernel, .. } = windows.shape;
+    [(Shape::new([channels, 1, kernel, kernel]), DType::F32), (Shape::new([channels]), DType::F32)]
+}
+
+/// The rows of all outputs in stretches, each of which is summed by itself for the gradients of weight and bias. As many as there are rows, up to a
+/// number that no batch exceeds: a plan for any batch size can then be made from two.
+pub(crate) struct Chunks {
+    pub(crate) count: usize,
+    /// Rows of each, but for the first `longer`, which have one more.
+    pub(crate) rows_each: usize,
+    pub(crate) longer: usize,
+}
+
+impl Chunks {
+    pub(crate) fn of(windows: &StridedDepthwise) -> Self {
+        let rows = windows.shape.batch * windows.output[0];
+        let count = rows.clamp(1, Self::most(windows));
+        Self { count, rows_each: rows / count, longer: rows % count }
+    }
+
+    fn most(windows: &StridedDepthwise) -> usize {
+        (ROWS_OF_TAPS_AT_ONCE / (windows.shape.channels * windows.shape.kernel).max(1)).max(1)
+    }
+}
+
+/// The weight with its channels side by side.
+pub(super) fn weight_scratch(windows: &StridedDepthwise) -> Scratch {
+    let DepthwiseShape { channels, kernel, .. } = windows.shape;
+    let bytes = bytes_of_f32(channels * kernel * kernel);
+    Scratch { bytes, most_bytes: bytes }
+}
+
+/// The sums of the chunks, one for each tap and one for the bias: at most `k + 1 / k` MiB, or one chunk.
+pub(super) fn chunk_scratch(windows: &StridedDepthwise) -> Scratch {
+    let DepthwiseShape { channels, kernel, .. } = windows.shape;
+    let of_chunks = |count: usize| bytes_of_f32(count * (kernel * kernel + 1) * channels);
+    Scratch { bytes: of_chunks(Chunks::of(windows).count), most_bytes: of_chunks(Chunks::most(windows)) }
+}
+
+fn bytes_of_f32(numbers: usize) -> u64 {
+    4 * numbers as u64
+}
