@@ -8,6 +8,7 @@
 
 mod calibration;
 mod ensemble;
+mod merge;
 mod predict;
 mod predictions_csv;
 mod score;
