@@ -10,7 +10,7 @@ use data_pipeline::{
     Channels, Dataset, EvalTransform, Loader, LoaderOptions, RasterImage, ResizeMode, SampleKey, Transform, batches,
 };
 use image::{Rgb, RgbImage};
-use inference::{Outcome, PredictError, PredictOptions, Prediction, Preset, Symmetry, View, predict, score};
+use inference::{Merge, Outcome, PredictError, PredictOptions, Prediction, Preset, Symmetry, View, predict, score};
 use tempfile::TempDir;
 use trainer::{FaultPlan, Normalization, OutOfMemory, Phase, Pieces, Scoring};
 use vision_nn::{Classifier, Initializer, Linear, Pass};
@@ -107,6 +107,7 @@ impl Bench {
     fn options<'a>(&'a self, views: &'a [View]) -> PredictOptions<'a> {
         PredictOptions {
             views,
+            merge: &Merge::Mean,
             normalization: &self.normalization,
             device: &self.device,
             precision: Default::default(),
@@ -241,7 +242,7 @@ fn predictions_that_ran_out_of_memory_are_the_same_in_the_same_order() {
     let bench = Bench::new();
     let views = Preset::Essential.views();
     let expected = bench.predict(&views, 4);
-    let mut pieces = Pieces::new(Phase::Prediction, "eval:0,eval:1".parse().unwrap());
+    let mut pieces = Pieces::new(Phase::Prediction, "eval:0,eval:1".parse().unwrap()).at_most(4);
     let mut sizes = Vec::new();
     let mut progress = |scoring: Scoring<'_>| match scoring {
         Scoring::Done(done) => sizes.push(("done", done)),
@@ -267,7 +268,7 @@ fn predictions_that_ran_out_of_memory_are_the_same_in_the_same_order() {
 #[test]
 fn one_image_that_does_not_fit_is_an_error_with_a_way_out() {
     let bench = Bench::new();
-    let mut pieces = Pieces::new(Phase::Prediction, "eval:0,eval:0".parse().unwrap());
+    let mut pieces = Pieces::new(Phase::Prediction, "eval:0,eval:0".parse().unwrap()).at_most(2);
     let loader = bench.loader(&(0..8).collect::<Vec<_>>(), 2);
     let options = bench.options(&[View::IDENTITY]);
     let error = predict(&PixelModel::new(2), &bench.dataset, loader, &options, &mut pieces, &mut |_| {}).unwrap_err();
