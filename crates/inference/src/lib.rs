@@ -32,6 +32,6 @@ pub use predictions_csv::{join_csv, write_csv};
 pub use preset::{Preset, UnknownPreset};
 pub use score::{Scores, score};
 pub use symmetry::Symmetry;
-pub use view::View;
+pub use view::{Variation, View};
 pub use view_name::UnknownView;
 pub use view_weights::{ViewLikelihoods, ViewWeights, WEIGHT_FOLDS, view_likelihoods};

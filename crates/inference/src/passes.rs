@@ -169,10 +169,11 @@ type Kept = (Range<usize>, Tensor<4>);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Variation;
 
     #[test]
     fn the_image_as_it_is_comes_first_where_no_view_shows_it() {
-        let brighter = View::Brightness { factor: 1.1 };
+        let brighter = View::from(Variation::Brightness { factor: 1.1 });
         assert_eq!(shown(&[brighter]), [View::IDENTITY, brighter]);
         assert_eq!(shown(&[brighter, View::IDENTITY]), [brighter, View::IDENTITY]);
         let rows = |values: &[f32]| values.iter().map(|&value| vec![value]).collect::<Vec<_>>();
@@ -186,7 +187,7 @@ mod tests {
     #[test]
     fn the_first_view_without_finite_scores_is_the_one_that_is_told() {
         let (fine, broken) = (vec![0.5, 0.5], vec![f32::NAN, 0.5]);
-        let views = [View::Zoom { factor: 1.1 }, View::Brightness { factor: 1.1 }];
+        let views = [View::from(Variation::Zoom { factor: 1.1 }), View::from(Variation::Brightness { factor: 1.1 })];
         let scores = |plain: &Vec<f32>, rows: [&Vec<f32>; 2]| ImageScores {
             plain: plain.clone(),
             views: rows.into_iter().cloned().collect(),

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use crate::{Preset, Symmetry, View};
+use crate::{Preset, Symmetry, Variation, View};
 
 /// Beyond this a factor makes nothing of an image that a class could be told by.
 const LARGEST_FACTOR: f32 = 10.0;
@@ -21,38 +21,51 @@ impl UnknownView {
     pub fn hint(&self) -> Option<String> {
         let symmetries = Symmetry::ALL.map(|symmetry| format!("`{symmetry}`")).join(", ");
         let others = "`zoom_F`, `brightness_F` and `contrast_F` with a factor such as 1.1, `center_crop_S` with a share such as 0.8";
-        Some(format!("views are {symmetries}; {others}"))
+        Some(format!("views are {symmetries}; {others}; and both, as in `rotate_90+zoom_1.1`"))
     }
 }
 
 impl View {
-    /// Names that a written one is likely to have been meant for: those of the presets.
+    /// Names that a written one is likely to have been meant for: those of the presets, and each of their parts.
     pub fn common_names() -> impl Iterator<Item = String> {
-        Preset::Comprehensive.views().into_iter().map(|view| view.to_string())
+        let views = Preset::Comprehensive.views().into_iter();
+        views.flat_map(|view| [view, view.symmetry.into(), view.variation.into()]).map(|view| view.to_string())
     }
 }
 
-/// Reads what [`View`]'s `Display` writes: `rotate_90`, `zoom_1.1`. Factors are above 0 and at most 10, shares at most 1.
+/// Reads what [`View`]'s `Display` writes: `rotate_90`, `zoom_1.1`, `rotate_90+zoom_1.1`. Factors are above 0 and at most 10, shares at most 1.
 impl FromStr for View {
     type Err = UnknownView;
 
     fn from_str(name: &str) -> Result<Self, Self::Err> {
-        let unknown = || UnknownView { found: name.to_owned() };
-        if let Some(symmetry) = Symmetry::ALL.into_iter().find(|symmetry| symmetry.to_string() == name) {
-            return Ok(Self::Symmetry(symmetry));
-        }
-        let (kind, number) = name.rsplit_once('_').ok_or_else(unknown)?;
-        let is_plain = number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-        let number: f32 = number.parse().ok().filter(|_| is_plain).ok_or_else(unknown)?;
-        let largest = if kind == "center_crop" { 1.0 } else { LARGEST_FACTOR };
-        match kind {
-            _ if number <= 0.0 || number > largest => Err(unknown()),
-            "zoom" => Ok(Self::Zoom { factor: number }),
-            "center_crop" => Ok(Self::CenterCrop { share: number }),
-            "brightness" => Ok(Self::Brightness { factor: number }),
-            "contrast" => Ok(Self::Contrast { factor: number }),
-            _ => Err(unknown()),
-        }
+        let read = match name.split_once('+') {
+            Some((moved, varied)) => symmetry(moved).zip(variation(varied)),
+            None => match symmetry(name) {
+                Some(symmetry) => Some((symmetry, Variation::None)),
+                None => Some(Symmetry::Identity).zip(variation(name)),
+            },
+        };
+        let (symmetry, variation) = read.ok_or_else(|| UnknownView { found: name.to_owned() })?;
+        Ok(Self { symmetry, variation })
+    }
+}
+
+fn symmetry(name: &str) -> Option<Symmetry> {
+    Symmetry::ALL.into_iter().find(|symmetry| symmetry.to_string() == name)
+}
+
+fn variation(name: &str) -> Option<Variation> {
+    let (kind, number) = name.rsplit_once('_')?;
+    let is_plain = number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let number: f32 = number.parse().ok().filter(|_| is_plain)?;
+    let largest = if kind == "center_crop" { 1.0 } else { LARGEST_FACTOR };
+    match kind {
+        _ if number <= 0.0 || number > largest => None,
+        "zoom" => Some(Variation::Zoom { factor: number }),
+        "center_crop" => Some(Variation::CenterCrop { share: number }),
+        "brightness" => Some(Variation::Brightness { factor: number }),
+        "contrast" => Some(Variation::Contrast { factor: number }),
+        _ => None,
     }
 }
 
@@ -62,7 +75,12 @@ mod tests {
 
     #[test]
     fn every_view_is_read_back_from_its_name() {
-        let others = [View::Zoom { factor: 0.75 }, View::CenterCrop { share: 1.0 }, View::Contrast { factor: 10.0 }];
+        let others = [
+            Variation::Zoom { factor: 0.75 },
+            Variation::CenterCrop { share: 1.0 },
+            Variation::Contrast { factor: 10.0 },
+        ];
+        let others = others.map(View::from);
         for view in Preset::Comprehensive.views().into_iter().chain(others) {
             assert_eq!(view.to_string().parse(), Ok(view));
         }

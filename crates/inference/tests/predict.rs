@@ -11,8 +11,8 @@ use data_pipeline::{
 };
 use image::{Rgb, RgbImage};
 use inference::{
-    FittedTo, Merge, Outcome, PredictError, PredictOptions, Prediction, Preset, Symmetry, View, predict, score,
-    view_likelihoods,
+    FittedTo, Merge, Outcome, PredictError, PredictOptions, Prediction, Preset, Symmetry, Variation, View, predict,
+    score, view_likelihoods,
 };
 use tempfile::TempDir;
 use trainer::{FaultPlan, Normalization, OutOfMemory, Phase, Pieces, Scoring};
@@ -217,7 +217,10 @@ fn merged_is_the_mean_of_what_each_view_says_alone() {
 #[test]
 fn views_of_several_images_in_one_pass_say_what_each_says_alone() {
     let bench = Bench::new();
-    for views in [Preset::Comprehensive.views(), vec![View::Zoom { factor: 1.2 }, View::Symmetry(Symmetry::Rotate90)]] {
+    for views in [
+        Preset::Comprehensive.views(),
+        vec![View::from(Variation::Zoom { factor: 1.2 }), View::from(Symmetry::Rotate90)],
+    ] {
         let one_by_one = bench.predict_in_passes(&views, 1);
         // A part of a view; one view; one and a part; several; all at once.
         for at_once in [3, 4, 7, 13, 1000] {
@@ -274,7 +277,7 @@ fn learned_weights_are_those_of_the_labelled_images_that_could_be_scored() {
 fn plain_is_the_image_as_it_is_also_where_no_view_is() {
     let bench = Bench::new();
     let none = bench.predict(&[View::IDENTITY], 3);
-    let turned = bench.predict(&[View::Symmetry(Symmetry::Rotate180)], 3);
+    let turned = bench.predict(&[View::from(Symmetry::Rotate180)], 3);
     for ((plain, merged), (plain_of_none, _)) in probabilities(&turned).into_iter().zip(probabilities(&none)) {
         assert_eq!(plain, plain_of_none);
         assert_ne!(merged, plain);

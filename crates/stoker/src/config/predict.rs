@@ -20,7 +20,7 @@ pub struct PredictSection {
     pub tta: Tta,
     /// Views by name in the place of a preset, such as `[identity, flip_horizontal, rotate_90, zoom_1.1]`: the symmetries of the square (`identity`,
     /// `rotate_90`, `rotate_180`, `rotate_270`, `flip_horizontal`, `flip_vertical`, `transpose`, `anti_transpose`), and `zoom_F`,
-    /// `brightness_F`, `contrast_F` and `center_crop_S` with a factor or a share. One that is listed twice counts twice.
+    /// `brightness_F`, `contrast_F` and `center_crop_S` with a factor or a share, or both: `rotate_90+zoom_1.1`. One that is listed twice counts twice.
     pub views: Vec<NamedView>,
     /// How the views' answers become one.
     pub merge: MergeRule,
