@@ -126,6 +126,11 @@ impl RunFolder {
         self.root.join("calibration.json")
     }
 
+    /// The weights of views under which the true classes are most likely.
+    pub fn view_weights(&self) -> PathBuf {
+        self.root.join("view_weights.json")
+    }
+
     /// Confidence against accuracy, before and after calibration.
     pub fn reliability(&self) -> PathBuf {
         self.root.join("reliability.svg")

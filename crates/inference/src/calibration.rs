@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use checkpoint::CheckpointError;
 use data_pipeline::Dataset;
 use metrics::{Calibration, LabelledProbabilities, ScoreError, temper};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::{Outcome, Prediction};
+use crate::{Merge, Outcome, Prediction};
 
-/// A temperature and what it was fitted to. It holds for these weights, seen in these views, alone.
+/// A temperature and what it was fitted to. It holds for these weights, seen in these views and merged by this rule, alone.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FittedCalibration {
@@ -17,10 +18,50 @@ pub struct FittedCalibration {
     pub calibration: Calibration,
     /// The views whose probabilities were merged.
     pub views: Vec<String>,
+    /// The rule that merged them, by its name.
+    #[serde(default = "mean")]
+    pub merge: String,
     /// Which checkpoint of the run: `best` or `last`.
     pub checkpoint: String,
     /// Optimizer steps in its weights.
     pub step: u64,
+}
+
+/// What merged the views before there was a choice.
+fn mean() -> String {
+    Merge::Mean.name().to_owned()
+}
+
+/// Views and the weights of a model: what a fit to labelled images holds for, and nothing else.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FittedTo {
+    /// The views, by their names.
+    pub views: Vec<String>,
+    /// Which checkpoint of the run: `best` or `last`.
+    pub checkpoint: String,
+    /// Optimizer steps in its weights.
+    pub step: u64,
+}
+
+impl FittedTo {
+    /// Whether what was fitted to this, and is in the file at `path`, is for `wanted`.
+    ///
+    /// # Errors
+    /// [`CalibrationError::Other`] with the first that differs.
+    pub fn check(&self, wanted: &Self, path: &Path) -> Result<(), CalibrationError> {
+        let pairs = [
+            ("views", self.views.join(", "), wanted.views.join(", ")),
+            ("checkpoint", self.checkpoint.clone(), wanted.checkpoint.clone()),
+            ("weights of step", self.step.to_string(), wanted.step.to_string()),
+        ];
+        match pairs.into_iter().find(|(_, fitted, wanted)| fitted != wanted) {
+            Some((what, fitted, wanted)) => {
+                Err(CalibrationError::Other { path: path.to_owned(), what, fitted, wanted })
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 /// Why there is no temperature to use.
@@ -61,7 +102,7 @@ pub enum CalibrationError {
     Other {
         /// The file.
         path: PathBuf,
-        /// `views`, `checkpoint` or `weights of step`.
+        /// `views`, `merge rule`, `checkpoint` or `weights of step`.
         what: &'static str,
         /// In the file.
         fitted: String,
@@ -93,11 +134,7 @@ impl FittedCalibration {
     /// # Errors
     /// [`CalibrationError::Missing`], [`CalibrationError::File`], [`CalibrationError::Malformed`].
     pub fn read(path: &Path) -> Result<Self, CalibrationError> {
-        let text = std::fs::read_to_string(path).map_err(|source| match source.kind() {
-            std::io::ErrorKind::NotFound => CalibrationError::Missing { path: path.to_owned() },
-            _ => CheckpointError::Read { path: path.to_owned(), source }.into(),
-        })?;
-        serde_json::from_str(&text).map_err(|source| CalibrationError::Malformed { path: path.to_owned(), source })
+        read_json(path)
     }
 
     /// Replaces the file at `path`, whole or not at all.
@@ -105,26 +142,22 @@ impl FittedCalibration {
     /// # Errors
     /// [`CalibrationError::File`].
     pub fn write(&self, path: &Path) -> Result<(), CalibrationError> {
-        let text = serde_json::to_string_pretty(self).expect("a calibration has string keys and finite numbers");
-        Ok(checkpoint::write_atomically(path, format!("{text}\n").as_bytes())?)
+        write_json(self, path)
     }
 
-    /// Whether it is for predictions with `wanted`'s views, checkpoint and weights, whatever temperature that has; `path` is where it was read.
+    /// Whether it is for predictions with `wanted`, merged by the rule of this name, whatever temperature that has; `path` is where it was
+    /// read.
     ///
     /// # Errors
     /// [`CalibrationError::Other`] with the first that differs.
-    pub fn check(&self, views: &[String], checkpoint: &str, step: u64, path: &Path) -> Result<(), CalibrationError> {
-        let pairs = [
-            ("views", self.views.join(", "), views.join(", ")),
-            ("checkpoint", self.checkpoint.clone(), checkpoint.to_owned()),
-            ("weights of step", self.step.to_string(), step.to_string()),
-        ];
-        match pairs.into_iter().find(|(_, fitted, wanted)| fitted != wanted) {
-            Some((what, fitted, wanted)) => {
-                Err(CalibrationError::Other { path: path.to_owned(), what, fitted, wanted })
-            }
-            None => Ok(()),
+    pub fn check(&self, wanted: &FittedTo, merge: &str, path: &Path) -> Result<(), CalibrationError> {
+        let Self { views, checkpoint, step, .. } = self.clone();
+        FittedTo { views, checkpoint, step }.check(wanted, path)?;
+        if self.merge != merge {
+            let (fitted, wanted) = (self.merge.clone(), merge.to_owned());
+            return Err(CalibrationError::Other { path: path.to_owned(), what: "merge rule", fitted, wanted });
         }
+        Ok(())
     }
 
     /// Puts calibrated probabilities in the place of the merged ones. What is most probable stays so.
@@ -135,6 +168,19 @@ impl FittedCalibration {
             }
         }
     }
+}
+
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, CalibrationError> {
+    let text = std::fs::read_to_string(path).map_err(|source| match source.kind() {
+        std::io::ErrorKind::NotFound => CalibrationError::Missing { path: path.to_owned() },
+        _ => CheckpointError::Read { path: path.to_owned(), source }.into(),
+    })?;
+    serde_json::from_str(&text).map_err(|source| CalibrationError::Malformed { path: path.to_owned(), source })
+}
+
+pub(crate) fn write_json(fitted: &impl Serialize, path: &Path) -> Result<(), CalibrationError> {
+    let text = serde_json::to_string_pretty(fitted).expect("what is fitted has string keys and plain values");
+    Ok(checkpoint::write_atomically(path, format!("{text}\n").as_bytes())?)
 }
 
 #[cfg(test)]
@@ -160,7 +206,8 @@ mod tests {
         let samples = labelled(&dataset(&[Some(0), Some(1), None]), &predictions).unwrap();
         assert_eq!(samples.len(), 2, "one has no label");
         let calibration = samples.fit_temperature().unwrap();
-        FittedCalibration { calibration, views: vec!["identity".to_owned()], checkpoint: "best".to_owned(), step: 7 }
+        let (views, merge) = (vec!["identity".to_owned()], "mean".to_owned());
+        FittedCalibration { calibration, views, merge, checkpoint: "best".to_owned(), step: 7 }
     }
 
     #[test]
@@ -172,17 +219,26 @@ mod tests {
         written.write(&path).unwrap();
         let read = FittedCalibration::read(&path).unwrap();
         assert_eq!(read, written);
-        assert!(read.check(&read.views, "best", 7, &path).is_ok());
+        let to = |views: &str, checkpoint: &str, step| FittedTo {
+            views: vec![views.to_owned()],
+            checkpoint: checkpoint.to_owned(),
+            step,
+        };
+        assert!(read.check(&to("identity", "best", 7), "mean", &path).is_ok());
         let others = [
-            read.check(&["flip".to_owned()], "best", 7, &path),
-            read.check(&read.views, "last", 7, &path),
-            read.check(&read.views, "best", 8, &path),
+            read.check(&to("flip", "best", 7), "mean", &path),
+            read.check(&to("identity", "last", 7), "mean", &path),
+            read.check(&to("identity", "best", 8), "mean", &path),
+            read.check(&to("identity", "best", 7), "max", &path),
         ];
         let what = others.map(|result| match result.unwrap_err() {
             CalibrationError::Other { what, .. } => what,
             error => panic!("{error}"),
         });
-        assert_eq!(what, ["views", "checkpoint", "weights of step"]);
+        assert_eq!(what, ["views", "checkpoint", "weights of step", "merge rule"]);
+        let older = std::fs::read_to_string(&path).unwrap().replace("  \"merge\": \"mean\",\n", "");
+        std::fs::write(&path, older).unwrap();
+        assert_eq!(FittedCalibration::read(&path).unwrap(), written, "from before there was a choice");
         std::fs::write(&path, "{\"temperature\": 1}").unwrap();
         assert!(matches!(FittedCalibration::read(&path), Err(CalibrationError::Malformed { .. })));
     }

@@ -19,6 +19,12 @@ pub enum PredictError {
     /// There is nothing to average.
     #[error("the list of views is empty")]
     NoViews,
+    /// The weights are not one a view, or no weights.
+    #[error("the weights of the views are not {views} numbers of 0 or more, one of them above 0")]
+    Weights {
+        /// How many views there are.
+        views: usize,
+    },
     /// A view that turns an image cannot be shown to a model of another height than width.
     #[error("view `{view}` swaps height and width, but images are {height} x {width}")]
     NotSquare {
@@ -108,6 +114,7 @@ impl PredictError {
             Self::OutOfMemory { reason } => Some(reason.hint()),
             Self::Device { .. }
             | Self::Channels { .. }
+            | Self::Weights { .. }
             | Self::OtherClasses { .. }
             | Self::ModelWidth { .. }
             | Self::NotLoaded { .. }

@@ -1,5 +1,5 @@
 //! Predictions for a data set: each image decoded once, seen by the model in one or several views, the views' probabilities
-//! averaged (test-time augmentation), calibrated where that is wanted, and the result as a CSV with a row for each input file.
+//! merged (test-time augmentation), calibrated where that is wanted, and the result as a CSV with a row for each input file.
 //!
 //! It never trains, loads a checkpoint, chooses a batch size or prints, and it never leaves an image out: what cannot be read or scored
 //! comes back with the reason.
@@ -8,6 +8,8 @@
 
 mod calibration;
 mod ensemble;
+mod merge;
+mod passes;
 mod predict;
 mod predictions_csv;
 mod score;
@@ -15,16 +17,21 @@ mod score;
 mod preset;
 mod symmetry;
 mod view;
+mod view_name;
+mod view_weights;
 mod zoom;
 
 mod error;
 
-pub use calibration::{CalibrationError, FittedCalibration, labelled};
+pub use calibration::{CalibrationError, FittedCalibration, FittedTo, labelled};
 pub use ensemble::average;
 pub use error::PredictError;
+pub use merge::Merge;
 pub use predict::{Outcome, PredictOptions, Prediction, predict};
 pub use predictions_csv::{join_csv, write_csv};
 pub use preset::{Preset, UnknownPreset};
 pub use score::{Scores, score};
 pub use symmetry::Symmetry;
-pub use view::View;
+pub use view::{Variation, View};
+pub use view_name::UnknownView;
+pub use view_weights::{ViewLikelihoods, ViewWeights, WEIGHT_FOLDS, view_likelihoods};

@@ -1,21 +1,21 @@
 //! From images to probabilities.
 
-use std::ops::Range;
-
-use burn::tensor::{Device, Tensor};
-use data_pipeline::{Batch, Dataset, Loader};
+use burn::tensor::Device;
+use data_pipeline::{Dataset, Loader};
 use memory_planner::Precision;
-use metrics::softmax;
-use trainer::{ComputeError, MemoryWatch, Normalization, Pieces, Scoring, images_to_tensor, storage_type};
+use trainer::{Normalization, Pieces, Scoring, storage_type};
 use vision_nn::{Classifier, Pass};
 
-use crate::{PredictError, View};
+use crate::passes::score_batch;
+use crate::{Merge, PredictError, View};
 
 /// How images are predicted.
 #[derive(Debug, Clone, Copy)]
 pub struct PredictOptions<'a> {
-    /// The views that are averaged, each with the same weight: a view that is listed twice counts twice.
+    /// The views that are merged: a view that is listed twice counts twice.
     pub views: &'a [View],
+    /// How they are merged; with as many weights as views.
+    pub merge: &'a Merge,
     /// How images are normalised: the model's own figures.
     pub normalization: &'a Normalization,
     /// Where the model is; not an autodiff device.
@@ -42,7 +42,7 @@ pub enum Outcome {
     Scored {
         /// Probabilities from the image as it is: `[classes]`, sums to 1.
         plain: Vec<f32>,
-        /// Mean of the probabilities over the views: `[classes]`, sums to 1.
+        /// The probabilities of the views, merged: `[classes]`, sums to 1.
         merged: Vec<f32>,
     },
     /// The file could not be read as an image.
@@ -72,9 +72,9 @@ impl Outcome {
 /// Predicts every sample of `dataset`, which `loader` gives in any order, and returns one prediction a sample in the data
 /// set's order. Tells `progress` the number of images done after each batch. Waits for the device.
 ///
-/// The views of a batch go through the model in turn: the device holds one view's activations at a time and, beside what a
-/// forward pass takes, a second copy of the batch's input. When memory runs out, the batch at hand is done again in smaller pieces, and so
-/// are those that follow: `pieces` remembers it.
+/// A pass takes as many images as [`Pieces::at_most`] allows, each view of an image counted as one: several views of few images, or a part of
+/// one view of many. Beside what a forward pass takes, the device holds a second copy of its input, and a third where a pass spans several
+/// views. When memory runs out, the pass at hand is done again in smaller ones, and so are those that follow: `pieces` remembers it.
 ///
 /// # Errors
 /// A batch that cannot be loaded, a sample that the loader leaves out, options that do not fit the data or the model, and memory that does
@@ -95,6 +95,7 @@ pub fn predict(
         if !batch.is_empty() {
             options.check_images(batch.size)?;
             let scored = score_batch(model, &batch, options, pieces, progress)?;
+            let scored = scored.iter().map(|scores| scores.outcome(options));
             outcomes.extend(batch.samples.iter().copied().zip(scored))?;
         }
         done += batch.len() + batch.corrupt.len();
@@ -106,13 +107,16 @@ pub fn predict(
 }
 
 impl PredictOptions<'_> {
-    fn pass(&self) -> Pass {
+    pub(crate) fn pass(&self) -> Pass {
         Pass::evaluation().storing(storage_type(self.precision))
     }
 
-    fn check_classes(&self, dataset: &Dataset) -> Result<(), PredictError> {
+    pub(crate) fn check_classes(&self, dataset: &Dataset) -> Result<(), PredictError> {
         if self.views.is_empty() {
             return Err(PredictError::NoViews);
+        }
+        if !self.merge.serves(self.views.len()) {
+            return Err(PredictError::Weights { views: self.views.len() });
         }
         if dataset.classes != self.classes {
             let (expected, found) = (self.classes.to_vec(), dataset.classes.clone());
@@ -121,7 +125,7 @@ impl PredictOptions<'_> {
         Ok(())
     }
 
-    fn check_images(&self, [height, width, found]: [usize; 3]) -> Result<(), PredictError> {
+    pub(crate) fn check_images(&self, [height, width, found]: [usize; 3]) -> Result<(), PredictError> {
         let expected = self.normalization.mean.len().min(self.normalization.std.len());
         if found != expected {
             return Err(PredictError::Channels { expected, found });
@@ -129,128 +133,6 @@ impl PredictOptions<'_> {
         match self.views.iter().find(|view| view.swaps_axes()) {
             Some(&view) if height != width => Err(PredictError::NotSquare { view, height, width }),
             _ => Ok(()),
-        }
-    }
-}
-
-/// The outcome of each sample of a batch, in its order.
-fn score_batch(
-    model: &impl Classifier,
-    batch: &Batch,
-    options: &PredictOptions,
-    pieces: &mut Pieces,
-    progress: &mut dyn FnMut(Scoring<'_>),
-) -> Result<Vec<Outcome>, PredictError> {
-    let told = &mut |event: &_| progress(Scoring::OutOfMemory(event));
-    let scored = pieces.score(batch.len(), options.device, told, |samples, watch| {
-        // Another width of the model is no matter of memory.
-        match score_views(model, batch, samples, options, watch) {
-            Err(ScoreError::Compute(error)) => Err(error),
-            Err(ScoreError::ModelWidth { found }) => Ok(Err(found)),
-            Ok(outcomes) => Ok(Ok(outcomes)),
-        }
-    })?;
-    let expected = options.classes.len();
-    let outcomes: Result<Vec<Vec<Outcome>>, usize> = scored.into_iter().collect();
-    outcomes.map(|outcomes| outcomes.concat()).map_err(|found| PredictError::ModelWidth { expected, found })
-}
-
-/// Why a piece of a batch has no scores.
-enum ScoreError {
-    Compute(ComputeError),
-    ModelWidth { found: usize },
-}
-
-impl From<ComputeError> for ScoreError {
-    fn from(error: ComputeError) -> Self {
-        Self::Compute(error)
-    }
-}
-
-/// The outcome of each of `samples`, places in the batch.
-fn score_views(
-    model: &impl Classifier,
-    batch: &Batch,
-    samples: Range<usize>,
-    options: &PredictOptions,
-    watch: &MemoryWatch,
-) -> Result<Vec<Outcome>, ScoreError> {
-    let bytes = batch.sample_bytes();
-    let pixels = &batch.pixels[samples.start * bytes..samples.end * bytes];
-    let images = || images_to_tensor(pixels, batch.size, options.normalization, options.device);
-    let images = watch.run(images)?; // [B, C, H, W]
-    let mut merges = vec![Merge::default(); samples.len()];
-    if !options.views.contains(&View::IDENTITY) {
-        let rows = score(model, || images.clone(), options, watch)?;
-        merges.iter_mut().zip(rows).for_each(|(merge, row)| merge.set_plain(row));
-    }
-    for &view in options.views {
-        let rows = score(model, || view.apply(images.clone(), options.normalization), options, watch)?;
-        merges.iter_mut().zip(rows).for_each(|(merge, row)| merge.add(view, row));
-    }
-    Ok(merges.into_iter().map(Merge::finish).collect())
-}
-
-/// Probabilities of one view's images, a row each. Waits for the device: so no view's work begins before the last one's
-/// memory is free, and scores are read only once it is known that they were computed.
-fn score(
-    model: &impl Classifier,
-    images: impl FnOnce() -> Tensor<4>,
-    options: &PredictOptions,
-    watch: &MemoryWatch,
-) -> Result<Vec<Vec<f32>>, ScoreError> {
-    let logits = watch.run(|| model.forward(images(), &mut options.pass()))?; // [B, K]
-    let [_, found] = logits.dims();
-    let expected = options.classes.len();
-    if found != expected {
-        return Err(ScoreError::ModelWidth { found });
-    }
-    let logits = logits.try_into_data().map_err(|error| ComputeError::from_device(&error.to_string()))?;
-    let logits: Vec<f32> = logits.iter::<f32>().collect();
-    Ok(logits.chunks_exact(expected).map(softmax).collect())
-}
-
-/// One image's probabilities, gathered view by view.
-#[derive(Debug, Clone, Default)]
-struct Merge {
-    plain: Vec<f32>,
-    /// In f64, so that the mean of one view is that view, bit for bit, and the order of views does not show.
-    sum: Vec<f64>,
-    views: usize,
-    not_finite: Option<View>,
-}
-
-impl Merge {
-    fn set_plain(&mut self, row: Vec<f32>) {
-        self.check(View::IDENTITY, &row);
-        self.plain = row;
-    }
-
-    fn add(&mut self, view: View, row: Vec<f32>) {
-        self.check(view, &row);
-        self.sum.resize(row.len(), 0.0);
-        self.sum.iter_mut().zip(&row).for_each(|(sum, &probability)| *sum += f64::from(probability));
-        self.views += 1;
-        if view == View::IDENTITY {
-            self.plain = row;
-        }
-    }
-
-    /// Softmax shows a score that is not finite as NaN, or is right about it: a class at minus infinity has probability 0.
-    fn check(&mut self, view: View, row: &[f32]) {
-        if self.not_finite.is_none() && row.iter().any(|probability| probability.is_nan()) {
-            self.not_finite = Some(view);
-        }
-    }
-
-    fn finish(self) -> Outcome {
-        let views = self.views as f64;
-        match self.not_finite {
-            Some(view) => Outcome::NotFinite { view },
-            None => {
-                let merged = self.sum.iter().map(|sum| (sum / views) as f32).collect();
-                Outcome::Scored { plain: self.plain, merged }
-            }
         }
     }
 }
@@ -301,6 +183,7 @@ mod tests {
         let check = |views: &[View], size| {
             let options = PredictOptions {
                 views,
+                merge: &Merge::Mean,
                 normalization: &normalization,
                 device: &device,
                 precision: Precision::Fp32,
@@ -314,17 +197,5 @@ mod tests {
         assert!(error.hint().is_some());
         assert!(check(&views, [6, 6, 3]).is_ok());
         assert!(check(&views[..3], [4, 6, 3]).is_ok(), "the image and its flips");
-    }
-
-    #[test]
-    fn the_first_view_without_finite_scores_is_the_one_that_is_told() {
-        let brighter = View::Brightness { factor: 1.1 };
-        let mut merge = Merge::default();
-        merge.add(View::IDENTITY, vec![0.5, 0.5]);
-        merge.add(brighter, vec![f32::NAN, f32::NAN]);
-        merge.add(View::Zoom { factor: 1.1 }, vec![f32::NAN, f32::NAN]);
-        let outcome = merge.finish();
-        assert_eq!(outcome, Outcome::NotFinite { view: brighter });
-        assert_eq!(outcome.error().unwrap(), "the model's scores are not finite in view `brightness_1.1`");
     }
 }

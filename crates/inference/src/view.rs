@@ -8,13 +8,20 @@ use trainer::Normalization;
 use crate::Symmetry;
 use crate::zoom::zoom;
 
-/// One view of test-time augmentation: the same image moved, magnified or lit differently, in the same class.
-///
-/// Factors are above 0, and 1 changes nothing.
+/// One view of test-time augmentation: the same image moved, and then magnified or lit differently, in the same class.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum View {
+pub struct View {
     /// Flipped, turned or transposed: no pixel value changes.
-    Symmetry(Symmetry),
+    pub symmetry: Symmetry,
+    /// What else is different.
+    pub variation: Variation,
+}
+
+/// What changes pixel values. Factors are above 0, and 1 changes nothing.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Variation {
+    /// Nothing.
+    None,
     /// Magnified about the middle; below 1 shrunk, with its edges continued.
     Zoom {
         /// Magnification.
@@ -39,21 +46,18 @@ pub enum View {
 
 impl View {
     /// The image as it is.
-    pub const IDENTITY: Self = Self::Symmetry(Symmetry::Identity);
+    pub const IDENTITY: Self = Self { symmetry: Symmetry::Identity, variation: Variation::None };
 
     /// The view that gives the image back; none for those that lose something of it.
     #[must_use]
     pub fn inverse(self) -> Option<Self> {
-        match self {
-            Self::Symmetry(symmetry) => Some(Self::Symmetry(symmetry.inverse())),
-            _ => None,
-        }
+        (self.variation == Variation::None).then(|| self.symmetry.inverse().into())
     }
 
     /// Whether height and width change places, so that only square images keep their shape.
     #[must_use]
     pub fn swaps_axes(self) -> bool {
-        matches!(self, Self::Symmetry(symmetry) if symmetry.swaps_axes())
+        self.symmetry.swaps_axes()
     }
 
     /// Shows a normalised batch in this view, normalised as before, with `normalization` of as many channels as the images.
@@ -63,12 +67,13 @@ impl View {
     /// - output: `[B, C, H, W]`, or `[B, C, W, H]` where [`View::swaps_axes`]
     #[must_use]
     pub fn apply(self, images: Tensor<4>, normalization: &Normalization) -> Tensor<4> {
-        match self {
-            Self::Symmetry(symmetry) => symmetry.apply(images),
-            Self::Zoom { factor } => zoom(images, factor),
-            Self::CenterCrop { share } => zoom(images, 1.0 / share),
-            Self::Brightness { factor } => relight(images, normalization, |light| light * factor),
-            Self::Contrast { factor } => relight(images, normalization, |light| {
+        let images = self.symmetry.apply(images);
+        match self.variation {
+            Variation::None => images,
+            Variation::Zoom { factor } => zoom(images, factor),
+            Variation::CenterCrop { share } => zoom(images, 1.0 / share),
+            Variation::Brightness { factor } => relight(images, normalization, |light| light * factor),
+            Variation::Contrast { factor } => relight(images, normalization, |light| {
                 let grey = mean_grey(light.clone());
                 (light - grey.clone()) * factor + grey
             }),
@@ -76,10 +81,33 @@ impl View {
     }
 }
 
+impl From<Symmetry> for View {
+    fn from(symmetry: Symmetry) -> Self {
+        Self { symmetry, variation: Variation::None }
+    }
+}
+
+impl From<Variation> for View {
+    fn from(variation: Variation) -> Self {
+        Self { symmetry: Symmetry::Identity, variation }
+    }
+}
+
+/// `rotate_90`, `zoom_1.1`, or both: `rotate_90+zoom_1.1`.
 impl fmt::Display for View {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.symmetry, self.variation) {
+            (symmetry, Variation::None) => symmetry.fmt(formatter),
+            (Symmetry::Identity, variation) => variation.fmt(formatter),
+            (symmetry, variation) => write!(formatter, "{symmetry}+{variation}"),
+        }
+    }
+}
+
+impl fmt::Display for Variation {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Symmetry(symmetry) => symmetry.fmt(formatter),
+            Self::None => formatter.write_str("none"),
             Self::Zoom { factor } => write!(formatter, "zoom_{factor}"),
             Self::CenterCrop { share } => write!(formatter, "center_crop_{share}"),
             Self::Brightness { factor } => write!(formatter, "brightness_{factor}"),
@@ -122,11 +150,11 @@ mod tests {
     use super::*;
 
     /// One grey image of four pixels, normalised from light between 0 and 1, seen in `view`, and back to light.
-    fn seen(light: [f32; 4], view: View) -> Vec<f32> {
+    fn seen(light: [f32; 4], view: Variation) -> Vec<f32> {
         let normalization = Normalization { mean: vec![0.4], std: vec![0.2] };
         let normalised = light.map(|light| (light - 0.4) / 0.2);
         let images = Tensor::<1>::from_floats(normalised, &Device::flex()).reshape([1, 1, 2, 2]);
-        let images = view.apply(images, &normalization);
+        let images = View::from(view).apply(images, &normalization);
         images.into_data().iter::<f32>().map(|value| value * 0.2 + 0.4).collect()
     }
 
@@ -138,14 +166,14 @@ mod tests {
 
     #[test]
     fn brightness_multiplies_light_and_stops_at_white() {
-        let found = seen([0.0, 0.2, 0.5, 0.9], View::Brightness { factor: 1.5 });
+        let found = seen([0.0, 0.2, 0.5, 0.9], Variation::Brightness { factor: 1.5 });
         assert_close(&found, &[0.0, 0.3, 0.75, 1.0]);
     }
 
     #[test]
     fn contrast_pulls_towards_the_mean_grey() {
-        assert_close(&seen([0.0, 0.2, 0.6, 0.8], View::Contrast { factor: 0.5 }), &[0.2, 0.3, 0.5, 0.6]);
-        assert_close(&seen([0.0, 0.2, 0.6, 0.8], View::Contrast { factor: 2.0 }), &[0.0, 0.0, 0.8, 1.0]);
+        assert_close(&seen([0.0, 0.2, 0.6, 0.8], Variation::Contrast { factor: 0.5 }), &[0.2, 0.3, 0.5, 0.6]);
+        assert_close(&seen([0.0, 0.2, 0.6, 0.8], Variation::Contrast { factor: 2.0 }), &[0.0, 0.0, 0.8, 1.0]);
     }
 
     #[test]
@@ -153,7 +181,7 @@ mod tests {
         let normalization = Normalization { mean: vec![0.0; 3], std: vec![1.0; 3] };
         // A red pixel and a white one, two images of one pixel each.
         let images = Tensor::<2>::from_floats([[1.0, 0.0, 0.0], [1.0, 1.0, 1.0]], &Device::flex());
-        let found = View::Contrast { factor: 0.0 }.apply(images.reshape([2, 3, 1, 1]), &normalization);
+        let found = View::from(Variation::Contrast { factor: 0.0 }).apply(images.reshape([2, 3, 1, 1]), &normalization);
         let found: Vec<f32> = found.into_data().iter::<f32>().collect();
         assert_close(&found, &[0.299, 0.299, 0.299, 1.0, 1.0, 1.0]);
     }
@@ -162,10 +190,10 @@ mod tests {
     fn factors_of_one_change_nothing() {
         let light = [0.1, 0.2, 0.6, 1.0];
         for view in [
-            View::Zoom { factor: 1.0 },
-            View::CenterCrop { share: 1.0 },
-            View::Brightness { factor: 1.0 },
-            View::Contrast { factor: 1.0 },
+            Variation::Zoom { factor: 1.0 },
+            Variation::CenterCrop { share: 1.0 },
+            Variation::Brightness { factor: 1.0 },
+            Variation::Contrast { factor: 1.0 },
         ] {
             assert_close(&seen(light, view), &light);
         }
@@ -173,8 +201,8 @@ mod tests {
 
     #[test]
     fn only_symmetries_have_an_inverse() {
-        let turned = View::Symmetry(Symmetry::Rotate90);
-        assert_eq!(turned.inverse(), Some(View::Symmetry(Symmetry::Rotate270)));
-        assert_eq!(View::Zoom { factor: 2.0 }.inverse(), None);
+        let turned = View::from(Symmetry::Rotate90);
+        assert_eq!(turned.inverse(), Some(View::from(Symmetry::Rotate270)));
+        assert_eq!(View::from(Variation::Zoom { factor: 2.0 }).inverse(), None);
     }
 }

@@ -10,7 +10,10 @@ use data_pipeline::{
     Channels, Dataset, EvalTransform, Loader, LoaderOptions, RasterImage, ResizeMode, SampleKey, Transform, batches,
 };
 use image::{Rgb, RgbImage};
-use inference::{Outcome, PredictError, PredictOptions, Prediction, Preset, Symmetry, View, predict, score};
+use inference::{
+    FittedTo, Merge, Outcome, PredictError, PredictOptions, Prediction, Preset, Symmetry, Variation, View, predict,
+    score, view_likelihoods,
+};
 use tempfile::TempDir;
 use trainer::{FaultPlan, Normalization, OutOfMemory, Phase, Pieces, Scoring};
 use vision_nn::{Classifier, Initializer, Linear, Pass};
@@ -107,6 +110,7 @@ impl Bench {
     fn options<'a>(&'a self, views: &'a [View]) -> PredictOptions<'a> {
         PredictOptions {
             views,
+            merge: &Merge::Mean,
             normalization: &self.normalization,
             device: &self.device,
             precision: Default::default(),
@@ -118,6 +122,13 @@ impl Bench {
         let order: Vec<usize> = (0..self.dataset.len()).collect();
         let loader = self.loader(&order, batch_size);
         predict(&PixelModel::new(2), &self.dataset, loader, &self.options(views), &mut whole(), &mut |_| {}).unwrap()
+    }
+
+    /// With at most `at_once` images in a pass, each view of an image counted as one.
+    fn predict_in_passes(&self, views: &[View], at_once: usize) -> Vec<Prediction> {
+        let loader = self.loader(&(0..self.dataset.len()).collect::<Vec<_>>(), 4);
+        let (mut pieces, options) = (whole().at_most(at_once), self.options(views));
+        predict(&PixelModel::new(2), &self.dataset, loader, &options, &mut pieces, &mut |_| {}).unwrap()
     }
 
     fn error(&self, model: &PixelModel, order: &[usize], options: &PredictOptions) -> PredictError {
@@ -204,10 +215,69 @@ fn merged_is_the_mean_of_what_each_view_says_alone() {
 }
 
 #[test]
+fn views_of_several_images_in_one_pass_say_what_each_says_alone() {
+    let bench = Bench::new();
+    for views in [
+        Preset::Comprehensive.views(),
+        vec![View::from(Variation::Zoom { factor: 1.2 }), View::from(Symmetry::Rotate90)],
+    ] {
+        let one_by_one = bench.predict_in_passes(&views, 1);
+        // A part of a view; one view; one and a part; several; all at once.
+        for at_once in [3, 4, 7, 13, 1000] {
+            let found = bench.predict_in_passes(&views, at_once);
+            let rows = probabilities(&found).into_iter().zip(probabilities(&one_by_one));
+            for ((plain, merged), (plain_alone, merged_alone)) in rows {
+                let pairs = plain.iter().chain(merged).zip(plain_alone.iter().chain(merged_alone));
+                // Matrix products of other sizes may add in another order.
+                assert!(pairs.into_iter().all(|(found, alone)| (found - alone).abs() < 1e-5), "{at_once} at once");
+            }
+            assert_eq!(found[4], one_by_one[4], "the unreadable image");
+        }
+    }
+}
+
+#[test]
+fn merge_rules_reach_the_predictions_and_weights_must_be_one_a_view() {
+    let bench = Bench::new();
+    let views = Preset::Legacy.views();
+    let predict_by = |merge: &Merge| {
+        let options = PredictOptions { merge, ..bench.options(&views) };
+        let loader = bench.loader(&(0..8).collect::<Vec<_>>(), 3);
+        predict(&PixelModel::new(2), &bench.dataset, loader, &options, &mut whole(), &mut |_| {})
+    };
+    let only_first = predict_by(&Merge::Weighted(vec![1.0, 0.0, 0.0])).unwrap();
+    assert_eq!(only_first, bench.predict(&Preset::None.views(), 3));
+    assert_ne!(predict_by(&Merge::Max).unwrap(), bench.predict(&views, 3));
+    let error = predict_by(&Merge::Weighted(vec![1.0, 0.0])).unwrap_err();
+    assert_eq!(error.to_string(), "the weights of the views are not 3 numbers of 0 or more, one of them above 0");
+}
+
+#[test]
+fn learned_weights_are_those_of_the_labelled_images_that_could_be_scored() {
+    let bench = Bench::new();
+    let views = Preset::Essential.views();
+    let loader = bench.loader(&[6, 3, 0, 7, 1, 2, 5, 4], 3);
+    let (model, options) = (PixelModel::new(2), bench.options(&views));
+    let likelihoods = view_likelihoods(&model, &bench.dataset, loader, &options, &mut whole(), &mut |_| {}).unwrap();
+    let fitted_to = FittedTo { views: Vec::new(), checkpoint: "best".to_owned(), step: 0 };
+    let fitted = likelihoods.fit(fitted_to).unwrap();
+    assert_eq!((fitted.images, fitted.weights.len()), (7, 5), "one cannot be read");
+    // The mean's loss over the same images, from its predictions.
+    let predictions = bench.predict(&views, 3);
+    let label = |prediction: &Prediction| bench.dataset.samples[prediction.sample].label.unwrap() as usize;
+    let losses = predictions.iter().filter_map(|prediction| match &prediction.outcome {
+        Outcome::Scored { merged, .. } => Some(-f64::from(merged[label(prediction)]).ln()),
+        _ => None,
+    });
+    let mean_loss = losses.sum::<f64>() / 7.0;
+    assert!((fitted.mean_loss - mean_loss).abs() < 1e-5, "{fitted:?}: {mean_loss}");
+}
+
+#[test]
 fn plain_is_the_image_as_it_is_also_where_no_view_is() {
     let bench = Bench::new();
     let none = bench.predict(&[View::IDENTITY], 3);
-    let turned = bench.predict(&[View::Symmetry(Symmetry::Rotate180)], 3);
+    let turned = bench.predict(&[View::from(Symmetry::Rotate180)], 3);
     for ((plain, merged), (plain_of_none, _)) in probabilities(&turned).into_iter().zip(probabilities(&none)) {
         assert_eq!(plain, plain_of_none);
         assert_ne!(merged, plain);
@@ -241,7 +311,7 @@ fn predictions_that_ran_out_of_memory_are_the_same_in_the_same_order() {
     let bench = Bench::new();
     let views = Preset::Essential.views();
     let expected = bench.predict(&views, 4);
-    let mut pieces = Pieces::new(Phase::Prediction, "eval:0,eval:1".parse().unwrap());
+    let mut pieces = Pieces::new(Phase::Prediction, "eval:0,eval:1".parse().unwrap()).at_most(4);
     let mut sizes = Vec::new();
     let mut progress = |scoring: Scoring<'_>| match scoring {
         Scoring::Done(done) => sizes.push(("done", done)),
@@ -267,7 +337,7 @@ fn predictions_that_ran_out_of_memory_are_the_same_in_the_same_order() {
 #[test]
 fn one_image_that_does_not_fit_is_an_error_with_a_way_out() {
     let bench = Bench::new();
-    let mut pieces = Pieces::new(Phase::Prediction, "eval:0,eval:0".parse().unwrap());
+    let mut pieces = Pieces::new(Phase::Prediction, "eval:0,eval:0".parse().unwrap()).at_most(2);
     let loader = bench.loader(&(0..8).collect::<Vec<_>>(), 2);
     let options = bench.options(&[View::IDENTITY]);
     let error = predict(&PixelModel::new(2), &bench.dataset, loader, &options, &mut pieces, &mut |_| {}).unwrap_err();

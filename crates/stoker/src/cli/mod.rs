@@ -2,6 +2,7 @@
 
 mod bench;
 mod forward;
+mod gpu;
 mod plan;
 mod predict;
 
@@ -14,13 +15,14 @@ pub use bench::{
     BenchPlansArguments, BenchStepArguments,
 };
 pub use forward::{FORWARD_ABOUT, FORWARD_EXAMPLES, ForwardArguments};
+pub use gpu::{GPU_ABOUT, GPU_EXAMPLES, GpuArguments, TimeSpan};
 pub use plan::{
     AbsentCard, Destination, InferenceRequest, LearningRateScaling, PLAN_ABOUT, PLAN_EXAMPLES, PlanArguments,
     PlanArgumentsError, PlanSource, PlanTask, Target,
 };
 pub use predict::{
     CALIBRATE_ABOUT, CALIBRATE_EXAMPLES, CalibrateArguments, Checkpoint, PREDICT_ABOUT, PREDICT_EXAMPLES,
-    PredictArguments, RunArguments,
+    PredictArguments, PredictorArguments, RunArguments, ViewArguments, WeightsArguments,
 };
 
 use crate::config::{ConfigError, DeviceRequest, Mode, Override};
@@ -57,6 +59,9 @@ pub enum Command {
     /// Make a run's probabilities as high as they are right.
     #[command(long_about = CALIBRATE_ABOUT, after_help = CALIBRATE_EXAMPLES)]
     Calibrate(CalibrateArguments),
+    /// List the devices at hand, or find the test-time augmentation that fits a time and a score.
+    #[command(long_about = GPU_ABOUT, after_help = GPU_EXAMPLES)]
+    Gpu(GpuArguments),
     /// Run one batch of numbers through a model, to compare with PyTorch.
     #[command(long_about = FORWARD_ABOUT, after_help = FORWARD_EXAMPLES)]
     Forward(ForwardArguments),

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum, ValueHint};
+use clap::{ArgAction, Args, ValueEnum, ValueHint};
 
-use crate::config::{AutoCount, DeviceRequest, Tta};
+use super::gpu::{TimeSpan, score};
+use crate::config::{AutoCount, DeviceRequest, MergeRule, NamedView, Tta};
 
-/// A trained run and where to compute with it.
+/// A trained run, and how to compute with it.
 #[derive(Debug, Clone, Args)]
 pub struct RunArguments {
     /// Run folder to take the weights from
@@ -17,42 +18,86 @@ pub struct RunArguments {
         value_hint = ValueHint::DirPath
     )]
     pub run: PathBuf,
+    /// Which weights, and where to compute.
+    #[command(flatten)]
+    pub weights: WeightsArguments,
+}
+
+/// Which weights of a run, and where to compute with them.
+#[derive(Debug, Clone, Args)]
+pub struct WeightsArguments {
     /// Weights of the best or of the last epoch
     #[arg(long, default_value = "best")]
     pub checkpoint: Checkpoint,
     /// `auto`, `cpu`, `cuda` or `cuda:N`
     #[arg(long, default_value = "auto")]
     pub device: DeviceRequest,
-    /// Images computed at once: `auto` or a number [default: what the run's configuration says]
+    /// Images computed at once, each view counted as one: `auto` or a number [default: what the run's configuration says]
     #[arg(long, value_name = "COUNT")]
     pub batch_size: Option<AutoCount>,
+}
+
+/// How a model looks at an image.
+#[derive(Debug, Clone, Args)]
+pub struct ViewArguments {
+    /// Test-time augmentation: merge several views of each image [default: what the run's configuration says]
+    #[arg(long)]
+    pub tta: Option<Tta>,
+    /// Views by name in the place of a preset, such as `identity,flip_horizontal,zoom_1.1`
+    #[arg(long, value_name = "VIEW,..", value_delimiter = ',', conflicts_with = "tta")]
+    pub views: Vec<NamedView>,
+    /// How the views' answers become one [default: what the run's configuration says]
+    #[arg(long)]
+    pub merge: Option<MergeRule>,
+}
+
+/// What predicts, and how.
+#[derive(Debug, Args)]
+pub struct PredictorArguments {
+    /// Run folder to take the weights from; several runs of the same classes are averaged
+    #[arg(
+        long = "run",
+        value_name = "RUN",
+        default_value = "experiments/train/latest",
+        action = ArgAction::Append,
+        value_hint = ValueHint::DirPath
+    )]
+    pub runs: Vec<PathBuf>,
+    /// Which weights, and where to compute.
+    #[command(flatten)]
+    pub weights: WeightsArguments,
+    /// Average the models of all folds: `fold_results.yaml`, or the folder it is in
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "runs")]
+    pub fold_results: Option<PathBuf>,
+    /// Weight folds and runs by their macro-F1 on validation, instead of all alike
+    #[arg(long)]
+    pub weight_by_score: bool,
+    /// How the models look at an image.
+    #[command(flatten)]
+    pub views: ViewArguments,
+    /// With `--tta auto`: the time that all images may take, such as `20m`, `90s` or `1h`
+    #[arg(long, value_name = "TIME")]
+    pub target_time: Option<TimeSpan>,
+    /// With `--tta auto`: the macro-F1 that the validation images must reach
+    #[arg(long, value_name = "SCORE", value_parser = score)]
+    pub min_f1: Option<f64>,
+    /// Apply the temperature that `stoker calibrate` found for each run, with the same views, `--merge` and `--checkpoint`
+    #[arg(long)]
+    pub use_calibration: bool,
 }
 
 /// What `predict` is asked.
 #[derive(Debug, Args)]
 pub struct PredictArguments {
-    /// The run.
+    /// What predicts.
     #[command(flatten)]
-    pub run: RunArguments,
-    /// Average the models of all folds: `fold_results.yaml`, or the folder it is in
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "run")]
-    pub fold_results: Option<PathBuf>,
-    /// Weight the folds by their macro-F1, instead of all alike
-    #[arg(long, requires = "fold_results")]
-    pub weight_by_score: bool,
+    pub predictor: PredictorArguments,
     /// Images: a folder, or a CSV file with the column `file` and, when known, `label`
     #[arg(long, value_name = "FOLDER|CSV", value_hint = ValueHint::AnyPath)]
     pub input: PathBuf,
-    /// Test-time augmentation: average the probabilities of several views of each image [default:
-    /// what the run's configuration says]
-    #[arg(long)]
-    pub tta: Option<Tta>,
     /// CSV file to write [default: `predictions.csv` in the run folder]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub output: Option<PathBuf>,
-    /// Apply the temperature that `stoker calibrate` found for this run, with the same `--tta` and `--checkpoint`
-    #[arg(long, conflicts_with = "fold_results")]
-    pub use_calibration: bool,
 }
 
 /// What `calibrate` is asked.
@@ -61,9 +106,9 @@ pub struct CalibrateArguments {
     /// The run.
     #[command(flatten)]
     pub run: RunArguments,
-    /// Test-time augmentation, as predictions will be made with [default: what the run's configuration says]
-    #[arg(long)]
-    pub tta: Option<Tta>,
+    /// How the model looks at an image, as predictions will be made.
+    #[command(flatten)]
+    pub views: ViewArguments,
 }
 
 /// What `calibrate` does.
@@ -74,13 +119,18 @@ Scores the run's validation images, with test-time augmentation if that is how p
 made, and fits a temperature: the one number that the logits are divided by. The class that is most
 probable stays so. Prints the expected calibration error (ECE), the negative log-likelihood (NLL)
 and the Brier score before and after; writes `calibration.json` and the picture `reliability.svg`
-into the run folder.";
+into the run folder.
+
+With `--merge weighted` it first learns a weight for each view, those under which the true classes
+are most likely, and keeps them in `view_weights.json`. They are judged on images that they were not
+fitted to, a fifth at a time: where they do no better there than the plain mean, all weights are alike.";
 
 /// How `calibrate` is used.
 pub const CALIBRATE_EXAMPLES: &str = "\
 Examples:
   stoker calibrate
   stoker calibrate --run experiments/train/latest --tta essential
+  stoker calibrate --tta comprehensive --merge weighted
 
 Next: `stoker predict --input FOLDER --tta essential --use-calibration`.";
 
@@ -90,7 +140,11 @@ Classify images with a trained run, and write a CSV file.
 
 The CSV file has a line for each image: file, class, and the probability of each class. Where labels
 are known, because the images lie in one folder per class or the input CSV has them, macro-F1 is
-printed, without and with test-time augmentation.";
+printed, without and with test-time augmentation.
+
+Several `--run` make an ensemble: each model sees the images as it was trained to, in its own size and
+views, one model in memory at a time, and their probabilities are averaged. A folder of folds counts as
+one run.";
 
 /// How `predict` is used.
 pub const PREDICT_EXAMPLES: &str = "\
@@ -99,6 +153,8 @@ Examples:
   stoker predict --input photos --tta essential --output photos.csv
   stoker predict --run experiments/train/latest --checkpoint last --input labels.csv
   stoker predict --fold-results experiments/train/latest/fold_results.yaml --input photos
+  stoker predict --run runs/convnext --run runs/swin --input photos --output both.csv
+  stoker predict --input photos --tta auto --target-time 20m
 
 Exit codes: 0 done, 1 the run failed, 2 the request was wrong, 130 interrupted.";
 

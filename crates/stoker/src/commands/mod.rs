@@ -7,6 +7,7 @@ mod calibrate;
 mod config;
 mod folds;
 mod forward;
+mod gpu;
 mod groups;
 mod help;
 mod models;
@@ -42,6 +43,7 @@ pub fn execute(command: Option<Command>) -> Result<(), CommandError> {
         Some(Command::Models(arguments)) => models::print(&arguments),
         Some(Command::Plan(arguments)) => plan::plan(&arguments),
         Some(Command::Train(arguments)) => train::train(&arguments, &catch_interrupts()?),
+        Some(Command::Gpu(arguments)) => gpu::gpu(&arguments, &catch_interrupts()?),
         Some(Command::Calibrate(arguments)) => calibrate::calibrate(&arguments, &catch_interrupts()?),
         Some(Command::Predict(arguments)) => predict::predict(&arguments, &catch_interrupts()?),
     }

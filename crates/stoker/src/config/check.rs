@@ -1,5 +1,6 @@
 //! Keys and values, one by one, against the table of what is known.
 
+use inference::View;
 use serde_yaml::{Mapping, Value};
 
 use super::error::{Place, Problem, ProblemKind};
@@ -7,6 +8,7 @@ use super::keys::{Key, KeyTable, Section, last_part, parent};
 use super::kind::Kind;
 use super::nearest::{nearest_key, nearest_of};
 use super::position::Part;
+use super::predict::hint_for_view;
 use super::source::Source;
 
 /// `train:` with nothing below it means the same as no `train` at all.
@@ -123,6 +125,12 @@ fn hint_for_value(key: &Key, value: &Value) -> String {
         if let Some(near) = nearest_of(text, names) {
             return format!("did you mean `{near}`?");
         }
+    }
+    if let (Kind::List(kind), Some(items)) = (&key.kind, value.as_sequence())
+        && **kind == Kind::View
+        && let Some(unknown) = items.iter().find_map(|item| show(item).parse::<View>().err())
+    {
+        return hint_for_view(&unknown);
     }
     if key.kind.is_text() && (value.is_number() || value.is_bool()) {
         return format!("put it in quotes: `{}: '{}'`", key.name(), show(value));

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use inference::View;
 use serde_json::Value as Json;
 use serde_yaml::Value as Yaml;
 
@@ -26,6 +27,7 @@ pub(crate) enum Kind {
     Path,
     Device,
     MemorySize,
+    View,
     /// A schema that this file cannot read; a test keeps it out of the table.
     Unknown,
 }
@@ -90,6 +92,7 @@ impl Kind {
             ("string", Some("path")) => Self::Path,
             ("string", Some("device")) => Self::Device,
             ("string", Some("bytes")) => Self::MemorySize,
+            ("string", Some("view")) => Self::View,
             ("string", None) => Self::Text,
             _ => Self::Unknown,
         }
@@ -110,6 +113,7 @@ impl Kind {
             Self::Text | Self::Path => value.as_str().is_some_and(|text| !text.trim().is_empty()),
             Self::Device => value.as_str().is_some_and(|text| DeviceRequest::from_str(text).is_ok()),
             Self::MemorySize => MemorySize::from_str(&plain(value)).is_ok(),
+            Self::View => value.as_str().is_some_and(|text| View::from_str(text).is_ok()),
             Self::Unknown => true,
         }
     }
@@ -158,6 +162,7 @@ impl fmt::Display for Kind {
             Self::Path => formatter.write_str("a path"),
             Self::Device => formatter.write_str("`auto`, `cpu`, `cuda` or `cuda:N`"),
             Self::MemorySize => formatter.write_str("an amount of memory such as `2GiB`"),
+            Self::View => formatter.write_str("a view such as `rotate_90` or `zoom_1.1`"),
             Self::Unknown => formatter.write_str("a value"),
         }
     }

@@ -15,6 +15,7 @@ mod nearest;
 mod optimizer;
 mod overrides;
 mod position;
+mod predict;
 mod reference;
 mod rules;
 mod source;
@@ -31,14 +32,15 @@ pub use edit::{Edit, EditError, Obstacle, SavedConfig, Scalar, edit_text, save_a
 pub use error::{ConfigError, Place, Problem, ProblemKind};
 pub use mode::Mode;
 pub use overrides::Override;
+pub use predict::{MergeRule, NamedView, PredictSection, Tta};
 pub use reference::reference_markdown;
 pub(crate) use source::TEAM_SETTINGS_FILE;
 pub use train::{EarlyStoppingSection, TrainSection};
-pub use user::{DEFAULT_VALIDATION_SHARE, DataSection, MemorySection, ModelSection, PredictSection, UserConfig};
+pub use user::{DEFAULT_VALIDATION_SHARE, DataSection, MemorySection, ModelSection, UserConfig};
 pub use values::{
     AutoCount, Checkpointing, ClassWeights, Decode, DeviceRequest, EraseFill, Initialization, LossName, MemorySize,
     MixMode, MuonStepLength, OnCorrupt, OptimizerName, Precision, PreferThroughput, Resize, Rounding, SampleData,
-    Sampling, ScheduleName, Tta, WeightsMismatch,
+    Sampling, ScheduleName, WeightsMismatch,
 };
 
 use keys::KeyTable;

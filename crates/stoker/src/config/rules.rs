@@ -4,6 +4,7 @@ use super::augment::{MixSection, RandAugmentSection};
 use super::error::{Problem, ProblemKind};
 use super::optimizer;
 use super::position::Part;
+use super::predict::Tta;
 use super::source::Source;
 use super::user::UserConfig;
 use super::values::{AutoCount, EraseFill, ScheduleName, WeightsMismatch};
@@ -23,6 +24,7 @@ pub(crate) fn broken_rules(config: &UserConfig, source: &Source) -> Vec<Problem>
         validation_is_not_training(config),
         folds_are_what_is_validated(config),
         the_fold_is_one_of_them(config),
+        views_or_a_preset(config),
     ];
     broken.into_iter().flatten().map(|broken| broken.at(source)).collect()
 }
@@ -153,6 +155,15 @@ fn folds_are_what_is_validated(config: &UserConfig) -> Option<Broken> {
         key,
         reason: "with `data.folds`, each fold is validated by the model of the others".to_owned(),
         hint: format!("leave `{key}` out, or `data.folds`"),
+    })
+}
+
+fn views_or_a_preset(config: &UserConfig) -> Option<Broken> {
+    let predict = &config.predict;
+    (!predict.views.is_empty() && predict.tta != Tta::None).then(|| Broken {
+        key: "predict.views",
+        reason: "these views stand in the place of a preset, but `predict.tta` names one".to_owned(),
+        hint: "leave `predict.tta` out, or `predict.views`".to_owned(),
     })
 }
 

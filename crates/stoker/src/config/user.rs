@@ -7,10 +7,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::augment::AugmentSection;
+use super::predict::PredictSection;
 use super::train::TrainSection;
 use super::values::{
-    AutoCount, Checkpointing, Decode, DeviceRequest, Initialization, MemorySize, OnCorrupt, Precision,
-    PreferThroughput, Rounding, SampleData, Sampling, Tta, WeightsMismatch,
+    AutoCount, Checkpointing, Decode, DeviceRequest, Initialization, MemorySize, OnCorrupt, PreferThroughput, Rounding,
+    SampleData, Sampling, WeightsMismatch,
 };
 
 /// A configuration as the user wrote it, with defaults for the keys that were left out.
@@ -197,16 +198,4 @@ pub struct MemorySection {
     pub checkpointing: Checkpointing,
     /// Time a few steps (10 seconds at most) where the effective batch has to be cut, and take a smaller micro-batch when larger ones are no faster.
     pub prefer_throughput: PreferThroughput,
-}
-
-/// What `predict` does when its flags say nothing else.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct PredictSection {
-    /// Test-time augmentation: the views of each image whose probabilities are averaged.
-    pub tta: Tta,
-    /// Images computed at once. `auto` takes what the memory allows.
-    pub batch_size: AutoCount,
-    /// Format of feature maps, matrix products and dense convolutions. `auto` goes by the device.
-    pub precision: Precision,
 }

@@ -399,21 +399,6 @@ impl From<memory_planner::Precision> for Precision {
     }
 }
 
-/// Test-time augmentation: the views of each image whose probabilities are averaged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, ValueEnum)]
-#[serde(rename_all = "snake_case")]
-pub enum Tta {
-    /// the image as it is
-    #[default]
-    None,
-    /// 3 views: rotations
-    Legacy,
-    /// 5 views
-    Essential,
-    /// 15 views
-    Comprehensive,
-}
-
 /// YAML writes `4` as a number and `auto` as text; settings that take both read through this.
 #[derive(Deserialize)]
 #[serde(untagged)]

@@ -10,7 +10,7 @@ use data_pipeline::{Channels, Dataset, DecodeOptions, EvalTransform, Loader, Loa
 use data_pipeline::{SampleKey, Transform, batches, decode};
 use image::codecs::jpeg::JpegEncoder;
 use image::{ExtendedColorType, ImageEncoder};
-use inference::{Outcome, PredictError, PredictOptions, Prediction, View, predict, score};
+use inference::{Merge, Outcome, PredictError, PredictOptions, Prediction, View, predict, score};
 use memory_planner::{MemoryAnalysis, Precision, format_bytes};
 use metrics::{ConfusionMatrix, EpochRecord, Mistake, PlannedMemory, RunReport, ValidationScores};
 use metrics::{argmax, read_records, report_html};
@@ -68,6 +68,7 @@ impl BestOnValidation<'_> {
         let loader = Loader::new(self.validation.clone(), all, self.transform.clone(), loader);
         let options = PredictOptions {
             views: &[View::IDENTITY],
+            merge: &Merge::Mean,
             normalization: self.normalization,
             device: self.device,
             precision: self.precision,

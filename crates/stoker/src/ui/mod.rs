@@ -13,7 +13,7 @@ use std::sync::LazyLock;
 use anstyle::AnsiColor;
 use indicatif::MultiProgress;
 
-pub(crate) use meter::short_time;
+pub(crate) use meter::{short_number, short_time};
 pub use progress::Progress;
 
 use crate::error::CommandError;

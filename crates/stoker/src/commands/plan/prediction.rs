@@ -2,14 +2,15 @@
 
 use burn::tensor::Device;
 use device::{CardCatalogue, heap};
+use inference::Preset;
 use memory_planner::{Budget, Footprint, InferencePlan, PlanRequest, format_bytes, plan_inference};
 use memory_probe::{CapturedSource, dry_run_footprint, measure_prediction};
 
 use super::output::json;
 use super::{Request, find_card};
 use crate::cli::{PlanSource, Target};
-use crate::commands::predict::{prediction_precision, preset};
-use crate::config::Tta;
+use crate::commands::predict::prediction_precision;
+use crate::config::{PredictSection, Tta};
 use crate::error::CommandError;
 use crate::run::absent::PlannedCard;
 use crate::run::compute::Compute;
@@ -18,8 +19,7 @@ use crate::ui;
 
 /// Plans and prints; nothing is written, for a run's predictions have no configuration to write to.
 pub(super) fn plan_prediction(request: &Request<'_>, tta: Option<Tta>) -> Result<(), CommandError> {
-    let tta = tta.unwrap_or(request.resolved.config.predict.tta);
-    let views = preset(tta).views().len();
+    let views = views(&request.resolved.config.predict, tta);
     match &request.task.target {
         Target::Catalogue => {
             for card in &CardCatalogue::embedded().cards {
@@ -35,6 +35,14 @@ pub(super) fn plan_prediction(request: &Request<'_>, tta: Option<Tta>) -> Result
             ids.iter().try_for_each(|id| here(request, Some(crate::config::DeviceRequest::Cuda(*id)), views))
         }
         Target::Device(device) => here(request, *device, views),
+    }
+}
+
+/// Views of each image; with `auto`, the most that it may choose.
+fn views(config: &PredictSection, asked: Option<Tta>) -> usize {
+    match (asked, &config.views[..]) {
+        (None, [_, ..]) => config.views.len(),
+        _ => asked.unwrap_or(config.tta).preset().unwrap_or(Preset::Comprehensive).views().len(),
     }
 }
 

@@ -1,78 +1,188 @@
-//! What predicts: one run, or the runs of all folds.
+//! What predicts: one run, several runs, or the runs of all folds.
 
 use std::path::{Path, PathBuf};
 
 use checkpoint::{CheckpointError, RunFolder};
-use inference::{Prediction, average, score};
+use inference::{FittedCalibration, Prediction, average, score};
 
 use super::Task;
-use super::trained_run::{TrainedRun, request};
-use crate::cli::{PredictArguments, RunArguments};
+use super::trained_run::{Sight, TrainedRun, request};
+use crate::cli::{PredictorArguments, ViewArguments, WeightsArguments};
+use crate::commands::gpu::choose_preset;
 use crate::error::CommandError;
-use crate::run::fold_results::{FoldResult, FoldResults};
+use crate::run::fold_results::FoldResults;
 use crate::ui;
 
-/// The run, or the runs of all folds.
-pub(super) fn members(arguments: &PredictArguments) -> Result<Members, CommandError> {
-    let folder = match &arguments.fold_results {
-        Some(path) if !path.exists() => return Err(request(&CheckpointError::Missing { path: path.clone() })),
-        Some(path) if path.is_dir() => path.as_path(),
-        Some(path) => path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")),
-        None if arguments.run.run.join("fold_results.yaml").exists() => arguments.run.run.as_path(),
-        None => return Ok(Members { runs: vec![arguments.run.clone()], folds: None }),
+/// What predicts: one model, or several whose probabilities are averaged.
+pub(crate) struct Members {
+    /// One at least.
+    runs: Vec<Member>,
+    /// Where predictions go that are not told where; none where several runs are named.
+    pub(crate) folder: Option<PathBuf>,
+    /// Names of the classes, by the first run.
+    pub(crate) classes: Vec<String>,
+    weights: WeightsArguments,
+}
+
+/// One model of an ensemble.
+struct Member {
+    path: PathBuf,
+    /// Macro-F1 on validation where folds are weighted by it, which the results of the folds say.
+    fold_score: Option<f64>,
+    /// What it counts for beside others with its score.
+    share: f64,
+}
+
+/// A member whose files were read and found to fit, before hours are spent.
+struct Ready<'a> {
+    member: &'a Member,
+    weight: f64,
+    sight: Sight,
+    calibration: Option<FittedCalibration>,
+}
+
+/// What an ensemble says.
+pub(crate) struct Predicted {
+    /// One an image, in their order.
+    pub(crate) predictions: Vec<Prediction>,
+    /// Views of each image; the most where models differ in it.
+    pub(crate) views: usize,
+}
+
+/// The run, the runs, or the runs of all folds.
+pub(crate) fn members(arguments: &PredictorArguments) -> Result<Members, CommandError> {
+    let (runs, folder) = match (&arguments.fold_results, &arguments.runs[..]) {
+        (Some(path), _) if !path.exists() => return Err(request(&CheckpointError::Missing { path: path.clone() })),
+        (Some(path), _) => {
+            let folder = if path.is_dir() { Some(path.as_path()) } else { path.parent() };
+            let folder = folder.filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            (members_of_folds(folder)?, Some(folder.to_owned()))
+        }
+        (None, [run]) => (members_of(run)?, Some(run.clone())),
+        (None, runs) => {
+            let members: Result<Vec<_>, CommandError> = runs.iter().map(|run| members_of(run)).collect();
+            (members?.into_iter().flatten().collect(), None)
+        }
     };
+    let first = TrainedRun::open(&runs[0].path, &arguments.weights)?;
+    let folder = folder.map(|folder| if runs.len() == 1 { first.folder.root().to_owned() } else { folder });
+    Ok(Members { runs, folder, classes: first.weights.card.classes, weights: arguments.weights.clone() })
+}
+
+/// A run, or the runs of its folds where it is a folder of those.
+fn members_of(run: &Path) -> Result<Vec<Member>, CommandError> {
+    match run.join("fold_results.yaml").exists() {
+        true => members_of_folds(run),
+        false => Ok(vec![Member { path: run.to_owned(), fold_score: None, share: 1.0 }]),
+    }
+}
+
+fn members_of_folds(folder: &Path) -> Result<Vec<Member>, CommandError> {
     let group = RunFolder::open(folder).map_err(|error| request(&error))?;
     let results = FoldResults::read(&group)?.filter(|results| !results.results.is_empty()).ok_or_else(|| {
         let message = format!("`{}` does not exist", group.fold_results().display());
         CommandError::wrong_request(message).with_hint("it is written when a fold is done: `stoker train`".to_owned())
     })?;
-    if results.results.len() < results.folds {
-        let (done, folds) = (results.results.len(), results.folds);
-        ui::note(format_args!("note: {done} of {folds} folds are done: the others have no say"));
+    let done = results.results.len();
+    if done < results.folds {
+        ui::note(format_args!("note: {done} of {} folds are done: the others have no say", results.folds));
     }
-    let run = |fold: &FoldResult| RunArguments { run: group.root().join(&fold.run), ..arguments.run.clone() };
-    let runs = results.results.iter().map(run).collect();
-    Ok(Members { runs, folds: Some(Folds { group, results, weight_by_score: arguments.weight_by_score }) })
-}
-
-/// What predicts: one model, or several whose probabilities are averaged.
-pub(super) struct Members {
-    /// One at least.
-    pub(super) runs: Vec<RunArguments>,
-    pub(super) folds: Option<Folds>,
-}
-
-pub(super) struct Folds {
-    group: RunFolder,
-    results: FoldResults,
-    weight_by_score: bool,
+    let member = |fold: crate::run::fold_results::FoldResult| Member {
+        path: group.root().join(&fold.run),
+        fold_score: Some(fold.scores.macro_f1),
+        share: 1.0 / done as f64,
+    };
+    Ok(results.results.into_iter().map(member).collect())
 }
 
 impl Members {
-    pub(super) fn folder(&self, run: &TrainedRun) -> PathBuf {
-        self.folds.as_ref().map_or(run.folder.root(), |folds| folds.group.root()).to_owned()
-    }
-
-    /// Predicts with one model after the other, and averages.
-    pub(super) fn predict(&self, task: &Task<'_>) -> Result<Vec<Prediction>, CommandError> {
-        let mut predicted = Vec::with_capacity(self.runs.len());
-        for (index, arguments) in self.runs.iter().enumerate() {
-            let run = TrainedRun::open(arguments)?;
-            if run.weights.card.classes != task.dataset.classes {
-                let message = format!("`{}` was trained on other classes than the first run", run.path.display());
-                return Err(CommandError::wrong_request(message));
+    /// Predicts with one model after the other, each in its own size, views and temperature, and averages.
+    pub(crate) fn predict(&self, task: &Task<'_>, arguments: &PredictorArguments) -> Result<Predicted, CommandError> {
+        let asked = self.views(task, arguments)?;
+        let ready = self.runs.iter().map(|member| self.ready(member, arguments, &asked));
+        let ready = ready.collect::<Result<Vec<_>, CommandError>>()?;
+        let views = ready.iter().map(|ready| ready.sight.views.len()).max().unwrap_or(1);
+        let mut predicted = Vec::with_capacity(ready.len());
+        for Ready { member, weight, sight, calibration } in ready {
+            let run = TrainedRun::open(&member.path, &self.weights)?;
+            let mut predictions = run.predict(task, &sight)?;
+            if let Some(calibration) = calibration {
+                calibration.apply(&mut predictions);
             }
-            let predictions = run.predict(task)?;
-            if let Some(scores) = score(task.dataset, &predictions) {
+            if let (Some(scores), true) = (score(task.dataset, &predictions), self.runs.len() > 1) {
                 ui::note(format_args!("{}: macro-F1 {:.4}", run.folder.root().display(), scores.merged.macro_f1()));
             }
-            predicted.push((self.weight(index), predictions));
+            predicted.push((weight, predictions));
         }
-        average(&predicted).map_err(|error| CommandError::from_run(&error).with_hint(error.hint()))
+        if let [(_, _)] = predicted[..] {
+            return Ok(Predicted { predictions: predicted.remove(0).1, views });
+        }
+        let predictions = average(&predicted);
+        let predictions = predictions.map_err(|error| CommandError::from_run(&error).with_hint(error.hint()))?;
+        Ok(Predicted { predictions, views })
     }
 
-    fn weight(&self, index: usize) -> f64 {
-        let by_score = self.folds.as_ref().filter(|folds| folds.weight_by_score);
-        by_score.map_or(1.0, |folds| folds.results.results[index].scores.macro_f1.max(f64::MIN_POSITIVE))
+    /// The views that were asked for, with `auto` decided by the first model.
+    fn views(&self, task: &Task<'_>, arguments: &PredictorArguments) -> Result<ViewArguments, CommandError> {
+        let first = TrainedRun::open(&self.runs[0].path, &self.weights)?;
+        let has_goal = arguments.target_time.is_some() || arguments.min_f1.is_some();
+        if !first.is_auto(&arguments.views) {
+            return match has_goal {
+                true => Err(CommandError::wrong_request("a time and a score choose a preset, but the views are given")
+                    .with_hint("pass `--tta auto`, or leave `--target-time` and `--min-f1` out".to_owned())),
+                false => Ok(arguments.views.clone()),
+            };
+        }
+        let preset = choose_preset(&first, task, arguments)?;
+        Ok(ViewArguments { tta: Some(preset.into()), ..arguments.views.clone() })
+    }
+
+    fn ready<'a>(
+        &self,
+        member: &'a Member,
+        arguments: &PredictorArguments,
+        asked: &ViewArguments,
+    ) -> Result<Ready<'a>, CommandError> {
+        let run = TrainedRun::open(&member.path, &self.weights)?;
+        if run.weights.card.classes != self.classes {
+            return Err(self.other_classes(&run));
+        }
+        let sight = run.sight(asked)?;
+        let calibration = arguments.use_calibration.then(|| run.calibration(&sight)).transpose()?;
+        let score = match arguments.weight_by_score {
+            true => member.score(&run)?,
+            false => 1.0,
+        };
+        Ok(Ready { member, weight: member.share * score, sight, calibration })
+    }
+
+    fn other_classes(&self, run: &TrainedRun) -> CommandError {
+        let (first, other) = (self.runs[0].path.display(), run.folder.root().display());
+        let message = format!("`{other}` was trained on other classes than `{first}`");
+        let (expected, found) = (&self.classes, &run.weights.card.classes);
+        let place = (0..expected.len().max(found.len())).find(|&place| expected.get(place) != found.get(place));
+        let name = |classes: &[String], place: usize| match classes.get(place) {
+            Some(class) => format!("`{class}`"),
+            None => "missing".to_owned(),
+        };
+        let cause = place.map(|place| {
+            let (expected, found) = (name(expected, place), name(found, place));
+            format!("class {place} is {expected} in `{first}` and {found} in `{other}`")
+        });
+        CommandError::wrong_request(message)
+            .with_causes(cause.into_iter().collect())
+            .with_hint("average runs whose classes have the same names in the same order".to_owned())
+    }
+}
+
+impl Member {
+    /// Macro-F1 on validation, above 0.
+    fn score(&self, run: &TrainedRun) -> Result<f64, CommandError> {
+        let of_run = || run.weights.card.progress.best.as_ref().map(|best| best.macro_f1);
+        let score = self.fold_score.or_else(of_run).ok_or_else(|| {
+            let message = format!("`{}` has no score on validation to weight it by", run.path.display());
+            CommandError::wrong_request(message).with_hint("leave `--weight-by-score` out".to_owned())
+        })?;
+        Ok(score.max(f64::MIN_POSITIVE))
     }
 }

@@ -1,4 +1,4 @@
-//! `predict`: a trained run, images, a CSV file.
+//! `predict`: trained runs, images, a CSV file.
 
 mod members;
 mod trained_run;
@@ -8,12 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use data_pipeline::Dataset;
-use inference::{Prediction, Preset, score, write_csv};
+use inference::{score, write_csv};
 
-use self::members::members;
-pub(crate) use self::trained_run::{TrainedRun, prediction_precision};
+pub(crate) use self::members::{Predicted, members};
+pub(crate) use self::trained_run::{Sight, TrainedRun, prediction_precision};
 use crate::cli::PredictArguments;
-use crate::config::Tta;
 use crate::error::CommandError;
 use crate::run::checks::check_output_file;
 use crate::run::compute::Compute;
@@ -22,53 +21,43 @@ use crate::ui;
 
 /// Classifies images and writes the CSV file.
 pub(crate) fn predict(arguments: &PredictArguments, interrupt: &Arc<AtomicBool>) -> Result<(), CommandError> {
-    let members = members(arguments)?;
-    let run = TrainedRun::open(&members.runs[0])?;
+    let members = members(&arguments.predictor)?;
     let injection = Injection::from_environment()?;
-    let compute = Compute::select(arguments.run.device)?;
-    let dataset = Dataset::open_for_prediction(&arguments.input, &run.weights.card.classes)
+    let compute = Compute::select(arguments.predictor.weights.device)?;
+    let dataset = Dataset::open_for_prediction(&arguments.input, &members.classes)
         .map_err(|error| CommandError::from_request(&error).with_hint(error.hint()))?;
     let dataset = Arc::new(dataset);
-    let tta = arguments.tta.unwrap_or(run.config.predict.tta);
-    let output = arguments.output.clone().unwrap_or_else(|| members.folder(&run).join("predictions.csv"));
+    let beside_the_run = members.folder.as_ref().map(|folder| folder.join("predictions.csv"));
+    let output = arguments.output.clone().or(beside_the_run).ok_or_else(|| {
+        CommandError::wrong_request("the predictions of several runs belong to none of their folders")
+            .with_hint("say where they go: `--output predictions.csv`".to_owned())
+    })?;
     check_output_file(&output, "--output", "predictions.csv")?;
-    let calibration = arguments.use_calibration.then(|| run.calibration(preset(tta))).transpose()?;
-    let classes = run.weights.card.classes.clone();
-    let task = Task { dataset: &dataset, preset: preset(tta), compute: &compute, injection: &injection, interrupt };
-    let mut predictions = match &members.folds {
-        None => run.predict(&task)?,
-        Some(_) => {
-            drop(run); // one model in memory at a time
-            members.predict(&task)?
-        }
-    };
-    if let Some(calibration) = &calibration {
-        calibration.apply(&mut predictions);
-    }
-    write_csv(&output, &dataset, &classes, &predictions)
+    let task = Task { dataset: &dataset, compute: &compute, injection: &injection, interrupt };
+    let predicted = members.predict(&task, &arguments.predictor)?;
+    write_csv(&output, &dataset, &members.classes, &predicted.predictions)
         .map_err(|error| CommandError::from_run(&error).with_hint(error.hint()))?;
-    report(&dataset, &predictions, tta, &output)
+    report(&dataset, &predicted, &output)
 }
 
-/// What is predicted, how, and where.
+/// What is predicted, and where.
 #[derive(Clone, Copy)]
 pub(crate) struct Task<'a> {
     pub(crate) dataset: &'a Arc<Dataset>,
-    pub(crate) preset: Preset,
     pub(crate) compute: &'a Compute,
     pub(crate) injection: &'a Injection,
     pub(crate) interrupt: &'a Arc<AtomicBool>,
 }
 
 /// Prints where the predictions are, and how good they are where labels are known.
-fn report(dataset: &Dataset, predictions: &[Prediction], tta: Tta, output: &Path) -> Result<(), CommandError> {
+fn report(dataset: &Dataset, predicted: &Predicted, output: &Path) -> Result<(), CommandError> {
+    let Predicted { predictions, views } = predicted;
     let failed = predictions.iter().filter(|prediction| prediction.outcome.error().is_some()).count();
-    let views = preset(tta).views().len();
     let scores = score(dataset, predictions).filter(|_| failed < predictions.len());
     if let Some(scores) = scores {
         ui::out(format_args!("{:<24} {:>10} {:>10} {:>8}", "", "macro-F1", "accuracy", "images"))?;
         let mut rows = vec![("without TTA".to_owned(), &scores.plain)];
-        if views > 1 {
+        if *views > 1 {
             rows.push((format!("with TTA, {views} views"), &scores.merged));
         }
         for (name, matrix) in rows {
@@ -88,13 +77,4 @@ fn report(dataset: &Dataset, predictions: &[Prediction], tta: Tta, output: &Path
         return Err(CommandError::failed(message).with_hint(hint));
     }
     Ok(())
-}
-
-pub(crate) fn preset(tta: Tta) -> Preset {
-    match tta {
-        Tta::None => Preset::None,
-        Tta::Legacy => Preset::Legacy,
-        Tta::Essential => Preset::Essential,
-        Tta::Comprehensive => Preset::Comprehensive,
-    }
 }

@@ -1,22 +1,25 @@
 //! A run folder, as predictions need it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use checkpoint::{Checkpoint as Weights, CheckpointError, RunFolder};
 use data_pipeline::{Channels, EvalTransform, Loader, LoaderOptions, batches};
-use inference::{FittedCalibration, PredictError, PredictOptions, Prediction, Preset, predict};
+use inference::{
+    FittedCalibration, FittedTo, Merge, PredictError, PredictOptions, Prediction, View, ViewLikelihoods, ViewWeights,
+    predict, view_likelihoods,
+};
 use memory_planner::Precision;
-use metrics::Calibration;
 use trainer::{Normalization, Phase, Pieces, Scoring};
 use vision_nn::ClassifierSpec;
 
 use super::Task;
-use crate::cli::{Checkpoint, RunArguments};
+use crate::cli::{Checkpoint, ViewArguments, WeightsArguments};
 use crate::commands::calibrate;
-use crate::config::{Decode, UserConfig};
+use crate::config::{Decode, MergeRule, Tta, UserConfig};
 use crate::error::CommandError;
-use crate::registry::{Network, find_architecture};
+use crate::registry::{Architecture, Network, find_architecture};
 use crate::run::compute::Compute;
 use crate::run::precision::{Arithmetic, Precisions, check_device};
 use crate::run::recovery::tell_out_of_memory;
@@ -25,6 +28,21 @@ use crate::ui::Progress;
 
 /// Images in one pass when neither the run nor the user says.
 const DEFAULT_BATCH: usize = 16;
+
+/// How a model looks at an image.
+pub(crate) struct Sight {
+    pub(crate) views: Vec<View>,
+    pub(crate) merge: Merge,
+}
+
+/// A model, and all it needs to go through the images once.
+struct OnePass<'a> {
+    model: &'a Network,
+    loader: Loader,
+    options: PredictOptions<'a>,
+    pieces: &'a mut Pieces,
+    progress: &'a mut dyn FnMut(Scoring<'_>),
+}
 
 /// A run folder with the weights that are asked for.
 pub(crate) struct TrainedRun {
@@ -37,8 +55,8 @@ pub(crate) struct TrainedRun {
 }
 
 impl TrainedRun {
-    pub(crate) fn open(arguments: &RunArguments) -> Result<Self, CommandError> {
-        let folder = RunFolder::open(&arguments.run).map_err(|error| request(&error))?;
+    pub(crate) fn open(run: &Path, arguments: &WeightsArguments) -> Result<Self, CommandError> {
+        let folder = RunFolder::open(run).map_err(|error| request(&error))?;
         let config = UserConfig::load(&folder.resolved_config(), &[])?;
         let path = match arguments.checkpoint {
             Checkpoint::Best => folder.best(),
@@ -63,53 +81,136 @@ impl TrainedRun {
         Ok(Self { folder, config, weights, checkpoint: arguments.checkpoint, path, batch_size })
     }
 
-    /// A temperature that was fitted to what this run's weights say in these views.
-    pub(crate) fn calibration_of(&self, calibration: Calibration, preset: Preset) -> FittedCalibration {
-        let step = self.weights.card.progress.step;
-        FittedCalibration { calibration, views: names(preset), checkpoint: self.checkpoint.name().to_owned(), step }
+    /// Whether the views are left to a measurement.
+    pub(crate) fn is_auto(&self, asked: &ViewArguments) -> bool {
+        let config = &self.config.predict;
+        let is_open = asked.views.is_empty() && (asked.tta.is_some() || config.views.is_empty());
+        is_open && asked.tta.unwrap_or(config.tta) == Tta::Auto
     }
 
-    /// The temperature that was fitted to what this run's weights say in these views, from its file.
-    pub(super) fn calibration(&self, preset: Preset) -> Result<FittedCalibration, CommandError> {
+    /// The views that are asked for, or else those of the run's configuration.
+    pub(crate) fn views(&self, asked: &ViewArguments) -> Result<Vec<View>, CommandError> {
+        let config = &self.config.predict;
+        let named = match (&asked.views[..], asked.tta) {
+            ([], Some(_)) => &[][..],
+            ([], None) => &config.views,
+            (views, _) => views,
+        };
+        if !named.is_empty() {
+            return Ok(named.iter().map(|named| named.0).collect());
+        }
+        let preset = asked.tta.unwrap_or(config.tta).preset().ok_or_else(|| {
+            CommandError::wrong_request("`auto` chooses the views when it predicts, and this must know them before")
+                .with_hint("name a preset, as in `--tta essential`".to_owned())
+        })?;
+        Ok(preset.views())
+    }
+
+    /// The rule that is asked for, or else that of the run's configuration.
+    pub(crate) fn merge_rule(&self, asked: &ViewArguments) -> MergeRule {
+        asked.merge.unwrap_or(self.config.predict.merge)
+    }
+
+    /// The views and how they are merged, with the weights that were learned for them where the rule has weights.
+    pub(crate) fn sight(&self, asked: &ViewArguments) -> Result<Sight, CommandError> {
+        let views = self.views(asked)?;
+        if let Some(merge) = self.merge_rule(asked).without_weights() {
+            return Ok(Sight { views, merge });
+        }
+        let path = self.folder.view_weights();
+        let learned = ViewWeights::read(&path).map_err(|error| calibrate::failed(&error))?;
+        let checked = learned.fitted_to.check(&self.fitted_to(&views), &path);
+        checked.map_err(|error| calibrate::failed(&error))?;
+        Ok(Sight { views, merge: Merge::Weighted(learned.weights) })
+    }
+
+    /// What a fit to this run's answers in these views holds for.
+    pub(crate) fn fitted_to(&self, views: &[View]) -> FittedTo {
+        let views = views.iter().map(ToString::to_string).collect();
+        FittedTo { views, checkpoint: self.checkpoint.name().to_owned(), step: self.weights.card.progress.step }
+    }
+
+    /// The temperature that was fitted to what this run's weights say, seen so, from its file.
+    pub(super) fn calibration(&self, sight: &Sight) -> Result<FittedCalibration, CommandError> {
         let path = self.folder.calibration();
         let calibration = FittedCalibration::read(&path).map_err(|error| calibrate::failed(&error))?;
-        let (checkpoint, step) = (self.checkpoint.name(), self.weights.card.progress.step);
-        let checked = calibration.check(&names(preset), checkpoint, step, &path);
+        let checked = calibration.check(&self.fitted_to(&sight.views), sight.merge.name(), &path);
         checked.map(|()| calibration).map_err(|error| calibrate::failed(&error))
     }
 
-    pub(crate) fn predict(&self, task: &Task<'_>) -> Result<Vec<Prediction>, CommandError> {
-        let Task { dataset, preset, compute, injection, interrupt } = *task;
+    /// One prediction an image, in their order.
+    pub(crate) fn predict(&self, task: &Task<'_>, sight: &Sight) -> Result<Vec<Prediction>, CommandError> {
+        self.predict_timed(task, sight).map(|(predictions, _)| predictions)
+    }
+
+    /// With the time from the first image to the last answer; loading the model is not in it.
+    pub(crate) fn predict_timed(
+        &self,
+        task: &Task<'_>,
+        sight: &Sight,
+    ) -> Result<(Vec<Prediction>, Duration), CommandError> {
+        self.pass(task, sight, "predicting", |pass| {
+            let start = Instant::now();
+            let predictions =
+                predict(pass.model, task.dataset, pass.loader, &pass.options, pass.pieces, pass.progress)?;
+            Ok((predictions, start.elapsed()))
+        })
+    }
+
+    /// What each view by itself says of the true classes.
+    pub(crate) fn view_likelihoods(&self, task: &Task<'_>, views: &[View]) -> Result<ViewLikelihoods, CommandError> {
+        let sight = Sight { views: views.to_vec(), merge: Merge::Mean };
+        self.pass(task, &sight, "weighing views", |pass| {
+            view_likelihoods(pass.model, task.dataset, pass.loader, &pass.options, pass.pieces, pass.progress)
+        })
+    }
+
+    /// Has `work` go through the images with the model.
+    fn pass<T>(
+        &self,
+        task: &Task<'_>,
+        sight: &Sight,
+        name: &str,
+        work: impl FnOnce(OnePass<'_>) -> Result<T, PredictError>,
+    ) -> Result<T, CommandError> {
+        let Task { dataset, compute, injection, .. } = *task;
         let card = &self.weights.card;
         injection.hold_heap_to(self.config.memory.limit.as_ref(), compute);
         let model = self.model(compute)?;
-        let order: Vec<usize> = (0..dataset.len()).collect();
-        let options = LoaderOptions {
-            workers: self.config.data.workers.exactly().unwrap_or_else(|| compute.default_workers()),
-            prefetch_batches: self.config.data.prefetch_batches,
-            interrupt: Some(interrupt.clone()),
-            decode_scaling: self.config.data.decode == Decode::Scaled,
-            ..LoaderOptions::default()
-        };
-        let transform = Arc::new(self.transform()?);
-        let loader = Loader::new(dataset.clone(), batches(&order, self.batch_size), transform, options);
         let normalization = Normalization { mean: card.mean.clone(), std: card.std.clone() };
         let options = PredictOptions {
-            views: &preset.views(),
+            views: &sight.views,
+            merge: &sight.merge,
             normalization: &normalization,
             device: &compute.device,
             precision: prediction_precision(&self.config, compute)?,
             classes: &card.classes,
         };
-        let mut progress = Progress::start("predicting", "images", dataset.len() as u64);
-        let mut pieces = Pieces::new(Phase::Prediction, injection.faults.clone());
-        let predictions = predict(&model, dataset, loader, &options, &mut pieces, &mut |scoring| match scoring {
+        let loader = self.loader(task)?;
+        let mut progress = Progress::start(name, "images", dataset.len() as u64);
+        let mut pieces = Pieces::new(Phase::Prediction, injection.faults.clone()).at_most(self.batch_size);
+        let mut heard = |scoring: Scoring<'_>| match scoring {
             Scoring::Done(done) => progress.set(done as u64),
             Scoring::OutOfMemory(event) => tell_out_of_memory(event),
-        })
-        .map_err(|error| self.failed(&error))?;
+        };
+        let pass = OnePass { model: &model, loader, options, pieces: &mut pieces, progress: &mut heard };
+        let done = work(pass).map_err(|error| self.failed(&error))?;
         progress.finish("done");
-        Ok(predictions)
+        Ok(done)
+    }
+
+    /// Every image once, in their order.
+    fn loader(&self, task: &Task<'_>) -> Result<Loader, CommandError> {
+        let order: Vec<usize> = (0..task.dataset.len()).collect();
+        let options = LoaderOptions {
+            workers: self.config.data.workers.exactly().unwrap_or_else(|| task.compute.default_workers()),
+            prefetch_batches: self.config.data.prefetch_batches,
+            interrupt: Some(task.interrupt.clone()),
+            decode_scaling: self.config.data.decode == Decode::Scaled,
+            ..LoaderOptions::default()
+        };
+        let transform = Arc::new(self.transform()?);
+        Ok(Loader::new(task.dataset.clone(), batches(&order, self.batch_size), transform, options))
     }
 
     fn failed(&self, error: &PredictError) -> CommandError {
@@ -126,23 +227,28 @@ impl TrainedRun {
         CommandError::from_run(error).with_hint(error.hint()).with_hint(raise)
     }
 
-    fn model(&self, compute: &Compute) -> Result<Network, CommandError> {
+    /// The model's, at the size of the run's images.
+    pub(crate) fn architecture(&self) -> Result<Architecture, CommandError> {
         let card = &self.weights.card;
         let architecture = find_architecture(&card.model).map_err(|_| {
             CommandError::wrong_request(format!("`{}` needs the model `{}`", self.path.display(), card.model))
                 .with_hint("this program does not know it: update stoker, or see `stoker models`".to_owned())
         })?;
         let (side, path) = (card.image_size, self.path.display());
-        let architecture = architecture.at_image_size(side, side).map_err(|refused| {
+        architecture.at_image_size(side, side).map_err(|refused| {
             CommandError::wrong_request(format!("`{path}` is for images of {side}x{side}"))
                 .with_causes(vec![refused.reason])
-        })?;
+        })
+    }
+
+    fn model(&self, compute: &Compute) -> Result<Network, CommandError> {
+        let card = &self.weights.card;
         let spec = ClassifierSpec {
             in_channels: card.in_channels,
             ..ClassifierSpec::new(card.classes.len(), &compute.device)
         };
         let changed = "the file was changed since it was saved: try the other one with `--checkpoint`, or train again";
-        let loaded = self.weights.load_for_prediction(architecture.build(&spec), &self.path);
+        let loaded = self.weights.load_for_prediction(self.architecture()?.build(&spec), &self.path);
         loaded.map_err(|error| request(&error).with_hint(changed.to_owned()))
     }
 
@@ -180,10 +286,6 @@ fn runs_of_folds(folder: &RunFolder) -> CommandError {
     let hint = format!("name one of them: `--run {root}/fold_0`; `predict` takes all: `--fold-results {root}`");
     CommandError::wrong_request(format!("`{root}` holds a run for each fold, and no weights of its own"))
         .with_hint(hint)
-}
-
-fn names(preset: Preset) -> Vec<String> {
-    preset.views().iter().map(ToString::to_string).collect()
 }
 
 pub(super) fn request(error: &CheckpointError) -> CommandError {
