@@ -4,6 +4,8 @@
 //! computed on in f32.
 
 mod adamw;
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+mod cube;
 mod depthwise;
 mod depthwise_cpu;
 mod gelu;
