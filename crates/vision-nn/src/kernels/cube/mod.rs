@@ -4,6 +4,8 @@
 //! here is put into that queue by [`launch`], and is given contiguous or strided [`CubeTensor`]s by it.
 
 pub(crate) mod layer_norm;
+pub(crate) mod many;
+pub(crate) mod parameters;
 
 use std::fmt::Debug;
 use std::marker::PhantomData;
