@@ -3,10 +3,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use burn::module::{AutodiffModule, Module, ModuleVisitor, Param, ParamId};
 use burn::tensor::{Tensor, TensorData};
 use vision_nn::{
-    AssignError, ParameterMap, ParameterPath, assign_parameters, map_parameters, named_parameters, off_tape,
+    AssignError, ParameterMap, ParameterPath, assign_parameters, blend_all, map_parameters, named_parameters, off_tape,
+    takes_lists,
 };
 
 use crate::ParameterGroups;
+use crate::taken::{Taken, put_back, take_out};
 
 /// Exponential moving average of a model's weights, kept off the tape.
 ///
@@ -32,12 +34,46 @@ impl<M: AutodiffModule> Ema<M> {
         &self.model
     }
 
+    /// What the average keeps of itself in optimizer step `step` (counted from 1).
+    pub(crate) fn decay_at(&self, step: u64) -> f64 {
+        self.decay.min((1 + step) as f64 / (10 + step) as f64)
+    }
+
     /// Moves the average towards `model`, after optimizer step `step` (counted from 1).
     pub(crate) fn update(self, model: &M, step: u64) -> Self {
-        let decay = self.decay.min((1 + step) as f64 / (10 + step) as f64);
+        self.update_others(model, &BTreeSet::new(), step)
+    }
+
+    /// As [`update`](Self::update), but for the parameters named in `moved`.
+    pub(crate) fn update_others(self, model: &M, moved: &BTreeSet<String>, step: u64) -> Self {
+        let decay = self.decay_at(step);
         let mut weights = flat_weights(model);
-        weights.retain(|name, _| !self.frozen.contains(name));
-        Self { model: map_parameters(self.model, &mut Towards { weights, decay }), ..self }
+        weights.retain(|name, _| !self.frozen.contains(name) && !moved.contains(name));
+        match weights.values().next().is_some_and(|weight| takes_lists(&weight.device())) {
+            true => self.update_at_once(weights, decay),
+            false => Self { model: map_parameters(self.model, &mut Towards { weights, decay }), ..self },
+        }
+    }
+
+    fn update_at_once(self, weights: BTreeMap<String, Tensor<1>>, decay: f64) -> Self {
+        let (ema, taken) = self.take_out(|name| weights.contains_key(name));
+        let (names, taken): (Vec<String>, Vec<Taken>) = taken.into_iter().unzip();
+        let (own, places): (Vec<Tensor<1>>, Vec<_>) =
+            taken.into_iter().map(|Taken { tensor, place }| (tensor, place)).unzip();
+        let moved = blend_all(own, weights.into_values().collect(), decay, 1.0 - decay);
+        let taken = moved.into_iter().zip(places).map(|(tensor, place)| Taken { tensor, place });
+        ema.put_back(names.into_iter().zip(taken).collect())
+    }
+
+    /// Takes out the averages whose names are wanted, until [`put_back`](Self::put_back).
+    pub(crate) fn take_out(self, is_wanted: impl Fn(&str) -> bool) -> (Self, BTreeMap<String, Taken>) {
+        let (model, taken) = take_out(self.model, is_wanted);
+        (Self { model, ..self }, taken)
+    }
+
+    /// Puts averages back in their places.
+    pub(crate) fn put_back(self, taken: BTreeMap<String, Taken>) -> Self {
+        Self { model: put_back(self.model, taken), ..self }
     }
 
     /// The averaged weights by name, copied to the host.

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
-use vision_nn::{ParameterPath, Tape};
+use vision_nn::{ParameterPath, Tape, blend_all, scale_all, squares_of_all, takes_lists};
 
 /// Added to the norm before dividing, as PyTorch's `clip_grad_norm_` does.
 const CLIP_EPSILON: f64 = 1e-6;
@@ -31,7 +31,10 @@ impl Gradients {
     }
 
     /// Adds another micro-batch's gradients.
-    pub fn add(&mut self, other: Self) {
+    pub fn add(&mut self, mut other: Self) {
+        if self.is_list() {
+            self.add_at_once(&mut other);
+        }
         for (name, tensor) in other.tensors {
             let sum = match self.tensors.remove(&name) {
                 Some(own) => own + tensor,
@@ -39,6 +42,19 @@ impl Gradients {
             };
             self.tensors.insert(name, sum);
         }
+    }
+
+    /// Takes those out of `other` that both have, and adds them in few launches.
+    fn add_at_once(&mut self, other: &mut Self) {
+        let common: Vec<String> = self.tensors.keys().filter(|name| other.get(name).is_some()).cloned().collect();
+        let [own, others] = [&mut *self, other]
+            .map(|gradients| common.iter().filter_map(|name| gradients.remove(name)).collect::<Vec<Tensor<1>>>());
+        self.tensors.extend(common.into_iter().zip(blend_all(own, others, 1.0, 1.0)));
+    }
+
+    /// Whether the device has kernels for all of them at once.
+    fn is_list(&self) -> bool {
+        self.tensors.values().next().is_some_and(|tensor| takes_lists(&tensor.device()))
     }
 
     /// The gradient of the parameter of that name, `[elements]`.
@@ -59,19 +75,27 @@ impl Gradients {
 
     /// Sums of squares whose sum is the square of the global norm, `[parts]`; none without gradients.
     pub fn squares(&self) -> Option<Tensor<1>> {
+        if self.is_list() {
+            return squares_of_all(self.tensors.values().cloned().collect());
+        }
         let squares: Vec<Tensor<1>> = self.tensors.values().flat_map(partial_squares).collect();
         (!squares.is_empty()).then(|| Tensor::cat(squares, 0))
     }
 
     /// Multiplies all gradients by `factor`.
     pub fn scale(&mut self, factor: f64) {
-        let tensors = std::mem::take(&mut self.tensors);
-        self.tensors = tensors.into_iter().map(|(name, tensor)| (name, tensor.mul_scalar(factor))).collect();
+        let is_list = self.is_list();
+        let (names, tensors): (Vec<String>, Vec<Tensor<1>>) = std::mem::take(&mut self.tensors).into_iter().unzip();
+        let scaled = match is_list {
+            true => scale_all(tensors, factor),
+            false => tensors.into_iter().map(|tensor| tensor.mul_scalar(factor)).collect(),
+        };
+        self.tensors = names.into_iter().zip(scaled).collect();
     }
 
     /// Scales all gradients down when their norm exceeds `max_norm`; PyTorch's `clip_grad_norm_`.
     pub fn clip(&mut self, norm: f64, max_norm: f64) {
-        let factor = max_norm / (norm + CLIP_EPSILON);
+        let factor = clip_factor(norm, max_norm);
         if factor < 1.0 {
             self.scale(factor);
         }
@@ -87,6 +111,13 @@ impl Gradients {
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor<1>)> {
         self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor))
     }
+}
+
+/// What gradients of this norm are multiplied by, at most 1, so that it does not exceed `max_norm`.
+pub(crate) fn clip_factor(norm: f64, max_norm: f64) -> f64 {
+    let factor = max_norm / (norm + CLIP_EPSILON);
+    // Not `min`, which would hide a norm that is no number.
+    if factor < 1.0 { factor } else { 1.0 }
 }
 
 /// The sum of a tensor's squares, `[1]`; the same bits every time.

@@ -14,6 +14,7 @@ mod options;
 mod recovery;
 mod session;
 mod step;
+mod taken;
 
 mod backpropagation;
 mod faults;

@@ -10,7 +10,9 @@ use memory_planner::split_effective_batch;
 use vision_nn::{Classifier, Pass, is_running_statistic, parameter_shapes};
 
 use crate::ema::Ema;
+use crate::gradients::clip_factor;
 use crate::loss_scale::{initial_scale, scale_after_step};
+use crate::optimizer::Push;
 use crate::{
     ComputeError, Gradients, MemoryWatch, Normalization, Optimizer, OutOfMemory, ParameterGroups, TrainOptions,
 };
@@ -211,13 +213,21 @@ impl<M: Classifier> TrainStep<M> {
 
     /// Moves the weights by `gradients`, clipped, as optimizer step `step` (counted from 1).
     pub fn apply(&mut self, mut gradients: Gradients, norm: f64, learning_rate: f64, step: u64) {
-        if let Some(max_norm) = self.options.clip_norm {
-            gradients.clip(norm, max_norm);
+        let factor = self.options.clip_norm.map_or(1.0, |max_norm| clip_factor(norm, max_norm));
+        let model = self.model.take().expect("the model is only away while `apply` runs");
+        let ema = self.ema.take();
+        if let Some(options) = self.optimizer.at_once(&self.device) {
+            let push = Push { gradients, factor, learning_rate };
+            let (model, ema) = self.optimizer.step_at_once(options, model, push, (ema, step));
+            (self.model, self.ema) = (Some(model), ema);
+            return;
+        }
+        if factor < 1.0 {
+            gradients.scale(factor);
         }
         let norm = self.options.clip_norm.map_or(norm, |max_norm| norm.min(max_norm));
-        let model = self.model.take().expect("the model is only away while `apply` runs");
         let model = self.optimizer.step(learning_rate, model, gradients, norm);
-        self.ema = self.ema.take().map(|ema| ema.update(&model, step));
+        self.ema = ema.map(|ema| ema.update(&model, step));
         self.model = Some(model);
     }
 

@@ -4,8 +4,8 @@ use vision_nn::{AdamWStep, adamw, has_adamw};
 
 use super::{Slots, Turn};
 
-const MOMENT_1: &str = "moment_1";
-const MOMENT_2: &str = "moment_2";
+pub(super) const MOMENT_1: &str = "moment_1";
+pub(super) const MOMENT_2: &str = "moment_2";
 
 /// AdamW's constants; the defaults are PyTorch's.
 ///
@@ -51,17 +51,22 @@ impl AdamWOptions {
 
     /// What Burn's rule does in a dozen passes over memory, where there is one for it.
     fn in_one_pass(&self, turn: Turn<'_>, moments: Option<(Tensor<1>, Tensor<1>)>, state: &mut Slots) -> Tensor<1> {
-        let step = AdamWStep {
-            learning_rate: turn.learning_rate,
-            beta_1: f64::from(self.beta_1),
-            beta_2: f64::from(self.beta_2),
-            epsilon: f64::from(self.epsilon),
-            weight_decay: f64::from(turn.weight_decay),
-            step: turn.step,
-        };
+        let step = self.constants(turn.learning_rate, turn.weight_decay, turn.step);
         let (weight, [first, second]) = adamw(turn.weight, turn.gradient, moments.map(<[_; 2]>::from), step);
         state.extend([(MOMENT_1, first), (MOMENT_2, second)]);
         weight
+    }
+
+    /// Those of step number `step`.
+    pub(super) fn constants(&self, learning_rate: f64, weight_decay: f32, step: u64) -> AdamWStep {
+        AdamWStep {
+            learning_rate,
+            beta_1: f64::from(self.beta_1),
+            beta_2: f64::from(self.beta_2),
+            epsilon: f64::from(self.epsilon),
+            weight_decay: f64::from(weight_decay),
+            step,
+        }
     }
 
     fn rule(&self, weight_decay: f32) -> AdamW {

@@ -4,6 +4,7 @@
 
 mod adafactor;
 mod adamw;
+mod at_once;
 mod lamb;
 mod lion;
 mod muon;
@@ -20,6 +21,7 @@ use crate::{Gradients, ParameterGroups};
 
 pub use adafactor::AdafactorOptions;
 pub use adamw::AdamWOptions;
+pub(crate) use at_once::Push;
 pub use lamb::LambOptions;
 pub use lion::LionOptions;
 pub use muon::{MuonOptions, MuonStepLength};

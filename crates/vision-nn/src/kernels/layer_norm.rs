@@ -1,6 +1,8 @@
 //! Layer normalisation over the last axis in f32, keeping nothing for the backward pass but its input as it is stored.
 
 mod composed;
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+mod gpu;
 
 #[cfg(feature = "cuda")]
 use burn::backend::Cuda;
@@ -57,36 +59,25 @@ pub trait FusedLayerNorm: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 }
 
-/// A backend on which the operation is composed of Burn's own.
-macro_rules! composed_on {
-    ($backend:ty) => {
-        impl FusedLayerNorm for $backend {
-            fn fused_layer_norm(
-                input: FloatTensor<Self>,
-                weight: FloatTensor<Self>,
-                bias: FloatTensor<Self>,
-                epsilon: f32,
-            ) -> FloatTensor<Self> {
-                composed::forward::<Self>(input, weight, bias, epsilon)
-            }
+impl FusedLayerNorm for Capture {
+    fn fused_layer_norm(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        epsilon: f32,
+    ) -> FloatTensor<Self> {
+        composed::forward::<Self>(input, weight, bias, epsilon)
+    }
 
-            fn fused_layer_norm_gradient(
-                input: FloatTensor<Self>,
-                weight: FloatTensor<Self>,
-                gradient: FloatTensor<Self>,
-                epsilon: f32,
-            ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-                composed::gradient::<Self>(input, weight, gradient, epsilon)
-            }
-        }
-    };
+    fn fused_layer_norm_gradient(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        epsilon: f32,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        composed::gradient::<Self>(input, weight, gradient, epsilon)
+    }
 }
-
-composed_on!(Capture);
-#[cfg(feature = "cuda")]
-composed_on!(Cuda);
-#[cfg(feature = "wgpu")]
-composed_on!(Wgpu);
 
 impl FusedLayerNorm for Flex {
     fn fused_layer_norm(

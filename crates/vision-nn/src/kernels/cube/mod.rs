@@ -4,6 +4,9 @@
 //! here is put into that queue by [`launch`], and is given contiguous or strided [`CubeTensor`]s by it.
 
 pub(crate) mod depthwise;
+pub(crate) mod layer_norm;
+pub(crate) mod many;
+pub(crate) mod parameters;
 
 use std::fmt::Debug;
 use std::marker::PhantomData;
@@ -15,7 +18,7 @@ use burn_cubecl::{CubeBackend, CubeRuntime};
 use burn_fusion::FusionTensor;
 use burn_fusion::stream::{Operation, StreamId};
 
-use super::recorded::Form;
+pub(crate) use super::recorded::Form;
 
 /// A tensor of a backend on the runtime `R`, as it stands in the queue.
 pub(crate) type Queued<R> = FusionTensor<FusionCubeRuntime<R>>;

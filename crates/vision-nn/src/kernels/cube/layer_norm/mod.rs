@@ -1,0 +1,241 @@
+//! Layer normalisation over the last axis: one kernel forward, two backward.
+//!
+//! The backward pass finds mean and variance of a row again. It must read the row in any case and has it in registers, so that numbers kept for each
+//! row would save no memory traffic.
+
+mod backward;
+mod forward;
+mod rows;
+
+use burn::backend::cubecl::dtype_to_storage_type;
+use burn::cubecl::ir::features::Plane;
+use burn::cubecl::prelude::*;
+use burn::tensor::{DType, Shape};
+use burn_cubecl::CubeRuntime;
+use burn_cubecl::kernel::{cast, into_contiguous};
+use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
+use burn_cubecl::tensor::CubeTensor;
+
+use super::{CubeOperation, Form};
+
+/// Units that share a row, where the device has no planes of at least so many, or planes of several sizes.
+const UNITS: u32 = 32;
+
+/// Lines of units in a cube: 128 units, of 32 to a line.
+const LINES: u32 = 4;
+
+/// Rows that a line takes in the backward pass before its sums are written, where that makes no more than [`MOST_CUBES`].
+const TURNS: usize = 8;
+
+/// Sums of more cubes than these would cost more to add up than they give in parallel work.
+const MOST_CUBES: usize = 1024;
+
+/// Rows are held in registers: 64 numbers a unit and array, of which the backward pass has four.
+const MOST_CHANNELS: usize = 2048;
+
+/// Whether the kernels take rows of so many channels.
+pub(crate) fn takes(shape: &Shape) -> bool {
+    (1..=MOST_CHANNELS).contains(&channels_of(shape)) && shape.num_elements() > 0
+}
+
+/// The normalised rows of input `[.., C]` by weight and bias `[C]`, with the number added to the variance.
+#[derive(Debug)]
+pub(crate) struct Forward(pub(crate) f32);
+
+/// The gradients of input, weight and bias, of input, weight and the output's gradient.
+#[derive(Debug)]
+pub(crate) struct Backward(pub(crate) f32);
+
+impl CubeOperation<3, 1> for Forward {
+    const NAME: &'static str = "layer_norm";
+
+    fn outputs(&self, [input, ..]: [Form; 3]) -> [Form; 1] {
+        [input]
+    }
+
+    fn run<R: CubeRuntime>(&self, [input, weight, bias]: [CubeTensor<R>; 3]) -> [CubeTensor<R>; 1] {
+        let input = into_contiguous(input);
+        let [weight, bias] = [weight, bias].map(in_f32);
+        let output = like(&input);
+        let (rows, lines) = (Rows::of(&input), Lines::of(&input));
+        let (cubes, storage) = (rows.count.div_ceil(LINES as usize), dtype_to_storage_type(input.dtype));
+        // SAFETY: units read and write the vectors of rows and channels that there are, and no others.
+        unsafe {
+            forward::normalise::launch_unchecked(
+                &input.client.clone(),
+                cube_count(&input, cubes),
+                lines.cube,
+                address_type(&[&input]),
+                rows.vector_size,
+                input.into_tensor_arg(),
+                weight.into_tensor_arg(),
+                bias.into_tensor_arg(),
+                output.clone().into_tensor_arg(),
+                rows.count as u32,
+                self.0,
+                rows.vectors,
+                rows.steps(&lines),
+                lines.shared_numbers(),
+                lines.has_planes,
+                storage,
+            );
+        }
+        [output]
+    }
+}
+
+impl CubeOperation<3, 3> for Backward {
+    const NAME: &'static str = "layer_norm gradients";
+
+    fn outputs(&self, [input, weight, _]: [Form; 3]) -> [Form; 3] {
+        let parameter = (weight.0, DType::F32);
+        [input, parameter.clone(), parameter]
+    }
+
+    fn run<R: CubeRuntime>(&self, [input, weight, gradient]: [CubeTensor<R>; 3]) -> [CubeTensor<R>; 3] {
+        let [input, gradient] = [input, gradient].map(into_contiguous);
+        let weight = in_f32(weight);
+        let [of_weight, of_bias] = [like(&weight), like(&weight)];
+        let (rows, lines) = (Rows::of(&input), Lines::of(&input));
+        let cubes = rows.count.div_ceil(LINES as usize * TURNS).min(MOST_CUBES);
+        let partial = empty(&weight, Shape::new([cubes, 2, rows.vectors * rows.vector_size]), DType::F32);
+        let of_input = self.launch_input(&rows, &lines, [input, weight, gradient], partial.clone());
+        launch_parameters(&rows, partial, [of_weight.clone(), of_bias.clone()]);
+        [of_input, of_weight, of_bias]
+    }
+}
+
+impl Backward {
+    fn launch_input<R: CubeRuntime>(
+        &self,
+        rows: &Rows,
+        lines: &Lines,
+        [input, weight, gradient]: [CubeTensor<R>; 3],
+        partial: CubeTensor<R>,
+    ) -> CubeTensor<R> {
+        let output = like(&input);
+        let cubes = partial.meta.shape()[0];
+        let (all_lines, storage) = (cubes * LINES as usize, dtype_to_storage_type(input.dtype));
+        // SAFETY: units read and write the vectors of rows, channels and cubes that there are, and no others.
+        unsafe {
+            backward::input_gradient::launch_unchecked(
+                &input.client.clone(),
+                CubeCount::new_1d(cubes as u32),
+                lines.cube,
+                address_type(&[&input]),
+                rows.vector_size,
+                input.into_tensor_arg(),
+                weight.into_tensor_arg(),
+                gradient.into_tensor_arg(),
+                output.clone().into_tensor_arg(),
+                partial.into_tensor_arg(),
+                rows.count as u32,
+                all_lines as u32,
+                rows.count.div_ceil(all_lines) as u32,
+                self.0,
+                rows.vectors,
+                rows.steps(lines),
+                lines.shared_numbers(),
+                lines.has_planes,
+                storage,
+            );
+        }
+        output
+    }
+}
+
+/// Adds up what the cubes have left in `partial`.
+fn launch_parameters<R: CubeRuntime>(rows: &Rows, partial: CubeTensor<R>, [of_weight, of_bias]: [CubeTensor<R>; 2]) {
+    const SHARERS: u32 = 8;
+    let cubes = partial.meta.shape()[0];
+    let columns = 2 * rows.vectors;
+    // SAFETY: units read and write the vectors of cubes and channels that there are, and no others.
+    unsafe {
+        backward::parameter_gradients::launch_unchecked(
+            &partial.client.clone(),
+            CubeCount::new_1d(columns.div_ceil(UNITS as usize) as u32),
+            CubeDim::new_2d(UNITS, SHARERS),
+            address_type(&[&partial]),
+            rows.vector_size,
+            partial.into_tensor_arg(),
+            of_weight.into_tensor_arg(),
+            of_bias.into_tensor_arg(),
+            cubes as u32,
+            rows.vectors,
+            (UNITS * SHARERS) as usize,
+        );
+    }
+}
+
+/// How rows are read.
+struct Rows {
+    count: usize,
+    vector_size: usize,
+    /// In a row.
+    vectors: usize,
+}
+
+impl Rows {
+    fn of<R: CubeRuntime>(input: &CubeTensor<R>) -> Self {
+        let channels = channels_of(input.meta.shape());
+        let sizes = input.client.io_optimized_vector_sizes(input.dtype.size());
+        // Weight and sums are f32, of which a vector has at most four.
+        let vector_size = sizes.filter(|size| *size <= 4 && channels.is_multiple_of(*size)).max().unwrap_or(1);
+        Self { count: input.meta.shape().num_elements() / channels, vector_size, vectors: channels / vector_size }
+    }
+
+    /// Vectors of a row that a unit has.
+    fn steps(&self, lines: &Lines) -> usize {
+        self.vectors.div_ceil(lines.cube.x as usize)
+    }
+}
+
+/// The cubes that work on rows.
+struct Lines {
+    cube: CubeDim,
+    has_planes: bool,
+}
+
+impl Lines {
+    fn of<R: CubeRuntime>(input: &CubeTensor<R>) -> Self {
+        let properties = input.client.properties();
+        let (least, most) = (properties.hardware.plane_size_min, properties.hardware.plane_size_max);
+        let has_planes = properties.features.plane.contains(Plane::Ops) && least == most && least >= UNITS;
+        let units = if has_planes { least } else { UNITS };
+        Self { cube: CubeDim::new_2d(units, LINES), has_planes }
+    }
+
+    /// Numbers that the units of a cube share while they sum up.
+    fn shared_numbers(&self) -> usize {
+        if self.has_planes { 1 } else { (self.cube.x * self.cube.y) as usize }
+    }
+}
+
+fn channels_of(shape: &Shape) -> usize {
+    shape.last().copied().unwrap_or(0)
+}
+
+/// So many cubes, along as many axes as the device wants.
+fn cube_count<R: CubeRuntime>(tensor: &CubeTensor<R>, cubes: usize) -> CubeCount {
+    let most = tensor.client.properties().hardware.max_cube_count.0 as usize;
+    match cubes <= most {
+        true => CubeCount::new_1d(cubes as u32),
+        false => CubeCount::new_2d(most as u32, cubes.div_ceil(most) as u32),
+    }
+}
+
+fn in_f32<R: CubeRuntime>(tensor: CubeTensor<R>) -> CubeTensor<R> {
+    into_contiguous(cast(tensor, DType::F32))
+}
+
+fn like<R: CubeRuntime>(tensor: &CubeTensor<R>) -> CubeTensor<R> {
+    empty(tensor, tensor.meta.shape().clone(), tensor.dtype)
+}
+
+fn empty<R: CubeRuntime>(beside: &CubeTensor<R>, shape: Shape, dtype: DType) -> CubeTensor<R> {
+    empty_device_contiguous_dtype(beside.client.clone(), beside.device.clone(), shape, dtype)
+}
+
+fn address_type<R: CubeRuntime>(tensors: &[&CubeTensor<R>]) -> AddressType {
+    tensors.iter().map(|tensor| tensor.required_address_type()).max().unwrap_or_default()
+}

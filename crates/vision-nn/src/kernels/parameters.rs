@@ -1,0 +1,128 @@
+//! Passes over all parameters at once: the optimizer's step, sums of squares, and sums of gradients, in a few launches on CubeCL devices.
+//!
+//! Tensors here are flat, in f32 and off the tape. Memory that nobody else sees is written in place.
+
+#[cfg(feature = "cuda")]
+use burn::backend::Cuda;
+use burn::backend::DispatchDevice;
+#[cfg(feature = "wgpu")]
+use burn::backend::Wgpu;
+use burn::tensor::{Device, Tensor};
+use cpu_kernels::AdamWStep;
+
+/// A parameter before or after its step, with what is kept for it.
+#[derive(Debug, Clone)]
+pub struct Moving {
+    /// `[elements]`
+    pub weight: Tensor<1>,
+    /// AdamW's two moments.
+    pub moments: [Tensor<1>; 2],
+    /// The moving average of the weight, where there is one: for all parameters of a list, or none.
+    pub average: Option<Tensor<1>>,
+}
+
+/// Whether [`adamw_of_all`], [`blend_all`], [`scale_all`] and [`squares_of_all`] run on this device.
+pub fn takes_lists(device: &Device) -> bool {
+    match device.clone().inner().as_dispatch() {
+        #[cfg(feature = "cuda")]
+        DispatchDevice::Cuda(_) => true,
+        #[cfg(feature = "wgpu")]
+        DispatchDevice::Wgpu(_) => true,
+        _ => false,
+    }
+}
+
+/// AdamW's step of every parameter by its gradient times `factor`, where the device [takes lists](takes_lists); averages keep `decay` of themselves.
+/// Constants may differ in learning rate and weight decay alone.
+pub fn adamw_of_all(
+    parameters: Vec<Moving>,
+    gradients: Vec<Tensor<1>>,
+    steps: Vec<AdamWStep>,
+    factor: f64,
+    decay: f64,
+) -> Vec<Moving> {
+    let count = parameters.len();
+    let decay = parameters.first().and_then(|parameter| parameter.average.as_ref()).map(|_| decay);
+    let mut kinds: [Vec<Tensor<1>>; 4] = Default::default();
+    for Moving { weight, moments: [first, second], average } in parameters {
+        for (kind, tensor) in kinds.iter_mut().zip([Some(weight), Some(first), Some(second), average]) {
+            kind.extend(tensor);
+        }
+    }
+    let [weights, firsts, seconds, averages] = kinds;
+    let tensors = [weights, gradients, firsts, seconds, averages].into_iter().flatten().collect();
+    let mut moved = run(ListPass::AdamW { steps, factor, decay }, tensors);
+    let averages = moved.split_off(3 * count);
+    let seconds = moved.split_off(2 * count);
+    let firsts = moved.split_off(count);
+    let mut averages = averages.into_iter();
+    let moments = firsts.into_iter().zip(seconds);
+    let moved = moved.into_iter().zip(moments);
+    moved
+        .map(|(weight, (first, second))| Moving { weight, moments: [first, second], average: averages.next() })
+        .collect()
+}
+
+/// `own * kept + other * share` of each pair, where the device [takes lists](takes_lists).
+pub fn blend_all(own: Vec<Tensor<1>>, other: Vec<Tensor<1>>, kept: f64, share: f64) -> Vec<Tensor<1>> {
+    run(ListPass::Blend { kept, share }, own.into_iter().chain(other).collect())
+}
+
+/// Each tensor times `factor`, where the device [takes lists](takes_lists).
+pub fn scale_all(tensors: Vec<Tensor<1>>, factor: f64) -> Vec<Tensor<1>> {
+    run(ListPass::Scale(factor), tensors)
+}
+
+/// Sums of squares, `[parts]`, whose sum is that over all tensors, where the device [takes lists](takes_lists); none without tensors.
+pub fn squares_of_all(tensors: Vec<Tensor<1>>) -> Option<Tensor<1>> {
+    run(ListPass::Squares, tensors).pop()
+}
+
+/// What is done to a list.
+enum ListPass {
+    AdamW { steps: Vec<AdamWStep>, factor: f64, decay: Option<f64> },
+    Blend { kept: f64, share: f64 },
+    Scale(f64),
+    Squares,
+}
+
+fn run(pass: ListPass, tensors: Vec<Tensor<1>>) -> Vec<Tensor<1>> {
+    let Some(device) = tensors.first().map(Tensor::device) else { return Vec::new() };
+    match device.as_dispatch() {
+        #[cfg(feature = "cuda")]
+        DispatchDevice::Cuda(_) => gpu::run::<Cuda, _>(pass, tensors),
+        #[cfg(feature = "wgpu")]
+        DispatchDevice::Wgpu(_) => gpu::run::<Wgpu, _>(pass, tensors),
+        _ => unreachable!("the caller asks `takes_lists` first, and tensors are off the tape"),
+    }
+}
+
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+mod gpu {
+    use burn::backend::tensor::FloatTensor;
+    use burn::backend::{Backend, DispatchKindConversion, DispatchTensor};
+    use burn::tensor::Tensor;
+    use burn_cubecl::CubeRuntime;
+
+    use super::ListPass;
+    use crate::kernels::cube::Queued;
+    use crate::kernels::cube::many::launch;
+    use crate::kernels::cube::parameters::{AdamW, Blend, Scale, Squares};
+    use crate::tape::primitive;
+
+    pub(super) fn run<B, R>(pass: ListPass, tensors: Vec<Tensor<1>>) -> Vec<Tensor<1>>
+    where
+        B: Backend<FloatTensorPrimitive = Queued<R>>,
+        R: CubeRuntime,
+        DispatchTensor: DispatchKindConversion<B>,
+    {
+        let tensors: Vec<FloatTensor<B>> = tensors.into_iter().map(primitive::<B, 1>).collect();
+        let outputs = match pass {
+            ListPass::AdamW { steps, factor, decay } => launch(AdamW { steps, factor, decay }, tensors),
+            ListPass::Blend { kept, share } => launch(Blend { kept, share }, tensors),
+            ListPass::Scale(factor) => launch(Scale(factor), tensors),
+            ListPass::Squares => launch(Squares, tensors),
+        };
+        outputs.into_iter().map(Tensor::from_primitive::<B>).collect()
+    }
+}

@@ -1,0 +1,143 @@
+//! Passes over all parameters at once, held to f64 on a device that needs no card: Mesa's software Vulkan by way of WebGPU.
+//!
+//!     cargo test -p vision-nn --features wgpu --test parameters_on_vulkan
+
+#![cfg(feature = "wgpu")]
+
+use burn::tensor::{Device, DeviceKind, Tensor, TensorData};
+use vision_nn::{AdamWStep, Moving, adamw_of_all, blend_all, scale_all, squares_of_all, takes_lists};
+
+/// More than one launch takes, of lengths around those of a cube and of its share of numbers.
+const LENGTHS: [usize; 12] = [1, 7, 255, 256, 257, 4095, 4096, 4097, 12_289, 3, 96, 768];
+const TENSORS: usize = 150;
+
+fn device() -> Device {
+    let device = Device::wgpu(DeviceKind::DefaultDevice);
+    assert!(takes_lists(&device));
+    device
+}
+
+/// Numbers between -1 and 1 that look random.
+fn numbers(seed: usize) -> Vec<Vec<f64>> {
+    let number = |place: usize| ((place * 7919 + seed * 104_729 + 1) as f64 * 0.618_033_988_749_895).fract();
+    let of_tensor = |tensor: usize| {
+        let count = LENGTHS[tensor % LENGTHS.len()];
+        (0..count).map(|place| f64::from((2.0 * number(place + 31 * tensor) - 1.0) as f32)).collect()
+    };
+    (0..TENSORS).map(of_tensor).collect()
+}
+
+fn tensors(numbers: &[Vec<f64>], device: &Device) -> Vec<Tensor<1>> {
+    let tensor = |numbers: &Vec<f64>| {
+        let numbers: Vec<f32> = numbers.iter().map(|number| *number as f32).collect();
+        let shape = [numbers.len()];
+        Tensor::from_data(TensorData::new(numbers, shape), device)
+    };
+    numbers.iter().map(tensor).collect()
+}
+
+fn host(tensor: &Tensor<1>) -> Vec<f64> {
+    tensor.to_data().iter::<f64>().collect()
+}
+
+fn assert_near(what: &str, found: &Tensor<1>, expected: &[f64]) {
+    let found = host(found);
+    assert_eq!(found.len(), expected.len(), "{what}");
+    let largest = expected.iter().fold(1e-3f64, |largest, number| largest.max(number.abs()));
+    let off = found.iter().zip(expected).fold(0.0f64, |off, (one, other)| off.max((one - other).abs()));
+    assert!(off <= 1e-5 * largest, "{what}: {off} of {largest}");
+}
+
+/// A parameter in f64: weight, moments, average.
+type Exact = [Vec<f64>; 4];
+
+fn move_exactly(parameter: &mut Exact, gradient: &[f64], step: &AdamWStep, factor: f64, decay: f64) {
+    let [weights, firsts, seconds, averages] = parameter;
+    for (place, slope) in gradient.iter().map(|slope| slope * factor).enumerate() {
+        firsts[place] = step.beta_1 * firsts[place] + (1.0 - step.beta_1) * slope;
+        seconds[place] = step.beta_2 * seconds[place] + (1.0 - step.beta_2) * slope * slope;
+        let warm = |moment: f64, beta: f64| moment / (1.0 - beta.powf(step.step as f64));
+        let direction = warm(firsts[place], step.beta_1) / (warm(seconds[place], step.beta_2).sqrt() + step.epsilon);
+        weights[place] -= step.learning_rate * (step.weight_decay * weights[place] + direction);
+        averages[place] = decay * averages[place] + (1.0 - decay) * weights[place];
+    }
+}
+
+fn constants(tensor: usize, step: u64) -> AdamWStep {
+    let (learning_rate, weight_decay) = (1e-2 * (1 + tensor % 3) as f64, if tensor % 2 == 0 { 0.05 } else { 0.0 });
+    AdamWStep { learning_rate, beta_1: 0.9, beta_2: 0.999, epsilon: 1e-8, weight_decay, step }
+}
+
+fn assert_adamw(has_averages: bool) {
+    const DECAY: f64 = 0.9;
+    const FACTOR: f64 = 0.25;
+    let device = device();
+    let start = numbers(1);
+    let zeros: Vec<Vec<f64>> = start.iter().map(|numbers| vec![0.0; numbers.len()]).collect();
+    let mut exact: Vec<Exact> = (0..TENSORS)
+        .map(|tensor| [start[tensor].clone(), zeros[tensor].clone(), zeros[tensor].clone(), start[tensor].clone()])
+        .collect();
+    let weights = tensors(&start, &device);
+    let seen = weights.clone();
+    let mut moving: Vec<Moving> = weights
+        .into_iter()
+        .map(|weight| Moving {
+            moments: [weight.zeros_like(), weight.zeros_like()],
+            average: has_averages.then(|| weight.clone()),
+            weight,
+        })
+        .collect();
+    for step in 1..=3 {
+        let gradients = numbers(1 + step as usize);
+        let steps: Vec<AdamWStep> = (0..TENSORS).map(|tensor| constants(tensor, step)).collect();
+        for ((parameter, gradient), step) in exact.iter_mut().zip(&gradients).zip(&steps) {
+            move_exactly(parameter, gradient, step, FACTOR, DECAY);
+        }
+        moving = adamw_of_all(moving, tensors(&gradients, &device), steps, FACTOR, DECAY);
+    }
+    for ((found, expected), (seen, start)) in moving.iter().zip(&exact).zip(seen.iter().zip(&start)) {
+        assert_near("weight", &found.weight, &expected[0]);
+        assert_near("first moment", &found.moments[0], &expected[1]);
+        assert_near("second moment", &found.moments[1], &expected[2]);
+        assert_eq!(found.average.is_some(), has_averages);
+        if let Some(average) = &found.average {
+            assert_near("average", average, &expected[3]);
+        }
+        assert_eq!(&host(seen), start, "what others see stays as it is");
+    }
+}
+
+#[test]
+fn adamw_moves_all_parameters_as_f64_does() {
+    assert_adamw(true);
+    assert_adamw(false);
+}
+
+#[test]
+fn squares_sums_and_products_are_those_of_f64() {
+    let device = device();
+    let (one, other) = (numbers(1), numbers(2));
+    let squares = squares_of_all(tensors(&one, &device)).expect("there are tensors");
+    let expected: f64 = one.iter().flatten().map(|number| number * number).sum();
+    let found: f64 = host(&squares).iter().sum();
+    assert!((found - expected).abs() <= 1e-6 * expected, "{found} is not {expected}");
+
+    let blended = blend_all(tensors(&one, &device), tensors(&other, &device), 0.75, 0.5);
+    let scaled = scale_all(tensors(&one, &device), -3.0);
+    for tensor in 0..TENSORS {
+        let pairs = one[tensor].iter().zip(&other[tensor]);
+        assert_near("blend", &blended[tensor], &pairs.map(|(one, other)| 0.75 * one + 0.5 * other).collect::<Vec<_>>());
+        assert_near("scale", &scaled[tensor], &one[tensor].iter().map(|number| -3.0 * number).collect::<Vec<_>>());
+    }
+    assert!(squares_of_all(Vec::new()).is_none() && scale_all(Vec::new(), 2.0).is_empty());
+}
+
+#[test]
+fn numbers_that_are_not_finite_show_in_the_sum_of_squares() {
+    let device = device();
+    let tensor = |number: f32| Tensor::<1>::from_floats([1.0, number, 2.0], &device);
+    for number in [f32::INFINITY, f32::NAN] {
+        let squares = squares_of_all(vec![tensor(0.5), tensor(number)]).expect("there are tensors");
+        assert!(!host(&squares).iter().sum::<f64>().is_finite());
+    }
+}
