@@ -8,6 +8,7 @@
 
 #![warn(missing_docs)]
 
+mod average;
 mod evaluate;
 mod fit;
 mod options;
@@ -17,6 +18,7 @@ mod step;
 
 mod backpropagation;
 mod faults;
+mod keeping;
 mod memory_log;
 mod micro_batch;
 mod nonfinite;
@@ -37,6 +39,7 @@ mod schedule;
 mod error;
 mod observer;
 
+pub use average::AveragedWeights;
 pub use backpropagation::{Recompute, backpropagate};
 pub use early_stopping::EarlyStopping;
 pub use error::TrainError;

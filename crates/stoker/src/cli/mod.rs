@@ -235,7 +235,7 @@ pub struct RunArguments {
         value_hint = ValueHint::DirPath
     )]
     pub run: PathBuf,
-    /// Weights of the best or of the last epoch
+    /// Weights of the best or of the last epoch, or the average of the best ones
     #[arg(long, default_value = "best")]
     pub checkpoint: Checkpoint,
     /// `auto`, `cpu`, `cuda` or `cuda:N`
@@ -323,6 +323,8 @@ pub enum Checkpoint {
     Best,
     /// the last epoch
     Last,
+    /// the mean of the best epochs' weights (`train.average_best`)
+    Averaged,
 }
 
 impl Checkpoint {
@@ -331,6 +333,7 @@ impl Checkpoint {
         match self {
             Self::Best => "best",
             Self::Last => "last",
+            Self::Averaged => "averaged",
         }
     }
 }
