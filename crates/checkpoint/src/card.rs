@@ -43,6 +43,9 @@ pub struct Progress {
     pub sums: RunningSums,
     /// Validation macro-F1 and loss of the best epoch so far, and which it was.
     pub best: Option<BestEpoch>,
+    /// The epochs whose weights are kept beside `best`, the best first; in an average, those that are in it. None where `best` alone is kept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kept: Vec<BestEpoch>,
     /// Of the steps, those that moved nothing: their numbers were not finite, or no sample could be read.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub idle_steps: u64,
@@ -107,7 +110,7 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// The best epoch so far, by validation macro-F1, then by loss.
+/// An epoch and how it did in validation: by macro-F1, then by loss.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct BestEpoch {
     /// Counted from 1.

@@ -132,6 +132,7 @@ mod tests {
                 step: 82,
                 sums: RunningSums { loss: 0.1 + 0.2, correct: 5, samples: 9, skipped: 1, nonfinite_steps: 2 },
                 best: Some(BestEpoch { epoch: 2, macro_f1: 1.0 / 3.0, loss: 0.7 }),
+                kept: vec![BestEpoch { epoch: 2, macro_f1: 1.0 / 3.0, loss: 0.1 + 0.2 }],
                 idle_steps: 3,
                 nonfinite_in_a_row: 1,
                 plateau: PlateauState { best: Some(0.1 + 0.2), epochs_without: 1, reductions: 2 },

@@ -115,6 +115,11 @@ impl CheckpointError {
                 Kept::Best => {
                     Some("a run has no `best` before its first epoch ends: try `--checkpoint last`".to_owned())
                 }
+                Kept::Averaged => Some(
+                    "a run writes `averaged` at its end with `train.average_best: true` and `train.keep_best` above 1: try `--checkpoint best`"
+                        .to_owned(),
+                ),
+                Kept::Epoch => None,
                 Kept::Last => {
                     Some(format!("a run saves `last` when an epoch ends: `train --resume {}`", run_of(path).display()))
                 }
@@ -124,6 +129,11 @@ impl CheckpointError {
                 Some("choose a folder that you may write to, for example `--set output=/tmp/stoker`".to_owned())
             }
             Self::Malformed { path, .. } => match kept_as(path)? {
+                Kept::Averaged => Some("`best` may be whole: predict with `--checkpoint best`".to_owned()),
+                Kept::Epoch => Some(format!(
+                    "remove it, and the average is of the others: `rm {}`",
+                    path.display()
+                )),
                 Kept::Best => Some("`last` may be whole: predict with `--checkpoint last`".to_owned()),
                 Kept::Last => Some(format!(
                     "`best` may be whole: predict with `--checkpoint best`, or start a new run from it: `--set model.weights={}`",
@@ -158,13 +168,17 @@ impl CheckpointError {
 enum Kept {
     Best,
     Last,
+    Averaged,
+    /// One of the best epochs.
+    Epoch,
 }
 
 fn kept_as(path: &Path) -> Option<Kept> {
     match path.file_name()?.to_str()? {
         "best.safetensors" => Some(Kept::Best),
         "last.safetensors" => Some(Kept::Last),
-        _ => None,
+        "averaged.safetensors" => Some(Kept::Averaged),
+        name => name.starts_with(crate::run_folder::KEPT_PREFIX).then_some(Kept::Epoch),
     }
 }
 

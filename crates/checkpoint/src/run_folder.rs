@@ -7,6 +7,9 @@ use crate::tensor_file::temporary_path;
 
 pub(crate) const RESOLVED_CONFIG: &str = "config.resolved.yaml";
 
+/// What the names of kept epochs' weights begin with.
+pub(crate) const KEPT_PREFIX: &str = "best_epoch_";
+
 /// Where the files of one training run are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunFolder {
@@ -146,7 +149,7 @@ impl RunFolder {
         self.root.join("corrupt_images.txt")
     }
 
-    /// The folder of both checkpoints.
+    /// The folder of all checkpoints.
     pub fn checkpoints(&self) -> PathBuf {
         self.root.join("checkpoints")
     }
@@ -164,6 +167,28 @@ impl RunFolder {
     /// Weights of the epoch with the best validation score, ready for prediction.
     pub fn best(&self) -> PathBuf {
         self.checkpoints().join("best.safetensors")
+    }
+
+    /// Weights of one of the best epochs (from 1), where more than `best` are kept.
+    pub fn kept(&self, epoch: u32) -> PathBuf {
+        self.checkpoints().join(format!("{KEPT_PREFIX}{epoch}.safetensors"))
+    }
+
+    /// The mean of the best epochs' weights, ready for prediction.
+    pub fn averaged(&self) -> PathBuf {
+        self.checkpoints().join("averaged.safetensors")
+    }
+
+    /// Removes the weights of kept epochs other than these, whole or half written. What cannot be removed costs space and nothing else, and
+    /// is tried again with the next.
+    pub fn remove_kept_but(&self, epochs: &[u32]) {
+        let wanted: Vec<PathBuf> = epochs.iter().map(|epoch| self.kept(*epoch)).collect();
+        for entry in fs::read_dir(self.checkpoints()).into_iter().flatten().flatten() {
+            let is_kept = entry.file_name().to_string_lossy().starts_with(KEPT_PREFIX);
+            if is_kept && !wanted.contains(&entry.path()) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
     }
 
     /// Makes `latest`, beside this folder's parent, point here. Where links cannot be made, `latest` is left as it is.
@@ -224,6 +249,21 @@ mod tests {
         fs::write(temporary_path(&folder.resolved_config()), "half").unwrap();
         assert!(!RunFolder::is_occupied(parent.path()));
         RunFolder::create(parent.path(), false).unwrap();
+    }
+
+    #[test]
+    fn kept_epochs_that_are_not_wanted_go_and_nothing_else_does() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = RunFolder::create(parent.path(), false).unwrap();
+        let half_written = temporary_path(&folder.kept(4));
+        for path in [folder.kept(1), folder.kept(12), folder.kept(2), half_written, folder.best(), folder.last()] {
+            fs::write(path, "weights").unwrap();
+        }
+        folder.remove_kept_but(&[2, 7]);
+        let left = fs::read_dir(folder.checkpoints()).unwrap().map(|entry| entry.unwrap().path());
+        let mut left: Vec<PathBuf> = left.collect();
+        left.sort();
+        assert_eq!(left, [folder.best(), folder.kept(2), folder.last()]);
     }
 
     #[cfg(unix)]

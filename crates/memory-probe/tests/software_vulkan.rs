@@ -49,6 +49,7 @@ fn options() -> TrainOptions {
         adaptive_batch: false,
         max_nonfinite_steps: 1,
         early_stopping: None,
+        keep_best: 1,
         precision: Default::default(),
         faults: Default::default(),
         save_interval: None,

@@ -9,7 +9,7 @@ use checkpoint::{BestEpoch, Progress, RunningSums, write_atomically};
 use data_pipeline::{
     Batch, CorruptImage, Dataset, LoadError, Loader, LoaderOptions, Mixing, Sampling, Transform, batches,
 };
-use metrics::{EpochRecord, EventWriter, MetricsWriter, RunCosts, TrainScores, ValidationScores};
+use metrics::{EpochRecord, EventWriter, MetricsWriter, RunCosts, TrainScores};
 use metrics::{confusion_matrix_svg, curves_svg, keep_first_epochs, read_records};
 use vision_nn::Classifier;
 
@@ -62,6 +62,7 @@ pub fn fit<M: Classifier>(
     observer: &mut dyn Observer,
 ) -> Result<(TrainSession<M>, FitOutcome), TrainError> {
     let mut run = Run::start(session, data, device, interrupt, gauge, observer)?;
+    run.take_up_kept();
     while run.session.card.progress.epochs_done < run.session.step.options().epochs {
         if run.is_out_of_patience() {
             return Ok((run.session, FitOutcome::StoppedEarly));
@@ -287,7 +288,7 @@ impl<'a, M: Classifier> Run<'a, M> {
         let scores = evaluation.scores(options.ema_decay.is_some());
         let progress = &mut self.session.card.progress;
         let epoch = progress.epochs_done + 1;
-        let improved = is_better(&scores, progress.best.as_ref());
+        let own = BestEpoch { epoch, macro_f1: scores.macro_f1, loss: scores.loss };
         progress.epochs_done = epoch;
         progress.batches_done = 0;
         progress.sums = RunningSums::default();
@@ -305,15 +306,12 @@ impl<'a, M: Classifier> Run<'a, M> {
             validation: Some(scores),
             run,
         };
-        let scores = record.validation.as_ref().expect("set just above");
-        options.schedule.observe(&mut progress.plateau, progress.step, scores.loss);
+        options.schedule.observe(&mut progress.plateau, progress.step, own.loss);
         if let Some(stopping) = options.early_stopping {
-            stopping.observe(&mut progress.early_stopping, scores.macro_f1);
+            stopping.observe(&mut progress.early_stopping, own.macro_f1);
         }
+        let improved = self.keep_if_good(own)?;
         if improved {
-            let scores = record.validation.as_ref().expect("set just above");
-            self.session.card.progress.best = Some(BestEpoch { epoch, macro_f1: scores.macro_f1, loss: scores.loss });
-            self.session.save_best()?;
             let matrix = confusion_matrix_svg(&evaluation.confusion);
             write_atomically(&self.session.folder.confusion_matrix(), matrix.as_bytes())?;
         }
@@ -322,6 +320,7 @@ impl<'a, M: Classifier> Run<'a, M> {
         let history = read_records(self.metrics.path())?;
         write_atomically(&self.session.folder.curves(), curves_svg(&history).as_bytes())?;
         self.session.save_last()?;
+        self.remove_others();
         self.observer.epoch_done(&record, improved);
         Ok(())
     }
@@ -377,11 +376,6 @@ fn count_overflow(progress: &mut Progress, scores: &StepScores) {
     if scores.loss_sum.is_finite() {
         count(progress, scores);
     }
-}
-
-/// Higher macro-F1 wins; at equal macro-F1 the lower loss.
-fn is_better(scores: &ValidationScores, best: Option<&BestEpoch>) -> bool {
-    best.is_none_or(|best| (scores.macro_f1, -scores.loss) > (best.macro_f1, -best.loss))
 }
 
 /// A seed of its own for each optimizer step.

@@ -8,6 +8,7 @@
 
 #![warn(missing_docs)]
 
+mod average;
 mod evaluate;
 mod fit;
 mod options;
@@ -18,6 +19,7 @@ mod taken;
 
 mod backpropagation;
 mod faults;
+mod keeping;
 mod memory_log;
 mod micro_batch;
 mod nonfinite;
@@ -38,6 +40,7 @@ mod schedule;
 mod error;
 mod observer;
 
+pub use average::AveragedWeights;
 pub use backpropagation::{Recompute, backpropagate};
 pub use early_stopping::EarlyStopping;
 pub use error::TrainError;

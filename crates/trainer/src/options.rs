@@ -39,6 +39,8 @@ pub struct TrainOptions {
     pub max_nonfinite_steps: u64,
     /// When to stop before the last epoch.
     pub early_stopping: Option<EarlyStopping>,
+    /// Epochs whose weights are kept, the best ones; `best` is always there, and above 1 each of them has a file of its own beside it. At least 1.
+    pub keep_best: usize,
     /// Out-of-memory that a test wants; empty otherwise.
     pub faults: FaultPlan,
     /// Time after which `last` is saved also in mid-epoch; none saves at the ends of epochs alone.
@@ -65,6 +67,7 @@ impl Default for TrainOptions {
             adaptive_batch: false,
             max_nonfinite_steps: 1,
             early_stopping: None,
+            keep_best: 1,
             faults: FaultPlan::default(),
             save_interval: None,
         }

@@ -85,11 +85,14 @@ impl<M: Classifier> TrainSession<M> {
         Ok(checkpoint.write(path)?)
     }
 
-    /// Writes `best`: the evaluated weights alone, ready for prediction.
-    pub(crate) fn save_best(&self) -> Result<(), TrainError> {
-        let weights = host_weights(&self.step.evaluation_model());
-        let checkpoint = Checkpoint { card: self.card.clone(), weights, ema: None, optimizer: None };
-        Ok(checkpoint.write(&self.folder.best())?)
+    /// The evaluated weights alone, ready for prediction.
+    pub(crate) fn evaluated_weights(&self) -> Checkpoint {
+        self.checkpoint_of(&self.step.evaluation_model())
+    }
+
+    /// A model's weights alone, as of now.
+    pub(crate) fn checkpoint_of(&self, model: &M) -> Checkpoint {
+        Checkpoint { card: self.card.clone(), weights: host_weights(model), ema: None, optimizer: None }
     }
 }
 

@@ -86,6 +86,11 @@ impl<M: Classifier> TrainStep<M> {
         pass.with_frozen(self.frozen_statistics.clone())
     }
 
+    /// Running statistics of frozen norms.
+    pub(crate) fn frozen_statistics(&self) -> &BTreeSet<ParamId> {
+        &self.frozen_statistics
+    }
+
     /// How images are normalised.
     pub fn normalization(&self) -> &Normalization {
         &self.normalization

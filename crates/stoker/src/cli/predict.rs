@@ -26,7 +26,7 @@ pub struct RunArguments {
 /// Which weights of a run, and where to compute with them.
 #[derive(Debug, Clone, Args)]
 pub struct WeightsArguments {
-    /// Weights of the best or of the last epoch
+    /// Weights of the best or of the last epoch, or the average of the best ones
     #[arg(long, default_value = "best")]
     pub checkpoint: Checkpoint,
     /// `auto`, `cpu`, `cuda` or `cuda:N`
@@ -165,6 +165,8 @@ pub enum Checkpoint {
     Best,
     /// the last epoch
     Last,
+    /// the mean of the best epochs' weights (`train.average_best`)
+    Averaged,
 }
 
 impl Checkpoint {
@@ -173,6 +175,7 @@ impl Checkpoint {
         match self {
             Self::Best => "best",
             Self::Last => "last",
+            Self::Averaged => "averaged",
         }
     }
 }

@@ -1,19 +1,20 @@
 //! `train`: configuration, device, data, memory plan, training, and how to predict.
 
+mod averaging;
 mod request;
+mod scoring;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use burn::tensor::Device;
 use checkpoint::{CARD_VERSION, Checkpoint, CheckpointError, ModelCard, Progress, RunFolder, write_atomically};
-use data_pipeline::{CorruptImage, LoadError, Loader, batches};
 use inference::Prediction;
 use memory_planner::{MemoryAnalysis, PRECISION_CHOICE, PlanCheck, TeamPlan};
 use metrics::ValidationScores;
-use trainer::{Evaluator, FaultPlan, FitOutcome, MemoryLog, Normalization, Phase, Pieces, RecoveryEvent, Scoring};
-use trainer::{TrainError, TrainOptions, TrainSession, TrainStep, evaluate, fit};
+use trainer::{
+    FaultPlan, FitOutcome, Normalization, Phase, Pieces, TrainError, TrainOptions, TrainSession, TrainStep, fit,
+};
 
 use crate::cli::{PlanSource, TrainArguments};
 use crate::commands::folds::train_folds;
@@ -28,7 +29,7 @@ use crate::run::memory::{Planned, loader_bytes, plan_here};
 use crate::run::observer::RunObserver;
 use crate::run::precision::{Arithmetic, Precisions};
 use crate::run::recipe::check_class_weights;
-use crate::run::recovery::{Injection, explain_out_of_memory, tell_out_of_memory, tell_remembered};
+use crate::run::recovery::{Injection, explain_out_of_memory, tell_remembered};
 use crate::run::report_page::{BestOnValidation, ReportPage};
 use crate::run::resolved::resize_name;
 use crate::run::subject::{Subject, spec};
@@ -258,9 +259,11 @@ impl Run {
         if let Some(best) = fitted.session.progress().best {
             ui::out(format_args!("best epoch {}: macro-F1 {:.4}, loss {:.4}", best.epoch, best.macro_f1, best.loss))?;
         }
+        let averaged = self.average(folder, &fitted.session, interrupt)?;
         let best = self.best_model(folder, &fitted.session)?;
         let test = self.test(folder, &best, fitted.session.micro_batch_size(), interrupt)?;
-        let predictions = self.write_page(folder, analysis, fitted, &best, test.as_ref(), interrupt)?;
+        let scores = [test.as_ref(), averaged.as_ref()];
+        let predictions = self.write_page(folder, analysis, fitted, &best, scores, interrupt)?;
         ui::out(format_args!("run folder: {}", folder.root().display()))?;
         if let Some(fold) = self.request.resolved.config.data.fold {
             let epoch = fitted.session.progress().best.map_or(0, |best| best.epoch);
@@ -283,53 +286,6 @@ impl Run {
         format!("stopped early after epoch {}: macro-F1 was not better for {waited} epochs", progress.epochs_done)
     }
 
-    /// Scores the best weights on the test images, where there are any.
-    fn test(
-        &self,
-        folder: &RunFolder,
-        model: &Network,
-        batch_size: usize,
-        interrupt: &Arc<AtomicBool>,
-    ) -> Result<Option<ValidationScores>, CommandError> {
-        let Some(test) = &self.data.test else { return Ok(None) };
-        let order: Vec<usize> = (0..test.len()).collect();
-        let options = data_pipeline::LoaderOptions {
-            interrupt: Some(interrupt.clone()),
-            ..self.request.resolved.loader_options()
-        };
-        let transform = self.data.training.eval_transform.clone();
-        let loader = Loader::new(test.clone(), batches(&order, batch_size), transform, options);
-        let evaluator = Evaluator {
-            normalization: &self.normalization(),
-            device: &self.compute.device,
-            precision: self.request.resolved.rung().precision,
-            top_k: self.request.resolved.config.train.top_k,
-        };
-        let mut progress = ui::Progress::start("testing the best weights", "images", test.len() as u64);
-        let mut pieces = Pieces::new(Phase::Evaluation, self.injection.faults.clone());
-        let mut recoveries = Vec::new();
-        let evaluation = evaluate(model, test, loader, &evaluator, &mut pieces, &mut |scoring| match scoring {
-            Scoring::Done(done) => progress.set(done as u64),
-            Scoring::OutOfMemory(event) => {
-                tell_out_of_memory(event);
-                recoveries.push(event.clone());
-            }
-        });
-        self.keep_recoveries(folder, &recoveries)?;
-        let evaluation = evaluation.map_err(|error| match error {
-            TrainError::Load(LoadError::Interrupted) => interrupted(folder),
-            error => failed(&error),
-        })?;
-        let scores = evaluation.scores(false);
-        drop(progress);
-        ui::out(format_args!(
-            "test: accuracy {:.4}, macro-F1 {:.4}, loss {:.4} over {} images",
-            scores.accuracy, scores.macro_f1, scores.loss, scores.samples
-        ))?;
-        list_corrupt_test_images(folder, &evaluation.corrupt)?;
-        Ok(Some(scores))
-    }
-
     /// Writes `report.html`, and returns what the best weights make of the validation images.
     fn write_page(
         &self,
@@ -337,7 +293,7 @@ impl Run {
         analysis: &MemoryAnalysis,
         fitted: &Fitted,
         model: &Network,
-        test: Option<&ValidationScores>,
+        [test, averaged]: [Option<&ValidationScores>; 2],
         interrupt: &Arc<AtomicBool>,
     ) -> Result<Vec<Prediction>, CommandError> {
         let validation = &self.data.training.validation;
@@ -361,6 +317,7 @@ impl Run {
             analysis,
             progress: fitted.session.progress(),
             test,
+            averaged,
             measured_peak_bytes: fitted.trained.then_some(fitted.peak_bytes),
             next: &self.predict_command(folder),
         };
@@ -370,13 +327,6 @@ impl Run {
 
     fn normalization(&self) -> Normalization {
         Normalization { mean: self.card.mean.clone(), std: self.card.std.clone() }
-    }
-
-    fn keep_recoveries(&self, folder: &RunFolder, events: &[RecoveryEvent]) -> Result<(), CommandError> {
-        let planned = self.request.resolved.train_options(1, &[]).micro_batch_size;
-        let mut events = events.iter();
-        let kept = events.try_for_each(|event| MemoryLog::of(folder).append(planned, event));
-        kept.map_err(|error| CommandError::from_run(&error).with_hint(error.hint()))
     }
 
     fn predict_command(&self, folder: &RunFolder) -> String {
@@ -414,20 +364,6 @@ fn resumed_at(progress: &Progress, epochs: usize) -> String {
         return format!("all {epochs} epochs are done");
     }
     format!("going on after epoch {} and {} steps of the next", progress.epochs_done, progress.batches_done)
-}
-
-/// Adds to the list that training left, and tells how many.
-fn list_corrupt_test_images(folder: &RunFolder, corrupt: &[CorruptImage]) -> Result<(), CommandError> {
-    if corrupt.is_empty() {
-        return Ok(());
-    }
-    let path = folder.corrupt_images();
-    let mut lines: BTreeSet<String> =
-        std::fs::read_to_string(&path).unwrap_or_default().lines().map(str::to_owned).collect();
-    lines.extend(corrupt.iter().map(|image| format!("{}: {}", image.path.display(), image.reason)));
-    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
-    write_atomically(&path, text.as_bytes()).map_err(|error| CommandError::from_run(&error).with_hint(error.hint()))?;
-    ui::out(format_args!("corrupt test images skipped: {}, listed in {}", corrupt.len(), path.display()))
 }
 
 fn interrupted(folder: &RunFolder) -> CommandError {

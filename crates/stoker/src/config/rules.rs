@@ -63,6 +63,10 @@ pub(crate) fn settings_without_effect(config: &UserConfig) -> Vec<String> {
             "`model.weights_mismatch` has no effect without `model.weights`".to_owned(),
         ),
         (
+            train.average_best && train.keep_best == 1,
+            "`train.average_best` has no effect, because `train.keep_best` is 1".to_owned(),
+        ),
+        (
             train.warmup_epochs >= train.epochs as f64 && train.schedule != ScheduleName::OneCycle,
             format!(
                 "the learning rate only rises: `train.warmup_epochs` is {} of {} epochs",

@@ -109,6 +109,12 @@ pub struct TrainSection {
     pub max_nonfinite_steps: u64,
     /// When training stops before its last epoch.
     pub early_stopping: EarlyStoppingSection,
+    /// Epochs whose weights are kept, the best ones by macro-F1, then by validation loss: above 1, each has a file `best_epoch_N` beside `best`.
+    #[schemars(range(min = 1, max = 100))]
+    pub keep_best: usize,
+    /// Whether a finished run also writes `averaged`: the mean of the weights of the epochs that `keep_best` keeps, scored in validation beside `best`.
+    /// Batch norms then measure their statistics anew, in a pass over the training images. `predict --checkpoint averaged` takes it.
+    pub average_best: bool,
 }
 
 /// When training stops before its last epoch.
@@ -157,6 +163,8 @@ impl Default for TrainSection {
             focal_gamma: 2.0,
             max_nonfinite_steps: 10,
             early_stopping: EarlyStoppingSection::default(),
+            keep_best: 1,
+            average_best: false,
         }
     }
 }

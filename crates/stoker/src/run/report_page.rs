@@ -37,6 +37,8 @@ pub(crate) struct ReportPage<'a> {
     pub(crate) analysis: &'a MemoryAnalysis,
     pub(crate) progress: &'a Progress,
     pub(crate) test: Option<&'a ValidationScores>,
+    /// Of the averaged weights, in validation.
+    pub(crate) averaged: Option<&'a ValidationScores>,
     /// None where no step was made.
     pub(crate) measured_peak_bytes: Option<u64>,
     pub(crate) next: &'a str,
@@ -122,6 +124,9 @@ impl ReportPage<'_> {
         if let Some(best) = self.progress.best {
             facts.push(("best macro-F1, validation", format!("{:.4}, epoch {}", best.macro_f1, best.epoch)));
             facts.push(("its loss", format!("{:.4} nats", best.loss)));
+        }
+        if let Some(averaged) = self.averaged {
+            facts.push(("macro-F1, validation, averaged weights", format!("{:.4}", averaged.macro_f1)));
         }
         if let Some(test) = self.test {
             facts.push(("macro-F1, test", format!("{:.4}", test.macro_f1)));

@@ -176,6 +176,7 @@ impl ResolvedConfig {
             adaptive_batch: train.adaptive_batch,
             max_nonfinite_steps: train.max_nonfinite_steps,
             early_stopping: recipe::early_stopping(train),
+            keep_best: train.keep_best,
             precision: train.precision.fixed().unwrap_or_default(),
             faults: FaultPlan::default(),
             save_interval: train.checkpoint_minutes.map(|minutes| seconds(60.0 * minutes)),

@@ -10,6 +10,17 @@ use crate::stage::{Ended, RUN, Stage, leftovers, undisturbed_end};
 /// checkpoint of the first epoch does not fit.
 const FILE_SIZE_LIMIT: u32 = 40_000;
 
+/// Runs `stoker` so that no file may become larger than `limit` units of `ulimit -f`.
+pub(crate) fn run_limited(stage: &Stage, arguments: &str, limit: u32) -> Ended {
+    // Without the trap the system ends the process, which a disk does not.
+    let script = format!("trap '' XFSZ; ulimit -f {limit}; exec \"$@\"");
+    let stoker = stage.command(arguments);
+    let mut limited = Command::new("sh");
+    limited.args(["-c", &script, "sh"]).arg(stoker.get_program()).args(stoker.get_args());
+    limited.current_dir(stage.path("")).env("NO_COLOR", "1").env_remove("CARGO_MANIFEST_DIR");
+    Ended::of(limited.output().expect("`sh` is there"))
+}
+
 fn assert_tells_to_free_space(stage: &Stage, ended: &Ended, file: &str, reason: &str) {
     assert_eq!(ended.code, Some(1), "{}", ended.stderr);
     let run = stage.run_folder();
@@ -24,13 +35,7 @@ fn assert_tells_to_free_space(stage: &Stage, ended: &Ended, file: &str, reason: 
 #[test]
 fn a_checkpoint_that_outgrows_a_limit_costs_nothing_that_was_saved() {
     let stage = Stage::new();
-    // Without the trap the system ends the process, which a disk does not.
-    let script = format!("trap '' XFSZ; ulimit -f {FILE_SIZE_LIMIT}; exec \"$@\"");
-    let stoker = stage.command("train --config tiny.yaml");
-    let mut limited = Command::new("sh");
-    limited.args(["-c", &script, "sh"]).arg(stoker.get_program()).args(stoker.get_args());
-    limited.current_dir(stage.path("")).env("NO_COLOR", "1").env_remove("CARGO_MANIFEST_DIR");
-    let ended = Ended::of(limited.output().expect("`sh` is there"));
+    let ended = run_limited(&stage, "train --config tiny.yaml", FILE_SIZE_LIMIT);
     assert_tells_to_free_space(&stage, &ended, "checkpoints/last.safetensors", "File too large (os error 27)");
     stage.succeed(&format!("predict --run {RUN} --input data/test --output all.csv"));
     stage.succeed(&format!("train --resume {RUN}"));

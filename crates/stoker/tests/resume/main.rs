@@ -7,6 +7,7 @@
 
 mod folds;
 mod full_disk;
+mod kept;
 mod killed;
 mod mid_epoch;
 mod optimizers;

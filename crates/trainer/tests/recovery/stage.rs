@@ -171,6 +171,7 @@ pub(crate) fn options(epochs: u32, micro_batch_size: usize) -> TrainOptions {
         adaptive_batch: false,
         max_nonfinite_steps: 1,
         early_stopping: None,
+        keep_best: 1,
         precision: Default::default(),
         faults: trainer::FaultPlan::default(),
         save_interval: None,

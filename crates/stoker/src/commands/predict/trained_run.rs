@@ -61,6 +61,7 @@ impl TrainedRun {
         let path = match arguments.checkpoint {
             Checkpoint::Best => folder.best(),
             Checkpoint::Last => folder.last(),
+            Checkpoint::Averaged => folder.averaged(),
         };
         if !path.exists() && folder.fold_results().exists() {
             return Err(runs_of_folds(&folder));
