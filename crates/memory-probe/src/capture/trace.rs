@@ -63,8 +63,8 @@ pub(super) fn events_of(recording: &Recording, LaidOut { layout, owners, step }:
             let bytes = layout.buffers[buffer].bytes;
             events.push(Event::Allocate { buffer, bytes, is_parameter: parameters.contains(&buffer) });
         }
-        let scratch =
-            layout.kernels[kernel].scratch.iter().enumerate().map(|(turn, &bytes)| (usize::MAX - turn, bytes));
+        let scratch = layout.kernels[kernel].scratch.iter().enumerate();
+        let scratch = scratch.map(|(turn, &bytes)| (layout.buffers.len() + turn, bytes));
         events.extend(scratch.clone().map(|(buffer, bytes)| Event::Allocate { buffer, bytes, is_parameter: false }));
         events.extend(scratch.map(|(buffer, _)| Event::Free { buffer }));
         events.extend(freed[kernel].iter().map(|&buffer| Event::Free { buffer }));
