@@ -25,7 +25,7 @@ const LARGE_PAGE_PAGES: u64 = 4;
 const PAGE_ALIGNMENT: u64 = 512;
 
 /// The pools that a device's memory is cut into.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum PoolLayout {
     /// CubeCL's own: pages of 8 MiB and so on up to a sixteenth of the card for slices of an eighth to a half of them, and for larger buffers pages that
     /// begin at an eighth of the card and follow the average.

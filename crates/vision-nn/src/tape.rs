@@ -103,8 +103,10 @@ pub fn onto_tape<const D: usize>(tensor: Tensor<D>, device: &Device) -> Tensor<D
 
 /// The tensor as a leaf of the tape of `device`, whose gradient nobody wants. It must be off the tape.
 pub fn leaf_on_tape<const D: usize>(tensor: Tensor<D>, device: &Device) -> Tensor<D> {
-    match (is_captured(device), device.gradient_checkpointing_strategy()) {
-        (false, _) => Tensor::from_inner(tensor),
+    let strategy = device.gradient_checkpointing_strategy();
+    match (is_captured(device), strategy) {
+        // Burn takes what the tensor last was made with, or none; and tensors of two strategies do not meet in an operation.
+        (false, _) => Tensor::from_inner(tensor).with_gradient_checkpointing_strategy(strategy),
         (true, GradientCheckpointingStrategy::Disabled) => onto_capture::<NoCheckpointing, D>(tensor),
         (true, GradientCheckpointingStrategy::Balanced) => onto_capture::<BalancedCheckpointing, D>(tensor),
     }

@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 
 use vision_nn::Scratch;
 
-use super::pages::{ExclusivePages, Outcome, SlicedPages};
+use super::pages::{ExclusivePages, Place, SlicedPages};
 use crate::PoolLayout;
 
 /// What the allocator's rules depend on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct AllocatorModel {
     /// The largest single allocation in CubeCL's own pools, in bytes; their page sizes are parts of it.
     pub max_page_bytes: u64,
@@ -41,7 +41,7 @@ impl AllocatorModel {
     }
 }
 
-/// One thing that happens to memory.
+/// One thing that happens to memory. Buffers are numbered from 0 on, without large gaps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Event {
     /// A buffer comes to be; parameters lie apart, in slices of exactly their size.
@@ -71,7 +71,8 @@ struct Memory {
     pools: Vec<Pool>,
     /// Free slices of the parameters' pool, by size.
     persistent: BTreeMap<u64, usize>,
-    held: BTreeMap<usize, Place>,
+    /// By buffer.
+    held: Vec<Option<Holder>>,
     /// Allocations so far: what CubeCL counts its periods in.
     allocations: u64,
     reserved_bytes: u64,
@@ -83,10 +84,20 @@ enum Pool {
     Exclusive(ExclusivePages),
 }
 
-/// Where a buffer lies.
-enum Place {
-    Persistent { bytes: u64 },
-    Page { pool: usize, page: usize },
+/// What holds a buffer.
+enum Holder {
+    /// A slice of its own size.
+    OwnSlice {
+        bytes: u64,
+    },
+    Slice {
+        pool: usize,
+        place: Place,
+    },
+    /// A page that holds nothing else.
+    Page {
+        pool: usize,
+    },
 }
 
 impl Memory {
@@ -107,7 +118,7 @@ impl Memory {
             alignment_bytes: model.alignment_bytes,
             pools,
             persistent: BTreeMap::new(),
-            held: BTreeMap::new(),
+            held: Vec::new(),
             allocations: 0,
             reserved_bytes: 0,
             most_bytes: 0,
@@ -121,43 +132,53 @@ impl Memory {
                 self.reserved_bytes -= pages.release_idle(self.allocations);
             }
         }
-        let place = if is_parameter { self.in_own_slice(bytes) } else { self.in_pools(buffer, bytes)? };
+        let holder = if is_parameter { self.in_own_slice(bytes) } else { self.in_pools(buffer, bytes)? };
         self.most_bytes = self.most_bytes.max(self.reserved_bytes);
-        self.held.insert(buffer, place);
+        if self.held.len() <= buffer {
+            self.held.resize_with(buffer + 1, || None);
+        }
+        self.held[buffer] = Some(holder);
         Some(())
     }
 
-    fn in_own_slice(&mut self, bytes: u64) -> Place {
+    fn in_own_slice(&mut self, bytes: u64) -> Holder {
         let bytes = bytes.next_multiple_of(self.alignment_bytes);
         let free = self.persistent.entry(bytes).or_default();
         match free.checked_sub(1) {
             Some(fewer) => *free = fewer,
             None => self.reserved_bytes += bytes,
         }
-        Place::Persistent { bytes }
+        Holder::OwnSlice { bytes }
     }
 
-    fn in_pools(&mut self, buffer: usize, bytes: u64) -> Option<Place> {
-        for (pool, pages) in self.pools.iter_mut().enumerate() {
-            let outcome = match pages {
-                Pool::Sliced(pages) => pages.reserve(buffer, bytes, self.alignment_bytes),
-                Pool::Exclusive(pages) => pages.reserve(buffer, bytes, self.alignment_bytes),
-            };
-            if let Outcome::Reserved { page, new_bytes } = outcome {
-                self.reserved_bytes += new_bytes;
-                return Some(Place::Page { pool, page });
+    fn in_pools(&mut self, buffer: usize, bytes: u64) -> Option<Holder> {
+        let alignment = self.alignment_bytes;
+        let held = self.pools.iter_mut().enumerate().find_map(|(pool, pages)| match pages {
+            Pool::Sliced(pages) => {
+                pages.reserve(bytes, alignment).map(|(place, new_bytes)| (Holder::Slice { pool, place }, new_bytes))
             }
-        }
-        None
+            Pool::Exclusive(pages) => {
+                pages.reserve(buffer, bytes, alignment).map(|new_bytes| (Holder::Page { pool }, new_bytes))
+            }
+        });
+        let (holder, new_bytes) = held?;
+        self.reserved_bytes += new_bytes;
+        Some(holder)
     }
 
     fn free(&mut self, buffer: usize) {
-        match self.held.remove(&buffer) {
-            Some(Place::Persistent { bytes }) => *self.persistent.entry(bytes).or_default() += 1,
-            Some(Place::Page { pool, page }) => match &mut self.pools[pool] {
-                Pool::Sliced(pages) => pages.free(page, buffer),
-                Pool::Exclusive(pages) => pages.free(buffer),
-            },
+        match self.held.get_mut(buffer).and_then(Option::take) {
+            Some(Holder::OwnSlice { bytes }) => *self.persistent.entry(bytes).or_default() += 1,
+            Some(Holder::Slice { pool, place }) => {
+                if let Pool::Sliced(pages) = &mut self.pools[pool] {
+                    pages.free(place);
+                }
+            }
+            Some(Holder::Page { pool }) => {
+                if let Pool::Exclusive(pages) = &mut self.pools[pool] {
+                    pages.free(buffer);
+                }
+            }
             None => {}
         }
     }

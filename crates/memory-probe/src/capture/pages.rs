@@ -1,5 +1,7 @@
 //! Two kinds of CubeCL's memory pools, told by sizes alone.
 
+use std::collections::BTreeMap;
+
 /// A sliced pool without a cap also takes what fills its page but for this part (`SlicedPool::accept`).
 const UNUSED_PART: u64 = 5;
 
@@ -9,13 +11,12 @@ const IDLE_CHECKS: u32 = 5;
 /// Weight of the newest size in the running average (`SIZE_AVG_DECAY`).
 const NEWEST_SHARE: f64 = 0.01;
 
-/// What came of asking a pool for memory.
+/// Where in a pool of slices a buffer lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Outcome {
-    /// There is a place on a page, for which so many bytes were newly reserved.
-    Reserved { page: usize, new_bytes: u64 },
-    /// The pool does not take this size, or has no more pages.
-    Declined,
+pub(super) struct Place {
+    page: usize,
+    /// The address within the page.
+    start: u64,
 }
 
 /// Pages of one size that are cut into slices.
@@ -31,25 +32,28 @@ impl SlicedPages {
         Self { page_bytes, max_slice_bytes: max_slice_bytes.min(page_bytes), max_pages, pages: Vec::new() }
     }
 
-    /// The first free place on the first page that has one, or a new page.
-    pub(super) fn reserve(&mut self, buffer: usize, bytes: u64, alignment: u64) -> Outcome {
+    /// The first free place on the first page that has one, or a new page, and how many bytes were newly reserved for it. `None` when the pool does not
+    /// take this size, or has no more pages.
+    pub(super) fn reserve(&mut self, bytes: u64, alignment: u64) -> Option<(Place, u64)> {
         if !self.accepts(bytes) {
-            return Outcome::Declined;
+            return None;
         }
-        if let Some(page) = self.pages.iter_mut().position(|page| page.reserve(buffer, bytes, alignment)) {
-            return Outcome::Reserved { page, new_bytes: 0 };
+        let padded = bytes.next_multiple_of(alignment);
+        let on = |(page, of): (usize, &mut Page)| of.reserve(bytes, padded).map(|start| Place { page, start });
+        if let Some(place) = self.pages.iter_mut().enumerate().find_map(on) {
+            return Some((place, 0));
         }
         if self.max_pages.is_some_and(|most| self.pages.len() >= most) {
-            return Outcome::Declined;
+            return None;
         }
         let mut page = Page::new(self.page_bytes);
-        page.reserve(buffer, bytes, alignment);
+        page.reserve(bytes, padded);
         self.pages.push(page);
-        Outcome::Reserved { page: self.pages.len() - 1, new_bytes: self.page_bytes }
+        Some((Place { page: self.pages.len() - 1, start: 0 }, self.page_bytes))
     }
 
-    pub(super) fn free(&mut self, page: usize, buffer: usize) {
-        self.pages[page].free(buffer);
+    pub(super) fn free(&mut self, Place { page, start }: Place) {
+        self.pages[page].free(start);
     }
 
     fn accepts(&self, bytes: u64) -> bool {
@@ -59,68 +63,71 @@ impl SlicedPages {
     }
 }
 
-/// A page with its slices in order.
+/// A page with its slices, by where each begins. CubeCL joins free neighbours when it next looks for a place, here they are joined at once: nobody
+/// can see the difference.
 struct Page {
-    slices: Vec<Slice>,
-    /// Something was given back since free neighbours were last joined.
-    is_loose: bool,
-    /// No free slice is larger.
-    largest_free_bytes: u64,
+    held: BTreeMap<u64, Slice>,
+    /// Free ones, no two of them neighbours.
+    gaps: BTreeMap<u64, Slice>,
+    /// No gap is larger.
+    largest_gap_bytes: u64,
 }
 
 /// A stretch of a page.
 #[derive(Clone, Copy)]
 struct Slice {
-    holder: Option<usize>,
     bytes: u64,
     /// Up to the next aligned address. It is not asked for while the slice is free and alone, as in CubeCL.
     padding: u64,
+    /// Where the next slice begins.
+    end: u64,
+}
+
+impl Slice {
+    /// Two free neighbours as one.
+    fn joined(self, next: Self) -> Self {
+        Self { bytes: self.bytes + self.padding + next.bytes + next.padding, padding: 0, end: next.end }
+    }
 }
 
 impl Page {
     fn new(bytes: u64) -> Self {
-        let whole = Slice { holder: None, bytes, padding: 0 };
-        Self { slices: vec![whole], is_loose: false, largest_free_bytes: bytes }
+        let whole = Slice { bytes, padding: 0, end: bytes };
+        Self { held: BTreeMap::new(), gaps: BTreeMap::from([(0, whole)]), largest_gap_bytes: bytes }
     }
 
-    fn reserve(&mut self, buffer: usize, bytes: u64, alignment: u64) -> bool {
-        let padded = bytes.next_multiple_of(alignment);
-        self.join_free();
-        if self.largest_free_bytes < padded {
-            return false;
+    /// Takes the first gap that is long enough, or a part of it, and tells where it begins.
+    fn reserve(&mut self, bytes: u64, padded: u64) -> Option<u64> {
+        if self.largest_gap_bytes < padded {
+            return None;
         }
-        let place = self.slices.iter().position(|slice| slice.holder.is_none() && slice.bytes >= padded);
-        let Some(place) = place else { return false };
-        let rest = self.slices[place].bytes - padded;
-        self.slices[place] = Slice { holder: Some(buffer), bytes, padding: padded - bytes };
+        let Some((&start, &of)) = self.gaps.iter().find(|(_, gap)| gap.bytes >= padded) else {
+            self.largest_gap_bytes = self.gaps.values().map(|gap| gap.bytes).max().unwrap_or(0);
+            return None;
+        };
+        self.gaps.remove(&start);
+        let rest = of.bytes - padded;
+        let end = if rest > 0 { start + padded } else { of.end };
+        self.held.insert(start, Slice { bytes, padding: padded - bytes, end });
         if rest > 0 {
-            self.slices.insert(place + 1, Slice { holder: None, bytes: rest, padding: 0 });
+            self.gaps.insert(end, Slice { bytes: rest, padding: 0, end: of.end });
         }
-        true
+        Some(start)
     }
 
-    fn free(&mut self, buffer: usize) {
-        if let Some(slice) = self.slices.iter_mut().find(|slice| slice.holder == Some(buffer)) {
-            slice.holder = None;
-            self.is_loose = true;
+    fn free(&mut self, start: u64) {
+        let Some(mut slice) = self.held.remove(&start) else { return };
+        let mut from = start;
+        if let Some((&before, &of)) = self.gaps.range(..start).next_back()
+            && of.end == start
+        {
+            (from, slice) = (before, of.joined(slice));
         }
-    }
-
-    fn join_free(&mut self) {
-        if !self.is_loose {
-            return;
+        if let Some(next) = self.gaps.remove(&slice.end) {
+            slice = slice.joined(next);
         }
-        self.slices.dedup_by(|next, slice| {
-            let joined = next.holder.is_none() && slice.holder.is_none();
-            if joined {
-                let bytes = slice.bytes + slice.padding + next.bytes + next.padding;
-                *slice = Slice { holder: None, bytes, padding: 0 };
-            }
-            joined
-        });
-        let free = self.slices.iter().filter(|slice| slice.holder.is_none());
-        self.largest_free_bytes = free.map(|slice| slice.bytes).max().unwrap_or(0);
-        self.is_loose = false;
+        self.largest_gap_bytes = self.largest_gap_bytes.max(slice.bytes);
+        self.gaps.insert(from, slice);
     }
 }
 
@@ -146,21 +153,21 @@ impl ExclusivePages {
         Self { largest_bytes, idle_allocations, last_check: 0, average_bytes, pages: Vec::new() }
     }
 
-    /// Of the free pages that are large enough the most used one, or a new page.
-    pub(super) fn reserve(&mut self, buffer: usize, bytes: u64, alignment: u64) -> Outcome {
+    /// Of the free pages that are large enough the most used one, or a new page: so many bytes newly reserved. `None` when no page may be so large.
+    pub(super) fn reserve(&mut self, buffer: usize, bytes: u64, alignment: u64) -> Option<u64> {
         if bytes > self.largest_bytes {
-            return Outcome::Declined;
+            return None;
         }
         self.average_bytes = self.average_bytes * (1.0 - NEWEST_SHARE) + bytes as f64 * NEWEST_SHARE;
         let free = self.pages.iter_mut().filter(|page| page.bytes >= bytes && page.holder.is_none());
         if let Some(page) = free.min_by_key(|page| page.idle_checks) {
             page.idle_checks = page.idle_checks.saturating_sub(1);
             page.holder = Some(buffer);
-            return Outcome::Reserved { page: 0, new_bytes: 0 };
+            return Some(0);
         }
         let new_bytes = (self.average_bytes as u64).max(bytes).next_multiple_of(alignment);
         self.pages.push(ExclusivePage { bytes: new_bytes, holder: Some(buffer), idle_checks: IDLE_CHECKS - 1 });
-        Outcome::Reserved { page: 0, new_bytes }
+        Some(new_bytes)
     }
 
     /// A page holds one buffer, so that the buffer alone tells it.

@@ -1,5 +1,8 @@
 //! One recording for all batch sizes: every buffer's size is a line in the batch, so that two recordings give it for any.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+
 use burn::tensor::Device;
 use memory_planner::Trace;
 use vision_nn::{Classifier, Scratch};
@@ -19,6 +22,8 @@ pub(super) struct ScalableStep {
     batches: [usize; 2],
     events: [Vec<Event>; 2],
     trace: Trace,
+    /// Answers so far: a plan asks the same more than once.
+    reserved: RefCell<HashMap<(usize, AllocatorModel), Option<u64>>>,
 }
 
 impl ScalableStep {
@@ -31,7 +36,7 @@ impl ScalableStep {
             let laid_out = LaidOut::of(&small);
             let events = [events_of(&small, &laid_out), events_of(&large, &LaidOut::of(&large))];
             let alike = are_alike(&events[0], &events[1]);
-            found = Some(Self { batches, events, trace: trace_of(&small, &laid_out) });
+            found = Some(Self { batches, events, trace: trace_of(&small, &laid_out), reserved: RefCell::default() });
             if alike {
                 break;
             }
@@ -48,7 +53,8 @@ impl ScalableStep {
     /// The most bytes reserved, from the first parameter to the end of the step; `None` when one buffer is more than the device gives at once.
     pub(super) fn reserved_bytes(&self, batch: usize, allocator: AllocatorModel) -> Option<u64> {
         let [small, large] = &self.events;
-        replay(allocator, small.iter().zip(large).map(|pair| self.at(batch, pair)))
+        let replayed = || replay(allocator, small.iter().zip(large).map(|pair| self.at(batch, pair)));
+        *self.reserved.borrow_mut().entry((batch, allocator)).or_insert_with(replayed)
     }
 
     /// An event at another batch size than the two recorded.
@@ -67,6 +73,9 @@ impl ScalableStep {
 
     /// What is of such sizes at the two recorded batch sizes.
     fn bytes_at(&self, batch: usize, bytes: u64, more: u64) -> u64 {
+        if bytes == more {
+            return bytes;
+        }
         let [from, to] = self.batches.map(|recorded| recorded as i128);
         let (bytes, more) = (i128::from(bytes), i128::from(more));
         let scaled = bytes + (more - bytes) * (batch as i128 - from) / (to - from);

@@ -64,7 +64,7 @@ pub(super) fn events_of(recording: &Recording, LaidOut { layout, owners, step }:
             events.push(Event::Allocate { buffer, bytes, is_parameter: parameters.contains(&buffer) });
         }
         let scratch = layout.kernels[kernel].scratch.iter().enumerate();
-        let scratch = scratch.map(|(turn, &piece)| (usize::MAX - turn, piece));
+        let scratch = scratch.map(|(turn, &piece)| (layout.buffers.len() + turn, piece));
         events.extend(scratch.clone().map(|(buffer, piece)| Event::Scratch { buffer, piece }));
         events.extend(scratch.map(|(buffer, _)| Event::Free { buffer }));
         events.extend(freed[kernel].iter().map(|&buffer| Event::Free { buffer }));

@@ -96,17 +96,98 @@ fn an_image_size_that_a_model_cannot_take_is_refused() {
 
 #[test]
 fn contradictions_name_both_flags() {
-    assert_snapshot!(Stage::with_config(CONFIG).run("plan --config x.yaml --gpu t4 --test-only --save-config y.yaml"));
+    let stage = Stage::with_config(CONFIG);
+    assert_snapshot!(of_each(
+        &stage,
+        "plan --config x.yaml --gpu t4",
+        &[
+            "--test-only --save-config y.yaml",
+            "--gpu-ids 0",
+            "--all-gpus",
+            "--device cpu",
+            "--gpu-memory 99GiB",
+            "--min-batch-size 8 --max-batch-size 4",
+        ]
+    ));
+    assert_untouched(&stage);
 }
 
 #[test]
 fn a_margin_that_is_no_share_is_refused() {
-    assert_snapshot!(Stage::new().run("plan --model convnext_atto --gpu t4 --safety-margin 15"));
+    let stage = Stage::with_config(CONFIG);
+    assert_snapshot!(of_each(
+        &stage,
+        "plan --config x.yaml --gpu t4",
+        &[
+            "--safety-margin 15",
+            "--safety-margin 1",
+            "--safety-margin -0.1",
+            "--safety-margin nan",
+            "--memory-fraction 0",
+            "--memory-fraction 1.1",
+        ]
+    ));
+    assert_untouched(&stage);
 }
 
 #[test]
 fn an_effective_batch_of_nothing_is_refused() {
-    assert_snapshot!(Stage::new().run("plan --model convnext_atto --gpu t4 --effective-batch-size 0"));
+    let stage = Stage::with_config(CONFIG);
+    let flags = ["--effective-batch-size 0", "--effective-batch-size -3", "--effective-batch-size 2.5"];
+    assert_snapshot!(of_each(&stage, "plan --config x.yaml --gpu t4", &flags));
+    assert_untouched(&stage);
+}
+
+#[test]
+fn sizes_of_nothing_below_it_and_beyond_all_reason_are_refused() {
+    let stage = Stage::with_config(CONFIG);
+    assert_snapshot!(of_each(
+        &stage,
+        "plan --config x.yaml",
+        &[
+            "--gpu-memory 0",
+            "--gpu-memory 6",
+            "--gpu-memory -5GiB",
+            "--gpu-memory 99999999999GiB",
+            "--gpu t4 --img-size 0",
+            "--gpu t4 --img-size -32",
+            "--gpu t4 --img-size 100000000",
+            "--gpu t4 --min-batch-size 0",
+            "--gpu t4 --max-batch-size -1",
+            "--gpu t4 --effective-batch-size 99999999999999999999999",
+        ]
+    ));
+    assert_untouched(&stage);
+}
+
+#[test]
+fn a_configuration_that_cannot_be_written_stays_whole() {
+    let stage = Stage::with_config(CONFIG);
+    let file = stage.path().join("x.yaml");
+    let plan = "plan --config x.yaml --gpu t4 --max-batch-size 8";
+    let refused = |flags: &str| {
+        let printed = stage.run(&format!("{plan} {flags}"));
+        printed[printed.find("--- stderr").expect("a section of its own")..].to_owned()
+    };
+    assert_snapshot!([refused("--save-config no/such/folder/y.yaml"), refused("--save-config .")].concat());
+    let writable = fs::metadata(&file).unwrap().permissions();
+    let mut protected = writable.clone();
+    protected.set_readonly(true);
+    fs::set_permissions(&file, protected).unwrap();
+    assert_snapshot!(refused(""));
+    assert_untouched(&stage);
+    fs::set_permissions(&file, writable).unwrap(); // or some systems could not remove it
+}
+
+/// What a command prints with each of some flags.
+fn of_each(stage: &Stage, command: &str, flags: &[&str]) -> String {
+    flags.iter().map(|flags| stage.run(&format!("{command} {flags}"))).collect::<Vec<_>>().join("\n")
+}
+
+/// Nothing is written, not even in part.
+fn assert_untouched(stage: &Stage) {
+    assert_eq!(fs::read_to_string(stage.path().join("x.yaml")).unwrap(), CONFIG);
+    assert_eq!(fs::read_dir(stage.path()).unwrap().count(), 1);
 }
 
 #[test]
