@@ -1,5 +1,6 @@
 //! Predictions for a data set: each image decoded once, seen by the model in one or several views, the views' probabilities
-//! averaged (test-time augmentation), calibrated where that is wanted, and the result as a CSV with a row for each input file.
+//! averaged (test-time augmentation), calibrated where that is wanted, and the result as a table with a row for each input file: CSV, JSON lines or
+//! Parquet, in columns of one's own or those of a template. What is predicted so far is kept in a file that a later process goes on with.
 //!
 //! It never trains, loads a checkpoint, chooses a batch size or prints, and it never leaves an image out: what cannot be read or scored
 //! comes back with the reason.
@@ -8,9 +9,12 @@
 
 mod calibration;
 mod ensemble;
+mod part_file;
 mod predict;
 mod predictions_csv;
 mod score;
+mod table;
+mod template;
 
 mod preset;
 mod symmetry;
@@ -18,13 +22,18 @@ mod view;
 mod zoom;
 
 mod error;
+mod fingerprint;
 
 pub use calibration::{CalibrationError, FittedCalibration, labelled};
 pub use ensemble::average;
 pub use error::PredictError;
-pub use predict::{Outcome, PredictOptions, Prediction, predict};
+pub use fingerprint::{listing_fingerprint, weights_fingerprint};
+pub use part_file::{PartError, PartFile, PartHeader};
+pub use predict::{Outcome, PredictOptions, Prediction, predict, predict_batches};
 pub use predictions_csv::{join_csv, write_csv};
 pub use preset::{Preset, UnknownPreset};
 pub use score::{Scores, score};
 pub use symmetry::Symmetry;
+pub use table::{Column, ColumnError, PredictionTable, TableFormat, TableLayout};
+pub use template::{Labels, Template, TemplateError};
 pub use view::View;

@@ -28,6 +28,12 @@ impl Pieces {
         Self { phase, largest: usize::MAX, faults, batches_done: 0 }
     }
 
+    /// Never more than so many samples at once, and at least one.
+    #[must_use]
+    pub fn at_most(self, samples: usize) -> Self {
+        Self { largest: self.largest.min(samples.max(1)), ..self }
+    }
+
     /// Most samples at once.
     pub fn largest(&self) -> usize {
         self.largest
@@ -105,6 +111,13 @@ mod tests {
         assert_eq!(scored(&mut pieces, 7), (Ok(vec![(0, 3), (3, 3), (6, 1)]), vec![3]));
         assert_eq!(scored(&mut pieces, 2), (Ok(vec![(0, 1), (1, 1)]), vec![1]));
         assert_eq!((scored(&mut pieces, 2), pieces.largest()), ((Ok(vec![(0, 1), (1, 1)]), vec![]), 1));
+    }
+
+    #[test]
+    fn no_piece_is_larger_than_it_may_be() {
+        let mut pieces = Pieces::new(Phase::Prediction, FaultPlan::default()).at_most(3);
+        assert_eq!(scored(&mut pieces, 7), (Ok(vec![(0, 3), (3, 3), (6, 1)]), vec![]));
+        assert_eq!(pieces.at_most(0).largest(), 1);
     }
 
     #[test]
