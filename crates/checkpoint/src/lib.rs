@@ -11,6 +11,7 @@
 
 #![warn(missing_docs)]
 
+mod atomic_file;
 mod card;
 mod checkpoint_file;
 mod error;
@@ -21,6 +22,7 @@ mod run_folder;
 mod tensor_file;
 mod weights_file;
 
+pub use atomic_file::AtomicFile;
 pub use card::{BestEpoch, CARD_VERSION, LossScale, ModelCard, PatienceState, PlateauState, Progress, RunningSums};
 pub use checkpoint_file::{Checkpoint, OptimizerState, load_weights};
 pub use error::CheckpointError;

@@ -108,7 +108,7 @@ pub(crate) fn temporary_path(path: &Path) -> PathBuf {
 }
 
 /// Makes a rename survive a power cut. Folders cannot be opened on every system; there the rename stands as it is.
-fn sync_folder(path: &Path) -> io::Result<()> {
+pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
     match path.parent().map(File::open) {
         Some(Ok(folder)) => folder.sync_all(),
         _ => Ok(()),

@@ -1,5 +1,6 @@
 //! Predictions for a data set: each image decoded once, seen by the model in one or several views, the views' probabilities
-//! merged (test-time augmentation), calibrated where that is wanted, and the result as a CSV with a row for each input file.
+//! merged (test-time augmentation), calibrated where that is wanted, and the result as a table with a row for each input file: CSV, JSON lines or
+//! Parquet, in columns of one's own or those of a template. What is predicted so far is kept in a file that a later process goes on with.
 //!
 //! It never trains, loads a checkpoint, chooses a batch size or prints, and it never leaves an image out: what cannot be read or scored
 //! comes back with the reason.
@@ -9,10 +10,13 @@
 mod calibration;
 mod ensemble;
 mod merge;
+mod part_file;
 mod passes;
 mod predict;
 mod predictions_csv;
 mod score;
+mod table;
+mod template;
 
 mod preset;
 mod symmetry;
@@ -22,16 +26,21 @@ mod view_weights;
 mod zoom;
 
 mod error;
+mod fingerprint;
 
 pub use calibration::{CalibrationError, FittedCalibration, FittedTo, labelled};
 pub use ensemble::average;
 pub use error::PredictError;
+pub use fingerprint::{listing_fingerprint, weights_fingerprint};
 pub use merge::Merge;
-pub use predict::{Outcome, PredictOptions, Prediction, predict};
+pub use part_file::{PartError, PartFile, PartHeader};
+pub use predict::{Outcome, PredictOptions, Prediction, predict, predict_batches};
 pub use predictions_csv::{join_csv, write_csv};
 pub use preset::{Preset, UnknownPreset};
 pub use score::{Scores, score};
 pub use symmetry::Symmetry;
+pub use table::{Column, ColumnError, PredictionTable, TableFormat, TableLayout};
+pub use template::{Labels, Template, TemplateError};
 pub use view::{Variation, View};
 pub use view_name::UnknownView;
 pub use view_weights::{ViewLikelihoods, ViewWeights, WEIGHT_FOLDS, view_likelihoods};

@@ -1,7 +1,7 @@
 //! From images to probabilities.
 
 use burn::tensor::Device;
-use data_pipeline::{Dataset, Loader};
+use data_pipeline::{CorruptImage, Dataset, Loader};
 use memory_planner::Precision;
 use trainer::{Normalization, Pieces, Scoring, storage_type};
 use vision_nn::{Classifier, Pass};
@@ -70,15 +70,10 @@ impl Outcome {
 }
 
 /// Predicts every sample of `dataset`, which `loader` gives in any order, and returns one prediction a sample in the data
-/// set's order. Tells `progress` the number of images done after each batch. Waits for the device.
-///
-/// A pass takes as many images as [`Pieces::at_most`] allows, each view of an image counted as one: several views of few images, or a part of
-/// one view of many. Beside what a forward pass takes, the device holds a second copy of its input, and a third where a pass spans several
-/// views. When memory runs out, the pass at hand is done again in smaller ones, and so are those that follow: `pieces` remembers it.
+/// set's order: [`predict_batches`], all of it kept.
 ///
 /// # Errors
-/// A batch that cannot be loaded, a sample that the loader leaves out, options that do not fit the data or the model, and memory that does
-/// not suffice for one image. Have the loader skip corrupt images: they come back as [`Outcome::Unreadable`].
+/// As [`predict_batches`], and a sample that the loader leaves out.
 pub fn predict(
     model: &impl Classifier,
     dataset: &Dataset,
@@ -87,23 +82,53 @@ pub fn predict(
     pieces: &mut Pieces,
     progress: &mut dyn FnMut(Scoring<'_>),
 ) -> Result<Vec<Prediction>, PredictError> {
-    options.check_classes(dataset)?;
     let mut outcomes = Outcomes::new(dataset);
+    let mut keep = |batch: Vec<Prediction>, _: usize| outcomes.extend(batch);
+    predict_batches(model, dataset, loader, options, pieces, progress, &mut keep)?;
+    outcomes.in_order()
+}
+
+/// Predicts the batches of `loader`, and gives each to `take`: a prediction for every one of its samples, in ascending order, and how many
+/// images were computed at once, at most. Keeps none of them. Tells `progress` the number of images done after each batch. Waits for the
+/// device.
+///
+/// A pass takes as many images as [`Pieces::at_most`] allows, each view of an image counted as one: several views of few images, or a part of
+/// one view of many. Beside what a forward pass takes, the device holds a second copy of its input, and a third where a pass spans several
+/// views. When memory runs out, the pass at hand is done again in smaller ones, and so are those that follow: `pieces` remembers it.
+///
+/// # Errors
+/// A batch that cannot be loaded, options that do not fit the data or the model, memory that does not suffice for one image, and what `take`
+/// refuses. Have the loader skip corrupt images: they come back as [`Outcome::Unreadable`].
+pub fn predict_batches(
+    model: &impl Classifier,
+    dataset: &Dataset,
+    loader: Loader,
+    options: &PredictOptions,
+    pieces: &mut Pieces,
+    progress: &mut dyn FnMut(Scoring<'_>),
+    take: &mut dyn FnMut(Vec<Prediction>, usize) -> Result<(), PredictError>,
+) -> Result<(), PredictError> {
+    options.check_classes(dataset)?;
     let mut done = 0;
     for batch in loader {
         let batch = batch?;
+        let mut predictions = Vec::with_capacity(batch.len() + batch.corrupt.len());
         if !batch.is_empty() {
             options.check_images(batch.size)?;
             let scored = score_batch(model, &batch, options, pieces, progress)?;
-            let scored = scored.iter().map(|scores| scores.outcome(options));
-            outcomes.extend(batch.samples.iter().copied().zip(scored))?;
+            let scored = batch.samples.iter().zip(&scored);
+            predictions
+                .extend(scored.map(|(&sample, scores)| Prediction { sample, outcome: scores.outcome(options) }));
         }
-        done += batch.len() + batch.corrupt.len();
-        let unreadable = |reason| Outcome::Unreadable { reason };
-        outcomes.extend(batch.corrupt.into_iter().map(|image| (image.sample, unreadable(image.reason))))?;
+        let unreadable = |image: CorruptImage| Outcome::Unreadable { reason: image.reason };
+        let corrupt = batch.corrupt.into_iter();
+        predictions.extend(corrupt.map(|image| Prediction { sample: image.sample, outcome: unreadable(image) }));
+        predictions.sort_by_key(|prediction| prediction.sample);
+        done += predictions.len();
+        take(predictions, pieces.largest())?;
         progress(Scoring::Done(done));
     }
-    outcomes.in_order()
+    Ok(())
 }
 
 impl PredictOptions<'_> {
@@ -148,9 +173,9 @@ impl<'a> Outcomes<'a> {
         Self { dataset, by_sample: vec![None; dataset.len()] }
     }
 
-    fn extend(&mut self, outcomes: impl Iterator<Item = (usize, Outcome)>) -> Result<(), PredictError> {
+    fn extend(&mut self, predictions: Vec<Prediction>) -> Result<(), PredictError> {
         let samples = self.dataset.len();
-        for (sample, outcome) in outcomes {
+        for Prediction { sample, outcome } in predictions {
             // The loader may have been given another, larger data set.
             let place = self.by_sample.get_mut(sample);
             let place = place.ok_or(data_pipeline::LoadError::NoSuchSample { sample, samples })?;

@@ -3,9 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use data_pipeline::Dataset;
-use metrics::argmax;
 
-use crate::{Outcome, PredictError, Prediction};
+use crate::{Column, PredictError, Prediction, PredictionTable, TableFormat, TableLayout};
 
 /// Writes `file,class,<a column a class>,error`: a row for each sample, in the data set's order (for a folder: of relative
 /// paths). The file appears whole or not at all.
@@ -23,22 +22,10 @@ pub fn write_csv(
     classes: &[String],
     predictions: &[Prediction],
 ) -> Result<(), PredictError> {
-    let content = to_csv(dataset, classes, predictions)?;
-    Ok(checkpoint::write_atomically(path, &content)?)
-}
-
-fn to_csv(dataset: &Dataset, classes: &[String], predictions: &[Prediction]) -> Result<Vec<u8>, PredictError> {
-    check(dataset, classes, predictions)?;
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    let mut write = |row: Vec<String>| {
-        writer.write_record(row).expect("memory takes every byte, and all rows have a field for each column");
-    };
-    let named = |name: &str| name.to_owned();
-    write([named("file"), named("class")].into_iter().chain(classes.to_vec()).chain([named("error")]).collect());
-    for prediction in predictions {
-        write(row(dataset, classes, prediction));
-    }
-    Ok(writer.into_inner().expect("memory takes every byte"))
+    let layout = TableLayout::new(&Column::DEFAULT, classes).expect("the columns of every table are each there once");
+    let mut table = PredictionTable::create(path, TableFormat::Csv, &layout, dataset)?;
+    predictions.iter().try_for_each(|prediction| table.push(prediction))?;
+    table.finish()
 }
 
 /// Writes the rows of several files of predictions under one another, each with the name of its part in a column `column` before the others. The file
@@ -71,37 +58,8 @@ pub fn join_csv(path: &Path, column: &str, parts: &[(String, PathBuf)]) -> Resul
     Ok(checkpoint::write_atomically(path, &content)?)
 }
 
-fn check(dataset: &Dataset, classes: &[String], predictions: &[Prediction]) -> Result<(), PredictError> {
-    let is_foreign = |(index, prediction): (usize, &Prediction)| {
-        let other_width = match &prediction.outcome {
-            Outcome::Scored { merged, .. } => merged.len() != classes.len(),
-            Outcome::Unreadable { .. } | Outcome::NotFinite { .. } => false,
-        };
-        prediction.sample != index || index >= dataset.len() || other_width
-    };
-    let foreign = predictions.iter().enumerate().position(is_foreign);
-    let missing = (predictions.len() < dataset.len()).then_some(predictions.len());
-    match foreign.or(missing) {
-        Some(index) => Err(PredictError::OtherPredictions { index, samples: dataset.len(), classes: classes.len() }),
-        None => Ok(()),
-    }
-}
-
-fn row(dataset: &Dataset, classes: &[String], prediction: &Prediction) -> Vec<String> {
-    let mut fields = Vec::with_capacity(classes.len() + 3);
-    fields.push(file_name(dataset.relative_path(prediction.sample)));
-    match &prediction.outcome {
-        Outcome::Scored { merged, .. } => {
-            fields.push(argmax(merged).map(|class| classes[class].clone()).unwrap_or_default());
-            fields.extend(merged.iter().copied().map(number));
-        }
-        Outcome::Unreadable { .. } | Outcome::NotFinite { .. } => fields.resize(classes.len() + 2, String::new()),
-    }
-    fields.push(prediction.outcome.error().unwrap_or_default());
-    fields
-}
-
-fn file_name(path: &Path) -> String {
+/// A path with `/` between folders on every system.
+pub(crate) fn file_name(path: &Path) -> String {
     let text = path.to_string_lossy();
     if cfg!(windows) { text.replace('\\', "/") } else { text.into_owned() }
 }
@@ -109,7 +67,8 @@ fn file_name(path: &Path) -> String {
 /// Below this, zeros would outnumber digits. The exponent form is understood wherever CSV is read.
 const SMALLEST_PLAIN: f32 = 1e-4;
 
-fn number(value: f32) -> String {
+/// The fewest digits that read back as the same number.
+pub(crate) fn number(value: f32) -> String {
     if value != 0.0 && value.abs() < SMALLEST_PLAIN { format!("{value:e}") } else { value.to_string() }
 }
 
@@ -120,7 +79,7 @@ mod tests {
     use data_pipeline::Sample;
 
     use super::*;
-    use crate::View;
+    use crate::{Outcome, View};
 
     fn dataset(files: &[&str], classes: &[&str]) -> Dataset {
         Dataset {
@@ -132,6 +91,12 @@ mod tests {
                 .collect(),
             ignored_files: 0,
         }
+    }
+
+    fn to_csv(dataset: &Dataset, classes: &[String], predictions: &[Prediction]) -> Result<Vec<u8>, PredictError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rows.csv");
+        write_csv(&path, dataset, classes, predictions).map(|()| std::fs::read(&path).unwrap())
     }
 
     fn scored(sample: usize, merged: &[f32]) -> Prediction {

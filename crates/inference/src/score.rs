@@ -32,6 +32,17 @@ pub fn score(dataset: &Dataset, predictions: &[Prediction]) -> Option<Scores> {
 }
 
 impl Scores {
+    /// Adds the scores of other predictions by the same classes.
+    ///
+    /// # Panics
+    /// When the classes are others.
+    pub fn merge(&mut self, other: &Self) {
+        const SAME: &str = "scores of one data set are of the same classes";
+        self.plain.merge(&other.plain).expect(SAME);
+        self.merged.merge(&other.merged).expect(SAME);
+        self.left_out += other.left_out;
+    }
+
     fn record(&mut self, label: usize, outcome: &Outcome) {
         let classes = 0..self.plain.classes().len();
         let highest = match outcome {
