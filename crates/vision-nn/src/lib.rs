@@ -40,8 +40,8 @@ pub use layer_names::{LayerNames, LayerPlace};
 pub use linear::{Linear, Pointwise, Projection};
 pub use norm::LayerNorm;
 pub use parameters::{
-    AssignError, NamedTensor, ParameterMap, ParameterPath, assign_given, assign_parameters, compare_shapes,
-    map_parameters, named_parameters, parameter_shapes,
+    AssignError, NamedTensor, ParameterMap, ParameterPath, assign_given, assign_parameters, captured_parameters,
+    compare_shapes, map_parameters, named_parameters, parameter_shapes,
 };
 pub use pass::{Pass, stored_as};
 pub use running_statistic::{RunningStatistic, is_batch_count, is_running_statistic};

@@ -1,6 +1,7 @@
 //! What can be asked for: commands, flags, and their help.
 
 mod bench;
+mod export;
 mod forward;
 mod plan;
 
@@ -12,6 +13,7 @@ pub use bench::{
     BenchActivationsArguments, BenchCommand, BenchDataArguments, BenchDevice, BenchMemoryArguments,
     BenchPlansArguments, BenchStepArguments,
 };
+pub use export::{EXPORT_ABOUT, EXPORT_EXAMPLES, ExportArguments, ExportFormat};
 pub use forward::{FORWARD_ABOUT, FORWARD_EXAMPLES, ForwardArguments};
 pub use plan::{
     AbsentCard, Destination, InferenceRequest, LearningRateScaling, PLAN_ABOUT, PLAN_EXAMPLES, PlanArguments,
@@ -52,6 +54,9 @@ pub enum Command {
     /// Make a run's probabilities as high as they are right.
     #[command(long_about = CALIBRATE_ABOUT, after_help = CALIBRATE_EXAMPLES)]
     Calibrate(CalibrateArguments),
+    /// Write a trained model for other programs.
+    #[command(long_about = EXPORT_ABOUT, after_help = EXPORT_EXAMPLES)]
+    Export(ExportArguments),
     /// Run one batch of numbers through a model, to compare with PyTorch.
     #[command(long_about = FORWARD_ABOUT, after_help = FORWARD_EXAMPLES)]
     Forward(ForwardArguments),
