@@ -10,7 +10,7 @@ use crate::ExportError;
 use crate::batch::{Aligned, Axis, BATCHES, name_of};
 use crate::message::{Dimension, Model};
 use crate::translate::translate;
-use crate::wire::{encode, length};
+use crate::wire::{Message, encode, length};
 
 /// Name of the graph's input: normalised images, `[batch, C, H, W]`.
 pub const INPUT: &str = "image";
@@ -138,12 +138,7 @@ impl Recording {
         properties: &[(String, String)],
     ) -> Result<Vec<u8>, ExportError> {
         let graph = translate(self, name, weights)?;
-        let model = Model { graph, properties };
-        let bytes = length(&model);
-        match bytes > LONGEST_MESSAGE {
-            true => Err(ExportError::TooLarge { bytes, limit: LONGEST_MESSAGE }),
-            false => Ok(encode(&model)),
-        }
+        encode_within(&Model { graph, properties }, LONGEST_MESSAGE)
     }
 
     /// The shape of a tensor in the graph's declaration.
@@ -153,5 +148,26 @@ impl Recording {
             Axis::PerImage(_) => Dimension::Open(BATCH),
         };
         self.axes[&number].iter().map(declared).collect()
+    }
+}
+
+fn encode_within(message: &dyn Message, limit: u64) -> Result<Vec<u8>, ExportError> {
+    let bytes = length(message);
+    if bytes > limit { Err(ExportError::TooLarge { bytes, limit }) } else { Ok(encode(message)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Tensor as Initializer;
+
+    #[test]
+    fn a_message_may_be_as_long_as_the_limit_and_no_longer() {
+        let message = Initializer { name: "w".to_owned(), data: TensorData::new(vec![1.0f32; 50], [50]) };
+        let bytes = length(&message);
+        assert_eq!(encode_within(&message, bytes).unwrap().len() as u64, bytes);
+        let refused = encode_within(&message, bytes - 1).unwrap_err();
+        assert_eq!(refused, ExportError::TooLarge { bytes, limit: bytes - 1 });
+        assert!(refused.hint().unwrap().contains("safetensors"));
     }
 }
