@@ -1,11 +1,13 @@
 //! `export`: a trained model as a file for other programs.
 
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
+use std::path::Path;
 
-use burn::tensor::DType;
+use burn::tensor::{DType, TensorData};
 use checkpoint::{CheckpointError, ModelCard, RunFolder, WeightsFile, read_weights, write_atomically, write_tensors};
 use memory_planner::format_bytes;
-use onnx_export::{INPUT, OPSET, OUTPUT, record};
+use onnx_export::{ExportError, INPUT, OPSET, OUTPUT, Recording, record};
 use serde::Serialize;
 use vision_nn::ClassifierSpec;
 
@@ -30,33 +32,45 @@ pub(crate) fn export(arguments: &ExportArguments) -> Result<(), CommandError> {
     let recording = record([in_channels, side, side], &|device| {
         architecture.build(&ClassifierSpec { in_channels, ..ClassifierSpec::new(num_classes, device) })
     });
-    let failed = |error: onnx_export::ExportError| CommandError::from_run(&error).with_hint(error.hint());
-    let recording = recording.map_err(failed)?;
+    let recording = recording.map_err(|error| untranslated(&error))?;
     fit_given(&mut weights, recording.parameter_shapes(), &architecture)?;
-    let WeightsFile { mut tensors, batch_counts, card, .. } = weights;
-    let name = architecture.name;
-    let what = match arguments.format {
+    let written = match arguments.format {
         ExportFormat::Onnx => {
-            let properties = properties(name, [in_channels, side], card.as_ref());
-            let file = recording.to_onnx(name, tensors, &properties).map_err(failed)?;
-            write_atomically(&arguments.output, &file).map_err(|error| unwritten(&error))?;
-            let size = format_bytes(file.len() as u64);
-            format!(
-                "{name}, `{INPUT}` [batch, {in_channels}, {side}, {side}] to `{OUTPUT}` [batch, {num_classes}], ONNX \
-                 operators {OPSET}, {size}"
-            )
+            let sizes = [in_channels, side, num_classes];
+            write_graph(&arguments.output, &recording, weights, architecture.name, sizes)?
         }
-        ExportFormat::Safetensors => {
-            for data in tensors.values_mut() {
-                *data = data.clone().convert_dtype(DType::F32);
-            }
-            let named = tensors.iter().chain(&batch_counts).map(|(name, data)| (name.clone(), data));
-            let card = card.map(|card| json(&card));
-            write_tensors(&arguments.output, named, card).map_err(|error| unwritten(&error))?;
-            format!("{name}, {} tensors", tensors.len() + batch_counts.len())
-        }
+        ExportFormat::Safetensors => write_weights(&arguments.output, weights, side)?,
     };
-    ui::out(format_args!("{what}: written to {}", arguments.output.display()))
+    ui::out(format_args!("{}, {written}: written to {}", architecture.name, arguments.output.display()))
+}
+
+/// Writes the ONNX file, and tells what it is.
+fn write_graph(
+    path: &Path,
+    recording: &Recording,
+    weights: WeightsFile,
+    model: &str,
+    [channels, side, classes]: [usize; 3],
+) -> Result<String, CommandError> {
+    let properties = properties(model, [channels, side], weights.card.as_ref());
+    let file = recording.to_onnx(model, weights.tensors, &properties).map_err(|error| untranslated(&error))?;
+    write_atomically(path, &file).map_err(|error| unwritten(&error))?;
+    let size = format_bytes(file.len() as u64);
+    Ok(format!(
+        "`{INPUT}` [batch, {channels}, {side}, {side}] to `{OUTPUT}` [batch, {classes}], ONNX opset {OPSET}, {size}"
+    ))
+}
+
+/// Writes the weights alone, with the run's card, and tells how many there are.
+fn write_weights(path: &Path, weights: WeightsFile, side: usize) -> Result<String, CommandError> {
+    let WeightsFile { tensors, batch_counts, card, .. } = weights;
+    let tensors = tensors.into_iter().map(|(name, data)| (name, data.convert_dtype(DType::F32)));
+    let tensors: BTreeMap<String, TensorData> = tensors.chain(batch_counts).collect();
+    // Weights of some families are made for a size.
+    let card = card.map(|card| json(&ModelCard { image_size: side, ..card }));
+    let named = tensors.iter().map(|(name, data)| (name.clone(), data));
+    write_tensors(path, named, card).map_err(|error| unwritten(&error))?;
+    Ok(format!("{} tensors", tensors.len()))
 }
 
 fn check_output(arguments: &ExportArguments) -> Result<(), CommandError> {
@@ -150,8 +164,13 @@ fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("numbers, texts and lists of them are JSON")
 }
 
+fn untranslated(error: &ExportError) -> CommandError {
+    CommandError::from_run(error).with_hint(error.hint())
+}
+
 fn unwritten(error: &CheckpointError) -> CommandError {
+    // A library knows of runs only, whose place a setting names.
     let denied = matches!(error, CheckpointError::Write { source, .. } if source.kind() == ErrorKind::PermissionDenied);
-    let elsewhere = denied.then(|| "choose a place that you may write to with `--output FILE`".to_owned());
-    CommandError::from_run(error).with_hint(error.hint()).with_hint(elsewhere)
+    let hint = error.hint().filter(|_| !denied);
+    CommandError::from_run(error).with_hint(hint.or(Some("choose another place with `--output FILE`".to_owned())))
 }

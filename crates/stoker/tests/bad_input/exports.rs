@@ -35,6 +35,16 @@ fn a_run_is_exported_with_what_its_images_go_through() {
 }
 
 #[test]
+fn weights_for_another_image_size_say_so() {
+    let stage = Stage::trained();
+    let export = "export --run runs/latest --img-size 64 --format safetensors --output w.safetensors";
+    let printed = stage.run(export);
+    assert!(printed.contains("--- exit code 0"), "{printed}");
+    let card = read_tensors(&stage.path("w.safetensors")).unwrap().card.unwrap();
+    assert!(card.contains("\"image_size\":64"), "{card}");
+}
+
+#[test]
 fn a_run_that_is_not_there_is_named() {
     assert_snapshot!("no_folder", Stage::new().refuse(&format!("export --run runs/nowhere {TO_ONNX}")));
     assert_snapshot!("no_run", Stage::new().refuse(&format!("export --run photos {TO_ONNX}")));
