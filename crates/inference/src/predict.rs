@@ -117,8 +117,7 @@ pub fn predict_batches(
             options.check_images(batch.size)?;
             let scored = score_batch(model, &batch, options, pieces, progress)?;
             let scored = batch.samples.iter().zip(&scored);
-            predictions
-                .extend(scored.map(|(&sample, scores)| Prediction { sample, outcome: scores.outcome(options) }));
+            predictions.extend(scored.map(|(&sample, scores)| Prediction { sample, outcome: scores.outcome(options) }));
         }
         let unreadable = |image: CorruptImage| Outcome::Unreadable { reason: image.reason };
         let corrupt = batch.corrupt.into_iter();

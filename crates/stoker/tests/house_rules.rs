@@ -82,6 +82,11 @@ fn the_planner_is_arithmetic_alone() {
 }
 
 #[test]
+fn an_export_knows_the_classifier_trait_and_no_model_or_file() {
+    assert_eq!(dependencies()["onnx-export"].1, BTreeSet::from(["vision-nn".to_owned()]));
+}
+
+#[test]
 fn a_crate_is_named_as_its_folder() {
     for (name, (manifest, _)) in dependencies() {
         assert!(manifest.ends_with(&format!("/{name}/Cargo.toml")), "{manifest}");

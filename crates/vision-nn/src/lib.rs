@@ -33,16 +33,16 @@ pub use drop_path::{DropPath, drop_path_schedule};
 pub use dropout::Dropout;
 pub use init::{Initialization, Initializer};
 pub use kernels::{
-    Moving, Scratch, adamw, adamw_of_all, blend_all, depthwise_conv2d, gelu, has_adamw, has_window_attention, layer_norm,
-    linear, recorded_scratch, response_norm, scale_all, softmax, squares_of_all, sum_of_squares, takes_lists,
-    window_attention,
+    Moving, Scratch, adamw, adamw_of_all, blend_all, depthwise_conv2d, gelu, has_adamw, has_window_attention,
+    in_burns_operations, layer_norm, linear, recorded_scratch, response_norm, scale_all, softmax, squares_of_all,
+    sum_of_squares, takes_lists, window_attention,
 };
 pub use layer_names::{LayerNames, LayerPlace};
 pub use linear::{Linear, Pointwise, Projection};
 pub use norm::LayerNorm;
 pub use parameters::{
-    AssignError, NamedTensor, ParameterMap, ParameterPath, assign_given, assign_parameters, compare_shapes,
-    map_parameters, named_parameters, parameter_shapes,
+    AssignError, NamedTensor, ParameterMap, ParameterPath, assign_given, assign_parameters, captured_parameters,
+    compare_shapes, map_parameters, named_parameters, parameter_shapes,
 };
 pub use pass::{Pass, stored_as};
 pub use running_statistic::{RunningStatistic, is_batch_count, is_running_statistic};

@@ -6,6 +6,8 @@ use std::fmt;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::tensor::{Tensor, TensorData};
 
+use crate::captured_id;
+
 /// One parameter's values with its name and shape.
 #[derive(Debug, Clone)]
 pub struct NamedTensor {
@@ -51,6 +53,25 @@ pub fn parameter_shapes<M: Module>(module: &M) -> Vec<(String, Vec<usize>)> {
     let mut shapes = Shapes(ParameterPath::default(), Vec::new());
     module.visit(&mut shapes);
     shapes.1
+}
+
+/// Names of every float parameter of a model on the capture device, by the numbers that the recorded graph knows them by.
+pub fn captured_parameters<M: Module>(module: &M) -> BTreeMap<u64, String> {
+    struct Numbers(ParameterPath, BTreeMap<u64, String>);
+    impl ModuleVisitor for Numbers {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.1.insert(captured_id(&param.val()), self.0.name());
+        }
+        fn enter_module(&mut self, name: &str, container: &str) {
+            self.0.enter(name, container);
+        }
+        fn exit_module(&mut self, _name: &str, container: &str) {
+            self.0.exit(container);
+        }
+    }
+    let mut numbers = Numbers(ParameterPath::default(), BTreeMap::new());
+    module.visit(&mut numbers);
+    numbers.1
 }
 
 /// Something that replaces each parameter's tensor, knowing its name and identity.

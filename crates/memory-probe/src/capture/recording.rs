@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 
 use burn::backend::ir::OperationIr;
-use burn::module::{ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor};
 use memory_planner::Phase;
 use trainer::Gradients;
-use vision_nn::{Classifier, ParameterPath, captured_id};
+use vision_nn::{Classifier, captured_id, captured_parameters};
 
 use crate::StepRequest;
 use crate::rehearsal::{NoPrompter, Prompter, Rehearsal};
@@ -48,12 +47,12 @@ pub(super) fn record<M: Classifier>(request: &StepRequest, batch: usize, build: 
     let mut recording = None;
     let graph = device.capture_scope(|scope| {
         let mut rehearsal = Rehearsal::new(request, &device, build);
-        let first_parameters = parameter_numbers(rehearsal.model()).into_keys().collect();
+        let first_parameters = captured_parameters(rehearsal.model()).into_keys().collect();
         rehearsal.run(batch, &mut NoPrompter);
-        let parameters = parameter_numbers(rehearsal.model());
+        let parameters = captured_parameters(rehearsal.model());
         let mut notes = Notes { device: device.clone(), phases: Vec::new(), inputs: Vec::new(), gradients: Vec::new() };
         rehearsal.run(batch, &mut notes);
-        let (end, new_parameters) = (notes.now(), parameter_numbers(rehearsal.model()));
+        let (end, new_parameters) = (notes.now(), captured_parameters(rehearsal.model()));
         rehearsal.run(batch, &mut NoPrompter);
         let Notes { phases, inputs, gradients, .. } = notes;
         let operations = Vec::new();
@@ -99,22 +98,4 @@ impl Prompter for Notes {
     fn gradients(&mut self, gradients: &Gradients) {
         self.gradients = gradients.iter().map(|(_, gradient)| captured_id(gradient)).collect();
     }
-}
-
-fn parameter_numbers<M: Classifier>(model: &M) -> BTreeMap<u64, String> {
-    struct Numbers(ParameterPath, BTreeMap<u64, String>);
-    impl ModuleVisitor for Numbers {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            self.1.insert(captured_id(&param.val()), self.0.name());
-        }
-        fn enter_module(&mut self, name: &str, container: &str) {
-            self.0.enter(name, container);
-        }
-        fn exit_module(&mut self, _name: &str, container: &str) {
-            self.0.exit(container);
-        }
-    }
-    let mut numbers = Numbers(ParameterPath::default(), BTreeMap::new());
-    model.visit(&mut numbers);
-    numbers.1
 }

@@ -1,6 +1,7 @@
 //! What can be asked for: commands, flags, and their help.
 
 mod bench;
+mod export;
 mod forward;
 mod gpu;
 mod plan;
@@ -14,6 +15,7 @@ pub use bench::{
     BenchActivationsArguments, BenchCommand, BenchDataArguments, BenchDevice, BenchMemoryArguments,
     BenchPlansArguments, BenchStepArguments,
 };
+pub use export::{EXPORT_ABOUT, EXPORT_EXAMPLES, ExportArguments, ExportFormat};
 pub use forward::{FORWARD_ABOUT, FORWARD_EXAMPLES, ForwardArguments};
 pub use gpu::{GPU_ABOUT, GPU_EXAMPLES, GpuArguments, TimeSpan};
 pub use plan::{
@@ -62,6 +64,9 @@ pub enum Command {
     /// List the devices at hand, or find the test-time augmentation that fits a time and a score.
     #[command(long_about = GPU_ABOUT, after_help = GPU_EXAMPLES)]
     Gpu(GpuArguments),
+    /// Write a trained model for other programs.
+    #[command(long_about = EXPORT_ABOUT, after_help = EXPORT_EXAMPLES)]
+    Export(ExportArguments),
     /// Run one batch of numbers through a model, to compare with PyTorch.
     #[command(long_about = FORWARD_ABOUT, after_help = FORWARD_EXAMPLES)]
     Forward(ForwardArguments),

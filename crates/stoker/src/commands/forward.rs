@@ -5,16 +5,17 @@ use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use checkpoint::{CheckpointError, Mismatch, WeightsFile, read_npy, read_weights, write_npy, write_tensors};
+use checkpoint::{CheckpointError, WeightsFile, read_npy, read_weights, write_npy, write_tensors};
 use trainer::Gradients;
 use vision_nn::{Classifier, ClassifierSpec, Pass, Tape, assign_given, named_parameters, parameter_shapes};
 
 use crate::cli::ForwardArguments;
 use crate::error::CommandError;
 use crate::registry::{Architecture, Network};
-use crate::run::checks::{check_output_file, known_architecture};
+use crate::run::checks::{architecture_for, check_output_file};
 use crate::run::compute::Compute;
 use crate::run::subject::ASSUMED_CLASSES;
+use crate::run::weights::{ends_of, fit_given, refused};
 use crate::ui;
 
 type Tensors = BTreeMap<String, TensorData>;
@@ -80,12 +81,7 @@ fn architecture(
         CommandError::wrong_request("the weights do not say of which model they are")
             .with_hint("name it with `--model NAME`; `stoker models` lists all".to_owned())
     })?;
-    let (height, width) = (images.shape[2], images.shape[3]);
-    known_architecture(name)?.at_image_size(height, width).map_err(|refused| {
-        CommandError::wrong_request(format!("`{name}` cannot take images of {height}x{width}"))
-            .with_causes(vec![refused.reason])
-            .with_hint(refused.hint)
-    })
+    architecture_for(name, [images.shape[2], images.shape[3]])
 }
 
 /// Input channels and classes, on which input, weights and request must agree.
@@ -98,15 +94,7 @@ fn sizes(
     let (channels, asked) = (images.shape[1], arguments.num_classes.map(|count| count as usize));
     let Some(weights) = weights else { return Ok([channels, asked.unwrap_or(ASSUMED_CLASSES)]) };
     let path = weights.path.display();
-    let Some([in_channels, classes]) = architecture.ends.of(weights) else {
-        let ends = architecture.ends;
-        return Err(CommandError::wrong_request(format!("the weights in `{path}` do not fit `{}`", architecture.name))
-            .with_causes(vec![format!(
-                "`{}.weight` or `{}.weight` is not there",
-                ends.first_convolution, ends.classifier
-            )])
-            .with_hint("set `--model` to the architecture that the file was made with".to_owned()));
-    };
+    let [in_channels, classes] = ends_of(weights, architecture)?;
     if in_channels != channels {
         let input = arguments.input.display();
         let message = format!(
@@ -131,14 +119,7 @@ fn load(
     weights: Option<WeightsFile>,
 ) -> Result<(Network, Tensors), CommandError> {
     let Some(mut weights) = weights else { return Ok((model, Tensors::new())) };
-    let fitted = weights.fit(&parameter_shapes(&model), architecture.ends, Mismatch::Refuse, architecture.name);
-    let notes = fitted.map_err(|error| {
-        let hint = "set `--model` to the architecture that the file was made with".to_owned();
-        refused(&error).with_hint(matches!(error, CheckpointError::OtherModel { .. }).then_some(hint))
-    })?;
-    for note in notes {
-        ui::note(note);
-    }
+    fit_given(&mut weights, &parameter_shapes(&model), architecture)?;
     Ok((assign_given(model, weights.tensors), weights.batch_counts))
 }
 
@@ -209,8 +190,4 @@ fn write(
         ui::out(format_args!("{what} of {} tensors written to {}", tensors.len(), path.display()))?;
     }
     Ok(())
-}
-
-fn refused(error: &CheckpointError) -> CommandError {
-    CommandError::from_request(error).with_hint(error.hint())
 }

@@ -5,6 +5,7 @@ mod bench;
 mod bench_plans;
 mod calibrate;
 mod config;
+mod export;
 mod folds;
 mod forward;
 mod gpu;
@@ -36,6 +37,7 @@ pub fn execute(command: Option<Command>) -> Result<(), CommandError> {
         Some(Command::Bench(BenchCommand::Activations(arguments))) => activations::print(&arguments),
         Some(Command::ConfigReference) => config::print_reference(),
         Some(Command::ConfigCheck(arguments)) => config::check(&arguments),
+        Some(Command::Export(arguments)) => export::export(&arguments),
         Some(Command::Forward(arguments)) => forward::forward(&arguments),
         Some(Command::ConfigGroups(arguments)) => groups::print(&arguments),
         Some(Command::Bench(BenchCommand::Plans(arguments))) => bench_plans::plans(&arguments),

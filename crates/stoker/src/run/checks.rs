@@ -56,6 +56,15 @@ pub(crate) fn known_architecture(name: &str) -> Result<Architecture, CommandErro
     })
 }
 
+/// The architecture of that name or alias, for images of that height and width.
+pub(crate) fn architecture_for(name: &str, [height, width]: [usize; 2]) -> Result<Architecture, CommandError> {
+    known_architecture(name)?.at_image_size(height, width).map_err(|refused| {
+        CommandError::wrong_request(format!("`{name}` cannot take images of {height}x{width}"))
+            .with_causes(vec![refused.reason])
+            .with_hint(refused.hint)
+    })
+}
+
 /// The error for a model that takes more than the budget whatever the batch.
 pub(crate) fn no_room_for_model(model: &str, fixed: &FixedMemory, budget: &Budget) -> CommandError {
     let message = format!(

@@ -11,6 +11,9 @@ use crate::run::resolved::ResolvedConfig;
 use crate::run::subject::spec;
 use crate::ui;
 
+/// What to do about weights of another model.
+const OTHER_MODEL: &str = "set `--model` to the architecture that the file was made with";
+
 /// Tells whether `model.weights` is there, whole, and fits the model: a run must not begin, or replace another, without. What was done to make them
 /// fit is said and kept.
 pub(crate) fn check_starting_weights(
@@ -58,10 +61,10 @@ fn starting_weights(
         let notes = weights.fit(&parameter_shapes(model), architecture.ends, mismatch, architecture.name)?;
         Ok((weights, notes.into_iter().chain(adapted).collect()))
     });
-    fitted.map(Some).map_err(|error| refused(&error, mismatch))
+    fitted.map(Some).map_err(|error| refused_start(&error, mismatch))
 }
 
-fn refused(error: &CheckpointError, mismatch: Mismatch) -> CommandError {
+fn refused_start(error: &CheckpointError, mismatch: Mismatch) -> CommandError {
     let hint = match error {
         CheckpointError::Missing { .. } | CheckpointError::Malformed { .. } | CheckpointError::Read { .. } => Some(
             "`model.weights` names a whole `.safetensors` or `.pth` file, or a run folder; leave it out to start fresh"
@@ -75,4 +78,40 @@ fn refused(error: &CheckpointError, mismatch: Mismatch) -> CommandError {
         other => other.hint(),
     };
     CommandError::from_request(error).with_hint(hint).in_context("cannot start from `model.weights`")
+}
+
+/// Input channels and classes that weights are for.
+pub(crate) fn ends_of(weights: &WeightsFile, architecture: &Architecture) -> Result<[usize; 2], CommandError> {
+    let ends = architecture.ends;
+    ends.of(weights).ok_or_else(|| {
+        let path = weights.path.display();
+        CommandError::wrong_request(format!("the weights in `{path}` do not fit `{}`", architecture.name))
+            .with_causes(vec![format!(
+                "`{}.weight` or `{}.weight` is not there",
+                ends.first_convolution, ends.classifier
+            )])
+            .with_hint(OTHER_MODEL.to_owned())
+    })
+}
+
+/// Makes weights that the user named fit a model of these names and shapes, and tells what that took.
+pub(crate) fn fit_given(
+    weights: &mut WeightsFile,
+    shapes: &[(String, Vec<usize>)],
+    architecture: &Architecture,
+) -> Result<(), CommandError> {
+    let fitted = weights.fit(shapes, architecture.ends, Mismatch::Refuse, architecture.name);
+    let notes = fitted.map_err(|error| {
+        let other = matches!(error, CheckpointError::OtherModel { .. });
+        refused(&error).with_hint(other.then(|| OTHER_MODEL.to_owned()))
+    })?;
+    for note in notes {
+        ui::note(note);
+    }
+    Ok(())
+}
+
+/// A request that a file stands against.
+pub(crate) fn refused(error: &CheckpointError) -> CommandError {
+    CommandError::from_request(error).with_hint(error.hint())
 }

@@ -5,6 +5,7 @@
 
 mod bench;
 mod config_files;
+mod export;
 mod forward;
 mod groups;
 mod help;

@@ -1,5 +1,7 @@
 //! Operations of ours on the device that only records: what they read, make and take meanwhile, as the kernels of `cube` do it on a card.
 
+use std::cell::Cell;
+
 use burn::backend::Capture;
 use burn::backend::ir::{CustomOpIr, OperationIr, ScalarIr, TensorIr};
 use burn::backend::tensor::FloatTensor;
@@ -16,6 +18,23 @@ pub struct Scratch {
     pub bytes: u64,
     /// What these would not exceed in a batch of any size.
     pub most_bytes: u64,
+}
+
+thread_local! {
+    static COMPOSES: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Records what `work` does in Burn's own operations alone, on this thread: for those who read a recording and know no others.
+pub fn in_burns_operations<T>(work: impl FnOnce() -> T) -> T {
+    let before = COMPOSES.replace(true);
+    let result = work();
+    COMPOSES.set(before);
+    result
+}
+
+/// Whether operations of ours are noted as such.
+pub(crate) fn notes_ours() -> bool {
+    !COMPOSES.get()
 }
 
 /// Notes an operation.

@@ -11,7 +11,7 @@ use data_pipeline::Dataset;
 use inference::{score, write_csv};
 
 pub(crate) use self::members::{Predicted, members};
-pub(crate) use self::trained_run::{Sight, TrainedRun, prediction_precision};
+pub(crate) use self::trained_run::{Sight, TrainedRun, prediction_precision, runs_of_folds};
 use crate::cli::PredictArguments;
 use crate::error::CommandError;
 use crate::run::checks::check_output_file;

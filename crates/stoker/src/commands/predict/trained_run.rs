@@ -282,7 +282,7 @@ pub(crate) fn prediction_precision(config: &UserConfig, compute: &Compute) -> Re
 }
 
 /// Several runs in one folder, where one is asked for.
-fn runs_of_folds(folder: &RunFolder) -> CommandError {
+pub(crate) fn runs_of_folds(folder: &RunFolder) -> CommandError {
     let root = folder.root().display();
     let hint = format!("name one of them: `--run {root}/fold_0`; `predict` takes all: `--fold-results {root}`");
     CommandError::wrong_request(format!("`{root}` holds a run for each fold, and no weights of its own"))

@@ -2,15 +2,16 @@
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Capture, TensorMetadata};
+use burn::tensor::DType;
 use cpu_kernels::StridedDepthwise;
 
 use super::plan::{chunk_scratch, covers, map_shape, output_shape, parameter_forms, weight_scratch};
 use super::{Depthwise, composed, sum_over_positions};
-use crate::kernels::recorded::record;
+use crate::kernels::recorded::{notes_ours, record};
 
 impl Depthwise for Capture {
     fn depthwise(map: FloatTensor<Self>, weight: FloatTensor<Self>, windows: StridedDepthwise) -> FloatTensor<Self> {
-        if !covers(&windows, map.dtype()) {
+        if !is_ours(&windows, map.dtype()) {
             return composed::forward::<Self>(map, weight, None, &windows);
         }
         let form = (output_shape(&windows), map.dtype());
@@ -24,7 +25,7 @@ impl Depthwise for Capture {
         bias: FloatTensor<Self>,
         windows: StridedDepthwise,
     ) -> FloatTensor<Self> {
-        if !covers(&windows, map.dtype()) {
+        if !is_ours(&windows, map.dtype()) {
             return composed::forward::<Self>(map, weight, Some(bias), &windows);
         }
         let form = (output_shape(&windows), map.dtype());
@@ -37,7 +38,7 @@ impl Depthwise for Capture {
         gradient: FloatTensor<Self>,
         windows: StridedDepthwise,
     ) -> FloatTensor<Self> {
-        if !covers(&windows, gradient.dtype()) {
+        if !is_ours(&windows, gradient.dtype()) {
             return composed::map_gradient::<Self>(weight, gradient, &windows);
         }
         let form = (map_shape(&windows), gradient.dtype());
@@ -51,7 +52,7 @@ impl Depthwise for Capture {
         gradient: FloatTensor<Self>,
         windows: StridedDepthwise,
     ) -> FloatTensor<Self> {
-        if !covers(&windows, map.dtype()) {
+        if !is_ours(&windows, map.dtype()) {
             return composed::weight_gradient::<Self>(map, weight, gradient, &windows);
         }
         Self::depthwise_parameter_gradients(map, weight, gradient, windows).0
@@ -63,7 +64,7 @@ impl Depthwise for Capture {
         gradient: FloatTensor<Self>,
         windows: StridedDepthwise,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        if !covers(&windows, map.dtype()) {
+        if !is_ours(&windows, map.dtype()) {
             let of_bias = sum_over_positions::<Self>(gradient.clone());
             return (composed::weight_gradient::<Self>(map, weight, gradient, &windows), of_bias);
         }
@@ -71,4 +72,9 @@ impl Depthwise for Capture {
         let [of_weight, of_bias] = record("depthwise parameter gradients", [map, gradient], forms, &scratch);
         (of_weight, of_bias)
     }
+}
+
+/// Whether a card would run a kernel of ours, and the recording is to say so.
+fn is_ours(windows: &StridedDepthwise, storage: DType) -> bool {
+    notes_ours() && covers(windows, storage)
 }

@@ -1,0 +1,70 @@
+//! `export` of runs: of a whole one, for whom the rest is refused.
+
+use std::fs;
+
+use checkpoint::read_tensors;
+use insta::assert_snapshot;
+use rten_onnx::onnx::ModelProto;
+
+use crate::stage::Stage;
+
+const TO_ONNX: &str = "--format onnx --output m.onnx";
+
+#[test]
+fn a_run_is_exported_with_what_its_images_go_through() {
+    let stage = Stage::trained();
+    assert_snapshot!("as_onnx", stage.run(&format!("export --run runs/latest {TO_ONNX}")));
+    let model = ModelProto::parse_buf(&fs::read(stage.path("m.onnx")).unwrap()).unwrap();
+    let properties: Vec<String> = model
+        .metadata_props
+        .iter()
+        .map(|property| format!("{}: {}", property.key.as_deref().unwrap(), property.value.as_deref().unwrap()))
+        .collect();
+    assert_snapshot!("properties", properties.join("\n"));
+
+    let export = "export --run runs/latest --checkpoint last --format safetensors --output w.safetensors";
+    assert_snapshot!("as_safetensors", stage.run(export));
+    let exported = read_tensors(&stage.path("w.safetensors")).unwrap();
+    let last = read_tensors(&stage.path("runs/latest/checkpoints/last.safetensors")).unwrap();
+    assert_eq!(exported.card, last.card);
+    for (name, weight) in &exported.tensors {
+        let averaged = last.tensors.get(&format!("ema/{name}"));
+        assert_eq!(averaged.or(last.tensors.get(name)), Some(weight), "{name}");
+    }
+    assert!(!exported.tensors.keys().any(|name| name.contains('/')), "weights alone");
+}
+
+#[test]
+fn weights_for_another_image_size_say_so() {
+    let stage = Stage::trained();
+    let export = "export --run runs/latest --img-size 64 --format safetensors --output w.safetensors";
+    let printed = stage.run(export);
+    assert!(printed.contains("--- exit code 0"), "{printed}");
+    let card = read_tensors(&stage.path("w.safetensors")).unwrap().card.unwrap();
+    assert!(card.contains("\"image_size\":64"), "{card}");
+}
+
+#[test]
+fn a_run_that_is_not_there_is_named() {
+    assert_snapshot!("no_folder", Stage::new().refuse(&format!("export --run runs/nowhere {TO_ONNX}")));
+    assert_snapshot!("no_run", Stage::new().refuse(&format!("export --run photos {TO_ONNX}")));
+}
+
+#[test]
+fn a_checkpoint_without_a_card_is_not_a_runs() {
+    let stage = Stage::trained();
+    let best = format!("{}/checkpoints/best.safetensors", stage.run_path("pets"));
+    let file = read_tensors(&stage.path(&best)).unwrap();
+    let tensors = file.tensors.iter().map(|(name, data)| (name.clone(), data));
+    checkpoint::write_tensors(&stage.path(&best), tensors, None).unwrap();
+    assert_snapshot!(stage.refuse(&format!("export --run runs/latest {TO_ONNX}")));
+}
+
+#[test]
+fn a_checkpoint_that_is_cut_off_is_refused() {
+    let stage = Stage::trained();
+    let best = stage.path(&format!("{}/checkpoints/best.safetensors", stage.run_path("pets")));
+    let bytes = fs::read(&best).unwrap();
+    fs::write(&best, &bytes[..bytes.len() / 2]).unwrap();
+    assert_snapshot!(stage.refuse(&format!("export --run runs/latest {TO_ONNX}")));
+}
