@@ -4,6 +4,7 @@ use burn::tensor::Device;
 use convnext::{ConvNext, ConvNextConfig};
 use memory_planner::{Born, Liveness, Phase, PlanRequest, Role, Trace};
 use memory_probe::{AllocatorModel, CapturedSource, StepRequest, capture_step, fixed_memory, saved_activations};
+use swin::SwinConfig;
 use trainer::{LossOptions, OptimizerOptions, TrainOptions, WarmupCosine};
 use vision_nn::{ClassifierSpec, parameter_shapes};
 
@@ -220,4 +221,19 @@ fn a_captured_footprint_never_plans_beyond_its_budget() {
     let largest = (1..4096).take_while(|batch| fits(*batch)).last().unwrap();
     assert!(source.reserved_bytes(largest, allocator).unwrap() <= budget_bytes);
     assert!(largest > 32, "{largest}");
+}
+
+/// The gradient of a cut weight is a part written over zeros: nobody else has them, so that no copy is made.
+#[test]
+fn a_part_is_written_in_place() {
+    let swin = |device: &Device| {
+        let (depths, num_heads) = ([1, 1, 1, 1], [1, 2, 2, 4]);
+        SwinConfig { image_size: [64, 64], window_size: 4, embed_dim: 8, depths, num_heads }
+            .init(&ClassifierSpec::new(CLASSES, device))
+    };
+    let trace = capture_step(&request(), 8, &swin);
+    let is_part = |operation: usize| trace.operations[operation].kind == "assign";
+    assert!((0..trace.operations.len()).any(is_part));
+    let copies = trace.tensors.iter().filter(|tensor| matches!(tensor.born, Born::At(operation) if is_part(operation)));
+    assert_eq!(copies.count(), 0);
 }

@@ -87,11 +87,12 @@ impl Buffers {
 
     fn compute(&mut self, kind: Kind, inputs: &[&TensorIr], outputs: &[&TensorIr]) {
         let kernel = self.kernel_for(&kind, inputs, outputs);
-        for input in inputs {
+        for (position, input) in inputs.iter().enumerate() {
             if let Some(view) = self.views.get(&input.id.value()) {
                 let buffer = view.buffer;
                 self.buffers[buffer].last_use = self.buffers[buffer].last_use.max(kernel);
-                let is_free = input.status == TensorStatus::ReadWrite && kind == Kind::Elementwise;
+                let is_written = kind == Kind::Elementwise || kind == Kind::Assign && position == 0;
+                let is_free = is_written && input.status == TensorStatus::ReadWrite;
                 self.kernels[kernel].reads.push((buffer, is_free));
             }
         }

@@ -16,6 +16,8 @@ pub(super) enum Kind {
     Reshape,
     /// A part: no memory if it is the whole, or begins and ends at aligned addresses.
     Slice,
+    /// A part is written over: in place where nobody else needs the whole, otherwise on a copy (`burn_cubecl`, kernel/index/slice_assign.rs).
+    Assign,
     /// A tensor from outside, or one whose values do not matter.
     Create,
     /// One output number from the input numbers at the same place; also constants. Neighbours become one kernel.
@@ -68,6 +70,7 @@ fn kind_of_base(operation: &BaseOperationIr) -> Kind {
         BaseOperationIr::Expand(_) => Kind::Expand,
         BaseOperationIr::Reshape(_) => Kind::Reshape,
         BaseOperationIr::Slice(_) => Kind::Slice,
+        BaseOperationIr::SliceAssign(_) => Kind::Assign,
         BaseOperationIr::Empty(_) => Kind::Create,
         BaseOperationIr::MaskWhere(_)
         | BaseOperationIr::MaskFill(_)

@@ -72,7 +72,7 @@ pub(super) fn events_of(recording: &Recording, LaidOut { layout, owners, step }:
     events
 }
 
-/// Which buffer each buffer really lies in, once elementwise kernels write over an input that they are the last to read.
+/// Which buffer each buffer really lies in, once kernels write over an input that they are the last to read: those that can.
 fn reuse_in_place(layout: &mut Buffers, end: usize) -> Vec<usize> {
     let mut owners: Vec<usize> = (0..layout.buffers.len()).collect();
     let mut made: Vec<Vec<usize>> = vec![Vec::new(); layout.kernels.len()];
@@ -82,7 +82,7 @@ fn reuse_in_place(layout: &mut Buffers, end: usize) -> Vec<usize> {
         }
     }
     for (kernel, outputs) in made.into_iter().enumerate() {
-        if !matches!(layout.kernels[kernel].kind, Kind::Elementwise | Kind::Matmul) {
+        if !matches!(layout.kernels[kernel].kind, Kind::Elementwise | Kind::Matmul | Kind::Assign) {
             continue;
         }
         let mut taken = BTreeSet::new();
@@ -286,6 +286,7 @@ fn layer_of(parameter: &str) -> &str {
 fn describe(kind: &Kind) -> &str {
     match kind {
         Kind::Permute(_) | Kind::Expand | Kind::Reshape | Kind::Slice => "copy",
+        Kind::Assign => "assign",
         Kind::Create => "create",
         Kind::Elementwise => "elementwise",
         Kind::Reduce => "reduction",

@@ -73,7 +73,7 @@ Examples:
   stoker bench memory --models convnext_tiny --sizes 224 --batches 8,16 --device cuda:0
   stoker bench memory --models convnext_atto --precisions fp32,bf16
 
-On the CPU the prediction is that of `train`, from real steps at batch sizes 1 to 8, and the real
+On the CPU the prediction is that of `train`, from real steps at batch sizes 1 to 16, and the real
 figure is the heap's peak. On a card the predictions are those of the captured graph and of the dry
 run, and the real figure is what the memory pools hold reserved.";
 

@@ -1,17 +1,17 @@
 //! `bench memory`: what is predicted, held against what is really taken. `bench step` and `bench data` have files of their own.
 
 mod data;
+mod rows;
 mod step;
 
 pub(crate) use data::data;
 
 use burn::tensor::Device;
-use memory_planner::{Checkpointing, Footprint, Precision, Rung, format_bytes};
+use memory_planner::{Footprint, Rung};
 use memory_probe::{
     AllocatorModel, CapturedSource, ProbeOptions, dry_run_reserved, measure_peak, measure_training, parameter_memory,
     reserved_by_real_steps,
 };
-use serde::Serialize;
 
 use crate::cli::{BenchDevice, BenchMemoryArguments};
 use crate::config::DeviceRequest;
@@ -27,47 +27,9 @@ use crate::ui::{self, Progress};
 
 pub(crate) use step::step;
 
+use rows::{HEAD, Row, errors_in_markdown};
+
 const CLASSES: usize = 10;
-
-const HEAD: &str = "\
-| model | image | precision | checkpointing | batch | source | predicted | real | error |
-|---|---|---|---|---|---|---|---|---|";
-
-/// One step, predicted and real.
-#[derive(Debug, Clone, Serialize)]
-struct Row {
-    model: String,
-    image_size: usize,
-    precision: Precision,
-    checkpointing: Checkpointing,
-    batch: usize,
-    /// How the prediction was made.
-    source: &'static str,
-    predicted_bytes: u64,
-    real_bytes: u64,
-}
-
-impl Row {
-    /// Predicted over real, less one.
-    fn error(&self) -> f64 {
-        self.predicted_bytes as f64 / self.real_bytes as f64 - 1.0
-    }
-
-    fn in_markdown(&self) -> String {
-        format!(
-            "| {} | {} | {} | {} | {} | {} | {} | {} | {:+.1} % |",
-            self.model,
-            self.image_size,
-            self.precision,
-            self.checkpointing,
-            self.batch,
-            self.source,
-            format_bytes(self.predicted_bytes),
-            format_bytes(self.real_bytes),
-            100.0 * self.error()
-        )
-    }
-}
 
 /// Runs the grid and prints it as a Markdown table, or as JSON.
 pub(crate) fn memory(arguments: &BenchMemoryArguments) -> Result<(), CommandError> {
@@ -98,13 +60,7 @@ pub(crate) fn memory(arguments: &BenchMemoryArguments) -> Result<(), CommandErro
         let text = serde_json::to_string_pretty(&rows).expect("rows have string keys and plain values");
         return ui::out(text);
     }
-    for source in ["measured", "dry run", "captured"] {
-        let of_source: Vec<&Row> = rows.iter().filter(|row| row.source == source).collect();
-        if !of_source.is_empty() {
-            ui::out(summary(source, &of_source))?;
-        }
-    }
-    Ok(())
+    ui::out(format_args!("\n{}", errors_in_markdown(&rows)))
 }
 
 /// A model at one image size, computed in one way.
@@ -147,7 +103,7 @@ impl Configuration {
         }
     }
 
-    /// Predicted from real steps at batches 1 to 8, against the heap's peak.
+    /// Predicted from real steps at batches 1 to 16, against the heap's peak.
     fn on_cpu(
         &self,
         subject: &Subject<'_>,
@@ -168,7 +124,7 @@ impl Configuration {
         let rows = arguments.batches.iter().map(|&batch| {
             let step = subject.train_step(self.rung, device.clone());
             let real_bytes = measure_peak(step, subject.image(), batch, meter.as_ref());
-            self.row(batch, "measured", footprint.peak_bytes(batch), real_bytes)
+            self.row(subject, batch, "measured", [footprint.peak_bytes(batch), real_bytes])
         });
         Ok(rows.collect())
     }
@@ -189,15 +145,22 @@ impl Configuration {
             let dry = dry_run_reserved(&request, batch, device, &build).unwrap_or(u64::MAX);
             let real = reserved_by_real_steps(&request, batch, device, &build).unwrap_or(u64::MAX);
             let predicted = captured.reserved_bytes(batch, allocator).unwrap_or(u64::MAX);
-            rows.push(self.row(batch, "captured", predicted, real));
-            rows.push(self.row(batch, "dry run", dry, real));
+            rows.push(self.row(subject, batch, "captured", [predicted, real]));
+            rows.push(self.row(subject, batch, "dry run", [dry, real]));
         }
         rows
     }
 
-    fn row(&self, batch: usize, source: &'static str, predicted_bytes: u64, real_bytes: u64) -> Row {
+    fn row(
+        &self,
+        subject: &Subject<'_>,
+        batch: usize,
+        source: &'static str,
+        [predicted_bytes, real_bytes]: [u64; 2],
+    ) -> Row {
         let model = &self.resolved.config.model;
         Row {
+            family: subject.architecture.family,
             model: model.name.clone(),
             image_size: model.image_size,
             precision: self.rung.precision,
@@ -208,24 +171,6 @@ impl Configuration {
             real_bytes,
         }
     }
-}
-
-/// Median and 95th percentile of the absolute error, and how often the prediction was too low.
-fn summary(source: &str, rows: &[&Row]) -> String {
-    let mut errors: Vec<f64> = rows.iter().map(|row| row.error().abs()).collect();
-    errors.sort_by(f64::total_cmp);
-    let at = |share: f64| 100.0 * errors[((errors.len() - 1) as f64 * share).round() as usize];
-    let low = rows.iter().filter(|row| row.predicted_bytes < row.real_bytes).count();
-    let worst_low = rows.iter().map(|row| row.error()).fold(0.0, f64::min);
-    format!(
-        "{source}: {} steps, error median {:.2} %, 95th percentile {:.2} %, largest {:.2} %; too low in {low} ({:.1} %), by {:.2} % at most",
-        rows.len(),
-        at(0.5),
-        at(0.95),
-        at(1.0),
-        100.0 * low as f64 / rows.len() as f64,
-        100.0 * worst_low.abs()
-    )
 }
 
 impl BenchMemoryArguments {

@@ -169,7 +169,9 @@ impl PlanArgumentsError {
             Self::Share { flag, meant: Some(share), .. } => format!("did you mean `{flag} {share}`?"),
             Self::Share { flag, usual, .. } => format!("for example `{flag} {usual}`"),
             Self::Memory { source, .. } => return source.hint(),
-            Self::MemoryRange { flag, written, has_unit: false, .. } => {
+            Self::MemoryRange { flag, written, has_unit: false, .. }
+                if written.contains(|digit| matches!(digit, '1'..='9')) =>
+            {
                 format!("a bare number counts bytes: did you mean `{flag} {written}GiB`?")
             }
             Self::MemoryRange { flag, .. } => format!("for example `{flag} 6GiB`"),
