@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use burn::backend::ir::{IrVisitorMut, OperationIr, ScalarIr, TensorIr};
+use burn::backend::ir::{IrVisitorMut, OperationIr, TensorIr};
 use burn::tensor::Slice;
 
 use crate::ExportError;
@@ -56,25 +56,38 @@ impl Aligned {
     }
 
     fn add(&mut self, first: &OperationIr, second: &OperationIr) -> Result<(), ExportError> {
-        let refused = |reason| ExportError::BatchBound { operation: name_of(first), reason };
+        let refused = |reason: String| ExportError::BatchBound { operation: name_of(first), reason };
         let [parts, others] = [first, second].map(Parts::of);
         // With the parts that may differ taken from the first, nothing else may.
         let mut rewritten = second.clone();
         rewritten.visit_mut(&mut Rewrite(parts.clone()));
         if parts.tensors.len() != others.tensors.len() || rewritten != *first {
-            return Err(refused(format!("`{}` with another batch", name_of(second))));
+            let other = match name_of(second) {
+                same if same == name_of(first) => "its numbers are others for another batch".to_owned(),
+                other => format!("it is `{other}` for another batch"),
+            };
+            return Err(refused(other));
         }
         for (tensor, other) in parts.tensors.iter().zip(&others.tensors) {
-            let sizes = tensor.shape.iter().zip(other.shape.iter());
-            let axes = sizes.map(|(&one, &two)| {
-                let told = || refused(format!("a size is {one} of {} images and {two} of {}", BATCHES[0], BATCHES[1]));
-                Axis::of([one, two]).ok_or_else(told)
-            });
-            self.shapes.insert(tensor.id.value(), axes.collect::<Result<_, _>>()?);
-            self.seconds.insert(tensor.id.value(), other.id.value());
+            let axes = axes(tensor, other).ok_or_else(|| {
+                refused(format!("a tensor is {} in one batch and {} in another", tensor.shape, other.shape))
+            })?;
+            let (number, second) = (tensor.id.value(), other.id.value());
+            self.shapes.insert(number, axes);
+            if self.seconds.insert(number, second).is_some_and(|known| known != second) {
+                return Err(refused("it reads another tensor for another batch".to_owned()));
+            }
         }
         Ok(())
     }
+}
+
+/// The shape of a tensor that is `first` in one pass and `second` in the other.
+fn axes(first: &TensorIr, second: &TensorIr) -> Option<Vec<Axis>> {
+    if first.shape.num_dims() != second.shape.num_dims() || first.dtype != second.dtype {
+        return None;
+    }
+    first.shape.iter().zip(second.shape.iter()).map(|(&first, &second)| Axis::of([first, second])).collect()
 }
 
 /// What of an operation may be another in another pass.
@@ -112,8 +125,6 @@ impl IrVisitorMut for Rewrite {
         }
     }
 
-    fn visit_scalar_mut(&mut self, _scalar: &mut ScalarIr) {}
-
     fn visit_range_mut(&mut self, range: &mut Slice) {
         if !self.0.ranges.is_empty() {
             *range = self.0.ranges.remove(0);
@@ -128,4 +139,48 @@ pub(crate) fn name_of(operation: &OperationIr) -> String {
     let mut words = words.take_while(|word| word.chars().all(char::is_alphanumeric) && !word.is_empty());
     let (group, operation) = (words.next(), words.next());
     operation.or(group).unwrap_or("?").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::backend::ir::{BaseOperationIr, BinaryOpIr, CatOpIr, NumericOperationIr, ScalarIr, ScalarOpIr, TensorId};
+    use burn::tensor::{DType, Shape};
+
+    use super::*;
+
+    fn tensor(number: u64, batch: usize) -> TensorIr {
+        TensorIr::uninit(TensorId::new(number), Shape::new([batch, 4]), DType::F32)
+    }
+
+    fn difference(numbers: [u64; 3], batch: usize) -> OperationIr {
+        let [lhs, rhs, out] = numbers.map(|number| tensor(number, batch));
+        OperationIr::NumericFloat(DType::F32, NumericOperationIr::Sub(BinaryOpIr { lhs, rhs, out }))
+    }
+
+    #[test]
+    fn sizes_that_grow_with_the_batch_are_told_from_fixed_ones() {
+        assert_eq!(Axis::of([4, 4]), Some(Axis::Fixed(4)));
+        assert_eq!(Axis::of([98, 147]), Some(Axis::PerImage(49)));
+        assert_eq!(Axis::of([3, 4]), None, "one more than the batch");
+        let aligned = Aligned::of(&[difference([1, 2, 3], 2)], &[difference([11, 12, 13], 3)]).unwrap();
+        assert_eq!(aligned.shapes[&3], [Axis::PerImage(1), Axis::Fixed(4)]);
+        assert_eq!(aligned.seconds[&2], 12);
+    }
+
+    #[test]
+    fn operands_that_change_places_are_noticed() {
+        let first = [difference([1, 2, 3], 2), difference([1, 2, 4], 2)];
+        let second = [difference([11, 12, 13], 3), difference([12, 11, 14], 3)];
+        assert!(matches!(Aligned::of(&first, &second), Err(ExportError::BatchBound { .. })));
+    }
+
+    #[test]
+    fn operations_have_the_names_that_burn_gives_them() {
+        let scaled = ScalarOpIr { lhs: tensor(1, 2), rhs: ScalarIr::Float(2.0), out: tensor(2, 2) };
+        assert_eq!(name_of(&OperationIr::NumericFloat(DType::F32, NumericOperationIr::MulScalar(scaled))), "MulScalar");
+        let parts = vec![tensor(1, 2), tensor(2, 2)];
+        let joined = CatOpIr { tensors: parts, dim: 0, out: tensor(3, 4) };
+        assert_eq!(name_of(&OperationIr::BaseFloat(BaseOperationIr::Cat(joined))), "Cat");
+        assert_eq!(name_of(&OperationIr::Drop(tensor(1, 2))), "Drop");
+    }
 }

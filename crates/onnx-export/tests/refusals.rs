@@ -19,7 +19,6 @@ struct Odd {
 enum Oddity {
     None,
     LooksAtTheFirstImage,
-    AveragesOverImages,
     CountsImages,
     NumbersImages,
     RepeatsForEachImage,
@@ -44,7 +43,6 @@ impl Classifier for Odd {
         match self.oddity {
             Oddity::None => logits,
             Oddity::LooksAtTheFirstImage => logits.clone() - logits.slice([0..1, 0..3]),
-            Oddity::AveragesOverImages => logits.clone() - logits.mean_dim(0),
             Oddity::CountsImages => logits / batch as f32,
             Oddity::NumbersImages => {
                 let numbers: Vec<f32> = (0..batch).map(|image| image as f32).collect();
@@ -78,7 +76,6 @@ fn what_depends_on_the_number_of_images_is_refused() {
     exported(Oddity::None).unwrap();
     for oddity in [
         Oddity::LooksAtTheFirstImage,
-        Oddity::AveragesOverImages,
         Oddity::CountsImages,
         Oddity::NumbersImages,
         Oddity::RepeatsForEachImage,

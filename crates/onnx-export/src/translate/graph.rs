@@ -76,6 +76,9 @@ impl<'a> GraphBuilder<'a> {
             self.push("Transpose", vec![stored], name.clone(), vec![("perm", Attribute::of_sizes([1, 0]))]);
             name
         } else if let Some(value) = self.recording.constants.get(&number) {
+            if value.dtype != DType::F32 {
+                return Err(self.unsupported());
+            }
             let name = format!("constant_{}", self.initializers.len());
             self.initializer(name, value.clone())
         } else if let Some(value) = self.fills.get(&number).copied() {
