@@ -237,3 +237,19 @@ fn a_part_is_written_in_place() {
     let copies = trace.tensors.iter().filter(|tensor| matches!(tensor.born, Born::At(operation) if is_part(operation)));
     assert_eq!(copies.count(), 0);
 }
+
+#[test]
+fn the_sums_of_a_depthwise_gradient_stop_growing_with_the_batch() {
+    let largest = |batch| {
+        let trace = capture_step(&request(), batch, &build);
+        let kernels = trace.operations.iter().filter(|operation| operation.kind == "depthwise parameter gradients");
+        let workspaces: Vec<u64> = kernels.map(|kernel| kernel.workspace_bytes).collect();
+        assert_eq!(workspaces.len(), 4, "one a block");
+        workspaces.into_iter().max()
+    };
+    // Two images of 16 rows in the first stage: for each row and channel 49 taps and a bias, in f32.
+    assert_eq!(largest(2), Some(32 * 16 * 50 * 4));
+    // The bound that the kernels keep: k + 1 / k MiB.
+    assert!(largest(256) <= Some((7 << 20) + (1 << 20) / 7 + 1));
+    assert_eq!(largest(256), largest(512));
+}

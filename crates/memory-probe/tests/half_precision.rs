@@ -53,7 +53,7 @@ fn assert_halved<M: Classifier>(build: &dyn Fn(&Device) -> M) {
         let [kept, live] = [0, 1].map(|which| half[which] as f64 / full[which] as f64);
         // Half, and what each sample keeps in f32: its logits.
         assert!(kept <= 0.55, "{precision} keeps {kept:.3} of what fp32 does");
-        // At the peak there are also transients, some of which are in f32 on their way through a depthwise kernel.
+        // At the peak there are also transients, some of which are in f32 on their way through a norm.
         assert!(live <= 0.6, "{precision} has {live:.3} of fp32 at the peak");
     }
 }

@@ -74,8 +74,8 @@ impl Given {
                     of_weight[tap] += f64::from(self.gradient[out]) * map;
                 }
             }
-            for channel in 0..channels {
-                of_bias[channel] += f64::from(self.gradient[place * channels + channel]);
+            for (of_bias, gradient) in of_bias.iter_mut().zip(&self.gradient[place * channels..]) {
+                *of_bias += f64::from(*gradient);
             }
         }
         [output, of_map, of_weight, of_bias]

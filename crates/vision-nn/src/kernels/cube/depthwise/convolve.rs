@@ -4,10 +4,16 @@ use burn::cubecl;
 use burn::cubecl::prelude::*;
 use burn::cubecl::std::FastDivmod;
 
-use super::window::read;
+use super::window::{read, sums_from, taps_of_row};
 
 /// A unit makes `columns` neighbouring outputs of a row, for one vector of channels: a row of the map that it reads serves all of them, and the
 /// sums stay in registers. Neighbouring units have neighbouring channels, so that their reads are one stretch of memory.
+///
+/// # Shapes
+/// - `map`: `[B, H, W, C]`
+/// - `weight`: `[k, k, 1, C]`
+/// - `bias`: `[C]`; read only if `has_bias`
+/// - `output`: `[B, H', W', C]`
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub(super) fn convolve<E: Float, N: Size>(
     map: &Tensor<Vector<E, N>>,
@@ -38,24 +44,16 @@ pub(super) fn convolve<E: Float, N: Size>(
     let width = map.shape(2) as i32;
     let first = (run as usize * columns) as i32;
 
-    let mut sums = Array::<Vector<f32, N>>::new(columns);
     let mut start = Vector::<f32, N>::zero();
     if comptime!(has_bias) {
         start = bias[vector];
     }
-    #[unroll]
-    for column in 0..columns {
-        sums[column] = start;
-    }
+    let mut sums = sums_from::<N>(start, columns);
     for down in 0..kernel {
         let line = (row as usize * stride + down) as i32 - before_rows;
         if line >= 0 && line < height {
             let begin = image as usize * map.stride(0) + line as usize * map.stride(1) + vector * size;
-            let mut taps = Array::<Vector<f32, N>>::new(kernel);
-            #[unroll]
-            for across in 0..kernel {
-                taps[across] = weight[(down * kernel + across) * weight.stride(1) / size + vector];
-            }
+            let taps = taps_of_row::<N>(weight, down, vector, kernel);
             #[unroll]
             for cell in 0..comptime!((columns - 1) * stride + kernel) {
                 let column = first * stride as i32 + cell as i32 - before_columns;

@@ -4,13 +4,15 @@ use burn::cubecl;
 use burn::cubecl::prelude::*;
 use burn::cubecl::std::FastDivmod;
 
-use super::window::read;
+use super::window::{read, sums_from};
 
 /// The first pass. A unit has one vector of channels, one row of the kernel and a chunk of the rows of all outputs, and makes the sums of this chunk for
 /// the taps of its row: few enough for registers, which those of a whole kernel are not. The units of a chunk follow each other, and find each
 /// other's reads in the cache.
 ///
 /// # Shapes
+/// - `map`: `[B, H, W, C]`
+/// - `gradient`: `[B, H', W', C]`
 /// - `partial`: `[chunks, k k + 1, C]`: the taps, and the gradient of the bias
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub(super) fn correlate_chunks<E: Float, N: Size>(
@@ -38,16 +40,10 @@ pub(super) fn correlate_chunks<E: Float, N: Size>(
     let size = partial.vector_size();
     let vector = vector as usize;
     let height = map.shape(1) as i32;
-    let width = map.shape(2) as i32;
-    let output_width = gradient.shape(2) as i32;
     let runs = (gradient.shape(2) as u32 + comptime!(columns as u32 - 1)) / columns as u32;
 
-    let mut sums = Array::<Vector<f32, N>>::new(kernel);
-    #[unroll]
-    for across in 0..kernel {
-        sums[across] = Vector::zero();
-    }
-    let mut of_bias = Vector::<f32, N>::zero();
+    // One more for the bias.
+    let mut sums = sums_from::<N>(Vector::zero(), comptime!(kernel + 1));
     // The first chunks have one row more than the others.
     let mut start = chunk * rows_each + longer;
     let mut end = start + rows_each;
@@ -63,25 +59,18 @@ pub(super) fn correlate_chunks<E: Float, N: Size>(
             let output = image as usize * gradient.stride(0) + row as usize * gradient.stride(1) + vector * size;
             for run in 0..runs {
                 let first = (run * columns as u32) as i32;
-                let mut upstream = Array::<Vector<f32, N>>::new(columns);
-                #[unroll]
-                for column in 0..columns {
-                    upstream[column] = read::<E, N>(gradient, output, first + column as i32, output_width);
-                    of_bias += upstream[column];
-                }
-                #[unroll]
-                for cell in 0..comptime!((columns - 1) * stride + kernel) {
-                    let value = read::<E, N>(map, begin, first * stride as i32 + cell as i32 - before_columns, width);
-                    #[unroll]
-                    for across in 0..kernel {
-                        // The output whose window has this cell at this place, if it is one of the run's.
-                        if comptime!(
-                            cell >= across && (cell - across) % stride == 0 && (cell - across) / stride < columns
-                        ) {
-                            sums[across] += value * upstream[comptime!((cell - across) / stride)];
-                        }
-                    }
-                }
+                add_run::<E, N>(
+                    map,
+                    gradient,
+                    begin,
+                    output,
+                    first,
+                    before_columns,
+                    &mut sums,
+                    kernel,
+                    stride,
+                    columns,
+                );
             }
         }
     }
@@ -93,7 +82,43 @@ pub(super) fn correlate_chunks<E: Float, N: Size>(
     }
     // The row of the kernel that meets the first row of the map at the first output meets a row of the map at every output.
     if down == before_rows {
-        partial[begin + comptime!(kernel * kernel) * step] = of_bias;
+        partial[begin + comptime!(kernel * kernel) * step] = sums[kernel];
+    }
+}
+
+/// Adds what `columns` neighbouring outputs have for the taps of a row of the kernel, and for the bias. `begin` and `output` are where the rows of map and
+/// gradient start.
+#[cube]
+fn add_run<E: Float, N: Size>(
+    map: &Tensor<Vector<E, N>>,
+    gradient: &Tensor<Vector<E, N>>,
+    begin: usize,
+    output: usize,
+    first: i32,
+    before_columns: i32,
+    sums: &mut Array<Vector<f32, N>>,
+    #[comptime] kernel: usize,
+    #[comptime] stride: usize,
+    #[comptime] columns: usize,
+) {
+    let width = map.shape(2) as i32;
+    let output_width = gradient.shape(2) as i32;
+    let mut upstream = Array::<Vector<f32, N>>::new(columns);
+    #[unroll]
+    for column in 0..columns {
+        upstream[column] = read::<E, N>(gradient, output, first + column as i32, output_width);
+        sums[kernel] += upstream[column];
+    }
+    #[unroll]
+    for cell in 0..comptime!((columns - 1) * stride + kernel) {
+        let value = read::<E, N>(map, begin, first * stride as i32 + cell as i32 - before_columns, width);
+        #[unroll]
+        for across in 0..kernel {
+            // The output whose window has this cell at this place, if it is one of the run's.
+            if comptime!(cell >= across && (cell - across) % stride == 0 && (cell - across) / stride < columns) {
+                sums[across] += value * upstream[comptime!((cell - across) / stride)];
+            }
+        }
     }
 }
 

@@ -4,13 +4,18 @@ use burn::cubecl;
 use burn::cubecl::prelude::*;
 use burn::cubecl::std::FastDivmod;
 
-use super::window::read;
+use super::window::{read, sums_from, taps_of_row};
 
 /// A unit makes the gradients of `columns` neighbouring cells of a row, for one vector of channels: it gathers from the outputs whose windows have
 /// these cells, so that nothing is added atomically.
 ///
 /// Places are counted from the first cell that a window covers, in the map or outside of it. The first place of a unit is a multiple of the stride:
 /// which taps meet which of its places is then known when the kernel is compiled.
+///
+/// # Shapes
+/// - `gradient`: `[B, H', W', C]`
+/// - `weight`: `[k, k, 1, C]`
+/// - `of_map`: `[B, H, W, C]`
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub(super) fn spread<E: Float, N: Size>(
     gradient: &Tensor<Vector<E, N>>,
@@ -45,21 +50,13 @@ pub(super) fn spread<E: Float, N: Size>(
     let last_line = place / stride as u32;
     let first_tap = place % stride as u32;
 
-    let mut sums = Array::<Vector<f32, N>>::new(columns);
-    #[unroll]
-    for column in 0..columns {
-        sums[column] = Vector::zero();
-    }
+    let mut sums = sums_from::<N>(Vector::zero(), columns);
     for back in 0..comptime!(reach as u32 + 1) {
         let down = first_tap + back * stride as u32;
         let line = last_line as i32 - back as i32;
         if down < kernel as u32 && line >= 0 && line < height {
             let begin = image as usize * gradient.stride(0) + line as usize * gradient.stride(1) + vector * size;
-            let mut taps = Array::<Vector<f32, N>>::new(kernel);
-            #[unroll]
-            for across in 0..kernel {
-                taps[across] = weight[(down as usize * kernel + across) * weight.stride(1) / size + vector];
-            }
+            let taps = taps_of_row::<N>(weight, down as usize, vector, kernel);
             #[unroll]
             for window in 0..comptime!(columns / stride + reach) {
                 let column = first_window + window as i32 - reach as i32;

@@ -17,3 +17,30 @@ pub(super) fn read<E: Float, N: Size>(
     }
     value
 }
+
+/// The taps of a row of the kernel. `weight` is `[k, k, 1, C]`.
+#[cube]
+pub(super) fn taps_of_row<N: Size>(
+    weight: &Tensor<Vector<f32, N>>,
+    down: usize,
+    vector: usize,
+    #[comptime] kernel: usize,
+) -> Array<Vector<f32, N>> {
+    let mut taps = Array::<Vector<f32, N>>::new(kernel);
+    #[unroll]
+    for across in 0..kernel {
+        taps[across] = weight[(down * kernel + across) * weight.stride(1) / weight.vector_size() + vector];
+    }
+    taps
+}
+
+/// Sums that begin with the same number.
+#[cube]
+pub(super) fn sums_from<N: Size>(start: Vector<f32, N>, #[comptime] count: usize) -> Array<Vector<f32, N>> {
+    let mut sums = Array::<Vector<f32, N>>::new(count);
+    #[unroll]
+    for place in 0..count {
+        sums[place] = start;
+    }
+    sums
+}
