@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use burn::backend::ir::{OperationIr, TensorIr, TensorStatus};
+use vision_nn::layer_norm_scratch_bytes;
 
 use super::kind::{Kind, kind_of};
 use super::layout::View;
@@ -155,6 +156,7 @@ impl Buffers {
             Kind::Convolution => {
                 inputs.iter().map(|input| self.relayout_bytes(input)).filter(|bytes| *bytes > 0).collect()
             }
+            Kind::LayerNormGradients => vec![layer_norm_scratch_bytes(&inputs[0].shape.to_vec()) as u64],
             _ => Vec::new(),
         }
     }

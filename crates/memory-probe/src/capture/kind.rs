@@ -4,6 +4,8 @@ use burn::backend::ir::{
     ActivationOperationIr, BaseOperationIr, FloatOperationIr, ModuleOperationIr, NumericOperationIr, OperationIr,
 };
 
+use vision_nn::LAYER_NORM_GRADIENTS;
+
 /// Operations that move memory alike.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -27,6 +29,8 @@ pub(super) enum Kind {
     Convolution,
     /// The weight gradient of a convolution with one group a channel.
     DepthwiseWeightGradient,
+    /// The gradients of a layer norm, in two kernels: sums over the rows of each cube, and the sums of those.
+    LayerNormGradients,
     /// Anything else: a kernel of its own that makes its output.
     Other,
 }
@@ -49,6 +53,7 @@ pub(super) fn kind_of(operation: &OperationIr) -> Kind {
         ) => Kind::Reduce,
         Ir::Activation(_) => Kind::Elementwise,
         Ir::Init(_) => Kind::Create,
+        Ir::Custom(custom) if custom.id == LAYER_NORM_GRADIENTS => Kind::LayerNormGradients,
         Ir::Custom(_) | Ir::Drop(_) | Ir::Distributed(_) => Kind::Other,
     }
 }
