@@ -9,7 +9,7 @@ use burn::cubecl::config::profiling::ProfilingLogLevel;
 use burn::cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
 use burn::cubecl::dry_run::DryRun;
 use burn::tensor::{Device, Distribution, Tensor};
-use vision_nn::Classifier;
+use vision_nn::{Classifier, takes_lists};
 
 use crate::StepRequest;
 use crate::rehearsal::{NoPrompter, Rehearsal};
@@ -34,8 +34,8 @@ pub enum LaunchesError {
         /// Why.
         source: io::Error,
     },
-    /// The device launches nothing, or does not say so.
-    #[error("the device launches no kernels of CubeCL")]
+    /// The device launches no kernels of CubeCL, or does not say so.
+    #[error("the device is no card")]
     Silent,
     /// The step does not fit the device.
     #[error("the device cannot hold the step")]
@@ -86,6 +86,9 @@ impl LaunchLog {
         device: &Device,
         build: &dyn Fn(&Device) -> M,
     ) -> Result<BTreeMap<String, usize>, LaunchesError> {
+        if !takes_lists(device) {
+            return Err(LaunchesError::Silent);
+        }
         let dry = DryRun::new();
         let mut rehearsal = Rehearsal::new(request, device, build);
         // The first step makes the optimizer's state, and tunes.
