@@ -120,7 +120,6 @@ fn error_of(
     assert!(dry.abs_diff(real) as f64 <= 0.01 * real as f64, "batch {batch}: dry run {dry}, real {real}");
     let allocator = AllocatorModel::software_vulkan().with_pools(pools);
     let predicted = captured.reserved_bytes(batch, allocator).expect("every buffer is small");
-    println!("batch {batch}: {predicted} predicted, {real} real");
     predicted.abs_diff(real) as f64 / real as f64
 }
 

@@ -33,9 +33,9 @@ pub use drop_path::{DropPath, drop_path_schedule};
 pub use dropout::Dropout;
 pub use init::{Initialization, Initializer};
 pub use kernels::{
-    LAYER_NORM_GRADIENTS, Moving, adamw, adamw_of_all, blend_all, depthwise_conv2d, gelu, has_adamw,
-    has_window_attention, layer_norm, layer_norm_scratch_bytes, linear, response_norm, scale_all, softmax,
-    squares_of_all, sum_of_squares, takes_lists, window_attention,
+    Moving, Scratch, adamw, adamw_of_all, blend_all, depthwise_conv2d, gelu, has_adamw, has_window_attention,
+    layer_norm, linear, recorded_scratch, response_norm, scale_all, softmax, squares_of_all, sum_of_squares,
+    takes_lists, window_attention,
 };
 pub use layer_names::{LayerNames, LayerPlace};
 pub use linear::{Linear, Pointwise, Projection};

@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use vision_nn::Scratch;
+
 use super::pages::{ExclusivePages, Outcome, SlicedPages};
 use crate::PoolLayout;
 
@@ -44,6 +46,8 @@ impl AllocatorModel {
 pub(super) enum Event {
     /// A buffer comes to be; parameters lie apart, in slices of exactly their size.
     Allocate { buffer: usize, bytes: u64, is_parameter: bool },
+    /// A buffer for the time that one kernel runs.
+    Scratch { buffer: usize, piece: Scratch },
     /// A buffer is given back.
     Free { buffer: usize },
 }
@@ -54,6 +58,7 @@ pub(super) fn replay(model: AllocatorModel, events: impl IntoIterator<Item = Eve
     for event in events {
         match event {
             Event::Allocate { buffer, bytes, is_parameter } => memory.allocate(buffer, bytes, is_parameter)?,
+            Event::Scratch { buffer, piece } => memory.allocate(buffer, piece.bytes, false)?,
             Event::Free { buffer } => memory.free(buffer),
         }
     }

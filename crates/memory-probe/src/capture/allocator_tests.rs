@@ -54,6 +54,7 @@ fn replay_in_cubecl(model: AllocatorModel, events: &[Event]) -> Option<u64> {
                 }
                 held.insert(buffer, handle?);
             }
+            Event::Scratch { .. } => unreachable!("no kernel runs here"),
             Event::Free { buffer } => drop(held.remove(&buffer)),
         }
     }

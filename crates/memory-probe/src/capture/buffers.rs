@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use burn::backend::ir::{OperationIr, TensorIr, TensorStatus};
-use vision_nn::layer_norm_scratch_bytes;
+use vision_nn::Scratch;
 
 use super::kind::{Kind, kind_of};
 use super::layout::View;
@@ -16,8 +16,8 @@ pub(super) struct Kernel {
     pub(super) number: u64,
     /// Buffers that it reads; those that it may write over are marked.
     pub(super) reads: Vec<(usize, bool)>,
-    /// Scratch while it runs: the bytes of each allocation.
-    pub(super) scratch: Vec<u64>,
+    /// Scratch while it runs: each allocation.
+    pub(super) scratch: Vec<Scratch>,
     /// The largest shape that it works on.
     extent: Vec<usize>,
 }
@@ -145,18 +145,19 @@ impl Buffers {
     }
 
     /// What a kernel takes beside its inputs and outputs.
-    fn scratch(&self, kind: &Kind, inputs: &[&TensorIr], outputs: &[&TensorIr]) -> Vec<u64> {
+    fn scratch(&self, kind: &Kind, inputs: &[&TensorIr], outputs: &[&TensorIr]) -> Vec<Scratch> {
+        let growing = |bytes| Scratch { bytes, most_bytes: u64::MAX };
         match kind {
+            Kind::Own(_, scratch) => scratch.clone(),
             // A depthwise weight gradient is a convolution of the maps with the batch folded into the channels, by the gradients with batch
             // and channels changed over: both are copied (`burn_cubecl`, kernel/conv/backward_weight/fallback.rs, kernel/conv/direct.rs).
             Kind::DepthwiseWeightGradient => {
                 let maps = inputs.iter().filter(|input| input.shape.num_elements() > outputs[0].shape.num_elements());
-                maps.map(|input| bytes_of(input)).collect()
+                maps.map(|input| growing(bytes_of(input))).collect()
             }
             Kind::Convolution => {
-                inputs.iter().map(|input| self.relayout_bytes(input)).filter(|bytes| *bytes > 0).collect()
+                inputs.iter().map(|input| self.relayout_bytes(input)).filter(|bytes| *bytes > 0).map(growing).collect()
             }
-            Kind::LayerNormGradients => vec![layer_norm_scratch_bytes(&inputs[0].shape.to_vec()) as u64],
             _ => Vec::new(),
         }
     }

@@ -3,8 +3,7 @@
 use burn::backend::ir::{
     ActivationOperationIr, BaseOperationIr, FloatOperationIr, ModuleOperationIr, NumericOperationIr, OperationIr,
 };
-
-use vision_nn::LAYER_NORM_GRADIENTS;
+use vision_nn::{Scratch, recorded_scratch};
 
 /// Operations that move memory alike.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,8 +28,8 @@ pub(super) enum Kind {
     Convolution,
     /// The weight gradient of a convolution with one group a channel.
     DepthwiseWeightGradient,
-    /// The gradients of a layer norm, in two kernels: sums over the rows of each cube, and the sums of those.
-    LayerNormGradients,
+    /// An operation of this project, by its name, with what it takes beside its inputs and outputs.
+    Own(String, Vec<Scratch>),
     /// Anything else: a kernel of its own that makes its output.
     Other,
 }
@@ -53,8 +52,8 @@ pub(super) fn kind_of(operation: &OperationIr) -> Kind {
         ) => Kind::Reduce,
         Ir::Activation(_) => Kind::Elementwise,
         Ir::Init(_) => Kind::Create,
-        Ir::Custom(custom) if custom.id == LAYER_NORM_GRADIENTS => Kind::LayerNormGradients,
-        Ir::Custom(_) | Ir::Drop(_) | Ir::Distributed(_) => Kind::Other,
+        Ir::Custom(own) => Kind::Own(own.id.clone(), recorded_scratch(own)),
+        Ir::Drop(_) | Ir::Distributed(_) => Kind::Other,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use burn::tensor::Device;
 use memory_planner::Trace;
-use vision_nn::Classifier;
+use vision_nn::{Classifier, Scratch};
 
 use super::AllocatorModel;
 use super::allocator::{Event, replay};
@@ -52,15 +52,25 @@ impl ScalableStep {
     }
 
     /// An event at another batch size than the two recorded.
-    fn at(&self, batch: usize, (small, large): (&Event, &Event)) -> Event {
-        let (Event::Allocate { buffer, bytes, is_parameter }, Event::Allocate { bytes: more, .. }) = (*small, *large)
-        else {
-            return *small;
-        };
+    fn at(&self, batch: usize, pair: (&Event, &Event)) -> Event {
+        match pair {
+            (&Event::Allocate { buffer, bytes, is_parameter }, &Event::Allocate { bytes: more, .. }) => {
+                Event::Allocate { buffer, bytes: self.bytes_at(batch, bytes, more), is_parameter }
+            }
+            (&Event::Scratch { buffer, piece }, &Event::Scratch { piece: more, .. }) => {
+                let bytes = self.bytes_at(batch, piece.bytes, more.bytes).min(piece.most_bytes);
+                Event::Scratch { buffer, piece: Scratch { bytes, ..piece } }
+            }
+            (event, _) => *event,
+        }
+    }
+
+    /// What is of such sizes at the two recorded batch sizes.
+    fn bytes_at(&self, batch: usize, bytes: u64, more: u64) -> u64 {
         let [from, to] = self.batches.map(|recorded| recorded as i128);
         let (bytes, more) = (i128::from(bytes), i128::from(more));
         let scaled = bytes + (more - bytes) * (batch as i128 - from) / (to - from);
-        Event::Allocate { buffer, bytes: u64::try_from(scaled.max(1)).unwrap_or(u64::MAX), is_parameter }
+        u64::try_from(scaled.max(1)).unwrap_or(u64::MAX)
     }
 }
 
@@ -68,7 +78,8 @@ impl ScalableStep {
 fn are_alike(small: &[Event], large: &[Event]) -> bool {
     let is_alike = |(one, other): (&Event, &Event)| match (*one, *other) {
         (Event::Allocate { buffer, .. }, Event::Allocate { buffer: same, .. }) => buffer == same,
-        (Event::Free { buffer }, Event::Free { buffer: same }) => buffer == same,
+        (Event::Scratch { buffer, .. }, Event::Scratch { buffer: same, .. })
+        | (Event::Free { buffer }, Event::Free { buffer: same }) => buffer == same,
         _ => false,
     };
     small.len() == large.len() && small.iter().zip(large).all(is_alike)

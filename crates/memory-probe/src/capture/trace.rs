@@ -71,9 +71,9 @@ pub(super) fn events_of(recording: &Recording, LaidOut { layout, owners, step }:
             let bytes = layout.buffers[buffer].bytes;
             events.push(Event::Allocate { buffer, bytes, is_parameter: parameters.contains(&buffer) });
         }
-        let scratch =
-            layout.kernels[kernel].scratch.iter().enumerate().map(|(turn, &bytes)| (usize::MAX - turn, bytes));
-        events.extend(scratch.clone().map(|(buffer, bytes)| Event::Allocate { buffer, bytes, is_parameter: false }));
+        let scratch = layout.kernels[kernel].scratch.iter().enumerate();
+        let scratch = scratch.map(|(turn, &piece)| (usize::MAX - turn, piece));
+        events.extend(scratch.clone().map(|(buffer, piece)| Event::Scratch { buffer, piece }));
         events.extend(scratch.map(|(buffer, _)| Event::Free { buffer }));
         events.extend(freed[kernel].iter().map(|&buffer| Event::Free { buffer }));
     }
@@ -151,7 +151,7 @@ impl Tracer<'_> {
             kind: describe(&kernel.kind).to_owned(),
             phase: self.recording.phase_at(kernel.number),
             layer,
-            workspace_bytes: kernel.scratch.iter().sum(),
+            workspace_bytes: kernel.scratch.iter().map(|piece| piece.bytes).sum(),
         }
     }
 
@@ -291,7 +291,7 @@ fn layer_of(parameter: &str) -> &str {
     &parameter[..length.saturating_sub(1)]
 }
 
-pub(super) fn describe(kind: &Kind) -> &'static str {
+pub(super) fn describe(kind: &Kind) -> &str {
     match kind {
         Kind::Permute(_) | Kind::Expand | Kind::Reshape | Kind::Slice => "copy",
         Kind::Create => "create",
@@ -300,7 +300,7 @@ pub(super) fn describe(kind: &Kind) -> &'static str {
         Kind::Matmul => "matmul",
         Kind::Convolution => "convolution",
         Kind::DepthwiseWeightGradient => "depthwise weight gradient",
-        Kind::LayerNormGradients => "layer norm gradients",
+        Kind::Own(name, _) => name,
         Kind::Other => "other",
     }
 }

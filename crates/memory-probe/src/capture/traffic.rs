@@ -24,11 +24,11 @@ pub fn step_traffic<M: Classifier>(
     request: &StepRequest,
     batch: usize,
     build: &dyn Fn(&Device) -> M,
-) -> BTreeMap<&'static str, Traffic> {
+) -> BTreeMap<String, Traffic> {
     let laid_out = LaidOut::of(&record(request, batch, build));
-    let mut traffic: BTreeMap<&'static str, Traffic> = BTreeMap::new();
+    let mut traffic: BTreeMap<String, Traffic> = BTreeMap::new();
     for (kind, bytes) in laid_out.kernels_of_step() {
-        let of_kind = traffic.entry(kind).or_default();
+        let of_kind = traffic.entry(kind.to_owned()).or_default();
         of_kind.kernels += 1;
         of_kind.bytes += bytes;
     }
@@ -37,7 +37,7 @@ pub fn step_traffic<M: Classifier>(
 
 impl LaidOut {
     /// Kind and bytes of every kernel of the step.
-    fn kernels_of_step(&self) -> impl Iterator<Item = (&'static str, u64)> {
+    fn kernels_of_step(&self) -> impl Iterator<Item = (&str, u64)> {
         let (layout, step) = (self.layout(), self.step());
         let mut written = BTreeMap::<usize, u64>::new();
         for buffer in layout.buffers.iter().filter(|buffer| buffer.last_use > buffer.born) {
@@ -48,7 +48,7 @@ impl LaidOut {
             let read: BTreeSet<usize> = kernel.reads.iter().map(|(buffer, _)| *buffer).collect();
             let outer = read.into_iter().map(|buffer| &layout.buffers[buffer]).filter(|buffer| buffer.born != index);
             let read_bytes = outer.map(|buffer| buffer.bytes).sum::<u64>();
-            let scratch = 2 * kernel.scratch.iter().sum::<u64>();
+            let scratch = 2 * kernel.scratch.iter().map(|piece| piece.bytes).sum::<u64>();
             (describe(&kernel.kind), read_bytes + written.get(&index).copied().unwrap_or(0) + scratch)
         })
     }

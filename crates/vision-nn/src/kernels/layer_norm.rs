@@ -18,7 +18,7 @@ use burn::backend::{Autodiff, Backend, Capture, Dispatch, Flex, TensorMetadata, 
 use burn::tensor::{DType, Shape, Tensor};
 
 use super::host::{tensor, tensor_like, values};
-use super::record::record;
+use super::recorded::{Scratch, record};
 use crate::is_captured;
 use crate::tape::{on_captured, primitive};
 
@@ -26,7 +26,7 @@ use crate::tape::{on_captured, primitive};
 pub(crate) const LAYER_NORM: &str = "layer_norm";
 
 /// The name of its gradients in recorded graphs.
-pub const LAYER_NORM_GRADIENTS: &str = "layer_norm gradients";
+pub(crate) const LAYER_NORM_GRADIENTS: &str = "layer_norm gradients";
 
 /// Rows are held in registers: 64 numbers a unit and array, of which the backward pass has four.
 const MOST_CHANNELS: usize = 2048;
@@ -39,16 +39,20 @@ pub(crate) fn cards_take(shape: &Shape) -> bool {
     shape.num_elements() > 0 && shape.last().is_some_and(|channels| *channels <= MOST_CHANNELS)
 }
 
-/// Cubes that share the rows in the backward pass. A line takes eight rows before its sums are written, and more where cubes would become so many
-/// that their sums cost more to add up than they give in parallel work.
+/// More cubes than these would give sums that cost more to add up than they gain in parallel work.
+const MOST_CUBES: usize = 1024;
+
+/// Cubes that share the rows in the backward pass. A line takes eight rows before its sums are written, and more where there would be too many cubes.
 pub(crate) fn gradient_cubes(rows: usize) -> usize {
-    rows.div_ceil(LINES * 8).min(1024)
+    rows.div_ceil(LINES * 8).min(MOST_CUBES)
 }
 
-/// Bytes that a card's kernels take beside the gradients of an input `[.., C]`: the sums of each cube for weight and bias.
-pub fn layer_norm_scratch_bytes(shape: &[usize]) -> usize {
+/// What a card's kernels take beside the gradients of an input `[.., C]`: the sums of each cube for weight and bias.
+fn gradient_scratch(shape: &Shape) -> Scratch {
     let channels = shape.last().map_or(1, |channels| (*channels).max(1));
-    2 * channels * gradient_cubes(shape.iter().product::<usize>() / channels) * size_of::<f32>()
+    let of_cube = 2 * channels * size_of::<f32>();
+    let cubes = gradient_cubes(shape.num_elements() / channels);
+    Scratch { bytes: (cubes * of_cube) as u64, most_bytes: (MOST_CUBES * of_cube) as u64 }
 }
 
 /// Normalises over the last axis.
@@ -101,7 +105,7 @@ impl FusedLayerNorm for Capture {
             return composed::forward::<Self>(input, weight, bias, epsilon);
         }
         let form = (input.shape(), input.dtype());
-        let [output] = record(LAYER_NORM, [input, weight, bias], [form]);
+        let [output] = record(LAYER_NORM, [input, weight, bias], [form], &[]);
         output
     }
 
@@ -115,7 +119,8 @@ impl FusedLayerNorm for Capture {
             return composed::gradient::<Self>(input, weight, gradient, epsilon);
         }
         let (form, parameter) = ((input.shape(), input.dtype()), (weight.shape(), DType::F32));
-        record(LAYER_NORM_GRADIENTS, [input, weight, gradient], [form, parameter.clone(), parameter]).into()
+        let (forms, scratch) = ([form, parameter.clone(), parameter], [gradient_scratch(&input.shape())]);
+        record(LAYER_NORM_GRADIENTS, [input, weight, gradient], forms, &scratch).into()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Operations that Burn composes or runs slowly, as one operation each, with its own backward pass.
 //!
-//! On the CPU they run the loops of `cpu-kernels`; elsewhere they are composed of Burn's own operations. What is stored in half precision is
-//! computed on in f32.
+//! On the CPU they run the loops of `cpu-kernels`, on CUDA and WebGPU the kernels of `cube` where there are some; elsewhere they are composed of Burn's
+//! own operations. What is stored in half precision is computed on in f32.
 
 mod adamw;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
@@ -13,7 +13,7 @@ pub(crate) mod host;
 mod layer_norm;
 mod linear;
 mod parameters;
-mod record;
+mod recorded;
 mod residual;
 mod response_norm;
 mod softmax;
@@ -28,9 +28,10 @@ mod window_attention;
 pub use adamw::{adamw, has_adamw, sum_of_squares};
 pub use depthwise::depthwise_conv2d;
 pub use gelu::gelu;
-pub use layer_norm::{LAYER_NORM_GRADIENTS, layer_norm, layer_norm_scratch_bytes};
+pub use layer_norm::layer_norm;
 pub use linear::linear;
 pub use parameters::{Moving, adamw_of_all, blend_all, scale_all, squares_of_all, takes_lists};
+pub use recorded::{Scratch, recorded_scratch};
 pub(crate) use residual::residual;
 pub use response_norm::response_norm;
 pub use softmax::softmax;

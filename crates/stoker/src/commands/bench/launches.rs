@@ -30,7 +30,7 @@ struct Report {
     /// Of the recorded graph.
     bytes: u64,
     /// By the kind of operation.
-    operations: BTreeMap<&'static str, OfKind>,
+    operations: BTreeMap<String, OfKind>,
 }
 
 #[derive(Debug, Serialize)]
@@ -109,7 +109,7 @@ impl Report {
             text.push_str(&format!("\n| `{name}` | {launches} |"));
         }
         text.push_str("\n\n| operations of the recorded graph | kernels | bytes |\n|---|---|---|");
-        let mut operations: Vec<(&&str, &OfKind)> = self.operations.iter().collect();
+        let mut operations: Vec<(&String, &OfKind)> = self.operations.iter().collect();
         operations.sort_by_key(|(_, of_kind)| std::cmp::Reverse(of_kind.bytes));
         for (kind, OfKind { kernels, bytes }) in operations {
             text.push_str(&format!("\n| {kind} | {kernels} | {} |", format_bytes(*bytes)));

@@ -11,18 +11,16 @@ use std::fmt::Debug;
 use std::marker::PhantomData;
 
 use burn::backend::ir::{CustomOpIr, HandleContainer, OperationIr, TensorIr};
-use burn::tensor::{DType, Shape};
 use burn_cubecl::fusion::{CubeFusionHandle, FusionCubeRuntime};
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{CubeBackend, CubeRuntime};
 use burn_fusion::FusionTensor;
 use burn_fusion::stream::{Operation, StreamId};
 
+use super::recorded::Form;
+
 /// A tensor of a backend on the runtime `R`, as it stands in the queue.
 pub(crate) type Queued<R> = FusionTensor<FusionCubeRuntime<R>>;
-
-/// Shape and type of a tensor.
-pub(crate) type Form = (Shape, DType);
 
 /// An operation with its settings, which waits for its tensors.
 pub(crate) trait CubeOperation<const INPUTS: usize, const OUTPUTS: usize>:
