@@ -3,6 +3,8 @@
 mod composed;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod gpu;
+#[cfg(test)]
+mod tests;
 
 #[cfg(feature = "cuda")]
 use burn::backend::Cuda;
