@@ -8,6 +8,7 @@
 mod capture;
 mod dry_run;
 mod exact;
+mod launches;
 mod meter;
 mod pools;
 mod prediction;
@@ -16,10 +17,11 @@ mod throughput;
 mod training;
 
 pub use capture::{
-    AllocatorModel, CapturedSource, ChosenPools, SavedActivations, SavedPart, capture_step, fixed_memory,
-    saved_activations,
+    AllocatorModel, CapturedSource, ChosenPools, SavedActivations, SavedPart, Traffic, capture_step, fixed_memory,
+    saved_activations, step_traffic,
 };
 pub use dry_run::{dry_run_footprint, dry_run_reserved, reserved_by_real_steps};
+pub use launches::{LaunchLog, LaunchesError};
 pub use meter::{HeapMeter, Meter, PoolMeter};
 pub use pools::PoolLayout;
 pub use prediction::measure_prediction;

@@ -14,6 +14,7 @@ mod recording;
 mod saved;
 mod scaling;
 mod trace;
+mod traffic;
 
 use std::cell::OnceCell;
 
@@ -28,6 +29,7 @@ use scaling::ScalableStep;
 pub use allocator::AllocatorModel;
 pub use pooling::ChosenPools;
 pub use saved::{SavedActivations, SavedPart, saved_activations};
+pub use traffic::{Traffic, step_traffic};
 
 /// Records one optimizer step over micro-batches of `batch`, without computing: every buffer with its size, life, role and layer.
 pub fn capture_step<M: Classifier>(request: &StepRequest, batch: usize, build: &dyn Fn(&Device) -> M) -> Trace {

@@ -29,6 +29,14 @@ impl LaidOut {
         let owners = reuse_in_place(&mut layout, step.end);
         Self { layout, owners, step }
     }
+
+    pub(super) fn layout(&self) -> &Buffers {
+        &self.layout
+    }
+
+    pub(super) fn step(&self) -> Range<usize> {
+        self.step.clone()
+    }
 }
 
 /// The step of a recording, as a trace.
@@ -283,7 +291,7 @@ fn layer_of(parameter: &str) -> &str {
     &parameter[..length.saturating_sub(1)]
 }
 
-fn describe(kind: &Kind) -> &str {
+pub(super) fn describe(kind: &Kind) -> &str {
     match kind {
         Kind::Permute(_) | Kind::Expand | Kind::Reshape | Kind::Slice => "copy",
         Kind::Assign => "assign",

@@ -148,11 +148,15 @@ const STEP_EXAMPLES: &str = "\
 Examples:
   stoker bench step --model convnext_tiny --batch 4
   stoker bench step --model swin_base --batch 2 --checkpointing none,segments --rounds 7 --json
+  stoker bench step --model convnext_tiny --batch 32 --device cuda:0 --launches
 
 Each round has one forward pass (evaluation) and one optimizer step (forward, backward, clipping,
 AdamW) with each way of checkpointing, in turn, so that a machine that is busy at times is so for
 all of them. The first step of each is not counted. Peak memory is what one step takes in all:
-weights, optimizer, gradients, activations.";
+weights, optimizer, gradients, activations.
+
+With `--launches`, kernels are counted by name in a dry run, which tunes for real; bytes are told
+from the recorded graph.";
 
 /// One model's steps.
 #[derive(Debug, Args)]
@@ -173,6 +177,9 @@ pub struct BenchStepArguments {
     /// `fp32`, `bf16` or `fp16`
     #[arg(long, value_name = "FORMAT", default_value = "fp32", value_parser = parse_precision)]
     pub precision: Precision,
+    /// Count what a step with averaged weights launches, in a dry run on a card, instead of timing it
+    #[arg(long)]
+    pub launches: bool,
     /// Times that each is measured
     #[arg(long, value_name = "COUNT", default_value_t = 5, value_parser = RangedU64ValueParser::<usize>::new().range(1..=65_536))]
     pub rounds: usize,

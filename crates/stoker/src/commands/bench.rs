@@ -1,6 +1,7 @@
 //! `bench memory`: what is predicted, held against what is really taken. `bench step` and `bench data` have files of their own.
 
 mod data;
+mod launches;
 mod rows;
 mod step;
 

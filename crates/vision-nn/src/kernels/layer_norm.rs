@@ -3,6 +3,8 @@
 mod composed;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod gpu;
+#[cfg(test)]
+mod tests;
 
 #[cfg(feature = "cuda")]
 use burn::backend::Cuda;
@@ -14,12 +16,46 @@ use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend, Capture, Dispatch, Flex, backend_extension};
-use burn::tensor::Tensor;
+use burn::backend::{Autodiff, Backend, Capture, Dispatch, Flex, TensorMetadata, backend_extension};
+use burn::tensor::{DType, Shape, Tensor};
 
 use super::host::{tensor, tensor_like, values};
+use super::recorded::{Scratch, notes_ours, record};
 use crate::is_captured;
 use crate::tape::{on_captured, primitive};
+
+/// The name of the operation in recorded graphs.
+pub(crate) const LAYER_NORM: &str = "layer_norm";
+
+/// The name of its gradients in recorded graphs.
+pub(crate) const LAYER_NORM_GRADIENTS: &str = "layer_norm gradients";
+
+/// Rows are held in registers: 64 numbers a unit and array, of which the backward pass has four.
+const MOST_CHANNELS: usize = 2048;
+
+/// Lines of units in a cube of a card's kernels, of which each has a row at a time.
+pub(crate) const LINES: usize = 4;
+
+/// Whether a card's kernels take rows of that length.
+pub(crate) fn cards_take(shape: &Shape) -> bool {
+    shape.num_elements() > 0 && shape.last().is_some_and(|channels| *channels <= MOST_CHANNELS)
+}
+
+/// More cubes than these would give sums that cost more to add up than they gain in parallel work.
+const MOST_CUBES: usize = 1024;
+
+/// Cubes that share the rows in the backward pass. A line takes eight rows before its sums are written, and more where there would be too many cubes.
+pub(crate) fn gradient_cubes(rows: usize) -> usize {
+    rows.div_ceil(LINES * 8).min(MOST_CUBES)
+}
+
+/// What a card's kernels take beside the gradients of an input `[.., C]`: the sums of each cube for weight and bias.
+fn gradient_scratch(shape: &Shape) -> Scratch {
+    let channels = shape.last().map_or(1, |channels| (*channels).max(1));
+    let of_cube = 2 * channels * size_of::<f32>();
+    let cubes = gradient_cubes(shape.num_elements() / channels);
+    Scratch { bytes: (cubes * of_cube) as u64, most_bytes: (MOST_CUBES * of_cube) as u64 }
+}
 
 /// Normalises over the last axis.
 ///
@@ -59,6 +95,7 @@ pub trait FusedLayerNorm: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 }
 
+/// Where a card runs its kernels, they are what is recorded, unless all is to be in Burn's operations.
 impl FusedLayerNorm for Capture {
     fn fused_layer_norm(
         input: FloatTensor<Self>,
@@ -66,7 +103,12 @@ impl FusedLayerNorm for Capture {
         bias: FloatTensor<Self>,
         epsilon: f32,
     ) -> FloatTensor<Self> {
-        composed::forward::<Self>(input, weight, bias, epsilon)
+        if !notes_ours() || !cards_take(&input.shape()) {
+            return composed::forward::<Self>(input, weight, bias, epsilon);
+        }
+        let form = (input.shape(), input.dtype());
+        let [output] = record(LAYER_NORM, [input, weight, bias], [form], &[]);
+        output
     }
 
     fn fused_layer_norm_gradient(
@@ -75,7 +117,12 @@ impl FusedLayerNorm for Capture {
         gradient: FloatTensor<Self>,
         epsilon: f32,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        composed::gradient::<Self>(input, weight, gradient, epsilon)
+        if !notes_ours() || !cards_take(&input.shape()) {
+            return composed::gradient::<Self>(input, weight, gradient, epsilon);
+        }
+        let (form, parameter) = ((input.shape(), input.dtype()), (weight.shape(), DType::F32));
+        let (forms, scratch) = ([form, parameter.clone(), parameter], [gradient_scratch(&input.shape())]);
+        record(LAYER_NORM_GRADIENTS, [input, weight, gradient], forms, &scratch).into()
     }
 }
 

@@ -97,6 +97,9 @@ fn run(pass: ListPass, tensors: Vec<Tensor<1>>) -> Vec<Tensor<1>> {
     }
 }
 
+#[cfg(test)]
+mod tests;
+
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod gpu {
     use burn::backend::tensor::FloatTensor;

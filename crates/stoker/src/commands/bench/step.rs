@@ -1,4 +1,4 @@
-//! `bench step`: how long a forward pass and a training step take, and the memory of the step.
+//! `bench step`: how long a forward pass and a training step take, and the memory of the step; `--launches` is in a file of its own.
 
 use std::time::{Duration, Instant};
 
@@ -9,6 +9,7 @@ use serde::Serialize;
 use vision_nn::{Classifier, Pass};
 
 use super::Configuration;
+use super::launches::launches;
 use crate::cli::{BenchDevice, BenchStepArguments};
 use crate::error::CommandError;
 use crate::registry::{Network, find_architecture};
@@ -56,17 +57,20 @@ struct StepReport {
 
 /// Times the steps and prints them as a Markdown table, or as JSON.
 pub(crate) fn step(arguments: &BenchStepArguments) -> Result<(), CommandError> {
-    let report = measure(arguments)?;
+    let size = arguments.size.or_else(|| find_architecture(&arguments.model).ok().map(|found| found.image_size));
+    // A model that nobody knows is refused by its name, whatever the size.
+    let size = size.unwrap_or(224);
+    if arguments.launches {
+        return launches(arguments, size);
+    }
+    let report = measure(arguments, size)?;
     if arguments.json {
         return ui::out(serde_json::to_string_pretty(&report).expect("a report has string keys and plain values"));
     }
     ui::out(in_markdown(&report))
 }
 
-fn measure(arguments: &BenchStepArguments) -> Result<Report, CommandError> {
-    let size = arguments.size.or_else(|| find_architecture(&arguments.model).ok().map(|found| found.image_size));
-    // A model that nobody knows is refused by its name, whatever the size.
-    let size = size.unwrap_or(224);
+fn measure(arguments: &BenchStepArguments, size: usize) -> Result<Report, CommandError> {
     let rounds = arguments.rounds;
     let configurations: Vec<Configuration> = arguments
         .checkpointing
@@ -105,16 +109,16 @@ fn measure(arguments: &BenchStepArguments) -> Result<Report, CommandError> {
 }
 
 /// Where steps run, and what measures their memory.
-struct Place {
-    name: String,
-    device: Device,
+pub(super) struct Place {
+    pub(super) name: String,
+    pub(super) device: Device,
     meter: Box<dyn Meter>,
     /// What the process held before.
     base_bytes: u64,
 }
 
 impl Place {
-    fn of(asked: BenchDevice) -> Result<Self, CommandError> {
+    pub(super) fn of(asked: BenchDevice) -> Result<Self, CommandError> {
         let (name, device, meter) = match asked {
             BenchDevice::Of(request) => {
                 let compute = Compute::select(request)?;

@@ -4,9 +4,9 @@ use burn::backend::tensor::FloatTensor;
 use burn_cubecl::{CubeBackend, CubeRuntime};
 use burn_fusion::Fusion;
 
-use super::{FusedLayerNorm, composed};
+use super::{FusedLayerNorm, cards_take, composed};
 use crate::kernels::cube::launch;
-use crate::kernels::cube::layer_norm::{Backward, Forward, takes};
+use crate::kernels::cube::layer_norm::{Backward, Forward};
 
 impl<R: CubeRuntime> FusedLayerNorm for Fusion<CubeBackend<R>> {
     fn fused_layer_norm(
@@ -15,7 +15,7 @@ impl<R: CubeRuntime> FusedLayerNorm for Fusion<CubeBackend<R>> {
         bias: FloatTensor<Self>,
         epsilon: f32,
     ) -> FloatTensor<Self> {
-        if !takes(&input.shape) {
+        if !cards_take(&input.shape) {
             return composed::forward::<Self>(input, weight, bias, epsilon);
         }
         let [output] = launch(Forward(epsilon), [input, weight, bias]);
@@ -28,7 +28,7 @@ impl<R: CubeRuntime> FusedLayerNorm for Fusion<CubeBackend<R>> {
         gradient: FloatTensor<Self>,
         epsilon: f32,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        if !takes(&input.shape) {
+        if !cards_take(&input.shape) {
             return composed::gradient::<Self>(input, weight, gradient, epsilon);
         }
         launch(Backward(epsilon), [input, weight, gradient]).into()

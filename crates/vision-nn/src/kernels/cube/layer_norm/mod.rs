@@ -17,26 +17,10 @@ use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 
 use super::{CubeOperation, Form};
+use crate::kernels::layer_norm::{LAYER_NORM, LAYER_NORM_GRADIENTS, LINES, gradient_cubes};
 
 /// Units that share a row, where the device has no planes of at least so many, or planes of several sizes.
 const UNITS: u32 = 32;
-
-/// Lines of units in a cube: 128 units, of 32 to a line.
-const LINES: u32 = 4;
-
-/// Rows that a line takes in the backward pass before its sums are written, where that makes no more than [`MOST_CUBES`].
-const TURNS: usize = 8;
-
-/// Sums of more cubes than these would cost more to add up than they give in parallel work.
-const MOST_CUBES: usize = 1024;
-
-/// Rows are held in registers: 64 numbers a unit and array, of which the backward pass has four.
-const MOST_CHANNELS: usize = 2048;
-
-/// Whether the kernels take rows of so many channels.
-pub(crate) fn takes(shape: &Shape) -> bool {
-    (1..=MOST_CHANNELS).contains(&channels_of(shape)) && shape.num_elements() > 0
-}
 
 /// The normalised rows of input `[.., C]` by weight and bias `[C]`, with the number added to the variance.
 #[derive(Debug)]
@@ -47,7 +31,7 @@ pub(crate) struct Forward(pub(crate) f32);
 pub(crate) struct Backward(pub(crate) f32);
 
 impl CubeOperation<3, 1> for Forward {
-    const NAME: &'static str = "layer_norm";
+    const NAME: &'static str = LAYER_NORM;
 
     fn outputs(&self, [input, ..]: [Form; 3]) -> [Form; 1] {
         [input]
@@ -58,7 +42,7 @@ impl CubeOperation<3, 1> for Forward {
         let [weight, bias] = [weight, bias].map(in_f32);
         let output = like(&input);
         let (rows, lines) = (Rows::of(&input), Lines::of(&input));
-        let (cubes, storage) = (rows.count.div_ceil(LINES as usize), dtype_to_storage_type(input.dtype));
+        let (cubes, storage) = (rows.count.div_ceil(LINES), dtype_to_storage_type(input.dtype));
         // SAFETY: units read and write the vectors of rows and channels that there are, and no others.
         unsafe {
             forward::normalise::launch_unchecked(
@@ -85,7 +69,7 @@ impl CubeOperation<3, 1> for Forward {
 }
 
 impl CubeOperation<3, 3> for Backward {
-    const NAME: &'static str = "layer_norm gradients";
+    const NAME: &'static str = LAYER_NORM_GRADIENTS;
 
     fn outputs(&self, [input, weight, _]: [Form; 3]) -> [Form; 3] {
         let parameter = (weight.0, DType::F32);
@@ -97,7 +81,7 @@ impl CubeOperation<3, 3> for Backward {
         let weight = in_f32(weight);
         let [of_weight, of_bias] = [like(&weight), like(&weight)];
         let (rows, lines) = (Rows::of(&input), Lines::of(&input));
-        let cubes = rows.count.div_ceil(LINES as usize * TURNS).min(MOST_CUBES);
+        let cubes = gradient_cubes(rows.count);
         let partial = empty(&weight, Shape::new([cubes, 2, rows.vectors * rows.vector_size]), DType::F32);
         let of_input = self.launch_input(&rows, &lines, [input, weight, gradient], partial.clone());
         launch_parameters(&rows, partial, [of_weight.clone(), of_bias.clone()]);
@@ -115,7 +99,7 @@ impl Backward {
     ) -> CubeTensor<R> {
         let output = like(&input);
         let cubes = partial.meta.shape()[0];
-        let (all_lines, storage) = (cubes * LINES as usize, dtype_to_storage_type(input.dtype));
+        let (all_lines, storage) = (cubes * LINES, dtype_to_storage_type(input.dtype));
         // SAFETY: units read and write the vectors of rows, channels and cubes that there are, and no others.
         unsafe {
             backward::input_gradient::launch_unchecked(
@@ -146,15 +130,17 @@ impl Backward {
 
 /// Adds up what the cubes have left in `partial`.
 fn launch_parameters<R: CubeRuntime>(rows: &Rows, partial: CubeTensor<R>, [of_weight, of_bias]: [CubeTensor<R>; 2]) {
-    const SHARERS: u32 = 8;
+    // Few columns, each with many cubes to add up: 96 channels are 48 vectors of both gradients.
+    const COLUMNS: u32 = 8;
+    const SHARERS: u32 = 32;
     let cubes = partial.meta.shape()[0];
     let columns = 2 * rows.vectors;
     // SAFETY: units read and write the vectors of cubes and channels that there are, and no others.
     unsafe {
         backward::parameter_gradients::launch_unchecked(
             &partial.client.clone(),
-            CubeCount::new_1d(columns.div_ceil(UNITS as usize) as u32),
-            CubeDim::new_2d(UNITS, SHARERS),
+            CubeCount::new_1d(columns.div_ceil(COLUMNS as usize) as u32),
+            CubeDim::new_2d(COLUMNS, SHARERS),
             address_type(&[&partial]),
             rows.vector_size,
             partial.into_tensor_arg(),
@@ -162,7 +148,7 @@ fn launch_parameters<R: CubeRuntime>(rows: &Rows, partial: CubeTensor<R>, [of_we
             of_bias.into_tensor_arg(),
             cubes as u32,
             rows.vectors,
-            (UNITS * SHARERS) as usize,
+            (COLUMNS * SHARERS) as usize,
         );
     }
 }
@@ -202,7 +188,7 @@ impl Lines {
         let (least, most) = (properties.hardware.plane_size_min, properties.hardware.plane_size_max);
         let has_planes = properties.features.plane.contains(Plane::Ops) && least == most && least >= UNITS;
         let units = if has_planes { least } else { UNITS };
-        Self { cube: CubeDim::new_2d(units, LINES), has_planes }
+        Self { cube: CubeDim::new_2d(units, LINES as u32), has_planes }
     }
 
     /// Numbers that the units of a cube share while they sum up.

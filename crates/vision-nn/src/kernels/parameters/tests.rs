@@ -1,21 +1,12 @@
-//! Passes over all parameters at once, held to f64 on a device that needs no card: Mesa's software Vulkan by way of WebGPU.
-//!
-//!     cargo test -p vision-nn --features wgpu --test parameters_on_vulkan
+//! Passes over lists of tensors against their definition in f64.
 
-#![cfg(feature = "wgpu")]
+use burn::tensor::{Device, Tensor, TensorData};
 
-use burn::tensor::{Device, DeviceKind, Tensor, TensorData};
-use vision_nn::{AdamWStep, Moving, adamw_of_all, blend_all, scale_all, squares_of_all, takes_lists};
+use super::*;
 
 /// More than one launch takes, of lengths around those of a cube and of its share of numbers.
 const LENGTHS: [usize; 12] = [1, 7, 255, 256, 257, 4095, 4096, 4097, 12_289, 3, 96, 768];
 const TENSORS: usize = 150;
-
-fn device() -> Device {
-    let device = Device::wgpu(DeviceKind::DefaultDevice);
-    assert!(takes_lists(&device));
-    device
-}
 
 /// Numbers between -1 and 1 that look random.
 fn numbers(seed: usize) -> Vec<Vec<f64>> {
@@ -64,20 +55,20 @@ fn move_exactly(parameter: &mut Exact, gradient: &[f64], step: &AdamWStep, facto
 }
 
 fn constants(tensor: usize, step: u64) -> AdamWStep {
-    let (learning_rate, weight_decay) = (1e-2 * (1 + tensor % 3) as f64, if tensor % 2 == 0 { 0.05 } else { 0.0 });
+    let (learning_rate, weight_decay) =
+        (1e-2 * (1 + tensor % 3) as f64, if tensor.is_multiple_of(2) { 0.05 } else { 0.0 });
     AdamWStep { learning_rate, beta_1: 0.9, beta_2: 0.999, epsilon: 1e-8, weight_decay, step }
 }
 
-fn assert_adamw(has_averages: bool) {
+fn assert_adamw(device: &Device, has_averages: bool) {
     const DECAY: f64 = 0.9;
     const FACTOR: f64 = 0.25;
-    let device = device();
     let start = numbers(1);
     let zeros: Vec<Vec<f64>> = start.iter().map(|numbers| vec![0.0; numbers.len()]).collect();
     let mut exact: Vec<Exact> = (0..TENSORS)
         .map(|tensor| [start[tensor].clone(), zeros[tensor].clone(), zeros[tensor].clone(), start[tensor].clone()])
         .collect();
-    let weights = tensors(&start, &device);
+    let weights = tensors(&start, device);
     let seen = weights.clone();
     let mut moving: Vec<Moving> = weights
         .into_iter()
@@ -93,7 +84,7 @@ fn assert_adamw(has_averages: bool) {
         for ((parameter, gradient), step) in exact.iter_mut().zip(&gradients).zip(&steps) {
             move_exactly(parameter, gradient, step, FACTOR, DECAY);
         }
-        moving = adamw_of_all(moving, tensors(&gradients, &device), steps, FACTOR, DECAY);
+        moving = adamw_of_all(moving, tensors(&gradients, device), steps, FACTOR, DECAY);
     }
     for ((found, expected), (seen, start)) in moving.iter().zip(&exact).zip(seen.iter().zip(&start)) {
         assert_near("weight", &found.weight, &expected[0]);
@@ -107,23 +98,41 @@ fn assert_adamw(has_averages: bool) {
     }
 }
 
-#[test]
-fn adamw_moves_all_parameters_as_f64_does() {
-    assert_adamw(true);
-    assert_adamw(false);
+fn assert_passes(device: &Device) {
+    assert!(takes_lists(device));
+    assert_adamw(device, true);
+    assert_adamw(device, false);
+    assert_sums_and_products(device);
+    assert_not_finite_shows(device);
 }
 
 #[test]
-fn squares_sums_and_products_are_those_of_f64() {
-    let device = device();
+fn the_cpu_takes_no_lists() {
+    assert!(!takes_lists(&Device::flex()));
+}
+
+#[cfg(feature = "wgpu")]
+#[test]
+fn all_parameters_move_as_defined_on_software_vulkan() {
+    assert_passes(&Device::wgpu(burn::tensor::DeviceKind::DefaultDevice));
+}
+
+#[cfg(feature = "cuda")]
+#[test]
+#[ignore = "needs a card: `scripts/gpu_report.sh OUT` runs it there"]
+fn all_parameters_move_as_defined_on_cuda() {
+    assert_passes(&Device::cuda(0));
+}
+
+fn assert_sums_and_products(device: &Device) {
     let (one, other) = (numbers(1), numbers(2));
-    let squares = squares_of_all(tensors(&one, &device)).expect("there are tensors");
+    let squares = squares_of_all(tensors(&one, device)).expect("there are tensors");
     let expected: f64 = one.iter().flatten().map(|number| number * number).sum();
     let found: f64 = host(&squares).iter().sum();
     assert!((found - expected).abs() <= 1e-6 * expected, "{found} is not {expected}");
 
-    let blended = blend_all(tensors(&one, &device), tensors(&other, &device), 0.75, 0.5);
-    let scaled = scale_all(tensors(&one, &device), -3.0);
+    let blended = blend_all(tensors(&one, device), tensors(&other, device), 0.75, 0.5);
+    let scaled = scale_all(tensors(&one, device), -3.0);
     for tensor in 0..TENSORS {
         let pairs = one[tensor].iter().zip(&other[tensor]);
         assert_near("blend", &blended[tensor], &pairs.map(|(one, other)| 0.75 * one + 0.5 * other).collect::<Vec<_>>());
@@ -132,10 +141,8 @@ fn squares_sums_and_products_are_those_of_f64() {
     assert!(squares_of_all(Vec::new()).is_none() && scale_all(Vec::new(), 2.0).is_empty());
 }
 
-#[test]
-fn numbers_that_are_not_finite_show_in_the_sum_of_squares() {
-    let device = device();
-    let tensor = |number: f32| Tensor::<1>::from_floats([1.0, number, 2.0], &device);
+fn assert_not_finite_shows(device: &Device) {
+    let tensor = |number: f32| Tensor::<1>::from_floats([1.0, number, 2.0], device);
     for number in [f32::INFINITY, f32::NAN] {
         let squares = squares_of_all(vec![tensor(0.5), tensor(number)]).expect("there are tensors");
         assert!(!host(&squares).iter().sum::<f64>().is_finite());
