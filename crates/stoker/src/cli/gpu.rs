@@ -50,7 +50,8 @@ Alone it lists the cards that the driver knows, and the CPU, with what stoker co
 With `--recommend-tta` it predicts a sample of a run's validation images with each preset, for a minute
 at most, and prints images a second, the time for all test images, macro-F1, and whether both fit. With
 `--gpu NAME` the speed is an estimate from what the card's memory can move. It recommends the preset with
-the highest score among those that fit, and of equal ones that with fewer views.";
+the highest score among those that fit, and of equal ones that with fewer views. It knows no more than the
+validation images show: where test images are turned and those are not, choose the views yourself.";
 
 /// How `gpu` is used.
 pub const GPU_EXAMPLES: &str = "\

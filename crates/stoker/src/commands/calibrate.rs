@@ -63,9 +63,9 @@ fn weigh(run: &TrainedRun, task: &Task<'_>, views: &[View]) -> Result<Merge, Com
     let fitted = likelihoods.fit(run.fitted_to(views));
     let fitted = fitted.ok_or_else(|| failed(&CalibrationError::NoLabels { images }))?;
     fitted.write(&run.folder.view_weights()).map_err(|error| failed(&error))?;
-    ui::out(format_args!("{:<24} {:>8}", "view", "weight"))?;
+    ui::out(format_args!("{:<34} {:>8}", "view", "weight"))?;
     for (view, weight) in views.iter().zip(&fitted.weights) {
-        ui::out(format_args!("{:<24} {weight:>8.4}", view.to_string()))?;
+        ui::out(format_args!("{:<34} {weight:>8.4}", view.to_string()))?;
     }
     ui::out(format_args!(
         "NLL of {} images: mean {:.4}, weighted {:.4}; weighted on images held out, a {WEIGHT_FOLDS}th at a time: {:.4}",

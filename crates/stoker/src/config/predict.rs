@@ -161,7 +161,7 @@ mod tests {
         assert_eq!(serde_yaml::to_string(&views).unwrap(), "- identity\n- zoom_1.1\n");
         let hint = |name: &str| name.parse::<NamedView>().unwrap_err();
         assert_eq!(hint("rotate90"), "`rotate90` is not a view: did you mean `rotate_90`?");
-        assert_eq!(hint("hflip"), "`hflip` is not a view: did you mean `flip_horizontal`?");
+        assert_eq!(hint("flip_horisontal"), "`flip_horisontal` is not a view: did you mean `flip_horizontal`?");
         assert!(hint("sepia").contains("views are `identity`"), "{}", hint("sepia"));
     }
 

@@ -20,6 +20,11 @@ fn predict_help_teaches() {
 }
 
 #[test]
+fn gpu_help_teaches() {
+    assert_snapshot!(Stage::new().run("gpu --help"));
+}
+
+#[test]
 fn config_check_help_teaches() {
     assert_snapshot!(Stage::new().run("config-check --help"));
 }

@@ -181,3 +181,18 @@ fn ranges_are_held_at_their_ends() {
         assert_eq!(output.status.success(), accepted, "{setting}");
     }
 }
+
+#[test]
+fn an_unknown_view_is_refused_with_the_nearest_one() {
+    assert_snapshot!(train_with("predict:\n  views: [identity, rotate90]\n"));
+}
+
+#[test]
+fn a_view_like_no_other_is_told_the_forms_there_are() {
+    assert_snapshot!(train_with("predict:\n  views: [sepia]\n"));
+}
+
+#[test]
+fn views_and_a_preset_exclude_each_other() {
+    assert_snapshot!(train_with("predict:\n  tta: legacy\n  views: [identity]\n"));
+}

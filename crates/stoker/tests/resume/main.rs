@@ -17,3 +17,4 @@ mod running;
 mod same_seed;
 mod stage;
 mod stopped;
+mod views;

@@ -46,8 +46,8 @@ pub(super) fn recommend(arguments: &GpuArguments, interrupt: &Arc<AtomicBool>) -
     let goal = Goal { images, time: arguments.target_time.map(|time| time.0), macro_f1: arguments.min_f1 };
     let compute = Compute::select(arguments.device)?;
     let injection = Injection::from_environment()?;
-    let no_images = Arc::new(validation_of(&run)?);
-    let task = Task { dataset: &no_images, compute: &compute, injection: &injection, interrupt };
+    let validation = Arc::new(validation_of(&run)?);
+    let task = Task { dataset: &validation, compute: &compute, injection: &injection, interrupt };
     let measured = measure(&run, &task, run.merge_rule(&NOTHING_ASKED), card)?;
     for row in table(&measured, &goal, &compute, card) {
         ui::out(row)?;

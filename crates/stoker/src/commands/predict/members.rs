@@ -7,21 +7,23 @@ use inference::{FittedCalibration, Prediction, average, score};
 
 use super::Task;
 use super::trained_run::{Sight, TrainedRun, request};
-use crate::cli::{PredictorArguments, ViewArguments, WeightsArguments};
+use crate::cli::{PredictorArguments, ViewArguments};
 use crate::commands::gpu::choose_preset;
 use crate::error::CommandError;
-use crate::run::fold_results::FoldResults;
+use crate::run::fold_results::{FoldResult, FoldResults};
 use crate::ui;
 
 /// What predicts: one model, or several whose probabilities are averaged.
-pub(crate) struct Members {
+pub(crate) struct Members<'a> {
+    arguments: &'a PredictorArguments,
     /// One at least.
     runs: Vec<Member>,
+    /// Whether the first run's views are left to a measurement.
+    is_auto: bool,
     /// Where predictions go that are not told where; none where several runs are named.
     pub(crate) folder: Option<PathBuf>,
     /// Names of the classes, by the first run.
     pub(crate) classes: Vec<String>,
-    weights: WeightsArguments,
 }
 
 /// One model of an ensemble.
@@ -50,7 +52,7 @@ pub(crate) struct Predicted {
 }
 
 /// The run, the runs, or the runs of all folds.
-pub(crate) fn members(arguments: &PredictorArguments) -> Result<Members, CommandError> {
+pub(crate) fn members(arguments: &PredictorArguments) -> Result<Members<'_>, CommandError> {
     let (runs, folder) = match (&arguments.fold_results, &arguments.runs[..]) {
         (Some(path), _) if !path.exists() => return Err(request(&CheckpointError::Missing { path: path.clone() })),
         (Some(path), _) => {
@@ -65,8 +67,10 @@ pub(crate) fn members(arguments: &PredictorArguments) -> Result<Members, Command
         }
     };
     let first = TrainedRun::open(&runs[0].path, &arguments.weights)?;
-    let folder = folder.map(|folder| if runs.len() == 1 { first.folder.root().to_owned() } else { folder });
-    Ok(Members { runs, folder, classes: first.weights.card.classes, weights: arguments.weights.clone() })
+    let folder = folder.map(|folder| RunFolder::open(&folder).map(|folder| folder.root().to_owned())).transpose();
+    let folder = folder.map_err(|error| request(&error))?;
+    let is_auto = first.is_auto(&arguments.views);
+    Ok(Members { arguments, runs, is_auto, folder, classes: first.weights.card.classes })
 }
 
 /// A run, or the runs of its folds where it is a folder of those.
@@ -87,7 +91,7 @@ fn members_of_folds(folder: &Path) -> Result<Vec<Member>, CommandError> {
     if done < results.folds {
         ui::note(format_args!("note: {done} of {} folds are done: the others have no say", results.folds));
     }
-    let member = |fold: crate::run::fold_results::FoldResult| Member {
+    let member = |fold: FoldResult| Member {
         path: group.root().join(&fold.run),
         fold_score: Some(fold.scores.macro_f1),
         share: 1.0 / done as f64,
@@ -95,16 +99,16 @@ fn members_of_folds(folder: &Path) -> Result<Vec<Member>, CommandError> {
     Ok(results.results.into_iter().map(member).collect())
 }
 
-impl Members {
+impl Members<'_> {
     /// Predicts with one model after the other, each in its own size, views and temperature, and averages.
-    pub(crate) fn predict(&self, task: &Task<'_>, arguments: &PredictorArguments) -> Result<Predicted, CommandError> {
-        let asked = self.views(task, arguments)?;
-        let ready = self.runs.iter().map(|member| self.ready(member, arguments, &asked));
+    pub(crate) fn predict(&self, task: &Task<'_>) -> Result<Predicted, CommandError> {
+        let asked = self.views(task)?;
+        let ready = self.runs.iter().map(|member| self.ready(member, &asked));
         let ready = ready.collect::<Result<Vec<_>, CommandError>>()?;
         let views = ready.iter().map(|ready| ready.sight.views.len()).max().unwrap_or(1);
         let mut predicted = Vec::with_capacity(ready.len());
         for Ready { member, weight, sight, calibration } in ready {
-            let run = TrainedRun::open(&member.path, &self.weights)?;
+            let run = TrainedRun::open(&member.path, &self.arguments.weights)?;
             let mut predictions = run.predict(task, &sight)?;
             if let Some(calibration) = calibration {
                 calibration.apply(&mut predictions);
@@ -123,27 +127,26 @@ impl Members {
     }
 
     /// The views that were asked for, with `auto` decided by the first model.
-    fn views(&self, task: &Task<'_>, arguments: &PredictorArguments) -> Result<ViewArguments, CommandError> {
-        let first = TrainedRun::open(&self.runs[0].path, &self.weights)?;
+    fn views(&self, task: &Task<'_>) -> Result<ViewArguments, CommandError> {
+        let arguments = self.arguments;
         let has_goal = arguments.target_time.is_some() || arguments.min_f1.is_some();
-        if !first.is_auto(&arguments.views) {
-            return match has_goal {
-                true => Err(CommandError::wrong_request("a time and a score choose a preset, but the views are given")
-                    .with_hint("pass `--tta auto`, or leave `--target-time` and `--min-f1` out".to_owned())),
-                false => Ok(arguments.views.clone()),
-            };
+        match (self.is_auto, has_goal) {
+            (true, _) => {}
+            (false, false) => return Ok(arguments.views.clone()),
+            (false, true) => {
+                let message = "a time and a score choose a preset, but the views are given";
+                let hint = "pass `--tta auto`, or leave `--target-time` and `--min-f1` out".to_owned();
+                return Err(CommandError::wrong_request(message).with_hint(hint));
+            }
         }
+        let first = TrainedRun::open(&self.runs[0].path, &arguments.weights)?;
         let preset = choose_preset(&first, task, arguments)?;
         Ok(ViewArguments { tta: Some(preset.into()), ..arguments.views.clone() })
     }
 
-    fn ready<'a>(
-        &self,
-        member: &'a Member,
-        arguments: &PredictorArguments,
-        asked: &ViewArguments,
-    ) -> Result<Ready<'a>, CommandError> {
-        let run = TrainedRun::open(&member.path, &self.weights)?;
+    fn ready<'m>(&self, member: &'m Member, asked: &ViewArguments) -> Result<Ready<'m>, CommandError> {
+        let arguments = self.arguments;
+        let run = TrainedRun::open(&member.path, &arguments.weights)?;
         if run.weights.card.classes != self.classes {
             return Err(self.other_classes(&run));
         }

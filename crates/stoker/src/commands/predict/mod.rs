@@ -34,7 +34,7 @@ pub(crate) fn predict(arguments: &PredictArguments, interrupt: &Arc<AtomicBool>)
     })?;
     check_output_file(&output, "--output", "predictions.csv")?;
     let task = Task { dataset: &dataset, compute: &compute, injection: &injection, interrupt };
-    let predicted = members.predict(&task, &arguments.predictor)?;
+    let predicted = members.predict(&task)?;
     write_csv(&output, &dataset, &members.classes, &predicted.predictions)
         .map_err(|error| CommandError::from_run(&error).with_hint(error.hint()))?;
     report(&dataset, &predicted, &output)

@@ -1,0 +1,155 @@
+//! How models look at images: views by name, merge rules, learned weights, and what suits a time and a score.
+
+use std::fs;
+
+use crate::stage::{RUN, Stage};
+
+/// The probabilities in a table of predictions, row after row.
+fn numbers(stage: &Stage, file: &str) -> Vec<f64> {
+    let text = fs::read_to_string(stage.path(file)).expect("it was written");
+    let cells =
+        text.lines().skip(1).flat_map(|row| row.split(',').skip(2).take(3).map(str::to_owned).collect::<Vec<_>>());
+    cells.map(|cell| cell.parse().expect("a number")).collect()
+}
+
+fn predict(stage: &Stage, arguments: &str, file: &str) -> (String, Vec<f64>) {
+    let ended = stage.succeed(&format!("predict --input data/test --device cpu --output {file} {arguments}"));
+    (ended.stdout, numbers(stage, file))
+}
+
+fn refused(stage: &Stage, arguments: &str, said: &str) -> String {
+    let ended = stage.run(arguments);
+    assert!(ended.code == Some(2) && ended.stderr.contains(said), "`{arguments}`: {}", ended.stderr);
+    ended.stderr
+}
+
+#[test]
+fn views_of_the_configuration_hold_until_a_flag_says_otherwise() {
+    let stage = Stage::new();
+    stage.succeed("train --config tiny.yaml --set train.epochs=1 --set predict.views=[identity,flip_vertical] --set predict.merge=max");
+    let (printed, configured) = predict(&stage, &format!("--run {RUN}"), "configured.csv");
+    assert!(printed.contains("with TTA, 2 views"), "{printed}");
+    let (_, flagged) =
+        predict(&stage, &format!("--run {RUN} --views identity,flip_vertical --merge max"), "flagged.csv");
+    assert_eq!(configured, flagged);
+    let (printed, plain) = predict(&stage, &format!("--run {RUN} --tta none"), "plain.csv");
+    assert!(!printed.contains("with TTA") && plain != configured, "{printed}");
+    let said = refused(&stage, &format!("predict --run {RUN} --input data/test --views rotate90"), "not a view");
+    assert!(said.contains("did you mean `rotate_90`?"), "{said}");
+    let wrong = "config-check --config tiny.yaml --set predict.views=[identity]";
+    refused(&stage, &format!("{wrong} --set predict.tta=legacy"), "`predict.tta` names one");
+}
+
+#[test]
+fn runs_of_other_families_and_sizes_are_averaged_and_other_classes_are_refused() {
+    let stage = Stage::finished();
+    let first = stage.run_folder();
+    stage.succeed("train --config tiny.yaml --set name=second --set model.name=efficientnet_b0 --set model.image_size=48 --set train.epochs=1");
+    let second = stage.run_folder();
+    let (_, one) = predict(&stage, &format!("--run {first} --tta legacy"), "one.csv");
+    let (_, other) = predict(&stage, &format!("--run {second} --tta legacy"), "other.csv");
+    let (printed, both) = predict(&stage, &format!("--run {first} --run {second} --tta legacy"), "both.csv");
+    assert!(printed.contains("with TTA, 3 views"), "{printed}");
+    for ((mean, one), other) in both.iter().zip(&one).zip(&other) {
+        assert!((mean - (one + other) / 2.0).abs() < 1e-6, "{mean} is not the mean of {one} and {other}");
+    }
+    let (_, weighted) =
+        predict(&stage, &format!("--run {first} --run {second} --tta legacy --weight-by-score"), "w.csv");
+    let is_between = |(found, (one, other)): (&f64, (&f64, &f64))| {
+        *found >= one.min(*other) - 1e-6 && *found <= one.max(*other) + 1e-6
+    };
+    assert!(weighted.iter().zip(one.iter().zip(&other)).all(is_between));
+    let two = format!("predict --run {first} --run {second} --input data/test");
+    refused(&stage, &two, "belong to none of their folders");
+
+    fs::rename(stage.path("data/train/waves"), stage.path("data/train/zigzag")).expect("it is there");
+    fs::rename(stage.path("data/validation/waves"), stage.path("data/validation/zigzag")).expect("it is there");
+    stage.succeed("train --config tiny.yaml --set name=third --set train.epochs=1");
+    let third = stage.run_folder();
+    let said = refused(
+        &stage,
+        &format!("predict --run {first} --run {third} --input data/test --output x.csv"),
+        "other classes",
+    );
+    assert!(said.contains(&first) && said.contains(&third) && said.contains("`zigzag`"), "{said}");
+}
+
+#[test]
+fn each_fold_brings_its_own_temperature() {
+    let stage = Stage::new();
+    stage.succeed("train --config tiny.yaml --set data.validation=null --set data.folds=2 --set train.epochs=1");
+    let together =
+        format!("predict --fold-results {RUN} --input data/test --use-calibration --device cpu --output all.csv");
+    stage.succeed(&format!("calibrate --run {RUN}/fold_0 --device cpu"));
+    let said = refused(&stage, &together, "fold_1/calibration.json` does not exist");
+    assert!(said.contains("calibrate --run"), "{said}");
+    stage.succeed(&format!("calibrate --run {RUN}/fold_1 --device cpu"));
+    stage.succeed(&together);
+    let alone = [0, 1]
+        .map(|fold| predict(&stage, &format!("--run {RUN}/fold_{fold} --use-calibration"), &format!("{fold}.csv")).1);
+    for (place, mean) in numbers(&stage, "all.csv").iter().enumerate() {
+        assert!((mean - (alone[0][place] + alone[1][place]) / 2.0).abs() < 1e-6);
+    }
+}
+
+#[test]
+fn learned_weights_serve_the_views_that_they_were_learned_for() {
+    let stage = Stage::finished();
+    let weighted = format!("predict --run {RUN} --input data/test --device cpu --merge weighted");
+    let said = refused(&stage, &format!("{weighted} --tta legacy"), "view_weights.json` does not exist");
+    assert!(said.contains("--merge weighted"), "{said}");
+    let fitted = stage.succeed(&format!("calibrate --run {RUN} --device cpu --tta legacy --merge weighted"));
+    assert!(fitted.stdout.contains("rotate_90") && fitted.stdout.contains("on images held out"), "{}", fitted.stdout);
+    assert!(fitted.stdout.contains("--tta legacy --merge weighted --use-calibration"), "{}", fitted.stdout);
+    let file = fs::read_to_string(stage.run_path("view_weights.json")).expect("it was written");
+    let file: serde_json::Value = serde_json::from_str(&file).expect("it is JSON");
+    let loss = |name: &str| file[name].as_f64().expect("a number");
+    assert!(loss("weighted_loss") <= loss("mean_loss"), "{file}");
+    assert!(file["learned"] == false || loss("held_out_loss") <= loss("mean_loss"), "{file}");
+    stage.succeed(&format!("{weighted} --tta legacy --use-calibration --output w.csv"));
+    refused(&stage, &format!("{weighted} --tta essential"), "was fitted with views");
+    let by_mean = format!("predict --run {RUN} --input data/test --device cpu --tta legacy --use-calibration");
+    refused(&stage, &by_mean, "was fitted with merge rule weighted, but mean is predicted with");
+    refused(&stage, &format!("calibrate --run {RUN} --tta auto"), "must know them before");
+}
+
+#[test]
+fn a_preset_is_recommended_for_a_time_and_a_score_or_what_comes_closest() {
+    let stage = Stage::finished();
+    let ask = format!("gpu --recommend-tta --run {RUN} --device cpu --images 100");
+    let found = stage.succeed(&format!("{ask} --target-time 1h")).stdout;
+    for preset in ["none", "legacy", "essential", "comprehensive"] {
+        assert!(found.lines().any(|line| line.starts_with(preset) && line.ends_with("fits")), "{found}");
+    }
+    assert!(found.contains("measured on cpu") && found.contains("has the highest macro-F1 of those within"), "{found}");
+    assert!(found.contains(&format!("predict --run {}", stage.run_folder())), "{found}");
+    let nothing = stage.run(&format!("{ask} --target-time 1ms"));
+    assert_eq!(nothing.code, Some(1));
+    assert!(nothing.stdout.matches("too slow").count() == 4, "{}", nothing.stdout);
+    assert!(nothing.stderr.contains("no preset predicts 100 images") && nothing.stderr.contains("comes closest"));
+    let estimated = stage.succeed(&format!("{ask} --gpu rtx3060")).stdout;
+    assert!(estimated.contains("RTX 3060") && estimated.contains("ESTIMATE"), "{estimated}");
+    refused(&stage, &format!("{ask} --gpu rtx9999"), "rtx9999");
+    refused(&stage, &format!("gpu --recommend-tta --run {RUN} --device cpu"), "names no test images");
+}
+
+#[test]
+fn auto_takes_the_preset_that_does_best_on_validation() {
+    let stage = Stage::finished();
+    let ended =
+        stage.succeed(&format!("predict --run {RUN} --input data/test --device cpu --tta auto --target-time 1h"));
+    assert!(ended.stderr.contains("has the highest macro-F1"), "{}", ended.stderr);
+    let said = "a time and a score choose a preset";
+    refused(&stage, &format!("predict --run {RUN} --input data/test --tta legacy --target-time 1h"), said);
+}
+
+#[test]
+fn the_devices_at_hand_are_listed_with_what_is_taken() {
+    let stage = Stage::new();
+    let short = stage.succeed("gpu").stdout;
+    let lines: Vec<&str> = short.lines().collect();
+    assert!(lines[0].starts_with("device") && short.contains("\ncpu ") && short.contains("fp32"), "{short}");
+    assert!(lines.last().expect("there are lines").starts_with("stoker takes "), "{short}");
+    let detailed = stage.succeed("gpu --detailed").stdout;
+    assert!(detailed.contains("a run may take") && !short.contains("a run may take"), "{detailed}");
+}
