@@ -19,8 +19,8 @@ pub use plan::{
     PlanArgumentsError, PlanSource, PlanTask, Target,
 };
 pub use predict::{
-    CALIBRATE_ABOUT, CALIBRATE_EXAMPLES, CalibrateArguments, Checkpoint, PREDICT_ABOUT, PREDICT_EXAMPLES,
-    PredictArguments, RunArguments,
+    CALIBRATE_ABOUT, CALIBRATE_EXAMPLES, CalibrateArguments, Checkpoint, Format, LabelForm, OutputArguments,
+    PREDICT_ABOUT, PREDICT_EXAMPLES, PredictArguments, RunArguments,
 };
 
 use crate::config::{ConfigError, DeviceRequest, Mode, Override};

@@ -1,5 +1,7 @@
 //! Settings that are right by themselves and wrong, or without effect, beside each other.
 
+use inference::Column;
+
 use super::augment::{MixSection, RandAugmentSection};
 use super::error::{Problem, ProblemKind};
 use super::optimizer;
@@ -23,6 +25,7 @@ pub(crate) fn broken_rules(config: &UserConfig, source: &Source) -> Vec<Problem>
         validation_is_not_training(config),
         folds_are_what_is_validated(config),
         the_fold_is_one_of_them(config),
+        columns_are_known(config),
     ];
     broken.into_iter().flatten().map(|broken| broken.at(source)).collect()
 }
@@ -154,6 +157,12 @@ fn folds_are_what_is_validated(config: &UserConfig) -> Option<Broken> {
         reason: "with `data.folds`, each fold is validated by the model of the others".to_owned(),
         hint: format!("leave `{key}` out, or `data.folds`"),
     })
+}
+
+/// How many classes there are, which a column may ask too many of, is not known here.
+fn columns_are_known(config: &UserConfig) -> Option<Broken> {
+    let refused = config.predict.columns.iter().find_map(|name| name.parse::<Column>().err())?;
+    Some(Broken { key: "predict.columns", reason: refused.to_string(), hint: refused.hint() })
 }
 
 fn the_fold_is_one_of_them(config: &UserConfig) -> Option<Broken> {

@@ -16,3 +16,4 @@ mod running;
 mod same_seed;
 mod stage;
 mod stopped;
+mod stopped_predictions;

@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use checkpoint::{CheckpointError, RunFolder};
-use inference::{Prediction, average, score};
 
 use super::Task;
+use super::output::Output;
+use super::parts::{Predicted, note_score};
 use super::trained_run::{TrainedRun, request};
 use crate::cli::{PredictArguments, RunArguments};
 use crate::error::CommandError;
@@ -53,26 +54,39 @@ impl Members {
         self.folds.as_ref().map_or(run.folder.root(), |folds| folds.group.root()).to_owned()
     }
 
-    /// Predicts with one model after the other, and averages.
-    pub(super) fn predict(&self, task: &Task<'_>) -> Result<Vec<Prediction>, CommandError> {
+    /// Predicts with one model after the other, each into a file beside the output.
+    pub(super) fn predict(&self, task: &Task<'_>, output: &Output) -> Result<Vec<Predicted>, CommandError> {
+        // All of them, before hours are spent on the first.
+        for arguments in &self.runs {
+            let run = TrainedRun::open(arguments)?;
+            if run.weights.card.classes != task.dataset.classes {
+                return Err(other_classes(&run, &task.dataset.classes));
+            }
+        }
         let mut predicted = Vec::with_capacity(self.runs.len());
         for (index, arguments) in self.runs.iter().enumerate() {
             let run = TrainedRun::open(arguments)?;
-            if run.weights.card.classes != task.dataset.classes {
-                let message = format!("`{}` was trained on other classes than the first run", run.path.display());
-                return Err(CommandError::wrong_request(message));
+            let mut part = run.predict_into(&output.part(index, self.runs.len()), task)?;
+            if self.runs.len() > 1 {
+                note_score(run.folder.root(), &mut part, task.dataset)?;
             }
-            let predictions = run.predict(task)?;
-            if let Some(scores) = score(task.dataset, &predictions) {
-                ui::note(format_args!("{}: macro-F1 {:.4}", run.folder.root().display(), scores.merged.macro_f1()));
-            }
-            predicted.push((self.weight(index), predictions));
+            predicted.push(Predicted { weight: self.weight(index), part, calibration: None });
         }
-        average(&predicted).map_err(|error| CommandError::from_run(&error).with_hint(error.hint()))
+        Ok(predicted)
     }
 
     fn weight(&self, index: usize) -> f64 {
         let by_score = self.folds.as_ref().filter(|folds| folds.weight_by_score);
         by_score.map_or(1.0, |folds| folds.results.results[index].scores.macro_f1.max(f64::MIN_POSITIVE))
     }
+}
+
+fn other_classes(run: &TrainedRun, first: &[String]) -> CommandError {
+    let found = &run.weights.card.classes;
+    let place = (0..first.len().max(found.len())).find(|&place| first.get(place) != found.get(place)).unwrap_or(0);
+    let name = |classes: &[String]| classes.get(place).map_or("missing".to_owned(), |class| format!("`{class}`"));
+    let cause = format!("class {place} is {} there, and {} here", name(first), name(found));
+    CommandError::wrong_request(format!("`{}` was trained on other classes than the first run", run.path.display()))
+        .with_causes(vec![cause])
+        .with_hint("average runs whose classes have the same names in the same order".to_owned())
 }

@@ -1,53 +1,46 @@
-//! `predict`: a trained run, images, a CSV file.
+//! `predict`: a trained run, images, a table.
 
 mod members;
+mod output;
+mod parts;
 mod trained_run;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use data_pipeline::Dataset;
-use inference::{Prediction, Preset, score, write_csv};
+use inference::Preset;
 
 use self::members::members;
+use self::output::Output;
+use self::parts::{Summary, write_table};
 pub(crate) use self::trained_run::{TrainedRun, prediction_precision};
 use crate::cli::PredictArguments;
 use crate::config::Tta;
 use crate::error::CommandError;
-use crate::run::checks::check_output_file;
 use crate::run::compute::Compute;
 use crate::run::recovery::Injection;
 use crate::ui;
 
-/// Classifies images and writes the CSV file.
+/// Classifies images and writes the table.
 pub(crate) fn predict(arguments: &PredictArguments, interrupt: &Arc<AtomicBool>) -> Result<(), CommandError> {
     let members = members(arguments)?;
     let run = TrainedRun::open(&members.runs[0])?;
     let injection = Injection::from_environment()?;
     let compute = Compute::select(arguments.run.device)?;
-    let dataset = Dataset::open_for_prediction(&arguments.input, &run.weights.card.classes)
+    let classes = &run.weights.card.classes;
+    let dataset = Dataset::open_for_prediction(&arguments.input, classes)
         .map_err(|error| CommandError::from_request(&error).with_hint(error.hint()))?;
-    let dataset = Arc::new(dataset);
     let tta = arguments.tta.unwrap_or(run.config.predict.tta);
-    let output = arguments.output.clone().unwrap_or_else(|| members.folder(&run).join("predictions.csv"));
-    check_output_file(&output, "--output", "predictions.csv")?;
+    let output = Output::resolve(&arguments.output, &run.config, &members.folder(&run), classes)?;
+    let dataset = Arc::new(output.arrange(dataset)?);
     let calibration = arguments.use_calibration.then(|| run.calibration(preset(tta))).transpose()?;
-    let classes = run.weights.card.classes.clone();
+    drop(run); // one model in memory at a time
     let task = Task { dataset: &dataset, preset: preset(tta), compute: &compute, injection: &injection, interrupt };
-    let mut predictions = match &members.folds {
-        None => run.predict(&task)?,
-        Some(_) => {
-            drop(run); // one model in memory at a time
-            members.predict(&task)?
-        }
-    };
-    if let Some(calibration) = &calibration {
-        calibration.apply(&mut predictions);
-    }
-    write_csv(&output, &dataset, &classes, &predictions)
-        .map_err(|error| CommandError::from_run(&error).with_hint(error.hint()))?;
-    report(&dataset, &predictions, tta, &output)
+    let mut predicted = members.predict(&task, &output)?;
+    predicted.iter_mut().for_each(|model| model.calibration.clone_from(&calibration));
+    let summary = write_table(&output, &dataset, predicted)?;
+    report(&dataset, &summary, tta, &output)
 }
 
 /// What is predicted, how, and where.
@@ -61,11 +54,10 @@ pub(crate) struct Task<'a> {
 }
 
 /// Prints where the predictions are, and how good they are where labels are known.
-fn report(dataset: &Dataset, predictions: &[Prediction], tta: Tta, output: &Path) -> Result<(), CommandError> {
-    let failed = predictions.iter().filter(|prediction| prediction.outcome.error().is_some()).count();
+fn report(dataset: &Dataset, summary: &Summary, tta: Tta, output: &Output) -> Result<(), CommandError> {
+    let Summary { rows, failed, first_failure, scores } = summary;
     let views = preset(tta).views().len();
-    let scores = score(dataset, predictions).filter(|_| failed < predictions.len());
-    if let Some(scores) = scores {
+    if let Some(scores) = scores.as_ref().filter(|_| failed < rows) {
         ui::out(format_args!("{:<24} {:>10} {:>10} {:>8}", "", "macro-F1", "accuracy", "images"))?;
         let mut rows = vec![("without TTA".to_owned(), &scores.plain)];
         if views > 1 {
@@ -76,15 +68,24 @@ fn report(dataset: &Dataset, predictions: &[Prediction], tta: Tta, output: &Path
             ui::out(format_args!("{name:<24} {macro_f1:>10.4} {accuracy:>10.4} {:>8}", matrix.total()))?;
         }
     }
-    if failed > 0 {
-        ui::out(format_args!(
+    match first_failure {
+        Some(_) if output.has_errors() => ui::out(format_args!(
             "images without a prediction: {failed}, each a row with the reason in the column `error`"
-        ))?;
+        ))?,
+        Some((sample, reason)) => ui::out(format_args!(
+            "images without a prediction: {failed}, each an empty row; the first is `{}`: {reason}",
+            dataset.relative_path(*sample).display()
+        ))?,
+        None => {}
     }
-    ui::out(format_args!("{} rows written to {}", predictions.len(), output.display()))?;
-    if failed == predictions.len() {
+    let path = output.path.display();
+    ui::out(format_args!("{rows} rows written to {path}"))?;
+    if failed == rows {
         let message = format!("none of the {failed} images could be read");
-        let hint = format!("the column `error` of `{}` says why, image by image", output.display());
+        let hint = match output.has_errors() {
+            true => format!("the column `error` of `{path}` says why, image by image"),
+            false => "predict without `--template` and `--columns`, and the column `error` says why".to_owned(),
+        };
         return Err(CommandError::failed(message).with_hint(hint));
     }
     Ok(())

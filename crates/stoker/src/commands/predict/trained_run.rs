@@ -1,17 +1,21 @@
 //! A run folder, as predictions need it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use checkpoint::{Checkpoint as Weights, CheckpointError, RunFolder};
 use data_pipeline::{Channels, EvalTransform, Loader, LoaderOptions, batches};
-use inference::{FittedCalibration, PredictError, PredictOptions, Prediction, Preset, predict};
+use inference::{
+    FittedCalibration, PartFile, PartHeader, PredictError, PredictOptions, Prediction, Preset, listing_fingerprint,
+    predict_batches, weights_fingerprint,
+};
 use memory_planner::Precision;
 use metrics::Calibration;
 use trainer::{Normalization, Phase, Pieces, Scoring};
 use vision_nn::ClassifierSpec;
 
 use super::Task;
+use super::parts::{Facts, Start, Take, complete};
 use crate::cli::{Checkpoint, RunArguments};
 use crate::commands::calibrate;
 use crate::config::{Decode, UserConfig};
@@ -78,21 +82,48 @@ impl TrainedRun {
         checked.map(|()| calibration).map_err(|error| calibrate::failed(&error))
     }
 
+    /// One prediction an image, in their order.
     pub(crate) fn predict(&self, task: &Task<'_>) -> Result<Vec<Prediction>, CommandError> {
-        let Task { dataset, preset, compute, injection, interrupt } = *task;
+        let mut predictions = Vec::with_capacity(task.dataset.len());
+        let start = Start { batch_size: self.batch_size, first_batch: 0, at_once: None };
+        self.predict_from(task, start, &mut |batch, _| {
+            predictions.extend(batch);
+            Ok(())
+        })?;
+        Ok(predictions)
+    }
+
+    /// As [`predict`](Self::predict), kept in the file at `path` as it goes; what an earlier run left there is gone on with.
+    pub(super) fn predict_into(&self, path: &Path, task: &Task<'_>) -> Result<PartFile, CommandError> {
+        let (images, classes) = (task.dataset.len(), self.weights.card.classes.len());
+        let header = PartHeader::new(self.facts(task)?, images, classes, self.batch_size);
+        complete(path, &header, &task.preset.views(), |start, take| self.predict_from(task, start, take))
+    }
+
+    /// What predictions depend on.
+    fn facts(&self, task: &Task<'_>) -> Result<Facts, CommandError> {
+        let (checkpoint, step) = (self.checkpoint.name(), self.weights.card.progress.step);
+        let content = weights_fingerprint(&self.path).map_err(|error| request(&error))?;
+        let compute = task.compute;
+        let device = if compute.is_cpu() { "cpu".to_owned() } else { compute.selected.describe() };
+        let decode = if self.config.data.decode == Decode::Scaled { "scaled" } else { "full" };
+        let facts = [
+            ("weights", format!("{checkpoint}, step {step}, {content}")),
+            ("views", names(task.preset).join(", ")),
+            ("precision", prediction_precision(&self.config, compute)?.to_string()),
+            ("device", device),
+            ("decoding", decode.to_owned()),
+            ("input", listing_fingerprint(task.dataset)),
+        ];
+        Ok(facts.map(|(name, value)| (name.to_owned(), value)).into())
+    }
+
+    fn predict_from(&self, task: &Task<'_>, start: Start, take: &mut Take<'_>) -> Result<(), CommandError> {
+        let Task { dataset, preset, compute, injection, .. } = *task;
         let card = &self.weights.card;
         injection.hold_heap_to(self.config.memory.limit.as_ref(), compute);
         let model = self.model(compute)?;
-        let order: Vec<usize> = (0..dataset.len()).collect();
-        let options = LoaderOptions {
-            workers: self.config.data.workers.exactly().unwrap_or_else(|| compute.default_workers()),
-            prefetch_batches: self.config.data.prefetch_batches,
-            interrupt: Some(interrupt.clone()),
-            decode_scaling: self.config.data.decode == Decode::Scaled,
-            ..LoaderOptions::default()
-        };
-        let transform = Arc::new(self.transform()?);
-        let loader = Loader::new(dataset.clone(), batches(&order, self.batch_size), transform, options);
+        let loader = self.loader(task, start)?;
         let normalization = Normalization { mean: card.mean.clone(), std: card.std.clone() };
         let options = PredictOptions {
             views: &preset.views(),
@@ -102,14 +133,33 @@ impl TrainedRun {
             classes: &card.classes,
         };
         let mut progress = Progress::start("predicting", "images", dataset.len() as u64);
-        let mut pieces = Pieces::new(Phase::Prediction, injection.faults.clone());
-        let predictions = predict(&model, dataset, loader, &options, &mut pieces, &mut |scoring| match scoring {
-            Scoring::Done(done) => progress.set(done as u64),
+        let before = start.first_batch.saturating_mul(start.batch_size);
+        let pieces = Pieces::new(Phase::Prediction, injection.faults.clone());
+        let mut pieces = pieces.at_most(start.at_once.unwrap_or(usize::MAX));
+        let mut heard = |scoring: Scoring<'_>| match scoring {
+            Scoring::Done(done) => progress.set((before + done) as u64),
             Scoring::OutOfMemory(event) => tell_out_of_memory(event),
-        })
-        .map_err(|error| self.failed(&error))?;
+        };
+        let mut take = |batch, at_once| take(batch, Some(at_once).filter(|&limit| limit < usize::MAX));
+        predict_batches(&model, dataset, loader, &options, &mut pieces, &mut heard, &mut take)
+            .map_err(|error| self.failed(&error))?;
         progress.finish("done");
-        Ok(predictions)
+        Ok(())
+    }
+
+    /// Every image once, in their order.
+    fn loader(&self, task: &Task<'_>, start: Start) -> Result<Loader, CommandError> {
+        let order: Vec<usize> = (0..task.dataset.len()).collect();
+        let options = LoaderOptions {
+            workers: self.config.data.workers.exactly().unwrap_or_else(|| task.compute.default_workers()),
+            prefetch_batches: self.config.data.prefetch_batches,
+            interrupt: Some(task.interrupt.clone()),
+            decode_scaling: self.config.data.decode == Decode::Scaled,
+            first_batch: start.first_batch,
+            ..LoaderOptions::default()
+        };
+        let transform = Arc::new(self.transform()?);
+        Ok(Loader::new(task.dataset.clone(), batches(&order, start.batch_size), transform, options))
     }
 
     fn failed(&self, error: &PredictError) -> CommandError {
