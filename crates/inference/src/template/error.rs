@@ -131,7 +131,7 @@ pub enum TemplateError {
         second: PathBuf,
     },
     /// Images without an id.
-    #[error("template `{}` has no id for {} ({count} without one)", path.display(), named(image))]
+    #[error("template `{}` has no id for `{}`{}", path.display(), image.display(), nor_for_others(*count))]
     NoId {
         /// The template.
         path: PathBuf,
@@ -147,7 +147,10 @@ impl TemplateError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         let text = match self {
-            Self::File { source } => return source.hint().filter(|_| !matches!(source, CheckpointError::Missing { .. })),
+            Self::File { source: CheckpointError::Missing { .. } } => {
+                "name the CSV file to fill in, as in `--template sample_submission.csv`".to_owned()
+            }
+            Self::File { source } => return source.hint(),
             Self::Malformed { .. } => "a template is a CSV file with commas and a header".to_owned(),
             Self::NoRows { .. } => "give the whole file, with a row for each image".to_owned(),
             Self::NothingToFill { .. } => "a template begins like `id,label`, or `id` and the names of the classes".to_owned(),
@@ -157,8 +160,9 @@ impl TemplateError {
                     .to_owned()
             }
             Self::OtherLabel { classes, .. } => format!(
-                "the classes are {}; or indices from 0: say which with `--labels names` or `--labels indices`",
-                listed(classes)
+                "labels are names of classes ({}) or indices from 0 to {}; if the examples mean nothing, say which: `--labels names`",
+                listed(classes),
+                classes.len().saturating_sub(1)
             ),
             Self::AmbiguousLabels { .. } | Self::NoExample { .. } => {
                 "say how labels are written: `--labels names` or `--labels indices` (from 0)".to_owned()
@@ -207,6 +211,10 @@ fn differences(missing: &[String], unknown: &[String]) -> String {
     parts.map(|(what, names)| format!("{what} {}", listed(names))).collect::<Vec<_>>().join(", ")
 }
 
-fn named(path: &Path) -> String {
-    format!("`{}`", path.display())
+fn nor_for_others(count: usize) -> String {
+    match count {
+        0 | 1 => String::new(),
+        2 => ", nor for 1 other image".to_owned(),
+        _ => format!(", nor for {} other images", count - 1),
+    }
 }

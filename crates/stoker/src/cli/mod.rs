@@ -23,8 +23,9 @@ pub use plan::{
     PlanArgumentsError, PlanSource, PlanTask, Target,
 };
 pub use predict::{
-    CALIBRATE_ABOUT, CALIBRATE_EXAMPLES, CalibrateArguments, Checkpoint, PREDICT_ABOUT, PREDICT_EXAMPLES,
-    PredictArguments, PredictorArguments, RunArguments, ViewArguments, WeightsArguments,
+    CALIBRATE_ABOUT, CALIBRATE_EXAMPLES, CalibrateArguments, Checkpoint, Format, LabelForm, OutputArguments,
+    PREDICT_ABOUT, PREDICT_EXAMPLES, PredictArguments, PredictorArguments, RunArguments, ViewArguments,
+    WeightsArguments,
 };
 
 use crate::config::{ConfigError, DeviceRequest, Mode, Override};

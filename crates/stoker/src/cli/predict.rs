@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
+use checkpoint::RunFolder;
 use clap::{ArgAction, Args, ValueEnum, ValueHint};
+use inference::{Labels, TableFormat};
 
 use super::gpu::{TimeSpan, score};
 use crate::config::{AutoCount, DeviceRequest, MergeRule, NamedView, Tta};
@@ -95,9 +97,69 @@ pub struct PredictArguments {
     /// Images: a folder, or a CSV file with the column `file` and, when known, `label`
     #[arg(long, value_name = "FOLDER|CSV", value_hint = ValueHint::AnyPath)]
     pub input: PathBuf,
-    /// CSV file to write [default: `predictions.csv` in the run folder]
+    /// What is written.
+    #[command(flatten)]
+    pub output: OutputArguments,
+}
+
+/// What `predict` writes.
+#[derive(Debug, Args)]
+pub struct OutputArguments {
+    /// File to write: .csv, .jsonl or .parquet [default: `predictions.csv` in the run folder]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub output: Option<PathBuf>,
+    /// Format of the file, where its name does not say it
+    #[arg(long)]
+    pub format: Option<Format>,
+    /// Columns of the file: file, class, index, label, confidence, entropy, probabilities, top3 (or another number),
+    /// error [default: what the run's configuration says]
+    #[arg(long, value_name = "COLUMN,..", value_delimiter = ',', conflicts_with = "template")]
+    pub columns: Vec<String>,
+    /// CSV file to fill in, such as `sample_submission.csv`: its columns, its ids, its order
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub template: Option<PathBuf>,
+    /// How the template has labels written, where its examples do not show it
+    #[arg(long, requires = "template")]
+    pub labels: Option<LabelForm>,
+}
+
+/// The format of a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// comma-separated values
+    Csv,
+    /// JSON, an object a line
+    Jsonl,
+    /// Apache Parquet
+    Parquet,
+}
+
+impl From<Format> for TableFormat {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Csv => Self::Csv,
+            Format::Jsonl => Self::JsonLines,
+            Format::Parquet => Self::Parquet,
+        }
+    }
+}
+
+/// How a label is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LabelForm {
+    /// the class's name
+    Names,
+    /// its place among the classes, from 0
+    Indices,
+}
+
+impl From<LabelForm> for Labels {
+    fn from(form: LabelForm) -> Self {
+        match form {
+            LabelForm::Names => Self::Names,
+            LabelForm::Indices => Self::Indices,
+        }
+    }
 }
 
 /// What `calibrate` is asked.
@@ -136,9 +198,11 @@ Next: `stoker predict --input FOLDER --tta essential --use-calibration`.";
 
 /// What `predict` does.
 pub const PREDICT_ABOUT: &str = "\
-Classify images with a trained run, and write a CSV file.
+Classify images with a trained run, and write a table: CSV, JSON lines or Parquet.
 
-The CSV file has a line for each image: file, class, and the probability of each class. Where labels
+The table has a row for each image: file, class, the probability of each class, and why there is none
+where an image cannot be read; `--columns` chooses others, `--template` follows a file. What is done
+is kept beside the output as `FILE.part`: a stopped run goes on with the same command. Where labels
 are known, because the images lie in one folder per class or the input CSV has them, macro-F1 is
 printed, without and with test-time augmentation.
 
@@ -151,6 +215,8 @@ pub const PREDICT_EXAMPLES: &str = "\
 Examples:
   stoker predict --input data/quickstart/test
   stoker predict --input photos --tta essential --output photos.csv
+  stoker predict --input photos --output photos.parquet --columns file,top3,entropy
+  stoker predict --input test --template sample_submission.csv --output submission.csv
   stoker predict --run experiments/train/latest --checkpoint last --input labels.csv
   stoker predict --fold-results experiments/train/latest/fold_results.yaml --input photos
   stoker predict --run runs/convnext --run runs/swin --input photos --output both.csv

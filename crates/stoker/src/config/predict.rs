@@ -28,6 +28,10 @@ pub struct PredictSection {
     pub batch_size: AutoCount,
     /// Format of feature maps, matrix products and dense convolutions. `auto` goes by the device.
     pub precision: Precision,
+    /// Columns of the table: `file`, `class`, `index` (of the class, from 0), `label` (where it is known), `confidence`, `entropy` (in nats),
+    /// `probabilities` (a column for each class), `top3` (or another number) and `error`. An empty list takes `file`, `class`,
+    /// `probabilities` and `error`.
+    pub columns: Vec<String>,
 }
 
 /// Test-time augmentation: the views of each image that are merged.

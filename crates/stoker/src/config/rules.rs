@@ -1,5 +1,7 @@
 //! Settings that are right by themselves and wrong, or without effect, beside each other.
 
+use inference::Column;
+
 use super::augment::{MixSection, RandAugmentSection};
 use super::error::{Problem, ProblemKind};
 use super::optimizer;
@@ -25,6 +27,7 @@ pub(crate) fn broken_rules(config: &UserConfig, source: &Source) -> Vec<Problem>
         folds_are_what_is_validated(config),
         the_fold_is_one_of_them(config),
         views_or_a_preset(config),
+        columns_are_known(config),
     ];
     broken.into_iter().flatten().map(|broken| broken.at(source)).collect()
 }
@@ -169,6 +172,12 @@ fn views_or_a_preset(config: &UserConfig) -> Option<Broken> {
         reason: "these views stand in the place of a preset, but `predict.tta` names one".to_owned(),
         hint: "leave `predict.tta` out, or `predict.views`".to_owned(),
     })
+}
+
+/// How many classes there are, which a column may ask too many of, is not known here.
+fn columns_are_known(config: &UserConfig) -> Option<Broken> {
+    let refused = config.predict.columns.iter().find_map(|name| name.parse::<Column>().err())?;
+    Some(Broken { key: "predict.columns", reason: refused.to_string(), hint: refused.hint() })
 }
 
 fn the_fold_is_one_of_them(config: &UserConfig) -> Option<Broken> {

@@ -17,4 +17,5 @@ mod running;
 mod same_seed;
 mod stage;
 mod stopped;
+mod stopped_predictions;
 mod views;

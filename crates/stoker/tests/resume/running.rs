@@ -44,6 +44,11 @@ impl<'a> Running<'a> {
         self.wait_until(|stage| stage.run_path(path).exists());
     }
 
+    /// Waits until a file of the stage has so many bytes.
+    pub(crate) fn wait_for_bytes(&mut self, path: &str, bytes: u64) {
+        self.wait_until(|stage| fs::metadata(stage.path(path)).is_ok_and(|file| file.len() >= bytes));
+    }
+
     /// Waits for a condition, or for the end of the process.
     fn wait_until(&mut self, mut holds: impl FnMut(&Stage) -> bool) {
         let start = Instant::now();

@@ -211,7 +211,7 @@ pub(crate) fn undisturbed_end() -> &'static End {
 }
 
 /// `count` images of each of three textures.
-fn draw_set(folder: &Path, count: u32) {
+pub(crate) fn draw_set(folder: &Path, count: u32) {
     for (class, name) in (0u32..).zip(["dots", "stripes", "waves"]) {
         fs::create_dir_all(folder.join(name)).expect("writable");
         for number in 0..count {

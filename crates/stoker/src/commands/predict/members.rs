@@ -6,6 +6,8 @@ use checkpoint::{CheckpointError, RunFolder};
 use inference::{FittedCalibration, Prediction, average, score};
 
 use super::Task;
+use super::output::Output;
+use super::parts::{Kept, note_score};
 use super::trained_run::{Sight, TrainedRun, request};
 use crate::cli::{PredictorArguments, ViewArguments};
 use crate::commands::gpu::choose_preset;
@@ -24,6 +26,8 @@ pub(crate) struct Members<'a> {
     pub(crate) folder: Option<PathBuf>,
     /// Names of the classes, by the first run.
     pub(crate) classes: Vec<String>,
+    /// Columns of the table, by the first run.
+    pub(crate) columns: Vec<String>,
 }
 
 /// One model of an ensemble.
@@ -70,7 +74,8 @@ pub(crate) fn members(arguments: &PredictorArguments) -> Result<Members<'_>, Com
     let folder = folder.map(|folder| RunFolder::open(&folder).map(|folder| folder.root().to_owned())).transpose();
     let folder = folder.map_err(|error| request(&error))?;
     let is_auto = first.is_auto(&arguments.views);
-    Ok(Members { arguments, runs, is_auto, folder, classes: first.weights.card.classes })
+    let (classes, columns) = (first.weights.card.classes, first.config.predict.columns);
+    Ok(Members { arguments, runs, is_auto, folder, classes, columns })
 }
 
 /// A run, or the runs of its folds where it is a folder of those.
@@ -102,28 +107,49 @@ fn members_of_folds(folder: &Path) -> Result<Vec<Member>, CommandError> {
 impl Members<'_> {
     /// Predicts with one model after the other, each in its own size, views and temperature, and averages.
     pub(crate) fn predict(&self, task: &Task<'_>) -> Result<Predicted, CommandError> {
-        let asked = self.views(task)?;
-        let ready = self.runs.iter().map(|member| self.ready(member, &asked));
-        let ready = ready.collect::<Result<Vec<_>, CommandError>>()?;
-        let views = ready.iter().map(|ready| ready.sight.views.len()).max().unwrap_or(1);
+        let ready = self.all_ready(task)?;
         let mut predicted = Vec::with_capacity(ready.len());
-        for Ready { member, weight, sight, calibration } in ready {
+        for Ready { member, weight, sight, calibration } in &ready {
             let run = TrainedRun::open(&member.path, &self.arguments.weights)?;
-            let mut predictions = run.predict(task, &sight)?;
+            let mut predictions = run.predict(task, sight)?;
             if let Some(calibration) = calibration {
                 calibration.apply(&mut predictions);
             }
             if let (Some(scores), true) = (score(task.dataset, &predictions), self.runs.len() > 1) {
-                ui::note(format_args!("{}: macro-F1 {:.4}", run.folder.root().display(), scores.merged.macro_f1()));
+                note_score(run.folder.root(), &scores);
             }
-            predicted.push((weight, predictions));
+            predicted.push((*weight, predictions));
         }
+        let views = most_views(&ready);
         if let [(_, _)] = predicted[..] {
             return Ok(Predicted { predictions: predicted.remove(0).1, views });
         }
         let predictions = average(&predicted);
         let predictions = predictions.map_err(|error| CommandError::from_run(&error).with_hint(error.hint()))?;
         Ok(Predicted { predictions, views })
+    }
+
+    /// Predicts with one model after the other, each into a file beside the output, to be averaged from there. With the views of each image.
+    pub(super) fn predict_into(&self, task: &Task<'_>, output: &Output) -> Result<(Vec<Kept>, usize), CommandError> {
+        let ready = self.all_ready(task)?;
+        let views = most_views(&ready);
+        let mut kept = Vec::with_capacity(ready.len());
+        for (index, Ready { member, weight, sight, calibration }) in ready.into_iter().enumerate() {
+            let run = TrainedRun::open(&member.path, &self.arguments.weights)?;
+            let part = run.predict_into(&output.part(index, self.runs.len()), task, &sight)?;
+            let mut model = Kept { weight, part, calibration };
+            if let (Some(scores), true) = (model.scores(task.dataset)?, self.runs.len() > 1) {
+                note_score(run.folder.root(), &scores);
+            }
+            kept.push(model);
+        }
+        Ok((kept, views))
+    }
+
+    /// All of them, before hours are spent on the first.
+    fn all_ready(&self, task: &Task<'_>) -> Result<Vec<Ready<'_>>, CommandError> {
+        let asked = self.views(task)?;
+        self.runs.iter().map(|member| self.ready(member, &asked)).collect()
     }
 
     /// The views that were asked for, with `auto` decided by the first model.
@@ -178,6 +204,11 @@ impl Members<'_> {
     }
 }
 
+/// Where models differ in how many views they have, the most.
+fn most_views(ready: &[Ready<'_>]) -> usize {
+    ready.iter().map(|ready| ready.sight.views.len()).max().unwrap_or(1)
+}
+
 impl Member {
     /// Macro-F1 on validation, above 0.
     fn score(&self, run: &TrainedRun) -> Result<f64, CommandError> {
@@ -188,4 +219,14 @@ impl Member {
         })?;
         Ok(score.max(f64::MIN_POSITIVE))
     }
+}
+
+fn other_classes(run: &TrainedRun, first: &[String]) -> CommandError {
+    let found = &run.weights.card.classes;
+    let place = (0..first.len().max(found.len())).find(|&place| first.get(place) != found.get(place)).unwrap_or(0);
+    let name = |classes: &[String]| classes.get(place).map_or("missing".to_owned(), |class| format!("`{class}`"));
+    let cause = format!("class {place} is {} there, and {} here", name(first), name(found));
+    CommandError::wrong_request(format!("`{}` was trained on other classes than the first run", run.path.display()))
+        .with_causes(vec![cause])
+        .with_hint("average runs whose classes have the same names in the same order".to_owned())
 }

@@ -7,14 +7,15 @@ use std::time::{Duration, Instant};
 use checkpoint::{Checkpoint as Weights, CheckpointError, RunFolder};
 use data_pipeline::{Channels, EvalTransform, Loader, LoaderOptions, batches};
 use inference::{
-    FittedCalibration, FittedTo, Merge, PredictError, PredictOptions, Prediction, View, ViewLikelihoods, ViewWeights,
-    predict, view_likelihoods,
+    FittedCalibration, FittedTo, Merge, PartFile, PartHeader, PredictError, PredictOptions, Prediction, View,
+    ViewLikelihoods, ViewWeights, listing_fingerprint, predict, predict_batches, view_likelihoods, weights_fingerprint,
 };
 use memory_planner::Precision;
 use trainer::{Normalization, Phase, Pieces, Scoring};
 use vision_nn::ClassifierSpec;
 
 use super::Task;
+use super::parts::{Facts, Start, complete};
 use crate::cli::{Checkpoint, ViewArguments, WeightsArguments};
 use crate::commands::calibrate;
 use crate::config::{Decode, MergeRule, Tta, UserConfig};
@@ -150,7 +151,7 @@ impl TrainedRun {
         task: &Task<'_>,
         sight: &Sight,
     ) -> Result<(Vec<Prediction>, Duration), CommandError> {
-        self.pass(task, sight, "predicting", |pass| {
+        self.pass(task, sight, "predicting", Start::of(self.batch_size), |pass| {
             let start = Instant::now();
             let predictions =
                 predict(pass.model, task.dataset, pass.loader, &pass.options, pass.pieces, pass.progress)?;
@@ -158,10 +159,43 @@ impl TrainedRun {
         })
     }
 
+    /// One prediction an image, kept in the file at `path` as they come; what an earlier run left there is gone on with.
+    pub(super) fn predict_into(&self, path: &Path, task: &Task<'_>, sight: &Sight) -> Result<PartFile, CommandError> {
+        let (images, classes) = (task.dataset.len(), self.weights.card.classes.len());
+        let header = PartHeader::new(self.facts(task, sight)?, images, classes, self.batch_size);
+        complete(path, &header, &sight.views, |start, take| {
+            let mut take = |batch, at_once| take(batch, Some(at_once).filter(|&limit| limit < start.batch_size));
+            self.pass(task, sight, "predicting", start, |pass| {
+                let OnePass { model, loader, options, pieces, progress } = pass;
+                predict_batches(model, task.dataset, loader, &options, pieces, progress, &mut take)
+            })
+        })
+    }
+
+    /// What predictions depend on.
+    fn facts(&self, task: &Task<'_>, sight: &Sight) -> Result<Facts, CommandError> {
+        let (checkpoint, step) = (self.checkpoint.name(), self.weights.card.progress.step);
+        let content = weights_fingerprint(&self.path).map_err(|error| request(&error))?;
+        let compute = task.compute;
+        let device = if compute.is_cpu() { "cpu".to_owned() } else { compute.selected.describe() };
+        let decode = if self.config.data.decode == Decode::Scaled { "scaled" } else { "exact" };
+        let views: Vec<String> = sight.views.iter().map(ToString::to_string).collect();
+        let facts = [
+            ("weights", format!("{checkpoint}, step {step}, {content}")),
+            ("views", views.join(", ")),
+            ("merge", format!("{:?}", sight.merge)),
+            ("precision", prediction_precision(&self.config, compute)?.to_string()),
+            ("device", device),
+            ("decoding", decode.to_owned()),
+            ("input", listing_fingerprint(task.dataset)),
+        ];
+        Ok(facts.map(|(name, value)| (name.to_owned(), value)).into())
+    }
+
     /// What each view by itself says of the true classes.
     pub(crate) fn view_likelihoods(&self, task: &Task<'_>, views: &[View]) -> Result<ViewLikelihoods, CommandError> {
         let sight = Sight { views: views.to_vec(), merge: Merge::Mean };
-        self.pass(task, &sight, "weighing views", |pass| {
+        self.pass(task, &sight, "weighing views", Start::of(self.batch_size), |pass| {
             view_likelihoods(pass.model, task.dataset, pass.loader, &pass.options, pass.pieces, pass.progress)
         })
     }
@@ -172,6 +206,7 @@ impl TrainedRun {
         task: &Task<'_>,
         sight: &Sight,
         name: &str,
+        start: Start,
         work: impl FnOnce(OnePass<'_>) -> Result<T, PredictError>,
     ) -> Result<T, CommandError> {
         let Task { dataset, compute, injection, .. } = *task;
@@ -187,11 +222,13 @@ impl TrainedRun {
             precision: prediction_precision(&self.config, compute)?,
             classes: &card.classes,
         };
-        let loader = self.loader(task)?;
+        let loader = self.loader(task, start)?;
         let mut progress = Progress::start(name, "images", dataset.len() as u64);
-        let mut pieces = Pieces::new(Phase::Prediction, injection.faults.clone()).at_most(self.batch_size);
+        let before = start.first_batch.saturating_mul(start.batch_size);
+        let pieces = Pieces::new(Phase::Prediction, injection.faults.clone());
+        let mut pieces = pieces.at_most(start.at_once.unwrap_or(start.batch_size));
         let mut heard = |scoring: Scoring<'_>| match scoring {
-            Scoring::Done(done) => progress.set(done as u64),
+            Scoring::Done(done) => progress.set((before + done) as u64),
             Scoring::OutOfMemory(event) => tell_out_of_memory(event),
         };
         let pass = OnePass { model: &model, loader, options, pieces: &mut pieces, progress: &mut heard };
@@ -201,17 +238,18 @@ impl TrainedRun {
     }
 
     /// Every image once, in their order.
-    fn loader(&self, task: &Task<'_>) -> Result<Loader, CommandError> {
+    fn loader(&self, task: &Task<'_>, start: Start) -> Result<Loader, CommandError> {
         let order: Vec<usize> = (0..task.dataset.len()).collect();
         let options = LoaderOptions {
             workers: self.config.data.workers.exactly().unwrap_or_else(|| task.compute.default_workers()),
             prefetch_batches: self.config.data.prefetch_batches,
             interrupt: Some(task.interrupt.clone()),
             decode_scaling: self.config.data.decode == Decode::Scaled,
+            first_batch: start.first_batch,
             ..LoaderOptions::default()
         };
         let transform = Arc::new(self.transform()?);
-        Ok(Loader::new(task.dataset.clone(), batches(&order, self.batch_size), transform, options))
+        Ok(Loader::new(task.dataset.clone(), batches(&order, start.batch_size), transform, options))
     }
 
     fn failed(&self, error: &PredictError) -> CommandError {
