@@ -61,6 +61,26 @@ fn a_checkpoint_without_a_card_is_not_a_runs() {
 }
 
 #[test]
+fn classes_that_are_not_those_of_the_logits_are_refused() {
+    let stage = Stage::trained();
+    let best = stage.path(&format!("{}/checkpoints/best.safetensors", stage.run_path("pets")));
+    let file = read_tensors(&best).unwrap();
+    let tensors = file.tensors.iter().map(|(name, data)| (name.clone(), data));
+    let card = file.card.map(|card| card.replace("\"cat\",\"dog\"", "\"cat\",\"dog\",\"hen\""));
+    checkpoint::write_tensors(&best, tensors, card).unwrap();
+    assert_snapshot!(stage.refuse(&format!("export --run runs/latest {TO_ONNX}")));
+}
+
+#[test]
+fn the_folder_of_all_folds_has_no_weights_to_export() {
+    let stage = Stage::trained();
+    let run = stage.run_path("pets");
+    fs::remove_file(stage.path(&format!("{run}/checkpoints/best.safetensors"))).unwrap();
+    let stage = stage.file(&format!("{run}/fold_results.yaml"), "");
+    assert_snapshot!(stage.refuse(&format!("export --run {run} {TO_ONNX}")));
+}
+
+#[test]
 fn a_checkpoint_that_is_cut_off_is_refused() {
     let stage = Stage::trained();
     let best = stage.path(&format!("{}/checkpoints/best.safetensors", stage.run_path("pets")));
