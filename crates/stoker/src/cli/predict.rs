@@ -236,6 +236,15 @@ pub enum Checkpoint {
 }
 
 impl Checkpoint {
+    /// Its file in a run folder.
+    pub(crate) fn of_run(self, folder: &RunFolder) -> PathBuf {
+        match self {
+            Self::Best => folder.best(),
+            Self::Last => folder.last(),
+            Self::Averaged => folder.averaged(),
+        }
+    }
+
     /// As it is typed.
     pub(crate) fn name(self) -> &'static str {
         match self {

@@ -11,7 +11,7 @@ use onnx_export::{ExportError, INPUT, OPSET, OUTPUT, Recording, record};
 use serde::Serialize;
 use vision_nn::ClassifierSpec;
 
-use crate::cli::{Checkpoint, ExportArguments, ExportFormat};
+use crate::cli::{ExportArguments, ExportFormat};
 use crate::commands::predict::runs_of_folds;
 use crate::error::CommandError;
 use crate::registry::Architecture;
@@ -92,10 +92,7 @@ fn read(arguments: &ExportArguments) -> Result<WeightsFile, CommandError> {
         return read_weights(path).map_err(|error| refused(&error));
     }
     let folder = RunFolder::open(&arguments.run).map_err(|error| refused(&error))?;
-    let path = match arguments.checkpoint {
-        Checkpoint::Best => folder.best(),
-        Checkpoint::Last => folder.last(),
-    };
+    let path = arguments.checkpoint.of_run(&folder);
     if !path.exists() && folder.fold_results().exists() {
         return Err(runs_of_folds(&folder));
     }

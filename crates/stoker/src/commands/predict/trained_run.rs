@@ -59,11 +59,7 @@ impl TrainedRun {
     pub(crate) fn open(run: &Path, arguments: &WeightsArguments) -> Result<Self, CommandError> {
         let folder = RunFolder::open(run).map_err(|error| request(&error))?;
         let config = UserConfig::load(&folder.resolved_config(), &[])?;
-        let path = match arguments.checkpoint {
-            Checkpoint::Best => folder.best(),
-            Checkpoint::Last => folder.last(),
-            Checkpoint::Averaged => folder.averaged(),
-        };
+        let path = arguments.checkpoint.of_run(&folder);
         if !path.exists() && folder.fold_results().exists() {
             return Err(runs_of_folds(&folder));
         }
