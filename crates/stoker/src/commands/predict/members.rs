@@ -220,13 +220,3 @@ impl Member {
         Ok(score.max(f64::MIN_POSITIVE))
     }
 }
-
-fn other_classes(run: &TrainedRun, first: &[String]) -> CommandError {
-    let found = &run.weights.card.classes;
-    let place = (0..first.len().max(found.len())).find(|&place| first.get(place) != found.get(place)).unwrap_or(0);
-    let name = |classes: &[String]| classes.get(place).map_or("missing".to_owned(), |class| format!("`{class}`"));
-    let cause = format!("class {place} is {} there, and {} here", name(first), name(found));
-    CommandError::wrong_request(format!("`{}` was trained on other classes than the first run", run.path.display()))
-        .with_causes(vec![cause])
-        .with_hint("average runs whose classes have the same names in the same order".to_owned())
-}
