@@ -29,16 +29,18 @@ pub fn write_csv(
 
 fn to_csv(dataset: &Dataset, classes: &[String], predictions: &[Prediction]) -> Result<Vec<u8>, PredictError> {
     check(dataset, classes, predictions)?;
+    let classes_between = classes.iter().map(String::as_str);
+    let header: Vec<&str> = ["file", "class"].into_iter().chain(classes_between).chain(["error"]).collect();
+    Ok(to_table(&header, predictions.iter().map(|prediction| row(dataset, classes, prediction))))
+}
+
+/// The bytes of a CSV file whose rows have a field for each column.
+pub(crate) fn to_table(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Vec<u8> {
     let mut writer = csv::Writer::from_writer(Vec::new());
-    let mut write = |row: Vec<String>| {
-        writer.write_record(row).expect("memory takes every byte, and all rows have a field for each column");
-    };
-    let named = |name: &str| name.to_owned();
-    write([named("file"), named("class")].into_iter().chain(classes.to_vec()).chain([named("error")]).collect());
-    for prediction in predictions {
-        write(row(dataset, classes, prediction));
-    }
-    Ok(writer.into_inner().expect("memory takes every byte"))
+    let complete = "memory takes every byte, and all rows have a field for each column";
+    writer.write_record(header).expect(complete);
+    rows.for_each(|row| writer.write_record(row).expect(complete));
+    writer.into_inner().expect("memory takes every byte")
 }
 
 /// Writes the rows of several files of predictions under one another, each with the name of its part in a column `column` before the others. The file
@@ -101,7 +103,8 @@ fn row(dataset: &Dataset, classes: &[String], prediction: &Prediction) -> Vec<St
     fields
 }
 
-fn file_name(path: &Path) -> String {
+/// A path with `/` between folders on every system.
+pub(crate) fn file_name(path: &Path) -> String {
     let text = path.to_string_lossy();
     if cfg!(windows) { text.replace('\\', "/") } else { text.into_owned() }
 }
@@ -109,7 +112,8 @@ fn file_name(path: &Path) -> String {
 /// Below this, zeros would outnumber digits. The exponent form is understood wherever CSV is read.
 const SMALLEST_PLAIN: f32 = 1e-4;
 
-fn number(value: f32) -> String {
+/// The fewest digits that read back as the same number.
+pub(crate) fn number(value: f32) -> String {
     if value != 0.0 && value.abs() < SMALLEST_PLAIN { format!("{value:e}") } else { value.to_string() }
 }
 
