@@ -1,6 +1,7 @@
 //! What can be asked for: commands, flags, and their help.
 
 mod bench;
+mod evaluate;
 mod forward;
 mod plan;
 mod predict;
@@ -13,6 +14,7 @@ pub use bench::{
     BenchActivationsArguments, BenchCommand, BenchDataArguments, BenchDevice, BenchMemoryArguments,
     BenchPlansArguments, BenchStepArguments,
 };
+pub use evaluate::{EVALUATE_ABOUT, EVALUATE_EXAMPLES, EvaluateArguments};
 pub use forward::{FORWARD_ABOUT, FORWARD_EXAMPLES, ForwardArguments};
 pub use plan::{
     AbsentCard, Destination, InferenceRequest, LearningRateScaling, PLAN_ABOUT, PLAN_EXAMPLES, PlanArguments,
@@ -20,7 +22,7 @@ pub use plan::{
 };
 pub use predict::{
     CALIBRATE_ABOUT, CALIBRATE_EXAMPLES, CalibrateArguments, Checkpoint, PREDICT_ABOUT, PREDICT_EXAMPLES,
-    PredictArguments, RunArguments,
+    PredictArguments, PredictorArguments, RunArguments,
 };
 
 use crate::config::{ConfigError, DeviceRequest, Mode, Override};
@@ -54,6 +56,9 @@ pub enum Command {
     /// Classify images with a trained run, and write a CSV file.
     #[command(long_about = PREDICT_ABOUT, after_help = PREDICT_EXAMPLES)]
     Predict(PredictArguments),
+    /// Hold a trained run against labelled images: scores, pictures, tables.
+    #[command(long_about = EVALUATE_ABOUT, after_help = EVALUATE_EXAMPLES)]
+    Evaluate(EvaluateArguments),
     /// Make a run's probabilities as high as they are right.
     #[command(long_about = CALIBRATE_ABOUT, after_help = CALIBRATE_EXAMPLES)]
     Calibrate(CalibrateArguments),

@@ -28,9 +28,9 @@ pub struct RunArguments {
     pub batch_size: Option<AutoCount>,
 }
 
-/// What `predict` is asked.
+/// What predicts, and how.
 #[derive(Debug, Args)]
-pub struct PredictArguments {
+pub struct PredictorArguments {
     /// The run.
     #[command(flatten)]
     pub run: RunArguments,
@@ -40,19 +40,27 @@ pub struct PredictArguments {
     /// Weight the folds by their macro-F1, instead of all alike
     #[arg(long, requires = "fold_results")]
     pub weight_by_score: bool,
-    /// Images: a folder, or a CSV file with the column `file` and, when known, `label`
-    #[arg(long, value_name = "FOLDER|CSV", value_hint = ValueHint::AnyPath)]
-    pub input: PathBuf,
     /// Test-time augmentation: average the probabilities of several views of each image [default:
     /// what the run's configuration says]
     #[arg(long)]
     pub tta: Option<Tta>,
-    /// CSV file to write [default: `predictions.csv` in the run folder]
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub output: Option<PathBuf>,
     /// Apply the temperature that `stoker calibrate` found for this run, with the same `--tta` and `--checkpoint`
     #[arg(long, conflicts_with = "fold_results")]
     pub use_calibration: bool,
+}
+
+/// What `predict` is asked.
+#[derive(Debug, Args)]
+pub struct PredictArguments {
+    /// What predicts.
+    #[command(flatten)]
+    pub predictor: PredictorArguments,
+    /// Images: a folder, or a CSV file with the column `file` and, when known, `label`
+    #[arg(long, value_name = "FOLDER|CSV", value_hint = ValueHint::AnyPath)]
+    pub input: PathBuf,
+    /// CSV file to write [default: `predictions.csv` in the run folder]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub output: Option<PathBuf>,
 }
 
 /// What `calibrate` is asked.

@@ -5,6 +5,7 @@ mod bench;
 mod bench_plans;
 mod calibrate;
 mod config;
+mod evaluate;
 mod folds;
 mod forward;
 mod groups;
@@ -12,6 +13,7 @@ mod help;
 mod models;
 mod plan;
 mod predict;
+mod scores;
 mod train;
 
 use std::sync::Arc;
@@ -43,6 +45,7 @@ pub fn execute(command: Option<Command>) -> Result<(), CommandError> {
         Some(Command::Plan(arguments)) => plan::plan(&arguments),
         Some(Command::Train(arguments)) => train::train(&arguments, &catch_interrupts()?),
         Some(Command::Calibrate(arguments)) => calibrate::calibrate(&arguments, &catch_interrupts()?),
+        Some(Command::Evaluate(arguments)) => evaluate::evaluate(&arguments, &catch_interrupts()?),
         Some(Command::Predict(arguments)) => predict::predict(&arguments, &catch_interrupts()?),
     }
 }

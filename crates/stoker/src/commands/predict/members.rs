@@ -7,13 +7,13 @@ use inference::{Prediction, average, score};
 
 use super::Task;
 use super::trained_run::{TrainedRun, request};
-use crate::cli::{PredictArguments, RunArguments};
+use crate::cli::{PredictorArguments, RunArguments};
 use crate::error::CommandError;
 use crate::run::fold_results::{FoldResult, FoldResults};
 use crate::ui;
 
 /// The run, or the runs of all folds.
-pub(super) fn members(arguments: &PredictArguments) -> Result<Members, CommandError> {
+pub(crate) fn members(arguments: &PredictorArguments) -> Result<Members, CommandError> {
     let folder = match &arguments.fold_results {
         Some(path) if !path.exists() => return Err(request(&CheckpointError::Missing { path: path.clone() })),
         Some(path) if path.is_dir() => path.as_path(),
@@ -36,25 +36,25 @@ pub(super) fn members(arguments: &PredictArguments) -> Result<Members, CommandEr
 }
 
 /// What predicts: one model, or several whose probabilities are averaged.
-pub(super) struct Members {
+pub(crate) struct Members {
     /// One at least.
-    pub(super) runs: Vec<RunArguments>,
-    pub(super) folds: Option<Folds>,
+    pub(crate) runs: Vec<RunArguments>,
+    pub(crate) folds: Option<Folds>,
 }
 
-pub(super) struct Folds {
+pub(crate) struct Folds {
     group: RunFolder,
     results: FoldResults,
     weight_by_score: bool,
 }
 
 impl Members {
-    pub(super) fn folder(&self, run: &TrainedRun) -> PathBuf {
+    pub(crate) fn folder(&self, run: &TrainedRun) -> PathBuf {
         self.folds.as_ref().map_or(run.folder.root(), |folds| folds.group.root()).to_owned()
     }
 
     /// Predicts with one model after the other, and averages.
-    pub(super) fn predict(&self, task: &Task<'_>) -> Result<Vec<Prediction>, CommandError> {
+    pub(crate) fn predict(&self, task: &Task<'_>) -> Result<Vec<Prediction>, CommandError> {
         let mut predicted = Vec::with_capacity(self.runs.len());
         for (index, arguments) in self.runs.iter().enumerate() {
             let run = TrainedRun::open(arguments)?;

@@ -10,9 +10,10 @@ use std::sync::atomic::AtomicBool;
 use data_pipeline::Dataset;
 use inference::{Prediction, Preset, score, write_csv};
 
-use self::members::members;
+pub(crate) use self::members::members;
 pub(crate) use self::trained_run::{TrainedRun, prediction_precision};
 use crate::cli::PredictArguments;
+use crate::commands::scores::{score_head, score_row, without_and_with_views};
 use crate::config::Tta;
 use crate::error::CommandError;
 use crate::run::checks::check_output_file;
@@ -22,17 +23,18 @@ use crate::ui;
 
 /// Classifies images and writes the CSV file.
 pub(crate) fn predict(arguments: &PredictArguments, interrupt: &Arc<AtomicBool>) -> Result<(), CommandError> {
-    let members = members(arguments)?;
+    let predictor = &arguments.predictor;
+    let members = members(predictor)?;
     let run = TrainedRun::open(&members.runs[0])?;
     let injection = Injection::from_environment()?;
-    let compute = Compute::select(arguments.run.device)?;
+    let compute = Compute::select(predictor.run.device)?;
     let dataset = Dataset::open_for_prediction(&arguments.input, &run.weights.card.classes)
         .map_err(|error| CommandError::from_request(&error).with_hint(error.hint()))?;
     let dataset = Arc::new(dataset);
-    let tta = arguments.tta.unwrap_or(run.config.predict.tta);
+    let tta = predictor.tta.unwrap_or(run.config.predict.tta);
     let output = arguments.output.clone().unwrap_or_else(|| members.folder(&run).join("predictions.csv"));
     check_output_file(&output, "--output", "predictions.csv")?;
-    let calibration = arguments.use_calibration.then(|| run.calibration(preset(tta))).transpose()?;
+    let calibration = predictor.use_calibration.then(|| run.calibration(preset(tta))).transpose()?;
     let classes = run.weights.card.classes.clone();
     let task = Task { dataset: &dataset, preset: preset(tta), compute: &compute, injection: &injection, interrupt };
     let mut predictions = match &members.folds {
@@ -66,14 +68,9 @@ fn report(dataset: &Dataset, predictions: &[Prediction], tta: Tta, output: &Path
     let views = preset(tta).views().len();
     let scores = score(dataset, predictions).filter(|_| failed < predictions.len());
     if let Some(scores) = scores {
-        ui::out(format_args!("{:<24} {:>10} {:>10} {:>8}", "", "macro-F1", "accuracy", "images"))?;
-        let mut rows = vec![("without TTA".to_owned(), &scores.plain)];
-        if views > 1 {
-            rows.push((format!("with TTA, {views} views"), &scores.merged));
-        }
-        for (name, matrix) in rows {
-            let (macro_f1, accuracy) = (matrix.macro_f1(), matrix.accuracy());
-            ui::out(format_args!("{name:<24} {macro_f1:>10.4} {accuracy:>10.4} {:>8}", matrix.total()))?;
+        ui::out(score_head())?;
+        for (name, scores) in without_and_with_views(views, &scores.plain, &scores.merged) {
+            ui::out(score_row(&name, scores.macro_f1(), scores.accuracy(), scores.total()))?;
         }
     }
     if failed > 0 {

@@ -70,7 +70,7 @@ impl TrainedRun {
     }
 
     /// The temperature that was fitted to what this run's weights say in these views, from its file.
-    pub(super) fn calibration(&self, preset: Preset) -> Result<FittedCalibration, CommandError> {
+    pub(crate) fn calibration(&self, preset: Preset) -> Result<FittedCalibration, CommandError> {
         let path = self.folder.calibration();
         let calibration = FittedCalibration::read(&path).map_err(|error| calibrate::failed(&error))?;
         let (checkpoint, step) = (self.checkpoint.name(), self.weights.card.progress.step);
