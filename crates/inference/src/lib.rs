@@ -12,6 +12,7 @@ mod ensemble;
 mod evaluation;
 mod predict;
 mod predictions_csv;
+mod rehearsal;
 mod score;
 
 mod preset;
@@ -28,6 +29,7 @@ pub use evaluation::{Change, Effect, Evaluation, Judged, LeftOut, Seen, evaluate
 pub use predict::{Outcome, PredictOptions, Prediction, predict};
 pub use predictions_csv::{join_csv, write_csv};
 pub use preset::{Preset, UnknownPreset};
+pub use rehearsal::rehearse;
 pub use score::{Scores, score};
 pub use symmetry::Symmetry;
 pub use view::View;

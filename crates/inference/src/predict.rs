@@ -121,7 +121,7 @@ impl PredictOptions<'_> {
         Ok(())
     }
 
-    fn check_images(&self, [height, width, found]: [usize; 3]) -> Result<(), PredictError> {
+    pub(crate) fn check_images(&self, [height, width, found]: [usize; 3]) -> Result<(), PredictError> {
         let expected = self.normalization.mean.len().min(self.normalization.std.len());
         if found != expected {
             return Err(PredictError::Channels { expected, found });
@@ -134,7 +134,7 @@ impl PredictOptions<'_> {
 }
 
 /// The outcome of each sample of a batch, in its order.
-fn score_batch(
+pub(crate) fn score_batch(
     model: &impl Classifier,
     batch: &Batch,
     options: &PredictOptions,

@@ -11,8 +11,8 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueHint};
 
 pub use bench::{
-    BenchActivationsArguments, BenchCommand, BenchDataArguments, BenchDevice, BenchMemoryArguments,
-    BenchPlansArguments, BenchStepArguments,
+    BenchActivationsArguments, BenchCommand, BenchDataArguments, BenchDevice, BenchInferArguments,
+    BenchMemoryArguments, BenchPlansArguments, BenchStepArguments,
 };
 pub use evaluate::{EVALUATE_ABOUT, EVALUATE_EXAMPLES, EvaluateArguments};
 pub use forward::{FORWARD_ABOUT, FORWARD_EXAMPLES, ForwardArguments};

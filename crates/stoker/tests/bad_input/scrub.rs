@@ -31,7 +31,13 @@ pub(crate) fn scrub(text: &str) -> String {
 
 /// On a slow machine a line comes every few seconds, elsewhere none: `epoch 1 of 1: 4 of 8 images, ..`.
 fn is_progress(line: &str) -> bool {
-    let task = ["measuring training steps: ", "epoch ", "predicting: ", "testing the best weights: "];
+    let task = [
+        "measuring training steps: ",
+        "measuring forward passes: ",
+        "epoch ",
+        "predicting: ",
+        "testing the best weights: ",
+    ];
     task.iter().any(|task| line.starts_with(task)) && !line.contains(" in ")
 }
 

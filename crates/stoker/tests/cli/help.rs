@@ -20,6 +20,16 @@ fn predict_help_teaches() {
 }
 
 #[test]
+fn evaluate_help_teaches() {
+    assert_snapshot!(Stage::new().run("evaluate --help"));
+}
+
+#[test]
+fn bench_infer_help_teaches() {
+    assert_snapshot!(Stage::new().run("bench infer --help"));
+}
+
+#[test]
 fn config_check_help_teaches() {
     assert_snapshot!(Stage::new().run("config-check --help"));
 }

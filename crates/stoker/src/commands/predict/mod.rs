@@ -1,5 +1,6 @@
 //! `predict`: a trained run, images, a CSV file.
 
+mod batch;
 mod members;
 mod trained_run;
 
@@ -10,6 +11,7 @@ use std::sync::atomic::AtomicBool;
 use data_pipeline::Dataset;
 use inference::{Prediction, Preset, score, write_csv};
 
+pub(crate) use self::batch::fitting_batch;
 pub(crate) use self::members::members;
 pub(crate) use self::trained_run::{TrainedRun, prediction_precision};
 use crate::cli::PredictArguments;

@@ -12,19 +12,17 @@ use trainer::{Normalization, Phase, Pieces, Scoring};
 use vision_nn::ClassifierSpec;
 
 use super::Task;
+use super::batch::BatchSubject;
 use crate::cli::{Checkpoint, RunArguments};
 use crate::commands::calibrate;
-use crate::config::{Decode, UserConfig};
+use crate::config::{AutoCount, Decode, UserConfig};
 use crate::error::CommandError;
 use crate::registry::{Network, find_architecture};
 use crate::run::compute::Compute;
 use crate::run::precision::{Arithmetic, Precisions, check_device};
 use crate::run::recovery::tell_out_of_memory;
-use crate::run::resolved::resize_from_name;
+use crate::run::resolved::{ResolvedConfig, resize_from_name};
 use crate::ui::Progress;
-
-/// Images in one pass when neither the run nor the user says.
-const DEFAULT_BATCH: usize = 16;
 
 /// A run folder with the weights that are asked for.
 pub(crate) struct TrainedRun {
@@ -33,7 +31,8 @@ pub(crate) struct TrainedRun {
     pub(crate) weights: Weights,
     checkpoint: Checkpoint,
     pub(super) path: PathBuf,
-    batch_size: usize,
+    /// Images at once that were asked for.
+    batch_size: AutoCount,
 }
 
 impl TrainedRun {
@@ -56,10 +55,7 @@ impl TrainedRun {
             ))
             .with_hint("it was copied from another run: name that run with `--run`".to_owned()));
         }
-        // The training step of this size fitted with its activations kept; a forward pass alone takes less.
-        let planned = config.train.micro_batch_size;
-        let asked = arguments.batch_size.unwrap_or(config.predict.batch_size);
-        let batch_size = asked.exactly().or(planned.exactly()).unwrap_or(DEFAULT_BATCH);
+        let batch_size = arguments.batch_size.unwrap_or(config.predict.batch_size);
         Ok(Self { folder, config, weights, checkpoint: arguments.checkpoint, path, batch_size })
     }
 
@@ -81,7 +77,6 @@ impl TrainedRun {
     pub(crate) fn predict(&self, task: &Task<'_>) -> Result<Vec<Prediction>, CommandError> {
         let Task { dataset, preset, compute, injection, interrupt } = *task;
         let card = &self.weights.card;
-        injection.hold_heap_to(self.config.memory.limit.as_ref(), compute);
         let model = self.model(compute)?;
         let order: Vec<usize> = (0..dataset.len()).collect();
         let options = LoaderOptions {
@@ -92,23 +87,30 @@ impl TrainedRun {
             ..LoaderOptions::default()
         };
         let transform = Arc::new(self.transform()?);
-        let loader = Loader::new(dataset.clone(), batches(&order, self.batch_size), transform, options);
         let normalization = Normalization { mean: card.mean.clone(), std: card.std.clone() };
-        let options = PredictOptions {
+        let predict_options = PredictOptions {
             views: &preset.views(),
             normalization: &normalization,
             device: &compute.device,
             precision: prediction_precision(&self.config, compute)?,
             classes: &card.classes,
         };
+        let budget = ResolvedConfig::new(self.config.clone(), &self.folder.resolved_config()).budget_request();
+        let image = [card.image_size, card.image_size, card.in_channels];
+        let subject = BatchSubject { dataset, image, loader: &options, compute };
+        let planned = subject.plan(self.batch_size, &budget, &model, &predict_options)?;
+        injection.hold_heap_to(self.config.memory.limit.as_ref(), compute);
+        let loader = Loader::new(dataset.clone(), batches(&order, planned.images), transform, options);
         let mut progress = Progress::start("predicting", "images", dataset.len() as u64);
         let mut pieces = Pieces::new(Phase::Prediction, injection.faults.clone());
-        let predictions = predict(&model, dataset, loader, &options, &mut pieces, &mut |scoring| match scoring {
-            Scoring::Done(done) => progress.set(done as u64),
-            Scoring::OutOfMemory(event) => tell_out_of_memory(event),
-        })
-        .map_err(|error| self.failed(&error))?;
+        let predictions =
+            predict(&model, dataset, loader, &predict_options, &mut pieces, &mut |scoring| match scoring {
+                Scoring::Done(done) => progress.set(done as u64),
+                Scoring::OutOfMemory(event) => tell_out_of_memory(event),
+            })
+            .map_err(|error| self.failed(&error))?;
         progress.finish("done");
+        planned.tell_peak();
         Ok(predictions)
     }
 
