@@ -20,6 +20,7 @@ pub(crate) fn scrub(text: &str) -> String {
         }
         lines.push(match line {
             _ if line.starts_with("peak memory: ") => "[peak memory, predicted and measured]".to_owned(),
+            _ if line.starts_with("TTA changed the class of ") => "[what TTA changed]".to_owned(),
             _ if line.starts_with('$') => line.to_owned(),
             // What an error says is exact: it names the value that was wrong.
             _ if is_error(line) => scrub_date(line),
