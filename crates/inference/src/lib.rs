@@ -1,6 +1,7 @@
 //! Predictions for a data set: each image decoded once, seen by the model in one or several views, the views' probabilities
 //! merged (test-time augmentation), calibrated where that is wanted, and the result as a table with a row for each input file: CSV, JSON lines or
-//! Parquet, in columns of one's own or those of a template. What is predicted so far is kept in a file that a later process goes on with.
+//! Parquet, in columns of one's own or those of a template. What is predicted so far is kept in a file that a later process goes on with. Held against
+//! labels where there are any.
 //!
 //! It never trains, loads a checkpoint, chooses a batch size or prints, and it never leaves an image out: what cannot be read or scored
 //! comes back with the reason.
@@ -9,11 +10,13 @@
 
 mod calibration;
 mod ensemble;
+mod evaluation;
 mod merge;
 mod part_file;
 mod passes;
 mod predict;
 mod predictions_csv;
+mod rehearsal;
 mod score;
 mod table;
 mod template;
@@ -31,12 +34,14 @@ mod fingerprint;
 pub use calibration::{CalibrationError, FittedCalibration, FittedTo, labelled};
 pub use ensemble::average;
 pub use error::PredictError;
+pub use evaluation::{Change, Effect, Evaluation, Judged, LeftOut, Seen, evaluate};
 pub use fingerprint::{listing_fingerprint, weights_fingerprint};
 pub use merge::Merge;
 pub use part_file::{PartError, PartFile, PartHeader};
 pub use predict::{Outcome, PredictOptions, Prediction, predict, predict_batches};
 pub use predictions_csv::{join_csv, write_csv};
 pub use preset::{Preset, UnknownPreset};
+pub use rehearsal::rehearse;
 pub use score::{Scores, score};
 pub use symmetry::Symmetry;
 pub use table::{Column, ColumnError, PredictionTable, TableFormat, TableLayout};

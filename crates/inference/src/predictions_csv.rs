@@ -28,6 +28,15 @@ pub fn write_csv(
     table.finish()
 }
 
+/// The bytes of a CSV file whose rows have a field for each column.
+pub(crate) fn to_table(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Vec<u8> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    let complete = "memory takes every byte, and all rows have a field for each column";
+    writer.write_record(header).expect(complete);
+    rows.for_each(|row| writer.write_record(row).expect(complete));
+    writer.into_inner().expect("memory takes every byte")
+}
+
 /// Writes the rows of several files of predictions under one another, each with the name of its part in a column `column` before the others. The file
 /// appears whole or not at all.
 ///

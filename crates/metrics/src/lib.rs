@@ -7,7 +7,9 @@
 #![warn(missing_docs)]
 
 mod calibration;
+mod class_table;
 mod confusion;
+mod contact_sheet;
 mod curves;
 mod error;
 mod events;
@@ -28,7 +30,9 @@ mod svg;
 pub use calibration::{
     CALIBRATION_BINS, Calibration, CalibrationScores, LabelledProbabilities, ReliabilityBin, temper,
 };
+pub use class_table::class_table_csv;
 pub use confusion::{AverageScores, ClassScores, Confusion, ConfusionMatrix};
+pub use contact_sheet::contact_sheet_svg;
 pub use curves::curves_svg;
 pub use error::{MetricsFileError, ScoreError};
 pub use events::EventWriter;

@@ -2,10 +2,7 @@
 
 use std::fmt::Write;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-
-use crate::svg::escaped;
+use crate::svg::{escaped, jpeg_uri};
 use crate::{ConfusionMatrix, EpochRecord, PlannedMemory, confusion_matrix_svg, curves_svg, memory_svg};
 
 const STYLE: &str = include_str!("report_page.css");
@@ -111,7 +108,7 @@ fn mistakes(mistakes: &[Mistake]) -> String {
 
 fn mistake(mistake: &Mistake) -> String {
     let picture = match &mistake.thumbnail_jpeg {
-        Some(jpeg) => format!("<img alt=\"\" src=\"data:image/jpeg;base64,{}\">", STANDARD.encode(jpeg)),
+        Some(jpeg) => format!("<img alt=\"\" src=\"{}\">", jpeg_uri(jpeg)),
         None => "<div class=\"blank\"></div>".to_owned(),
     };
     let [file, label, predicted] = [&mistake.file, &mistake.label, &mistake.predicted].map(|text| lines_escaped(text));

@@ -2,6 +2,9 @@
 
 use std::fmt::Write;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
 /// Text that matters.
 pub(crate) const INK: &str = "#1f2933";
 /// Text that explains.
@@ -103,6 +106,13 @@ impl Drawing {
     pub(crate) fn rectangle(&mut self, x: f64, y: f64, width: f64, height: f64, fill: &str) {
         let [x, y, width, height] = [x, y, width, height].map(tenths);
         self.push(format_args!("<rect x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\" fill=\"{fill}\"/>\n"));
+    }
+
+    /// A square JPEG, whole in the file.
+    pub(crate) fn jpeg(&mut self, x: f64, y: f64, side: f64, jpeg: &[u8]) {
+        let [x, y, side] = [x, y, side].map(tenths);
+        let data = jpeg_uri(jpeg);
+        self.push(format_args!("<image x=\"{x}\" y=\"{y}\" width=\"{side}\" height=\"{side}\" href=\"{data}\"/>\n"));
     }
 
     pub(crate) fn line(&mut self, from: (f64, f64), to: (f64, f64), stroke: &str) {
@@ -219,6 +229,11 @@ pub(crate) fn shortened(text: &str, size: f64, width: f64) -> String {
         .map(with_kept)
         .find(|candidate| text_width(candidate, size) <= width)
         .unwrap_or_else(|| "…".to_owned())
+}
+
+/// A JPEG as an address that holds all of it.
+pub(crate) fn jpeg_uri(jpeg: &[u8]) -> String {
+    format!("data:image/jpeg;base64,{}", STANDARD.encode(jpeg))
 }
 
 fn tenths(number: f64) -> String {

@@ -1,6 +1,7 @@
 //! What can be asked for: commands, flags, and their help.
 
 mod bench;
+mod evaluate;
 mod export;
 mod forward;
 mod gpu;
@@ -12,9 +13,10 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueHint};
 
 pub use bench::{
-    BenchActivationsArguments, BenchCommand, BenchDataArguments, BenchDevice, BenchMemoryArguments,
-    BenchPlansArguments, BenchStepArguments,
+    BenchActivationsArguments, BenchCommand, BenchDataArguments, BenchDevice, BenchInferArguments,
+    BenchMemoryArguments, BenchPlansArguments, BenchStepArguments,
 };
+pub use evaluate::{EVALUATE_ABOUT, EVALUATE_EXAMPLES, EvaluateArguments};
 pub use export::{EXPORT_ABOUT, EXPORT_EXAMPLES, ExportArguments, ExportFormat};
 pub use forward::{FORWARD_ABOUT, FORWARD_EXAMPLES, ForwardArguments};
 pub use gpu::{GPU_ABOUT, GPU_EXAMPLES, GpuArguments, TimeSpan};
@@ -59,6 +61,9 @@ pub enum Command {
     /// Classify images with a trained run, and write a CSV file.
     #[command(long_about = PREDICT_ABOUT, after_help = PREDICT_EXAMPLES)]
     Predict(PredictArguments),
+    /// Hold a trained run against labelled images: scores, pictures, tables.
+    #[command(long_about = EVALUATE_ABOUT, after_help = EVALUATE_EXAMPLES)]
+    Evaluate(EvaluateArguments),
     /// Make a run's probabilities as high as they are right.
     #[command(long_about = CALIBRATE_ABOUT, after_help = CALIBRATE_EXAMPLES)]
     Calibrate(CalibrateArguments),

@@ -1,11 +1,13 @@
-//! `bench memory`: what is predicted, held against what is really taken. `bench step` and `bench data` have files of their own.
+//! `bench memory`: what is predicted, held against what is really taken. The others have files of their own.
 
 mod data;
+mod infer;
 mod launches;
 mod rows;
 mod step;
 
 pub(crate) use data::data;
+pub(crate) use infer::infer;
 
 use burn::tensor::Device;
 use memory_planner::{Footprint, Rung};

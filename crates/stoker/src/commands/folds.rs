@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 use checkpoint::{CheckpointError, RunFolder, write_atomically};
 
 use crate::commands::next_step;
+use crate::commands::scores::{score_head, score_row};
 use crate::commands::train::{Request, checkpoint_request, train_one};
 use crate::config::UserConfig;
 use crate::error::{CommandError, Outcome};
@@ -92,15 +93,15 @@ fn go_on_with_all(error: CommandError, group: &RunFolder) -> CommandError {
 /// A row a fold, and how good all of them are on images that they were not trained on.
 fn report(group: &RunFolder) -> Result<(), CommandError> {
     let Some(results) = FoldResults::read(group)? else { return Ok(()) };
-    ui::out(format_args!("\n{:<24} {:>10} {:>10} {:>8}", "", "macro-F1", "accuracy", "images"))?;
+    ui::out(format_args!("\n{}", score_head()))?;
     for result in &results.results {
         let scores = result.scores;
         let name = format!("fold {}, epoch {}", result.fold, result.epoch);
-        ui::out(format_args!("{name:<24} {:>10.4} {:>10.4} {:>8}", scores.macro_f1, scores.accuracy, scores.images))?;
+        ui::out(score_row(&name, scores.macro_f1, scores.accuracy, scores.images))?;
     }
     let (mean, deviation) = results.macro_f1_spread();
     let all = results.out_of_fold;
-    ui::out(format_args!("{:<24} {:>10.4} {:>10.4} {:>8}", "out of fold", all.macro_f1, all.accuracy, all.images))?;
+    ui::out(score_row("out of fold", all.macro_f1, all.accuracy, all.images))?;
     let done = results.results.len();
     ui::out(format_args!("macro-F1 {mean:.4} ± {deviation:.4} over {done} of {} folds", results.folds))?;
     let (file, predictions) = (group.fold_results(), group.out_of_fold());

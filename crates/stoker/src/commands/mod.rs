@@ -5,6 +5,7 @@ mod bench;
 mod bench_plans;
 mod calibrate;
 mod config;
+mod evaluate;
 mod export;
 mod folds;
 mod forward;
@@ -14,6 +15,7 @@ mod help;
 mod models;
 mod plan;
 mod predict;
+mod scores;
 mod train;
 
 use std::sync::Arc;
@@ -34,6 +36,7 @@ pub fn execute(command: Option<Command>) -> Result<(), CommandError> {
         Some(Command::Bench(BenchCommand::Memory(arguments))) => bench::memory(&arguments),
         Some(Command::Bench(BenchCommand::Data(arguments))) => bench::data(&arguments),
         Some(Command::Bench(BenchCommand::Step(arguments))) => bench::step(&arguments),
+        Some(Command::Bench(BenchCommand::Infer(arguments))) => bench::infer(&arguments),
         Some(Command::Bench(BenchCommand::Activations(arguments))) => activations::print(&arguments),
         Some(Command::ConfigReference) => config::print_reference(),
         Some(Command::ConfigCheck(arguments)) => config::check(&arguments),
@@ -47,6 +50,7 @@ pub fn execute(command: Option<Command>) -> Result<(), CommandError> {
         Some(Command::Train(arguments)) => train::train(&arguments, &catch_interrupts()?),
         Some(Command::Gpu(arguments)) => gpu::gpu(&arguments, &catch_interrupts()?),
         Some(Command::Calibrate(arguments)) => calibrate::calibrate(&arguments, &catch_interrupts()?),
+        Some(Command::Evaluate(arguments)) => evaluate::evaluate(&arguments, &catch_interrupts()?),
         Some(Command::Predict(arguments)) => predict::predict(&arguments, &catch_interrupts()?),
     }
 }

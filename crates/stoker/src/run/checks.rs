@@ -45,6 +45,17 @@ pub(crate) fn check_output_file(path: &Path, flag: &str, example: &str) -> Resul
     Err(CommandError::wrong_request(format!("cannot write `{}`: {problem}", path.display())).with_hint(hint))
 }
 
+/// Whether files can be made in the folder `path`, which `flag` names and which may be missing, before the work that fills them.
+pub(crate) fn check_output_folder(path: &Path, flag: &str) -> Result<(), CommandError> {
+    match path.ancestors().find(|above| above.exists()) {
+        Some(above) if !above.is_dir() => {
+            let message = format!("cannot write into `{}`: `{}` is a file", path.display(), above.display());
+            Err(CommandError::wrong_request(message).with_hint(format!("choose another place with `{flag} FOLDER`")))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The architecture of that name or alias.
 pub(crate) fn known_architecture(name: &str) -> Result<Architecture, CommandError> {
     find_architecture(name).map_err(|nearest| {

@@ -8,6 +8,7 @@ pub(crate) mod dry_process;
 pub(crate) mod fold_results;
 pub(crate) mod groups;
 pub(crate) mod memory;
+pub(crate) mod mistakes;
 pub(crate) mod observer;
 pub(crate) mod precision;
 pub(crate) mod recipe;

@@ -1,34 +1,22 @@
 //! `report.html`: what a finished run has come to, on one page.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use burn::tensor::Device;
 use checkpoint::{Progress, RunFolder, write_atomically};
-use data_pipeline::{Channels, Dataset, DecodeOptions, EvalTransform, Loader, LoaderOptions, OnCorrupt, ResizeMode};
-use data_pipeline::{SampleKey, Transform, batches, decode};
-use image::codecs::jpeg::JpegEncoder;
-use image::{ExtendedColorType, ImageEncoder};
-use inference::{Merge, Outcome, PredictError, PredictOptions, Prediction, View, predict, score};
+use data_pipeline::{Dataset, Loader, LoaderOptions, OnCorrupt, Transform, batches};
+use inference::{Merge, PredictError, PredictOptions, Prediction, View, predict, score};
 use memory_planner::{MemoryAnalysis, Precision, format_bytes};
-use metrics::{ConfusionMatrix, EpochRecord, Mistake, PlannedMemory, RunReport, ValidationScores};
-use metrics::{argmax, read_records, report_html};
+use metrics::{ConfusionMatrix, EpochRecord, PlannedMemory, RunReport, ValidationScores, read_records, report_html};
 use trainer::{Normalization, Pieces, Scoring};
 
 use crate::error::CommandError;
 use crate::registry::Network;
+use crate::run::mistakes::{worst_mistakes, wrong_predictions};
 use crate::run::recovery::tell_out_of_memory;
 use crate::run::resolved::ResolvedConfig;
 use crate::ui::{Progress as ProgressBar, short_time};
-
-/// Mistakes shown: four rows of a wide page.
-const MISTAKES_SHOWN: usize = 24;
-
-/// Side of a mistake's picture, in pixels: what the page shows of it on a screen of twice the density.
-const THUMBNAIL_SIDE: usize = 256;
-
-const THUMBNAIL_QUALITY: u8 = 80;
 
 /// What the page is made of, beside the validation images as the best weights see them.
 pub(crate) struct ReportPage<'a> {
@@ -98,7 +86,7 @@ impl ReportPage<'_> {
             .map_err(|error| CommandError::from_run(&error).with_hint(error.hint()))?;
         let unscored = || ConfusionMatrix::new(validation.classes.clone());
         let confusion = score(validation, predictions).map_or_else(unscored, |scores| scores.plain);
-        let mistakes = worst_mistakes(validation, predictions);
+        let mistakes = worst_mistakes(validation, &wrong_predictions(validation, predictions));
         let config = self.resolved.to_yaml();
         let facts = self.facts(&history);
         let page = report_html(&RunReport {
@@ -142,41 +130,4 @@ impl ReportPage<'_> {
         facts.push(("time of all epochs", short_time(seconds)));
         facts
     }
-}
-
-/// The predictions that are wrong, the surest first.
-fn worst_mistakes(validation: &Dataset, predictions: &[Prediction]) -> Vec<Mistake> {
-    let mut wrong: Vec<(f32, usize, usize, u32)> =
-        predictions.iter().filter_map(|prediction| wrong(validation, prediction)).collect();
-    wrong.sort_by(|one, other| other.0.total_cmp(&one.0).then(one.1.cmp(&other.1)));
-    let mistake = |&(probability, sample, predicted, label): &(f32, usize, usize, u32)| Mistake {
-        file: validation.relative_path(sample).display().to_string(),
-        label: validation.classes[label as usize].clone(),
-        predicted: validation.classes[predicted].clone(),
-        probability: f64::from(probability),
-        thumbnail_jpeg: thumbnail(&validation.samples[sample].path),
-    };
-    wrong.iter().take(MISTAKES_SHOWN).map(mistake).collect()
-}
-
-/// Probability of what was predicted, sample, prediction and label, where they differ.
-fn wrong(validation: &Dataset, prediction: &Prediction) -> Option<(f32, usize, usize, u32)> {
-    let Outcome::Scored { plain, .. } = &prediction.outcome else { return None };
-    let label = validation.samples[prediction.sample].label?;
-    let predicted = argmax(plain)?;
-    (predicted != label as usize).then(|| (plain[predicted], prediction.sample, predicted, label))
-}
-
-/// The image, whole, in a small JPEG.
-fn thumbnail(path: &Path) -> Option<Vec<u8>> {
-    let image = decode(path, &DecodeOptions::default()).ok()?;
-    let transform =
-        EvalTransform { image_size: THUMBNAIL_SIDE, channels: Channels::Rgb, resize: ResizeMode::Letterbox };
-    let mut pixels = vec![0; THUMBNAIL_SIDE * THUMBNAIL_SIDE * 3];
-    transform.apply(&image, SampleKey { seed: 0, epoch: 0, sample: 0, repeat: 0 }, &mut pixels);
-    let mut jpeg = Vec::new();
-    let side = THUMBNAIL_SIDE as u32;
-    let encoder = JpegEncoder::new_with_quality(&mut jpeg, THUMBNAIL_QUALITY);
-    encoder.write_image(&pixels, side, side, ExtendedColorType::Rgb8).ok()?;
-    Some(jpeg)
 }

@@ -6,6 +6,7 @@
 
 mod checkpoints;
 mod data_sets;
+mod evaluations;
 mod exports;
 mod images;
 mod memory_and_device;

@@ -20,6 +20,7 @@ pub(crate) fn scrub(text: &str) -> String {
         }
         lines.push(match line {
             _ if line.starts_with("peak memory: ") => "[peak memory, predicted and measured]".to_owned(),
+            _ if line.starts_with("TTA changed the class of ") => "[what TTA changed]".to_owned(),
             _ if line.starts_with('$') => line.to_owned(),
             // What an error says is exact: it names the value that was wrong.
             _ if is_error(line) => scrub_date(line),
@@ -31,7 +32,13 @@ pub(crate) fn scrub(text: &str) -> String {
 
 /// On a slow machine a line comes every few seconds, elsewhere none: `epoch 1 of 1: 4 of 8 images, ..`.
 fn is_progress(line: &str) -> bool {
-    let task = ["measuring training steps: ", "epoch ", "predicting: ", "testing the best weights: "];
+    let task = [
+        "measuring training steps: ",
+        "measuring forward passes: ",
+        "epoch ",
+        "predicting: ",
+        "testing the best weights: ",
+    ];
     task.iter().any(|task| line.starts_with(task)) && !line.contains(" in ")
 }
 

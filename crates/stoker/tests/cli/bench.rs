@@ -11,3 +11,31 @@ fn steps_that_cannot_be_timed_are_refused() {
     assert_snapshot!("bench_step_of_an_unknown_way", stage.run("bench step --checkpointing none,all"));
     assert_snapshot!("bench_step_of_no_images", stage.run("bench step --batch 0"));
 }
+
+#[test]
+fn predictions_that_cannot_be_timed_are_refused() {
+    let stage = Stage::new();
+    assert_snapshot!("bench_infer_of_an_unknown_model", stage.run("bench infer --models convnext_tny"));
+    assert_snapshot!("bench_infer_of_an_unknown_preset", stage.run("bench infer --tta none,all"));
+}
+
+#[test]
+fn predictions_are_timed_at_batch_one_and_at_the_batch_that_is_asked_for() {
+    let stage = Stage::new();
+    let printed = stage.output(
+        &"bench infer --models convnext_atto --sizes 32 --tta none,legacy --batch 3 --rounds 2 --json"
+            .split(' ')
+            .collect::<Vec<_>>(),
+    );
+    let rows: serde_json::Value = serde_json::from_slice(&printed.stdout).expect("rows as JSON");
+    let rows = rows.as_array().expect("a list");
+    let case = |row: &serde_json::Value| (row["tta"].clone(), row["views"].clone(), row["batch"].clone());
+    let expected = [("none", 1, 1), ("none", 1, 3), ("legacy", 3, 1), ("legacy", 3, 3)];
+    let found: Vec<_> = rows.iter().map(case).collect();
+    assert_eq!(found, expected.map(|(tta, views, batch)| (tta.into(), views.into(), batch.into())));
+    for row in rows {
+        let [min, p50, p99] = ["min", "p50", "p99"].map(|name| row["latency_ms"][name].as_f64().expect("a number"));
+        assert!(0.0 < min && min <= p50 && p50 <= p99, "{row}");
+        assert!(row["peak_bytes"].as_u64() > Some(3_000_000 * 4), "the weights alone are more: {row}");
+    }
+}

@@ -25,6 +25,16 @@ fn gpu_help_teaches() {
 }
 
 #[test]
+fn evaluate_help_teaches() {
+    assert_snapshot!(Stage::new().run("evaluate --help"));
+}
+
+#[test]
+fn bench_infer_help_teaches() {
+    assert_snapshot!(Stage::new().run("bench infer --help"));
+}
+
+#[test]
 fn config_check_help_teaches() {
     assert_snapshot!(Stage::new().run("config-check --help"));
 }

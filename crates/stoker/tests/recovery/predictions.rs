@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::stage::{RUN, Stage, told};
+use crate::stage::{Injected, RUN, Stage, draw_set, told};
 
 #[test]
 fn predictions_and_the_test_recover_with_the_same_results() {
@@ -50,4 +50,77 @@ fn assert_same_table(found: &str, expected: &str) {
             }
         }
     }
+}
+
+/// How far a measured peak may be from the plan, as the memory plans of training are held to.
+const TOLERATED_PERCENT: f64 = 8.0;
+
+/// Peaks in MiB of `12 images at once: ..; predicted peak 40.1 MiB of ..` and `peak memory: predicted 40.1 MiB, measured 39.8 MiB (..`.
+struct Peaks {
+    images: usize,
+    predicted: f64,
+    measured: f64,
+}
+
+impl Peaks {
+    fn of(stderr: &str) -> Self {
+        let after = |start: &str| {
+            let rest =
+                &stderr[stderr.find(start).unwrap_or_else(|| panic!("no `{start}` in\n{stderr}")) + start.len()..];
+            let (number, rest) = rest.split_once(' ').expect("a number and its unit");
+            assert!(rest.starts_with("MiB"), "{stderr}");
+            number.parse().expect("a number")
+        };
+        let line = stderr.lines().find(|line| line.contains(" images at once: ")).expect("the plan is told");
+        let images = line.split(' ').next().and_then(|word| word.parse().ok()).expect("it starts with the number");
+        Self { images, predicted: after("peak memory: predicted "), measured: after(", measured ") }
+    }
+
+    fn error_percent(&self) -> f64 {
+        100.0 * (self.predicted - self.measured).abs() / self.measured
+    }
+}
+
+/// Predicts without a limit, then under one that only a part of the batch fits, then with memory running out behind the plan's back.
+fn assert_predictions_keep_to_their_plan(model: &str) {
+    let stage = Stage::new();
+    let size = "--set model.image_size=96 --set data.prefetch_batches=1";
+    stage.succeed(&format!("train --config tiny.yaml --set model.name={model} {size} --set train.epochs=1"), &[]);
+    draw_set(&stage.path("data/many"), 70);
+    let predict = |file: &str, injected: Injected<'_>| {
+        let arguments = format!("predict --run {RUN} --input data/many --tta legacy --output {file}");
+        (stage.succeed(&arguments, injected), fs::read_to_string(stage.path(file)).expect("it was written"))
+    };
+    let (stderr, expected) = predict("free.csv", &[]);
+    let free = Peaks::of(&stderr);
+    assert_eq!(free.images, 32, "{stderr}");
+    assert!(free.error_percent() <= TOLERATED_PERCENT, "{stderr}");
+
+    let limit = (0.8 * free.measured).round();
+    let (stderr, found) = predict("injected.csv", &[("STOKER_INJECT_MEMORY_LIMIT", &format!("{limit}MiB"))]);
+    assert!(told(&stderr)[0].starts_with("warning: out of memory in prediction, 32 images at once: "), "{stderr}");
+    assert_same_table(&found, &expected);
+
+    let config = stage.path(RUN).join("config.resolved.yaml");
+    let text = fs::read_to_string(&config).expect("the run wrote it");
+    let limited =
+        text.replace("\nmemory:\n", &format!("\nmemory:\n  limit: {limit}MiB\n")).replace("  limit: null\n", "");
+    assert_ne!(limited, text);
+    fs::write(&config, limited).expect("writable");
+    let (stderr, found) = predict("limited.csv", &[]);
+    let held = Peaks::of(&stderr);
+    assert_eq!(told(&stderr), [] as [&str; 0], "planned, memory suffices");
+    assert!((1..32).contains(&held.images) && held.measured <= limit, "{stderr}");
+    assert!(held.error_percent() <= TOLERATED_PERCENT, "{stderr}");
+    assert_same_table(&found, &expected);
+}
+
+#[test]
+fn predictions_of_a_convnext_keep_to_their_plan() {
+    assert_predictions_keep_to_their_plan("convnext_atto");
+}
+
+#[test]
+fn predictions_of_an_efficientnet_keep_to_their_plan() {
+    assert_predictions_keep_to_their_plan("efficientnet_b0");
 }

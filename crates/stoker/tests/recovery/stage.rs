@@ -118,7 +118,7 @@ pub(crate) fn assert_same_losses(found: &[[f64; 2]], expected: &[[f64; 2]]) {
 }
 
 /// `count` images of each of two textures.
-fn draw_set(folder: &Path, count: u32) {
+pub(crate) fn draw_set(folder: &Path, count: u32) {
     for (class, name) in (0u32..).zip(["dots", "stripes"]) {
         fs::create_dir_all(folder.join(name)).expect("writable");
         for number in 0..count {

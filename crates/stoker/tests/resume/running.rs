@@ -49,6 +49,11 @@ impl<'a> Running<'a> {
         self.wait_until(|stage| fs::metadata(stage.path(path)).is_ok_and(|file| file.len() >= bytes));
     }
 
+    /// Waits until it has said so on stderr.
+    pub(crate) fn wait_for_words(&mut self, words: &str) {
+        self.wait_until(|stage| stage.log().contains(words));
+    }
+
     /// Waits for a condition, or for the end of the process.
     fn wait_until(&mut self, mut holds: impl FnMut(&Stage) -> bool) {
         let start = Instant::now();

@@ -1,6 +1,11 @@
 //! Ctrl-C, and the polite signal of service managers and batch systems.
 
+use std::fs;
+
 use crate::stage::{RUN, Stage, undisturbed_end};
+
+/// Images, each in 15 views: more than are done in the moment between the plan and the signal.
+const MANY: usize = 400;
 
 /// A stop may come too late on a busy machine; that often in a row it does not.
 const ATTEMPTS: usize = 5;
@@ -37,4 +42,17 @@ fn ctrl_c_keeps_the_part_of_the_epoch_that_is_done() {
 #[test]
 fn a_request_to_terminate_is_a_ctrl_c() {
     assert_saves_within_an_epoch_after("TERM");
+}
+
+#[test]
+fn an_evaluation_that_is_interrupted_writes_nothing() {
+    let stage = Stage::finished();
+    let image = fs::read(stage.path("data/test/dots/0.png")).expect("it was drawn");
+    (0..MANY).for_each(|number| stage.write(&format!("many/dots/{number}.png"), &image));
+    let mut running = stage.start(&format!("evaluate --run {RUN} --input many --tta comprehensive"));
+    running.wait_for_words(" images at once: ");
+    let ended = running.signal("INT");
+    assert_eq!(ended.code, Some(130), "{}", ended.stderr);
+    assert!(ended.stderr.ends_with("error: interrupted; nothing was written\n"), "{}", ended.stderr);
+    assert!(!stage.run_path("evaluation").exists());
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use checkpoint::{CheckpointError, RunFolder};
-use inference::{FittedCalibration, Prediction, average, score};
+use inference::{FittedCalibration, Prediction, View, average, score};
 
 use super::Task;
 use super::output::Output;
@@ -11,6 +11,7 @@ use super::parts::{Kept, note_score};
 use super::trained_run::{Sight, TrainedRun, request};
 use crate::cli::{PredictorArguments, ViewArguments};
 use crate::commands::gpu::choose_preset;
+use crate::config::UserConfig;
 use crate::error::CommandError;
 use crate::run::fold_results::{FoldResult, FoldResults};
 use crate::ui;
@@ -26,8 +27,8 @@ pub(crate) struct Members<'a> {
     pub(crate) folder: Option<PathBuf>,
     /// Names of the classes, by the first run.
     pub(crate) classes: Vec<String>,
-    /// Columns of the table, by the first run.
-    pub(crate) columns: Vec<String>,
+    /// Of the first run.
+    pub(crate) config: UserConfig,
 }
 
 /// One model of an ensemble.
@@ -52,7 +53,9 @@ pub(crate) struct Predicted {
     /// One an image, in their order.
     pub(crate) predictions: Vec<Prediction>,
     /// Views of each image; the most where models differ in it.
-    pub(crate) views: usize,
+    pub(crate) views: Vec<View>,
+    /// Of the models, in their order, where they are calibrated.
+    pub(crate) temperatures: Vec<f64>,
 }
 
 /// The run, the runs, or the runs of all folds.
@@ -74,8 +77,7 @@ pub(crate) fn members(arguments: &PredictorArguments) -> Result<Members<'_>, Com
     let folder = folder.map(|folder| RunFolder::open(&folder).map(|folder| folder.root().to_owned())).transpose();
     let folder = folder.map_err(|error| request(&error))?;
     let is_auto = first.is_auto(&arguments.views);
-    let (classes, columns) = (first.weights.card.classes, first.config.predict.columns);
-    Ok(Members { arguments, runs, is_auto, folder, classes, columns })
+    Ok(Members { arguments, runs, is_auto, folder, classes: first.weights.card.classes, config: first.config })
 }
 
 /// A run, or the runs of its folds where it is a folder of those.
@@ -105,6 +107,11 @@ fn members_of_folds(folder: &Path) -> Result<Vec<Member>, CommandError> {
 }
 
 impl Members<'_> {
+    /// The run folders, as they were named.
+    pub(crate) fn paths(&self) -> Vec<String> {
+        self.runs.iter().map(|member| member.path.display().to_string()).collect()
+    }
+
     /// Predicts with one model after the other, each in its own size, views and temperature, and averages.
     pub(crate) fn predict(&self, task: &Task<'_>) -> Result<Predicted, CommandError> {
         let ready = self.all_ready(task)?;
@@ -120,19 +127,19 @@ impl Members<'_> {
             }
             predicted.push((*weight, predictions));
         }
-        let views = most_views(&ready);
-        if let [(_, _)] = predicted[..] {
-            return Ok(Predicted { predictions: predicted.remove(0).1, views });
-        }
-        let predictions = average(&predicted);
-        let predictions = predictions.map_err(|error| CommandError::from_run(&error).with_hint(error.hint()))?;
-        Ok(Predicted { predictions, views })
+        let predictions = match &mut predicted[..] {
+            [(_, predictions)] => std::mem::take(predictions),
+            all => average(all).map_err(|error| CommandError::from_run(&error).with_hint(error.hint()))?,
+        };
+        let calibrations = ready.iter().filter_map(|ready| ready.calibration.as_ref());
+        let temperatures = calibrations.map(|fitted| fitted.calibration.temperature).collect();
+        Ok(Predicted { predictions, views: most_views(&ready).to_vec(), temperatures })
     }
 
     /// Predicts with one model after the other, each into a file beside the output, to be averaged from there. With the views of each image.
     pub(super) fn predict_into(&self, task: &Task<'_>, output: &Output) -> Result<(Vec<Kept>, usize), CommandError> {
         let ready = self.all_ready(task)?;
-        let views = most_views(&ready);
+        let views = most_views(&ready).len();
         let mut kept = Vec::with_capacity(ready.len());
         for (index, Ready { member, weight, sight, calibration }) in ready.into_iter().enumerate() {
             let run = TrainedRun::open(&member.path, &self.arguments.weights)?;
@@ -205,8 +212,8 @@ impl Members<'_> {
 }
 
 /// Where models differ in how many views they have, the most.
-fn most_views(ready: &[Ready<'_>]) -> usize {
-    ready.iter().map(|ready| ready.sight.views.len()).max().unwrap_or(1)
+fn most_views<'r>(ready: &'r [Ready<'_>]) -> &'r [View] {
+    ready.iter().map(|ready| &ready.sight.views[..]).max_by_key(|views| views.len()).unwrap_or_default()
 }
 
 impl Member {

@@ -1,5 +1,6 @@
 //! `predict`: trained runs, images, a table.
 
+mod batch;
 mod members;
 mod output;
 mod parts;
@@ -10,11 +11,13 @@ use std::sync::atomic::AtomicBool;
 
 use data_pipeline::Dataset;
 
+pub(crate) use self::batch::fitting_batch;
 pub(crate) use self::members::{Predicted, members};
 use self::output::Output;
 use self::parts::{Summary, write_table};
 pub(crate) use self::trained_run::{Sight, TrainedRun, prediction_precision, runs_of_folds};
 use crate::cli::PredictArguments;
+use crate::commands::scores::{score_head, score_row, without_and_with_views};
 use crate::error::CommandError;
 use crate::run::compute::Compute;
 use crate::run::recovery::Injection;
@@ -27,7 +30,8 @@ pub(crate) fn predict(arguments: &PredictArguments, interrupt: &Arc<AtomicBool>)
     let compute = Compute::select(arguments.predictor.weights.device)?;
     let dataset = Dataset::open_for_prediction(&arguments.input, &members.classes)
         .map_err(|error| CommandError::from_request(&error).with_hint(error.hint()))?;
-    let output = Output::resolve(&arguments.output, &members.columns, members.folder.as_deref(), &members.classes)?;
+    let columns = &members.config.predict.columns;
+    let output = Output::resolve(&arguments.output, columns, members.folder.as_deref(), &members.classes)?;
     let dataset = Arc::new(output.arrange(dataset)?);
     let task = Task { dataset: &dataset, compute: &compute, injection: &injection, interrupt };
     let (kept, views) = members.predict_into(&task, &output)?;
@@ -48,14 +52,9 @@ pub(crate) struct Task<'a> {
 fn report(dataset: &Dataset, summary: &Summary, views: usize, output: &Output) -> Result<(), CommandError> {
     let Summary { rows, failed, first_failure, scores } = summary;
     if let Some(scores) = scores.as_ref().filter(|_| failed < rows) {
-        ui::out(format_args!("{:<24} {:>10} {:>10} {:>8}", "", "macro-F1", "accuracy", "images"))?;
-        let mut rows = vec![("without TTA".to_owned(), &scores.plain)];
-        if views > 1 {
-            rows.push((format!("with TTA, {views} views"), &scores.merged));
-        }
-        for (name, matrix) in rows {
-            let (macro_f1, accuracy) = (matrix.macro_f1(), matrix.accuracy());
-            ui::out(format_args!("{name:<24} {macro_f1:>10.4} {accuracy:>10.4} {:>8}", matrix.total()))?;
+        ui::out(score_head())?;
+        for (name, scores) in without_and_with_views(views, &scores.plain, &scores.merged) {
+            ui::out(score_row(&name, scores.macro_f1(), scores.accuracy(), scores.total()))?;
         }
     }
     match first_failure {

@@ -15,20 +15,18 @@ use trainer::{Normalization, Phase, Pieces, Scoring};
 use vision_nn::ClassifierSpec;
 
 use super::Task;
+use super::batch::{Answers, BatchSubject, PlannedBatch};
 use super::parts::{Facts, Start, complete};
 use crate::cli::{Checkpoint, ViewArguments, WeightsArguments};
 use crate::commands::calibrate;
-use crate::config::{Decode, MergeRule, Tta, UserConfig};
+use crate::config::{AutoCount, Decode, MergeRule, Tta, UserConfig};
 use crate::error::CommandError;
 use crate::registry::{Architecture, Network, find_architecture};
 use crate::run::compute::Compute;
 use crate::run::precision::{Arithmetic, Precisions, check_device};
 use crate::run::recovery::tell_out_of_memory;
-use crate::run::resolved::resize_from_name;
+use crate::run::resolved::{ResolvedConfig, resize_from_name};
 use crate::ui::Progress;
-
-/// Images in one pass when neither the run nor the user says.
-const DEFAULT_BATCH: usize = 16;
 
 /// How a model looks at an image.
 pub(crate) struct Sight {
@@ -52,7 +50,8 @@ pub(crate) struct TrainedRun {
     pub(crate) weights: Weights,
     checkpoint: Checkpoint,
     pub(super) path: PathBuf,
-    batch_size: usize,
+    /// Images at once that were asked for.
+    batch_size: AutoCount,
 }
 
 impl TrainedRun {
@@ -72,10 +71,7 @@ impl TrainedRun {
             ))
             .with_hint("it was copied from another run: name that run with `--run`".to_owned()));
         }
-        // The training step of this size fitted with its activations kept; a forward pass alone takes less.
-        let planned = config.train.micro_batch_size;
-        let asked = arguments.batch_size.unwrap_or(config.predict.batch_size);
-        let batch_size = asked.exactly().or(planned.exactly()).unwrap_or(DEFAULT_BATCH);
+        let batch_size = arguments.batch_size.unwrap_or(config.predict.batch_size);
         Ok(Self { folder, config, weights, checkpoint: arguments.checkpoint, path, batch_size })
     }
 
@@ -141,30 +137,39 @@ impl TrainedRun {
         self.predict_timed(task, sight).map(|(predictions, _)| predictions)
     }
 
-    /// With the time from the first image to the last answer; loading the model is not in it.
+    /// With the time from the first image to the last answer; loading the model and planning the batch are not in it.
     pub(crate) fn predict_timed(
         &self,
         task: &Task<'_>,
         sight: &Sight,
     ) -> Result<(Vec<Prediction>, Duration), CommandError> {
-        self.pass(task, sight, "predicting", Start::of(self.batch_size), |pass| {
+        let (model, planned) = self.planned(task, sight, Answers::Held)?;
+        let found = self.pass(task, sight, &model, ("predicting", Start::of(planned.images)), |pass| {
             let start = Instant::now();
             let predictions =
                 predict(pass.model, task.dataset, pass.loader, &pass.options, pass.pieces, pass.progress)?;
             Ok((predictions, start.elapsed()))
-        })
+        })?;
+        planned.tell_peak();
+        Ok(found)
     }
 
     /// One prediction an image, kept in the file at `path` as they come; what an earlier run left there is gone on with.
     pub(super) fn predict_into(&self, path: &Path, task: &Task<'_>, sight: &Sight) -> Result<PartFile, CommandError> {
+        let (model, planned) = self.planned(task, sight, Answers::Written)?;
         let (images, classes) = (task.dataset.len(), self.weights.card.classes.len());
-        let header = PartHeader::new(self.facts(task, sight)?, images, classes, self.batch_size);
+        let header = PartHeader::new(self.facts(task, sight)?, images, classes, planned.images);
         complete(path, &header, &sight.views, |start, take| {
             let mut take = |batch, at_once| take(batch, Some(at_once).filter(|&limit| limit < start.batch_size));
-            self.pass(task, sight, "predicting", start, |pass| {
+            self.pass(task, sight, &model, ("predicting", start), |pass| {
                 let OnePass { model, loader, options, pieces, progress } = pass;
                 predict_batches(model, task.dataset, loader, &options, pieces, progress, &mut take)
-            })
+            })?;
+            // Batches stay as they were begun, with another plan perhaps.
+            if start.batch_size == planned.images {
+                planned.tell_peak();
+            }
+            Ok(())
         })
     }
 
@@ -191,9 +196,34 @@ impl TrainedRun {
     /// What each view by itself says of the true classes.
     pub(crate) fn view_likelihoods(&self, task: &Task<'_>, views: &[View]) -> Result<ViewLikelihoods, CommandError> {
         let sight = Sight { views: views.to_vec(), merge: Merge::Mean };
-        self.pass(task, &sight, "weighing views", Start::of(self.batch_size), |pass| {
+        let (model, planned) = self.planned(task, &sight, Answers::Held)?;
+        self.pass(task, &sight, &model, ("weighing views", Start::of(planned.images)), |pass| {
             view_likelihoods(pass.model, task.dataset, pass.loader, &pass.options, pass.pieces, pass.progress)
         })
+    }
+
+    /// The model, and how many images go through it at once.
+    fn planned(
+        &self,
+        task: &Task<'_>,
+        sight: &Sight,
+        answers: Answers,
+    ) -> Result<(Network, PlannedBatch), CommandError> {
+        let card = &self.weights.card;
+        let model = self.model(task.compute)?;
+        let budget = ResolvedConfig::new(self.config.clone(), &self.folder.resolved_config()).budget_request();
+        let loader = self.loader_options(task);
+        let subject = BatchSubject {
+            dataset: task.dataset,
+            image: [card.image_size, card.image_size, card.in_channels],
+            loader: &loader,
+            compute: task.compute,
+            answers,
+        };
+        let normalization = self.normalization();
+        let options = self.options(task, sight, &normalization)?;
+        let planned = subject.plan(self.batch_size, &budget, &model, &options)?;
+        Ok((model, planned))
     }
 
     /// Has `work` go through the images with the model.
@@ -201,23 +231,14 @@ impl TrainedRun {
         &self,
         task: &Task<'_>,
         sight: &Sight,
-        name: &str,
-        start: Start,
+        model: &Network,
+        (name, start): (&str, Start),
         work: impl FnOnce(OnePass<'_>) -> Result<T, PredictError>,
     ) -> Result<T, CommandError> {
         let Task { dataset, compute, injection, .. } = *task;
-        let card = &self.weights.card;
         injection.hold_heap_to(self.config.memory.limit.as_ref(), compute);
-        let model = self.model(compute)?;
-        let normalization = Normalization { mean: card.mean.clone(), std: card.std.clone() };
-        let options = PredictOptions {
-            views: &sight.views,
-            merge: &sight.merge,
-            normalization: &normalization,
-            device: &compute.device,
-            precision: prediction_precision(&self.config, compute)?,
-            classes: &card.classes,
-        };
+        let normalization = self.normalization();
+        let options = self.options(task, sight, &normalization)?;
         let loader = self.loader(task, start)?;
         let mut progress = Progress::start(name, "images", dataset.len() as u64);
         let before = start.first_batch.saturating_mul(start.batch_size);
@@ -227,25 +248,48 @@ impl TrainedRun {
             Scoring::Done(done) => progress.set((before + done) as u64),
             Scoring::OutOfMemory(event) => tell_out_of_memory(event),
         };
-        let pass = OnePass { model: &model, loader, options, pieces: &mut pieces, progress: &mut heard };
+        let pass = OnePass { model, loader, options, pieces: &mut pieces, progress: &mut heard };
         let done = work(pass).map_err(|error| self.failed(&error))?;
         progress.finish("done");
         Ok(done)
     }
 
+    fn normalization(&self) -> Normalization {
+        Normalization { mean: self.weights.card.mean.clone(), std: self.weights.card.std.clone() }
+    }
+
+    fn options<'a>(
+        &'a self,
+        task: &Task<'a>,
+        sight: &'a Sight,
+        normalization: &'a Normalization,
+    ) -> Result<PredictOptions<'a>, CommandError> {
+        Ok(PredictOptions {
+            views: &sight.views,
+            merge: &sight.merge,
+            normalization,
+            device: &task.compute.device,
+            precision: prediction_precision(&self.config, task.compute)?,
+            classes: &self.weights.card.classes,
+        })
+    }
+
     /// Every image once, in their order.
     fn loader(&self, task: &Task<'_>, start: Start) -> Result<Loader, CommandError> {
         let order: Vec<usize> = (0..task.dataset.len()).collect();
-        let options = LoaderOptions {
+        let options = LoaderOptions { first_batch: start.first_batch, ..self.loader_options(task) };
+        let transform = Arc::new(self.transform()?);
+        Ok(Loader::new(task.dataset.clone(), batches(&order, start.batch_size), transform, options))
+    }
+
+    fn loader_options(&self, task: &Task<'_>) -> LoaderOptions {
+        LoaderOptions {
             workers: self.config.data.workers.exactly().unwrap_or_else(|| task.compute.default_workers()),
             prefetch_batches: self.config.data.prefetch_batches,
             interrupt: Some(task.interrupt.clone()),
             decode_scaling: self.config.data.decode == Decode::Scaled,
-            first_batch: start.first_batch,
             ..LoaderOptions::default()
-        };
-        let transform = Arc::new(self.transform()?);
-        Ok(Loader::new(task.dataset.clone(), batches(&order, start.batch_size), transform, options))
+        }
     }
 
     fn failed(&self, error: &PredictError) -> CommandError {

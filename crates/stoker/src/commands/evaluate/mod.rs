@@ -1,0 +1,95 @@
+//! `evaluate`: a trained run, labelled images, scores and what explains them.
+
+mod files;
+mod report;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use data_pipeline::Dataset;
+use inference::{Evaluation, Prediction, View};
+
+use self::files::Files;
+use crate::cli::EvaluateArguments;
+use crate::commands::next_step;
+use crate::commands::predict::{Predicted, Task, members};
+use crate::error::CommandError;
+use crate::run::checks::check_output_folder;
+use crate::run::compute::Compute;
+use crate::run::recovery::Injection;
+
+/// Predicts labelled images, prints how good that is, and writes what explains it.
+pub(crate) fn evaluate(arguments: &EvaluateArguments, interrupt: &Arc<AtomicBool>) -> Result<(), CommandError> {
+    let members = members(&arguments.predictor)?;
+    let injection = Injection::from_environment()?;
+    let compute = Compute::select(arguments.predictor.weights.device)?;
+    let dataset = Arc::new(labelled_images(&arguments.input, &members.classes)?);
+    let in_folder = members.folder.as_ref().map(|folder| folder.join("evaluation"));
+    let output = arguments.output.clone().or(in_folder).ok_or_else(|| {
+        CommandError::wrong_request("the evaluation of several runs belongs to none of their folders")
+            .with_hint("say where it goes: `--output evaluation`".to_owned())
+    })?;
+    check_output_folder(&output, "--output")?;
+    let task = Task { dataset: &dataset, compute: &compute, injection: &injection, interrupt };
+    let Predicted { predictions, views, temperatures } = members.predict(&task)?;
+    let subject = Subject {
+        predictors: members.paths(),
+        checkpoint: arguments.predictor.weights.checkpoint.name(),
+        input: &arguments.input,
+        views,
+        temperatures,
+    };
+    let top_k = members.config.train.top_k;
+    let evaluation = inference::evaluate(&dataset, &predictions, top_k).expect("an image has a label: it was checked");
+    let files = Files::new(&output);
+    files.write(&subject, &dataset, &predictions, &evaluation)?;
+    report::print(&subject, &dataset, &evaluation, &files)?;
+    refuse_nothing_read(&evaluation, &predictions, &files)
+}
+
+/// What is evaluated, and how, as it is told.
+struct Subject<'a> {
+    /// The run folders.
+    predictors: Vec<String>,
+    checkpoint: &'static str,
+    input: &'a Path,
+    /// Of each image; the most where models differ in it.
+    views: Vec<View>,
+    /// Of the probabilities with the views, a model each, where they are calibrated.
+    temperatures: Vec<f64>,
+}
+
+impl Subject<'_> {
+    /// Whether what is merged is another thing than what the image alone says.
+    fn changes_probabilities(&self) -> bool {
+        self.views.len() > 1 || !self.temperatures.is_empty()
+    }
+}
+
+/// The images, one of which has a label at least.
+fn labelled_images(input: &Path, classes: &[String]) -> Result<Dataset, CommandError> {
+    let dataset = Dataset::open_for_prediction(input, classes)
+        .map_err(|error| CommandError::from_request(&error).with_hint(error.hint()))?;
+    if dataset.samples.iter().any(|sample| sample.label.is_some()) {
+        return Ok(dataset);
+    }
+    let (images, input) = (dataset.len(), input.display());
+    let message = format!("none of the {images} images in `{input}` has a label to hold a prediction against");
+    let named = classes.iter().take(3).map(|class| format!("`{class}`")).collect::<Vec<_>>().join(", ");
+    let cause = format!("a label is the image's topmost folder there, or the column `label`: {named}, ..");
+    let predict = next_step(&format!("predict --input {input}"));
+    Err(CommandError::wrong_request(message)
+        .with_causes(vec![cause])
+        .with_hint(format!("without labels, predict: {predict}")))
+}
+
+/// Labelled images of which not one could be scored are no evaluation.
+fn refuse_nothing_read(evaluation: &Evaluation, predictions: &[Prediction], files: &Files) -> Result<(), CommandError> {
+    if evaluation.plain.confusion.total() > 0 {
+        return Ok(());
+    }
+    let message = format!("none of the {} images could be scored against a label", predictions.len());
+    let hint = format!("`{}` says why, image by image", files.not_evaluated.display());
+    Err(CommandError::failed(message).with_hint(hint))
+}
