@@ -88,7 +88,7 @@ pub struct BenchMemoryArguments {
     #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = MODELS)]
     pub models: Vec<String>,
     /// Image sizes, separated by commas
-    #[arg(long, value_name = "PIXELS", value_delimiter = ',', default_value = "64,96")]
+    #[arg(long, value_name = "PIXELS", value_delimiter = ',', default_value = "64,128")]
     pub sizes: Vec<usize>,
     /// Batch sizes, separated by commas
     #[arg(long, value_name = "COUNTS", value_delimiter = ',', default_value = "1,2,4,8,12,16")]
@@ -107,7 +107,7 @@ pub struct BenchMemoryArguments {
     pub json: bool,
 }
 
-const MODELS: &str = "convnext_atto,convnext_femto,convnext_pico,\
+const MODELS: &str = "convnext_atto,convnext_femto,convnext_nano,\
     swin_tiny_patch4_window7_224,swin_small_patch4_window7_224,swin_base_patch4_window7_224,\
     efficientnet_b0,efficientnet_b1,efficientnet_b2";
 
