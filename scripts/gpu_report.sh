@@ -68,6 +68,9 @@ cp "$(ls -d "$runs"/*/out_of_memory | tail -n 1)/memory_events.jsonl" "$out/" 2>
 step memory_grid "$stoker" bench memory --device cuda:0 --models convnext_tiny,convnext_base,swin_tiny,swin_base,efficientnet_b0,efficientnet_b4 \
     --sizes 224,384 --batches 4,16 --precisions fp32,bf16 --checkpointing none,balanced,segments
 
+# What a step launches, and the bytes that it reads and writes.
+step launches "$stoker" bench step --model convnext_tiny --batch 32 --device cuda:0 --launches
+
 # The plan for this card from the graph alone, beside the one from the dry run on it.
 step plan_dry_run "$stoker" plan --model convnext_base --img-size 224 --device cuda:0
 step plan_captured "$stoker" plan --model convnext_base --img-size 224 --device cuda:0 --source captured

@@ -75,7 +75,18 @@ pub(super) fn input_gradient<E: Float, N: Size>(
             }
         }
     }
-    // The lines of a cube add theirs in turn.
+    leave_totals::<N>(partial, &of_weight, &of_bias, vectors, steps);
+}
+
+/// Adds up what the lines of a cube have, each line in turn, and writes it to the cube's place in `partial`.
+#[cube]
+fn leave_totals<N: Size>(
+    partial: &mut Tensor<Vector<f32, N>>,
+    of_weight: &Array<Vector<f32, N>>,
+    of_bias: &Array<Vector<f32, N>>,
+    #[comptime] vectors: usize,
+    #[comptime] steps: usize,
+) {
     let mut totals = Shared::<[Vector<f32, N>]>::new_slice(comptime!(2 * vectors));
     for turn in 0..CUBE_DIM_Y {
         if turn == UNIT_POS_Y {
