@@ -213,7 +213,7 @@ fn damage_text(text: &str, chance: &mut Chance) -> String {
         1 => [&lines[..at], &[lines[at]], &lines[at..]].concat().join("\n"),
         2 => [&lines[..at], &["\t? : - &x *y \u{7f}"], &lines[at..]].concat().join("\n"),
         3 => text.chars().take(chance.below(text.chars().count())).collect(),
-        _ => text.replacen(':', *chance.one_of(&["", " ", ": :", "=", "：", ":\u{a0}"]), 1 + chance.below(9)),
+        _ => text.replacen(':', chance.one_of::<&str>(&["", " ", ": :", "=", "：", ":\u{a0}"]), 1 + chance.below(9)),
     }
 }
 
