@@ -1,6 +1,7 @@
 //! `train`: configuration, device, data, memory plan, training, and how to predict.
 
 mod averaging;
+mod elsewhere;
 mod request;
 mod scoring;
 
@@ -99,8 +100,9 @@ impl Run {
     /// Prints the memory analysis and fixes the micro-batch.
     fn plan(&mut self) -> Result<MemoryAnalysis, CommandError> {
         let architecture = self.request.resolved.architecture()?;
-        let subject = self.subject(&architecture);
         let budget = self.compute.budget(&self.request.resolved.budget_request())?;
+        self.request.reopen_elsewhere(&self.compute.selected.describe(), budget.budget_bytes);
+        let subject = self.subject(&architecture);
         let mut request = subject.plan_request();
         let selected = &self.compute.selected;
         let mut precisions = subject.precisions(Arithmetic::of(selected), &selected.describe())?;

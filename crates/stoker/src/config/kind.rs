@@ -39,6 +39,13 @@ pub(crate) struct Choice {
     pub(crate) meaning: Option<String>,
 }
 
+impl Choice {
+    /// A number in quotes is text, and no choice that is a number.
+    fn is(&self, value: &Yaml) -> bool {
+        self.name == plain(value) && self.name.parse::<f64>().is_ok() == value.is_number()
+    }
+}
+
 /// Bounds of a number; infinite where there is none.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Range {
@@ -108,7 +115,7 @@ impl Kind {
                 .as_sequence()
                 .is_some_and(|items| items.len() == 2 && items.iter().all(|item| range.contains(item))),
             Self::List(kind) => value.as_sequence().is_some_and(|items| items.iter().all(|item| kind.accepts(item))),
-            Self::Choice(choices) => choices.iter().any(|choice| choice.name == plain(value)),
+            Self::Choice(choices) => choices.iter().any(|choice| choice.is(value)),
             Self::WordOr(word, kind) => value.as_str() == Some(word) || kind.accepts(value),
             Self::Text | Self::Path => value.as_str().is_some_and(|text| !text.trim().is_empty()),
             Self::Device => value.as_str().is_some_and(|text| DeviceRequest::from_str(text).is_ok()),

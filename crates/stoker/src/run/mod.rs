@@ -19,3 +19,6 @@ pub(crate) mod subject;
 pub(crate) mod team;
 pub(crate) mod throughput;
 pub(crate) mod weights;
+
+#[cfg(test)]
+mod mutations;

@@ -9,7 +9,7 @@ use metrics::EpochRecord;
 use trainer::{NonFiniteStep, Observer, RecoveryEvent, StepReport};
 
 use crate::run::recovery::{tell_growth, tell_out_of_memory};
-use crate::ui::{self, Progress};
+use crate::ui::{self, Progress, short_time};
 
 /// Corrupt images are named up to this many; the rest is in the run folder's list.
 const CORRUPT_SHOWN: usize = 5;
@@ -24,13 +24,32 @@ pub(crate) struct RunObserver {
     progress: Option<Progress>,
     corrupt: usize,
     memory: MemoryLine,
+    pace: Pace,
+}
+
+/// How fast the run goes, validation included.
+struct Pace {
+    started: Instant,
+    steps: usize,
+}
+
+impl Pace {
+    /// Seconds until the last epoch ends, once an epoch has; before that validation is not known, and the bar tells of this epoch.
+    fn seconds_left(&mut self, report: &StepReport, epochs: u32) -> Option<f64> {
+        self.steps += 1;
+        let whole_epochs = epochs.saturating_sub(report.epoch) as usize;
+        let steps_left = whole_epochs * report.batches + report.batches.saturating_sub(report.batches_done);
+        let seconds = self.started.elapsed().as_secs_f64() / self.steps as f64 * steps_left as f64;
+        (self.steps > report.batches && whole_epochs > 0).then_some(seconds)
+    }
 }
 
 impl RunObserver {
     /// An observer of a run over so many training images, whose memory `meter` measures and the plan predicted.
     pub(crate) fn new(train_samples: usize, meter: Box<dyn Meter>, predicted_peak_bytes: u64) -> Self {
         let memory = MemoryLine { meter, predicted_peak_bytes, highest_bytes: 0, said: String::new(), asked: None };
-        Self { train_samples, epochs: 0, progress: None, corrupt: 0, memory }
+        let pace = Pace { started: Instant::now(), steps: 0 };
+        Self { train_samples, epochs: 0, progress: None, corrupt: 0, memory, pace }
     }
 
     /// Corrupt images that were skipped so far.
@@ -71,9 +90,11 @@ impl Observer for RunObserver {
     }
 
     fn step_done(&mut self, report: &StepReport) {
+        let left = self.pace.seconds_left(report, self.epochs);
+        let left = left.map_or(String::new(), |seconds| format!(", {} to the last epoch", short_time(seconds)));
         if let Some(progress) = &mut self.progress {
             progress.say(format_args!(
-                "loss {:.3}, lr {:.1e}, {:.0} % waiting, {}",
+                "loss {:.3}, lr {:.1e}, {:.0} % waiting, {}{left}",
                 report.mean_loss,
                 report.learning_rate,
                 100.0 * report.data_wait_share,
@@ -129,5 +150,32 @@ impl Observer for RunObserver {
 
     fn micro_batch_grown(&mut self, event: &RecoveryEvent) {
         tell_growth(event);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_to_the_last_epoch_is_told_once_an_epoch_is_known_whole() {
+        let report = |epoch, batches_done| StepReport {
+            epoch,
+            batches_done,
+            batches: 4,
+            samples_done: 0,
+            step: 0,
+            mean_loss: 0.0,
+            learning_rate: 0.0,
+            gradient_norm: 0.0,
+            images_per_second: 0.0,
+            data_wait_share: 0.0,
+        };
+        let mut pace = Pace { started: Instant::now() - Duration::from_secs(50), steps: 0 };
+        assert!((1..=4).all(|done| pace.seconds_left(&report(1, done), 3).is_none()));
+        // Five steps in 50 seconds; of this epoch three are left, and four of the last.
+        let left = pace.seconds_left(&report(2, 1), 3).expect("an epoch is over");
+        assert!((70.0..75.0).contains(&left), "{left}");
+        assert_eq!(pace.seconds_left(&report(3, 1), 3), None, "the bar says it");
     }
 }

@@ -93,3 +93,40 @@ fn a_missing_checkpoint_points_to_the_other_one() {
     fs::remove_file(stage.path(&checkpoint(&stage, "pets", "best"))).expect("writable");
     assert_snapshot!(stage.refuse(&format!("{PREDICT} {}", stage.run_path("pets"))));
 }
+
+/// What becomes of a file on a bad disk or in careless hands; each is no checkpoint any more.
+fn damaged(bytes: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
+    let flipped = |at: usize, bit: u8| {
+        let mut bytes = bytes.to_vec();
+        bytes[at] ^= bit;
+        bytes
+    };
+    vec![
+        ("empty", Vec::new()),
+        ("a text file", b"these are no weights\n".to_vec()),
+        ("zeros", vec![0; bytes.len()]),
+        ("a bit of the header's length", flipped(1, 0x10)),
+        ("the highest bit of the header's length", flipped(7, 0x80)),
+        ("a bit of the header's first bracket", flipped(8, 0x01)),
+        ("longer than it says", [bytes, &[0; 64]].concat()),
+    ]
+}
+
+#[test]
+fn a_damaged_checkpoint_is_named_and_nothing_is_lost() {
+    let stage = Stage::trained();
+    let run = stage.run_path("pets");
+    for (name, command) in [("best", format!("{PREDICT} {run}")), ("last", format!("train --resume {run}"))] {
+        let path = stage.path(&checkpoint(&stage, "pets", name));
+        let whole = fs::read(&path).expect("the run saved it");
+        for (damage, bytes) in damaged(&whole) {
+            fs::write(&path, bytes).expect("writable");
+            let printed = stage.refuse(&command);
+            let named = format!("checkpoints/{name}.safetensors` is not a complete safetensors file: ");
+            assert!(printed.contains(&named), "{damage}: {printed}");
+        }
+        fs::write(&path, whole).expect("writable");
+    }
+    let printed = stage.run(&format!("train --resume {run}"));
+    assert!(printed.contains("--- exit code 0"), "{printed}");
+}

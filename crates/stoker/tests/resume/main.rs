@@ -5,6 +5,7 @@
 
 #![cfg(unix)]
 
+mod elsewhere;
 mod folds;
 mod full_disk;
 mod kept;

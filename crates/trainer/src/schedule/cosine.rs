@@ -24,7 +24,7 @@ impl WarmupCosine {
         if let Some(rate) = warming_up(self.peak, self.warmup_steps, step) {
             return rate;
         }
-        let decay_steps = self.total_steps.saturating_sub(1 + self.warmup_steps);
+        let decay_steps = self.total_steps.saturating_sub(self.warmup_steps).saturating_sub(1);
         if decay_steps == 0 {
             return self.peak;
         }

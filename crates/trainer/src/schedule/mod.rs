@@ -94,5 +94,5 @@ impl StepDecay {
 
 /// The rate of a step of warm-up, one step above zero at first; none behind it.
 fn warming_up(peak: f64, warmup_steps: u64, step: u64) -> Option<f64> {
-    (step < warmup_steps).then(|| peak * (step + 1) as f64 / (warmup_steps + 1) as f64)
+    (step < warmup_steps).then(|| peak * (step as f64 + 1.0) / (warmup_steps as f64 + 1.0))
 }
