@@ -7,7 +7,7 @@ use vision_nn::Classifier;
 use crate::passes::score_batch;
 use crate::{PredictError, PredictOptions};
 
-/// Scores `batch` black images of `size` (H, W, C) in every view, in passes of so many, as [`predict`](crate::predict) would, and forgets what came of it: what
+/// Scores `batch` black images of `size` (H, W, C) in every view, in passes of so many, as [`predict`](crate::predict()) would, and forgets what came of it: what
 /// that takes is what a prediction takes, loading aside. Waits for the device.
 ///
 /// # Errors

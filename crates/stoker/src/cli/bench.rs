@@ -224,7 +224,7 @@ pub struct BenchInferArguments {
     /// `fp32`, `bf16` or `fp16`, separated by commas
     #[arg(long, value_name = "FORMATS", value_delimiter = ',', default_value = "fp32", value_parser = parse_precision)]
     pub precisions: Vec<Precision>,
-    /// Images at once beside one: `auto` is what fits, up to where more is no faster
+    /// Images at once beside one: `auto` is what `predict` plans
     #[arg(long, value_name = "COUNT", default_value = "auto")]
     pub batch: AutoCount,
     /// Times that each is measured
