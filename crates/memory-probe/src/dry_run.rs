@@ -11,7 +11,8 @@ use crate::{StepRequest, capture_step, fixed_memory};
 
 /// The footprint of a step on `device`, which must be one of CubeCL's, for every batch size that a plan for `budget_bytes` asks about.
 ///
-/// Kernels that were never tuned for a shape are tuned first, for real: that takes time, and memory for the shape's own tensors.
+/// Kernels that were never tuned for a shape are tuned first, for real: that takes time, and memory for the shape's own tensors. So no batch is asked for
+/// that a step would not have at once; beyond the effective batch the footprint goes on as it has grown.
 ///
 /// # Errors
 /// A [`FootprintError`] when the request admits no batch size at all.
@@ -26,7 +27,13 @@ pub fn dry_run_footprint<M: Classifier>(
     let reserved = |batch, Accumulates(accumulates)| {
         dry_run_reserved(&StepRequest { accumulates, ..request.clone() }, batch, device, build)
     };
-    exact_footprint(ExactSource::DryRun, request, known, budget_bytes, plan, &reserved)
+    exact_footprint(ExactSource::DryRun, request, known, budget_bytes, &within_a_step(plan), &reserved)
+}
+
+/// The same plan, with no batch beyond the effective one.
+fn within_a_step(plan: &PlanRequest) -> PlanRequest {
+    let largest = [plan.maximum, plan.effective_batch].into_iter().flatten().min();
+    PlanRequest { maximum: largest, ..plan.clone() }
 }
 
 /// Bytes that the device's pools hold reserved after optimizer steps over micro-batches of `batch`, none of them computed. `None` when the
@@ -76,4 +83,18 @@ fn reserved_after_steps<M: Classifier>(
     drop(rehearsal);
     device.sync().ok()?;
     usage.map(|usage| usage.bytes_reserved)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_batch_is_asked_for_that_a_step_would_not_have_at_once() {
+        let plan = PlanRequest { effective_batch: Some(8), ..PlanRequest::default() };
+        assert_eq!(within_a_step(&plan).maximum, Some(8));
+        assert_eq!(within_a_step(&PlanRequest { maximum: Some(4), ..plan.clone() }).maximum, Some(4));
+        assert_eq!(within_a_step(&PlanRequest { maximum: Some(16), ..plan }).maximum, Some(8));
+        assert_eq!(within_a_step(&PlanRequest::default()).maximum, None);
+    }
 }

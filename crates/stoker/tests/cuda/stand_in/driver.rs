@@ -10,6 +10,7 @@
 //! - `STAND_IN_CARD_CAPABILITY`: compute capability, `8.6` when unset.
 //! - `STAND_IN_CARD_NAME`: product name, `NVIDIA GeForce RTX 3060` when unset.
 //! - `STAND_IN_CARD_COUNT`: number of cards, 1 when unset.
+//! - `STAND_IN_CARD_THIEF`: `1000:2147483648` has somebody else take so many bytes of each card once this process has launched 1000 kernels.
 //! - `STAND_IN_CARD_STATISTICS`: a file for five numbers of eight bytes; see [`Statistic`].
 //!
 //! Signatures and numbers are those of the CUDA driver API: <https://docs.nvidia.com/cuda/cuda-driver-api/>.
@@ -60,6 +61,8 @@ struct Settings {
     capability: (c_int, c_int),
     name: String,
     count: c_int,
+    /// After how many launches somebody else takes how many bytes.
+    thief: Option<(u64, u64)>,
 }
 
 static SETTINGS: LazyLock<Settings> = LazyLock::new(|| {
@@ -71,8 +74,20 @@ static SETTINGS: LazyLock<Settings> = LazyLock::new(|| {
         capability: (major.parse().expect("a number"), minor.parse().expect("a number")),
         name: text("NAME").unwrap_or_else(|| "NVIDIA GeForce RTX 3060".to_owned()),
         count: text("COUNT").map_or(1, |count| count.parse().expect("a number of cards")),
+        thief: text("THIEF").map(|thief| {
+            let (launches, bytes) = thief.split_once(':').expect("a thief is launches and bytes");
+            (launches.parse().expect("a number of launches"), bytes.parse().expect("a number of bytes"))
+        }),
     }
 });
+
+/// Kernels launched by this process.
+static LAUNCHES: AtomicU64 = AtomicU64::new(0);
+
+/// What somebody else holds of each card.
+fn stolen_bytes() -> u64 {
+    SETTINGS.thief.map_or(0, |(launches, bytes)| if LAUNCHES.load(SeqCst) >= launches { bytes } else { 0 })
+}
 
 /// What a card holds.
 #[derive(Default)]
@@ -86,7 +101,7 @@ struct Card {
 impl Card {
     fn free_bytes(&self) -> u64 {
         let context = if self.has_context { CONTEXT_BYTES } else { 0 };
-        SETTINGS.memory_bytes.saturating_sub(self.held_bytes + context)
+        SETTINGS.memory_bytes.saturating_sub(self.held_bytes + context + stolen_bytes())
     }
 }
 
@@ -576,6 +591,7 @@ pub extern "system" fn cuLaunchKernel(
     if !is_grid || !is_block || shared_bytes as c_int > shared_bytes_of_a_block(SETTINGS.capability) {
         return INVALID_VALUE;
     }
+    LAUNCHES.fetch_add(1, SeqCst);
     count(Statistic::Launches);
     SUCCESS
 }

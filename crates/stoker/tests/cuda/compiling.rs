@@ -1,0 +1,1 @@
+//! Every kernel of a run through a real NVRTC.
