@@ -26,7 +26,7 @@ pub use plan::{
 };
 pub use predict::{
     CALIBRATE_ABOUT, CALIBRATE_EXAMPLES, CalibrateArguments, Checkpoint, Format, LabelForm, OutputArguments,
-    PREDICT_ABOUT, PREDICT_EXAMPLES, PredictArguments, PredictorArguments, RunArguments, ViewArguments,
+    PREDICT_ABOUT, PREDICT_EXAMPLES, PredictArguments, PredictorArguments, RunsArguments, ViewArguments,
     WeightsArguments,
 };
 

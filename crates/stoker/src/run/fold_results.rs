@@ -1,6 +1,6 @@
 //! What cross-validation has come to: `fold_results.yaml` and `out_of_fold.csv`, beside the folds' own runs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use checkpoint::{RunFolder, write_atomically};
 use data_pipeline::Dataset;
@@ -76,20 +76,27 @@ impl FoldResults {
     /// What is known in the folder of all folds; nothing where none is done.
     pub(crate) fn read(group: &RunFolder) -> Result<Option<Self>, CommandError> {
         let path = group.fold_results();
-        if !path.exists() {
-            return Ok(None);
-        }
+        path.exists().then(|| Self::read_file(&path)).transpose()
+    }
+
+    /// What the file at `path` says; the folds' runs lie beside it.
+    pub(crate) fn read_file(path: &Path) -> Result<Self, CommandError> {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let refused = |cause: String| {
+            let hint = match path.file_name().is_some_and(|name| name == "fold_results.yaml") {
+                true => format!("put it back as it was; the folds' runs are in `{}`", folder.display()),
+                false => "name the `fold_results.yaml` that `stoker train` wrote, or a copy beside it".to_owned(),
+            };
             CommandError::wrong_request(format!("`{}` is no file of fold results", path.display()))
                 .with_causes(vec![cause])
-                .with_hint(format!("put it back as it was; the folds' runs are in `{}`", group.root().display()))
+                .with_hint(hint)
         };
-        let text = std::fs::read_to_string(&path).map_err(|error| refused(error.to_string()))?;
+        let text = std::fs::read_to_string(path).map_err(|error| refused(error.to_string()))?;
         let results: Self = serde_yaml::from_str(&text).map_err(|error| refused(error.to_string()))?;
         let fits = |result: &FoldResult| result.fold < results.folds && results.matrix(result).is_some();
         match results.results.iter().find(|result| !fits(result)) {
             Some(result) => Err(refused(format!("fold {} does not fit the classes or the folds", result.fold))),
-            None => Ok(Some(results)),
+            None => Ok(results),
         }
     }
 
@@ -165,7 +172,7 @@ pub(crate) fn record(resolved: &ResolvedConfig, finished: &FinishedFold<'_>) -> 
 /// The folder of all folds that a fold's run stands in.
 fn group_of(folder: &RunFolder) -> Result<RunFolder, CommandError> {
     let parent = folder.root().parent().filter(|parent| !parent.as_os_str().is_empty());
-    RunFolder::open(parent.unwrap_or(std::path::Path::new("."))).map_err(|error| {
+    RunFolder::open(parent.unwrap_or(Path::new("."))).map_err(|error| {
         let hint = "a fold's run stays in the folder of all folds, beside `config.resolved.yaml`: move it back";
         CommandError::from_request(&error).with_hint(hint.to_owned())
     })

@@ -6,6 +6,7 @@
 #![cfg(unix)]
 
 mod elsewhere;
+mod ensembles;
 mod folds;
 mod full_disk;
 mod kept;
