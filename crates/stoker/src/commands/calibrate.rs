@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use checkpoint::write_atomically;
+use checkpoint::{RunFolder, write_atomically};
 use clap::ValueEnum;
 use data_pipeline::Dataset;
 use inference::{CalibrationError, FittedCalibration, FittedTo, Merge, View, WEIGHT_FOLDS, labelled};
@@ -17,11 +17,22 @@ use crate::run::compute::Compute;
 use crate::run::data::train_and_validation;
 use crate::run::recovery::Injection;
 use crate::run::resolved::ResolvedConfig;
+use crate::run::weights::refused;
 use crate::ui;
 
 /// Fits the temperature on the run's validation images, and before it the weights of the views where they are merged by those, and keeps
 /// both in the run folder.
 pub(crate) fn calibrate(arguments: &CalibrateArguments, interrupt: &Arc<AtomicBool>) -> Result<(), CommandError> {
+    fit(arguments, interrupt)?;
+    let asked = flags(&arguments.views);
+    let run = RunFolder::open(&arguments.run.run).map_err(|error| refused(&error))?;
+    let run = run.root().display();
+    let command = next_step(&format!("predict --run {run} --input FOLDER{asked} --use-calibration"));
+    ui::out(format_args!("\nnext, predict:\n  {command}"))
+}
+
+/// Fits and keeps it, and prints what came of it.
+pub(crate) fn fit(arguments: &CalibrateArguments, interrupt: &Arc<AtomicBool>) -> Result<(), CommandError> {
     let run = TrainedRun::open(&arguments.run.run, &arguments.run.weights)?;
     let views = run.views(&arguments.views)?;
     let injection = Injection::from_environment()?;
@@ -43,7 +54,7 @@ pub(crate) fn calibrate(arguments: &CalibrateArguments, interrupt: &Arc<AtomicBo
     write_atomically(&run.folder.reliability(), picture.as_bytes())
         .map_err(|error| CommandError::from_run(&error).with_hint(error.hint()))?;
     fitted.write(&run.folder.calibration()).map_err(|error| failed(&error))?;
-    report(&run, &fitted, arguments)
+    report(&run, &fitted)
 }
 
 /// The images that the run was validated on, with the classes of its weights.
@@ -78,7 +89,7 @@ fn weigh(run: &TrainedRun, task: &Task<'_>, views: &[View]) -> Result<Merge, Com
     Ok(Merge::Weighted(fitted.weights))
 }
 
-fn report(run: &TrainedRun, fitted: &FittedCalibration, arguments: &CalibrateArguments) -> Result<(), CommandError> {
+fn report(run: &TrainedRun, fitted: &FittedCalibration) -> Result<(), CommandError> {
     let Calibration { temperature, samples, before, after } = fitted.calibration;
     ui::out(format_args!("{:<24} {:>8} {:>12} {:>8}", "", "ECE", "NLL, nats", "Brier"))?;
     for (name, scores) in [("as trained", before), ("calibrated", after)] {
@@ -89,11 +100,7 @@ fn report(run: &TrainedRun, fitted: &FittedCalibration, arguments: &CalibrateArg
     let seen = if views == 1 { "one view".to_owned() } else { format!("{views} views") };
     ui::out(format_args!("temperature {temperature:.4}, fitted on {samples} validation images in {seen} each"))?;
     let (file, picture) = (run.folder.calibration(), run.folder.reliability());
-    ui::out(format_args!("written to {} and {}", file.display(), picture.display()))?;
-    let asked = flags(&arguments.views);
-    let run = run.folder.root().display();
-    let command = next_step(&format!("predict --run {run} --input FOLDER{asked} --use-calibration"));
-    ui::out(format_args!("\nnext, predict:\n  {command}"))
+    ui::out(format_args!("written to {} and {}", file.display(), picture.display()))
 }
 
 /// How the views were asked for, to be typed again.
