@@ -7,6 +7,7 @@ pub(crate) mod data;
 pub(crate) mod dry_process;
 pub(crate) mod fold_results;
 pub(crate) mod groups;
+pub(crate) mod listing;
 pub(crate) mod memory;
 pub(crate) mod mistakes;
 pub(crate) mod observer;
