@@ -5,16 +5,19 @@
 
 #![cfg(unix)]
 
+mod corrupt;
 mod elsewhere;
 mod folds;
 mod full_disk;
 mod kept;
 mod killed;
+mod learns;
 mod mid_epoch;
 mod optimizers;
 mod predictions;
 mod requests;
 mod running;
+mod same_data;
 mod same_seed;
 mod stage;
 mod stopped;
