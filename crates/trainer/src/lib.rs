@@ -18,6 +18,7 @@ mod step;
 mod taken;
 
 mod backpropagation;
+mod corrupt_list;
 mod faults;
 mod keeping;
 mod memory_log;

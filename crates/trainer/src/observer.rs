@@ -41,6 +41,8 @@ pub trait Observer {
     fn validating(&mut self, _done: usize, _total: usize) {}
     /// An epoch is recorded; `improved` when it is the best so far.
     fn epoch_done(&mut self, _record: &EpochRecord, _improved: bool) {}
+    /// So many images were skipped and listed before this process took the run up.
+    fn corrupt_images_known(&mut self, _count: usize) {}
     /// An image was skipped, for the first time in this run.
     fn corrupt_image(&mut self, _path: &Path, _reason: &str) {}
     /// Memory ran out; the same samples are done again, fewer at once. The event is in the run folder already.

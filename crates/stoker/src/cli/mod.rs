@@ -182,7 +182,7 @@ pub struct TrainArguments {
     /// Of cross-validation (`data.folds`), train this fold alone, from 0
     #[arg(long, value_name = "N", conflicts_with = "resume")]
     pub fold: Option<usize>,
-    /// Replace the run folder when it exists, instead of refusing
+    /// Replace the run folder when it exists, with `--fold` the run of that fold, instead of refusing
     #[arg(long, conflicts_with = "resume")]
     pub overwrite: bool,
 }

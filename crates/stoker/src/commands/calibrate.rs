@@ -25,6 +25,15 @@ use crate::ui;
 
 /// Fits the temperature of a run or of an ensemble, and keeps it beside the weights or where it is told to.
 pub(crate) fn calibrate(arguments: &CalibrateArguments, interrupt: &Arc<AtomicBool>) -> Result<(), CommandError> {
+    let next = fit_and_keep(arguments, interrupt)?;
+    ui::out(format_args!("\nnext, predict:\n  {next}"))
+}
+
+/// Fits and keeps it, prints what came of it, and returns the command that uses it.
+pub(crate) fn fit_and_keep(
+    arguments: &CalibrateArguments,
+    interrupt: &Arc<AtomicBool>,
+) -> Result<String, CommandError> {
     let members = Members::open(&arguments.runs)?;
     let injection = Injection::from_environment()?;
     let compute = Compute::select(arguments.runs.weights.device)?;
@@ -62,7 +71,7 @@ impl Setting<'_> {
     }
 
     /// Fits the temperature on the run's validation images, and before it the weights of the views where they are merged by those.
-    fn calibrate_run(&self, run: &TrainedRun) -> Result<(), CommandError> {
+    fn calibrate_run(&self, run: &TrainedRun) -> Result<String, CommandError> {
         let asked = &self.arguments.views;
         let views = run.views(asked)?;
         let file = self.arguments.output.clone().unwrap_or_else(|| run.folder.calibration());
@@ -86,7 +95,7 @@ impl Setting<'_> {
     }
 
     /// Fits one temperature to the mean of all models, on images that none of those that are asked was trained on.
-    fn calibrate_ensemble(&self, members: &Members) -> Result<(), CommandError> {
+    fn calibrate_ensemble(&self, members: &Members) -> Result<String, CommandError> {
         let asked = &self.arguments.views;
         let of_group = members.folder.as_ref();
         let file = self.arguments.output.clone().or_else(|| of_group.map(RunFolder::calibration)).ok_or_else(|| {
@@ -116,7 +125,8 @@ impl Setting<'_> {
         named.unwrap_or_else(|| folder.reliability())
     }
 
-    fn report(&self, fitted: &Fitted<'_>) -> Result<(), CommandError> {
+    /// Prints what came of it, and returns the command that uses it.
+    fn report(&self, fitted: &Fitted<'_>) -> Result<String, CommandError> {
         let Calibration { temperature, samples, before, after } = *fitted.calibration;
         ui::out(format_args!("{:<24} {:>8} {:>12} {:>8}", "", "ECE", "NLL, nats", "Brier"))?;
         for (name, scores) in [("as trained", before), ("calibrated", after)] {
@@ -139,8 +149,7 @@ impl Setting<'_> {
             None => "--use-calibration".to_owned(),
         };
         let flags = flags(&self.arguments.views, self.arguments.runs.weight_by_score);
-        let command = next_step(&format!("predict {} --input FOLDER{flags} {use_it}", fitted.runs));
-        ui::out(format_args!("\nnext, predict:\n  {command}"))
+        Ok(next_step(&format!("predict {} --input FOLDER{flags} {use_it}", fitted.runs)))
     }
 }
 

@@ -31,7 +31,7 @@ pub(crate) fn print(arguments: &ConfigArguments) -> Result<(), CommandError> {
         "{}, {classes} classes, optimizer {}, learning rate {}",
         resolved.config.model.name,
         train.optimizer.as_str(),
-        train.learning_rate
+        train.highest_learning_rate()
     );
     let decay = train.weight_decay.unwrap_or(0.0);
     let mut lines = vec![head, String::new()];

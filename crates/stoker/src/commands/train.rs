@@ -1,6 +1,7 @@
 //! `train`: configuration, device, data, memory plan, training, and how to predict.
 
 mod averaging;
+mod calibration;
 mod elsewhere;
 mod request;
 mod scoring;
@@ -24,8 +25,9 @@ use crate::error::CommandError;
 use crate::registry::{Architecture, Network};
 use crate::run::compute::{Compute, Gauge};
 use crate::run::data::{self, RunData};
-use crate::run::fold_results::{self, FinishedFold};
+use crate::run::fold_results::{self, FinishedFold, FoldResults};
 use crate::run::groups::check_freezing;
+use crate::run::listing::{Listing, check_same_as_other_folds, check_same_images, train_anew};
 use crate::run::memory::{Planned, loader_bytes, plan_here};
 use crate::run::observer::RunObserver;
 use crate::run::precision::{Arithmetic, Precisions};
@@ -38,6 +40,7 @@ use crate::run::team::{entry_beside, identity_of};
 use crate::run::weights::{check_starting_weights, with_starting_weights};
 use crate::ui;
 
+pub(crate) use calibration::calibrate_folds;
 pub(crate) use request::Request;
 
 /// Trains a new run, or goes on with one; with folds, one run a fold.
@@ -65,6 +68,7 @@ struct Run {
     request: Request,
     compute: Compute,
     data: RunData,
+    listing: Listing,
     card: ModelCard,
     injection: Injection,
 }
@@ -76,6 +80,12 @@ impl Run {
         let data = data::open(&request.resolved)?;
         let config = &request.resolved.config;
         let normalization = Normalization::imagenet(config.model.in_channels);
+        let listing = Listing::of(&data.training.train, &data.training.validation);
+        match &request.resumed {
+            Some(folder) => check_same_images(folder, &listing)?,
+            None if config.data.fold.is_some() => check_same_as_other_folds(&request.root, &listing)?,
+            None => {}
+        }
         let card = ModelCard {
             version: CARD_VERSION,
             model: config.model.name.clone(),
@@ -85,6 +95,7 @@ impl Run {
             resize: resize_name(config.augment.resize).to_owned(),
             mean: normalization.mean,
             std: normalization.std,
+            images: Some(listing.fingerprint()),
             progress: Progress::default(),
         };
         let architecture = request.resolved.architecture()?;
@@ -94,7 +105,7 @@ impl Run {
             check_starting_weights(&mut request.resolved, card.classes.len(), &compute.device)?;
             request.resolved.follow_links();
         }
-        Ok(Self { request, compute, data, card, injection })
+        Ok(Self { request, compute, data, listing, card, injection })
     }
 
     /// Prints the memory analysis and fixes the micro-batch.
@@ -142,11 +153,15 @@ impl Run {
             return Ok(folder.clone());
         }
         let request = &self.request;
+        if let Some(fold) = request.resolved.config.data.fold.filter(|_| request.overwrite) {
+            FoldResults::forget(&request.root, fold)?;
+        }
         let written = || -> Result<RunFolder, CheckpointError> {
             let folder = RunFolder::create(&request.root, request.overwrite)?;
             write_atomically(&folder.resolved_config(), request.resolved.to_yaml().as_bytes())?;
             let plan = serde_json::to_string_pretty(analysis).expect("a plan has string keys and plain values");
             write_atomically(&folder.plan(), plan.as_bytes())?;
+            self.listing.write(&folder)?;
             let newest = match request.resolved.config.data.fold.and(request.root.parent()) {
                 Some(folds) => RunFolder::open(folds)?,
                 None => folder.clone(),
@@ -267,6 +282,7 @@ impl Run {
         let scores = [test.as_ref(), averaged.as_ref()];
         let predictions = self.write_page(folder, analysis, fitted, &best, scores, interrupt)?;
         ui::out(format_args!("run folder: {}", folder.root().display()))?;
+        self.calibrate(folder, interrupt)?;
         if let Some(fold) = self.request.resolved.config.data.fold {
             let epoch = fitted.session.progress().best.map_or(0, |best| best.epoch);
             let validation = &self.data.training.validation;
@@ -335,7 +351,10 @@ impl Run {
         let input = self.request.resolved.config.data.test.as_ref();
         let input = input.map_or("FOLDER".to_owned(), |test| test.display().to_string());
         let run = folder.root().display();
-        next_step(&format!("predict --run {run} --input {input} --tta essential --output predictions.csv"))
+        // A calibration is for the views of the configuration.
+        let views =
+            if self.request.resolved.config.train.calibrate { " --use-calibration" } else { " --tta essential" };
+        next_step(&format!("predict --run {run} --input {input}{views} --output predictions.csv"))
     }
 
     fn say_how_to_resume(&self, error: CommandError, folder: &RunFolder) -> CommandError {
@@ -376,7 +395,14 @@ fn interrupted(folder: &RunFolder) -> CommandError {
 
 /// A run goes on with its own checkpoint alone, and a whole one.
 fn cannot_resume(error: &TrainError, folder: &RunFolder) -> CommandError {
-    let TrainError::Checkpoint(error) = error else { return failed(error) };
+    let error = match error {
+        TrainError::Checkpoint(error) => error,
+        TrainError::OtherRun { .. } => {
+            let hint = train_anew(folder, "put the run's own checkpoint back");
+            return CommandError::from_request(error).with_hint(hint);
+        }
+        error => return failed(error),
+    };
     let again = next_step(&format!("train --config {} --set name=OTHER", folder.resolved_config().display()));
     let foreign = matches!(error, CheckpointError::OtherModel { .. });
     checkpoint_request(error).with_hint(foreign.then(|| format!("the file is of another run; to train anew: {again}")))

@@ -22,6 +22,7 @@ mod source;
 mod train;
 mod user;
 mod values;
+mod without_effect;
 
 use std::path::Path;
 
@@ -81,7 +82,7 @@ impl UserConfig {
     /// Settings that have no effect beside the others, as sentences; to be printed as warnings.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        rules::settings_without_effect(self)
+        without_effect::settings_without_effect(self)
     }
 
     /// The whole configuration as YAML, defaults included; reading it back gives the same.

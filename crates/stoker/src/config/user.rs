@@ -78,7 +78,7 @@ pub struct DataSection {
     #[schemars(extend("format" = "path"))]
     pub validation: Option<PathBuf>,
     /// Share of each class in `train` that is held out for validation; 0.15 when neither this nor
-    /// `validation` is given.
+    /// `validation` is given. Images with the same `group`, a column of the CSV file, stay on one side.
     #[serde(default)]
     #[schemars(extend("exclusiveMinimum" = 0.0, "exclusiveMaximum" = 1.0))]
     pub validation_share: Option<f64>,

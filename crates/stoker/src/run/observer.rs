@@ -22,6 +22,8 @@ pub(crate) struct RunObserver {
     train_samples: usize,
     epochs: u32,
     progress: Option<Progress>,
+    /// Skipped before this process.
+    known_corrupt: usize,
     corrupt: usize,
     memory: MemoryLine,
     pace: Pace,
@@ -49,12 +51,12 @@ impl RunObserver {
     pub(crate) fn new(train_samples: usize, meter: Box<dyn Meter>, predicted_peak_bytes: u64) -> Self {
         let memory = MemoryLine { meter, predicted_peak_bytes, highest_bytes: 0, said: String::new(), asked: None };
         let pace = Pace { started: Instant::now(), steps: 0 };
-        Self { train_samples, epochs: 0, progress: None, corrupt: 0, memory, pace }
+        Self { train_samples, epochs: 0, progress: None, known_corrupt: 0, corrupt: 0, memory, pace }
     }
 
-    /// Corrupt images that were skipped so far.
+    /// Corrupt images that were skipped so far, by the processes before this one too.
     pub(crate) fn corrupt(&self) -> usize {
-        self.corrupt
+        self.known_corrupt + self.corrupt
     }
 }
 
@@ -93,13 +95,7 @@ impl Observer for RunObserver {
         let left = self.pace.seconds_left(report, self.epochs);
         let left = left.map_or(String::new(), |seconds| format!(", {} to the last epoch", short_time(seconds)));
         if let Some(progress) = &mut self.progress {
-            progress.say(format_args!(
-                "loss {:.3}, lr {:.1e}, {:.0} % waiting, {}{left}",
-                report.mean_loss,
-                report.learning_rate,
-                100.0 * report.data_wait_share,
-                self.memory.said()
-            ));
+            progress.say(said_of_step(report, self.memory.said(), &left));
             progress.set(report.samples_done);
         }
     }
@@ -132,6 +128,10 @@ impl Observer for RunObserver {
         ));
     }
 
+    fn corrupt_images_known(&mut self, count: usize) {
+        self.known_corrupt = count;
+    }
+
     fn corrupt_image(&mut self, path: &Path, reason: &str) {
         self.corrupt += 1;
         if self.corrupt <= CORRUPT_SHOWN {
@@ -153,13 +153,52 @@ impl Observer for RunObserver {
     }
 }
 
+/// What the live line has of a step, behind the count and the rate.
+fn said_of_step(report: &StepReport, memory: &str, left: &str) -> String {
+    let (loss, rate, waiting) = (report.mean_loss, report.learning_rate, 100.0 * report.data_wait_share);
+    format!("loss {loss:.3}, lr {rate:.1e}, {waiting:.0} % waiting, {memory}{left}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// A meter that reads what it is told to.
+    struct Fixed([u64; 2]);
+
+    impl Meter for Fixed {
+        fn current_bytes(&self) -> u64 {
+            self.0[0]
+        }
+
+        fn peak_bytes(&self) -> u64 {
+            self.0[1]
+        }
+
+        fn reset(&self) {}
+    }
+
     #[test]
-    fn the_time_to_the_last_epoch_is_told_once_an_epoch_is_known_whole() {
-        let report = |epoch, batches_done| StepReport {
+    fn the_live_line_has_loss_rate_wait_and_memory_now_highest_and_predicted() {
+        let meter = Box::new(Fixed([81 << 20, 98 << 20]));
+        let mut memory = MemoryLine {
+            meter,
+            predicted_peak_bytes: 104 << 20,
+            highest_bytes: 99 << 20,
+            said: String::new(),
+            asked: None,
+        };
+        let report = StepReport { mean_loss: 0.4126, learning_rate: 3e-4, data_wait_share: 0.074, ..step(2, 1) };
+        let said = said_of_step(&report, memory.said(), ", 2 min 05 s to the last epoch");
+        let expected = "loss 0.413, lr 3.0e-4, 7 % waiting, memory 81.0 MiB, peak 99.0 MiB of 104.0 MiB predicted, 2 min 05 s to the last epoch";
+        assert_eq!(said, expected);
+        // The highest is the highest yet, whatever the meter says of its last lap; and the device is not asked at every step.
+        memory.meter = Box::new(Fixed([7, 8]));
+        assert_eq!(memory.said(), "memory 81.0 MiB, peak 99.0 MiB of 104.0 MiB predicted");
+    }
+
+    fn step(epoch: u32, batches_done: usize) -> StepReport {
+        StepReport {
             epoch,
             batches_done,
             batches: 4,
@@ -170,7 +209,12 @@ mod tests {
             gradient_norm: 0.0,
             images_per_second: 0.0,
             data_wait_share: 0.0,
-        };
+        }
+    }
+
+    #[test]
+    fn the_time_to_the_last_epoch_is_told_once_an_epoch_is_known_whole() {
+        let report = step;
         let mut pace = Pace { started: Instant::now() - Duration::from_secs(50), steps: 0 };
         assert!((1..=4).all(|done| pace.seconds_left(&report(1, done), 3).is_none()));
         // Five steps in 50 seconds; of this epoch three are left, and four of the last.

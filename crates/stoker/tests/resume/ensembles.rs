@@ -63,7 +63,7 @@ fn the_file_of_fold_results_that_is_named_decides_which_folds_count() {
     let stage = of_folds();
     let text = fs::read_to_string(stage.run_path("fold_results.yaml")).expect("the run wrote it");
     let third = text.find("- fold: 2\n").expect("the last of three folds");
-    stage.write(&format!("{RUN}/two.yaml"), text[..third].as_bytes());
+    stage.write(&format!("{RUN}/two.yaml"), &text.as_bytes()[..third]);
     let two = predict(&stage, &format!("--fold-results {RUN}/two.yaml"), "two.csv");
     let alone = [0, 1].map(|fold| predict(&stage, &format!("--run {RUN}/fold_{fold}"), &format!("{fold}.csv")));
     for (file, mean) in &two {

@@ -64,7 +64,10 @@ impl<'a> Request<'a> {
         let base_batch = user.train.effective_batch_size;
         if let Some(batch) = task.effective_batch_size {
             user.train.effective_batch_size = batch;
-            user.train.learning_rate = task.scaled_rate(user.train.learning_rate, base_batch)?;
+            let scaled = task.scaled_rate(user.train.highest_learning_rate(), base_batch)?;
+            if task.learning_rate_scaling != LearningRateScaling::None {
+                user.train.learning_rate = Some(scaled);
+            }
         }
         let resolved = ResolvedConfig::new(user, task.config.as_deref().unwrap_or(Path::new("plan")));
         let architecture = resolved.architecture()?;
@@ -191,7 +194,7 @@ impl<'a> Request<'a> {
         if self.task.effective_batch_size.is_some() {
             edits.push(Edit::new("train.effective_batch_size", config.train.effective_batch_size));
             if self.task.learning_rate_scaling != LearningRateScaling::None {
-                edits.push(Edit::new("train.learning_rate", config.train.learning_rate));
+                edits.push(Edit::new("train.learning_rate", config.train.highest_learning_rate()));
             }
         }
         edits.push(Edit::new("train.micro_batch_size", planned.analysis.plan.micro_batch));
