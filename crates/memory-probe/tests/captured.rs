@@ -118,6 +118,32 @@ fn a_model_frozen_up_to_its_head_takes_gradients_state_and_activations_for_the_h
     assert!(kept < whole / 2, "{kept} of {whole} bytes at the peak");
 }
 
+/// As on a card: the weights, their moments and their averages move in place, all at once.
+#[test]
+fn parameters_move_at_once_in_the_memory_that_they_have() {
+    for request in [request(), with_average()] {
+        let trace = capture_step(&request, 8, &build);
+        let moving = trace.operations.iter().filter(|operation| operation.phase == Phase::Optimizer);
+        let kinds: Vec<&str> =
+            moving.map(|operation| operation.kind.as_str()).filter(|kind| *kind != "create").collect();
+        assert_eq!(kinds, ["adamw"]);
+        assert!(!trace.operations.iter().any(|operation| operation.phase == Phase::Ema));
+        let sums = trace.operations.iter().filter(|operation| operation.kind == "squares");
+        assert_eq!(sums.count(), 1);
+        let held = |role| trace.tensors.iter().filter(move |tensor| tensor.role == role);
+        for role in [Role::Weight, Role::OptimizerState, Role::Ema] {
+            assert!(held(role).all(|tensor| tensor.born == Born::BeforeStep), "{role:?}");
+        }
+        assert_eq!(held(Role::Ema).count() > 0, request.options.ema_decay.is_some());
+    }
+}
+
+#[test]
+fn gradients_of_micro_batches_are_added_in_the_memory_of_the_first() {
+    let trace = capture_step(&StepRequest { accumulates: true, ..request() }, 8, &build);
+    assert_eq!(trace.operations.iter().filter(|operation| operation.kind == "blend").count(), 1);
+}
+
 #[test]
 fn layers_are_named_by_their_parameters() {
     let trace = capture_step(&request(), 8, &build);
@@ -147,8 +173,9 @@ fn a_sample_leaves_behind_what_arithmetic_says() {
     // Numbers of each stage's map, 16x16 positions at first, and 3x4x4 numbers of a patch at each of these.
     let maps: Vec<u64> = (0..4).map(|stage| (256 >> (2 * stage)) * (16 << stage)).collect();
     let stem = 256 * 48 + maps[0];
-    // Into the depthwise convolution, the norm and the first projection one map, into GELU and the second projection four, and one into the layer scale.
-    let blocks: u64 = maps.iter().map(|map| 12 * map).sum();
+    // Into the depthwise convolution, the norm and the first projection one map, into GELU four, and one into the layer scale. What GELU gives to the
+    // second projection is computed again.
+    let blocks: u64 = maps.iter().map(|map| 8 * map).sum();
     // Into the norm and, as patches, into the projection.
     let downsamples: u64 = maps[..3].iter().map(|map| 2 * map).sum();
     // The pooled map into the norm and the classifier.
@@ -158,6 +185,21 @@ fn a_sample_leaves_behind_what_arithmetic_says() {
     let loss = CLASSES as u64 + 1;
     assert_eq!(saved.bytes_per_sample, 4 * (stem + blocks + downsamples + head + loss));
     assert_eq!(saved.parts.iter().map(|part| part.bytes_per_sample).sum::<u64>(), saved.bytes_per_sample);
+}
+
+#[test]
+fn a_frozen_convolution_or_scale_keeps_no_map() {
+    let kept = |frozen: &str| {
+        let mut request = request();
+        request.options.groups.freeze = vec![frozen.to_owned()];
+        saved_activations(&request, &build).bytes_per_sample
+    };
+    let maps: u64 = (0..4).map(|stage| (256 >> (2 * stage)) * (16 << stage)).sum();
+    let whole = saved_activations(&request(), &build).bytes_per_sample;
+    for frozen in ["*conv_dw.weight", "*gamma", "*fc1.weight"] {
+        // What goes into the layer: one map a block.
+        assert_eq!(whole - kept(frozen), 4 * maps, "{frozen}");
+    }
 }
 
 #[test]

@@ -18,6 +18,8 @@ pub(super) struct Kernel {
     pub(super) reads: Vec<(usize, bool)>,
     /// Scratch while it runs: each allocation.
     pub(super) scratch: Vec<Scratch>,
+    /// What it makes in the place of what, where nobody else needs the latter: the operations of ours that work in place.
+    pub(super) overwrites: Vec<(usize, usize)>,
     /// The largest shape that it works on.
     extent: Vec<usize>,
 }
@@ -96,8 +98,11 @@ impl Buffers {
                 self.kernels[kernel].reads.push((buffer, is_free));
             }
         }
-        for output in outputs {
+        for (position, output) in outputs.iter().enumerate() {
             let buffer = self.make(output, kernel);
+            if let Some(input) = self.overwritten(&kind, position, inputs) {
+                self.kernels[kernel].overwrites.push((buffer, input));
+            }
             let shape = output.shape.to_vec();
             let view = match kind {
                 Kind::Convolution | Kind::DepthwiseWeightGradient => View::channels_last(buffer, &shape),
@@ -107,6 +112,14 @@ impl Buffers {
         }
         let scratch = self.scratch(&kind, inputs, outputs);
         self.kernels[kernel].scratch.extend(scratch);
+    }
+
+    /// The buffer that an output of one of our operations is written over.
+    fn overwritten(&self, kind: &Kind, output: usize, inputs: &[&TensorIr]) -> Option<usize> {
+        let Kind::Own(own) = kind else { return None };
+        let input = inputs.get(*own.overwrites.get(output)?)?;
+        let view = self.views.get(&input.id.value())?;
+        (input.status == TensorStatus::ReadWrite && view.is_contiguous()).then_some(view.buffer)
     }
 
     fn make(&mut self, tensor: &TensorIr, kernel: usize) -> usize {
@@ -134,7 +147,14 @@ impl Buffers {
             }
             return position;
         }
-        self.kernels.push(Kernel { kind: kind.clone(), number, reads: Vec::new(), scratch: Vec::new(), extent });
+        self.kernels.push(Kernel {
+            kind: kind.clone(),
+            number,
+            reads: Vec::new(),
+            scratch: Vec::new(),
+            overwrites: Vec::new(),
+            extent,
+        });
         self.kernels.len() - 1
     }
 
@@ -149,7 +169,7 @@ impl Buffers {
     fn scratch(&self, kind: &Kind, inputs: &[&TensorIr], outputs: &[&TensorIr]) -> Vec<Scratch> {
         let growing = |bytes| Scratch { bytes, most_bytes: u64::MAX };
         match kind {
-            Kind::Own(_, scratch) => scratch.clone(),
+            Kind::Own(own) => own.scratch.clone(),
             // A depthwise weight gradient is a convolution of the maps with the batch folded into the channels, by the gradients with batch
             // and channels changed over: both are copied (`burn_cubecl`, kernel/conv/backward_weight/fallback.rs, kernel/conv/direct.rs).
             Kind::DepthwiseWeightGradient => {

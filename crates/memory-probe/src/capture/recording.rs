@@ -25,6 +25,9 @@ pub(super) struct Recording {
     pub(super) parameters: BTreeMap<u64, String>,
     /// Parameters after it.
     pub(super) new_parameters: BTreeMap<u64, String>,
+    /// The averages of the parameters before the step, and after it.
+    pub(super) averages: Vec<u64>,
+    pub(super) new_averages: Vec<u64>,
     /// Tensors of the batch.
     pub(super) inputs: Vec<u64>,
     /// Gradients of the parameters, summed.
@@ -50,9 +53,11 @@ pub(super) fn record<M: Classifier>(request: &StepRequest, batch: usize, build: 
         let first_parameters = captured_parameters(rehearsal.model()).into_keys().collect();
         rehearsal.run(batch, &mut NoPrompter);
         let parameters = captured_parameters(rehearsal.model());
+        let averages = averages_of(&rehearsal);
         let mut notes = Notes { device: device.clone(), phases: Vec::new(), inputs: Vec::new(), gradients: Vec::new() };
         rehearsal.run(batch, &mut notes);
         let (end, new_parameters) = (notes.now(), captured_parameters(rehearsal.model()));
+        let new_averages = averages_of(&rehearsal);
         rehearsal.run(batch, &mut NoPrompter);
         let Notes { phases, inputs, gradients, .. } = notes;
         let operations = Vec::new();
@@ -63,6 +68,8 @@ pub(super) fn record<M: Classifier>(request: &StepRequest, batch: usize, build: 
             first_parameters,
             parameters,
             new_parameters,
+            averages,
+            new_averages,
             inputs,
             gradients,
         });
@@ -70,6 +77,14 @@ pub(super) fn record<M: Classifier>(request: &StepRequest, batch: usize, build: 
     });
     let graph = graph.expect("the device is a capture device of its own, and no tensor comes from outside");
     Recording { operations: graph.graph.operations, ..recording.expect("the scope ran") }
+}
+
+/// The averages of the parameters, where there are any.
+fn averages_of<M: Classifier>(rehearsal: &Rehearsal<'_, M>) -> Vec<u64> {
+    match rehearsal.step().options().ema_decay {
+        Some(_) => captured_parameters(&rehearsal.step().evaluation_model()).into_keys().collect(),
+        None => Vec::new(),
+    }
 }
 
 struct Notes {

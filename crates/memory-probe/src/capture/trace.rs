@@ -6,7 +6,7 @@ use std::ops::Range;
 use memory_planner::{Born, Phase, Role, Trace, TracedOperation, TracedTensor};
 
 use super::allocator::Event;
-use super::buffers::{Buffer, Buffers};
+use super::buffers::{Buffer, Buffers, Kernel};
 use super::kind::Kind;
 use super::recording::Recording;
 
@@ -90,22 +90,20 @@ fn reuse_in_place(layout: &mut Buffers, end: usize) -> Vec<usize> {
         }
     }
     for (kernel, outputs) in made.into_iter().enumerate() {
-        if !matches!(layout.kernels[kernel].kind, Kind::Elementwise | Kind::Matmul | Kind::Assign) {
-            continue;
-        }
+        let is_elementwise = matches!(layout.kernels[kernel].kind, Kind::Elementwise | Kind::Matmul | Kind::Assign);
         let mut taken = BTreeSet::new();
         for output in outputs {
-            let free = layout.kernels[kernel].reads.iter().find(|(input, consumed)| {
-                let owner = owners[*input];
-                let buffer = &layout.buffers[owner];
-                *consumed
-                    && !taken.contains(&owner)
+            let Kernel { reads, overwrites, .. } = &layout.kernels[kernel];
+            let named = overwrites.iter().filter(|(made, _)| *made == output).map(|(_, input)| *input);
+            let any = reads.iter().filter(|(_, is_free)| is_elementwise && *is_free).map(|(input, _)| *input);
+            let free = named.chain(any).map(|input| owners[input]).find(|owner| {
+                let buffer = &layout.buffers[*owner];
+                !taken.contains(owner)
                     && buffer.bytes == layout.buffers[output].bytes
                     && buffer.born < kernel
                     && buffer.last_use == kernel
             });
-            if let Some(&(input, _)) = free {
-                let owner = owners[input];
+            if let Some(owner) = free {
                 taken.insert(owner);
                 owners[output] = owner;
                 layout.buffers[owner].last_use = layout.buffers[output].last_use;
@@ -212,6 +210,11 @@ impl Tracer<'_> {
         for &number in &self.recording.inputs {
             known.extend(owner_of(number).map(|buffer| (buffer, (Role::Input, 0))));
         }
+        // Before the weights: the average of a frozen weight lies in the weight's place.
+        let made_in_step =
+            |number: &&u64| owner_of(**number).is_some_and(|owner| self.layout.buffers[owner].born >= self.step.start);
+        let averages = self.recording.averages.iter().chain(self.recording.new_averages.iter().filter(made_in_step));
+        known.extend(averages.filter_map(|&number| owner_of(number).map(|buffer| (buffer, (Role::Ema, 0)))));
         // What lies in a weight's place before the step is the weight; what comes to lie elsewhere is a weight afterwards, unless that place is
         // another's: a new weight may be written over a moment that is no longer needed.
         let owners: Vec<(usize, &String)> = self
@@ -301,7 +304,7 @@ pub(super) fn describe(kind: &Kind) -> &str {
         Kind::Matmul => "matmul",
         Kind::Convolution => "convolution",
         Kind::DepthwiseWeightGradient => "depthwise weight gradient",
-        Kind::Own(name, _) => name,
+        Kind::Own(own) => &own.name,
         Kind::Other => "other",
     }
 }

@@ -184,6 +184,9 @@ pub struct BenchStepArguments {
     /// Count what a step with averaged weights launches, in a dry run on a card, instead of timing it
     #[arg(long)]
     pub launches: bool,
+    /// Count what the same step launches in Burn's own operations, too
+    #[arg(long, requires = "launches")]
+    pub composed: bool,
     /// Times that each is measured
     #[arg(long, value_name = "COUNT", default_value_t = 5, value_parser = RangedU64ValueParser::<usize>::new().range(1..=65_536))]
     pub rounds: usize,

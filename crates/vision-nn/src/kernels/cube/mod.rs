@@ -7,6 +7,7 @@ pub(crate) mod depthwise;
 pub(crate) mod layer_norm;
 pub(crate) mod many;
 pub(crate) mod parameters;
+pub(crate) mod residual;
 
 use std::fmt::Debug;
 use std::marker::PhantomData;
