@@ -1,1 +1,0 @@
-//! Every kernel of a run through a real NVRTC.
