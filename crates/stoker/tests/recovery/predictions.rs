@@ -125,11 +125,6 @@ fn predictions_of_an_efficientnet_keep_to_their_plan() {
     assert_predictions_keep_to_their_plan("efficientnet_b0", "legacy");
 }
 
-#[test]
-fn predictions_of_a_swin_keep_to_their_plan() {
-    assert_predictions_keep_to_their_plan("swin_tiny_patch4_window7_224", "legacy");
-}
-
 /// Views that are zoomed and lit hold more for a while than those that are turned: the heaviest is what the plan is made with.
 #[test]
 fn predictions_in_fifteen_views_keep_to_their_plan() {
