@@ -14,7 +14,6 @@ views.txt   a line for each tile but the first:
               mirror, flip, turn QUARTERS                                 torchvision's `hflip` and `vflip`; numpy's `rot90`, clockwise
               rotate DEGREES                                              torchvision's `rotate`, clockwise, of the image with its edge repeated
               erase LEFT TOP WIDTH HEIGHT                                 torchvision's `erase` with ImageNet's mean colour
-              jpeg QUALITY                                                Pillow's jpeg without subsampling, read again
 mix.png     two images, then what timm's `Mixup` made of both, two tiles for each line of mix.txt
 mix.txt     a line for each pair: `mixup SHARE`, or `cutmix TOP BOTTOM LEFT RIGHT SHARE`: the rows and columns that came from the other image, and
             the other image's share of the label
@@ -27,7 +26,6 @@ folds.txt   how uneven the 5 folds are that scikit-learn's `StratifiedGroupKFold
 """
 
 import argparse
-import io
 import math
 import random
 from pathlib import Path
@@ -120,10 +118,6 @@ def plain_cases(image: Image.Image, tensor: torch.Tensor) -> list[tuple[str, Ima
         color = torch.tensor(FILL, dtype=torch.uint8)[:, None, None]
         hidden = functional.erase(tensor, top, left, height, width, color)
         cases.append((f"erase {left} {top} {width} {height}", to_image(hidden)))
-    for quality in (30, 60, 90):
-        file = io.BytesIO()
-        image.save(file, "JPEG", quality=quality, subsampling=0)
-        cases.append((f"jpeg {quality}", Image.open(file).convert("RGB")))
     return cases
 
 

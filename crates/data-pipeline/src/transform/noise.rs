@@ -112,7 +112,7 @@ impl Square<'_> {
     }
 
     /// Leaves the pixels as they are where the encoder refuses them, which no size up to 65,535 makes it do.
-    pub(super) fn save_as_jpeg(&mut self, quality: u8) {
+    fn save_as_jpeg(&mut self, quality: u8) {
         let color = if self.count == 1 { ExtendedColorType::L8 } else { ExtendedColorType::Rgb8 };
         let mut bytes = Vec::new();
         let side = self.size as u32;

@@ -45,7 +45,6 @@ fn varied(line: &str, image: &[u8]) -> Vec<u8> {
         ["flip"] => square.flip_vertically(),
         ["turn", quarters] => square.turn(quarters.parse().unwrap()),
         ["rotate", degrees] => square.rotate(degrees.parse().unwrap()),
-        ["jpeg", quality] => square.save_as_jpeg(quality.parse().unwrap()),
         ["erase", left, top, width, height] => {
             let box_of = [left, top, width, height].map(|number| number.parse().unwrap());
             EraseFill::Constant.erase(&mut square, patch_of(box_of), Channels::Rgb, &mut Random::new(0));
@@ -77,9 +76,7 @@ fn patch_of([left, top, width, height]: [f32; 4]) -> Patch {
 fn allowed(line: &str) -> (u8, usize) {
     match line.split(' ').next().unwrap() {
         "mirror" | "flip" | "turn" | "erase" => (0, 0),
-        // Two encoders and two decoders, each with a discrete cosine transform of its own in whole numbers.
-        "jpeg" => (4, 60),
-        // A fraction that is cut off there and rounded here, and a mean grey in whole levels there.
+        // Fractions are cut off there, of greys and of values, and rounded here.
         "brightness" | "contrast" | "saturation" => (1, 100),
         // Weights are larger than one in cubic interpolation.
         _ if line.ends_with("bicubic") => (2, 10),
