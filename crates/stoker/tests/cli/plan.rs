@@ -212,7 +212,7 @@ fn a_precision_that_is_asked_for_is_written_with_the_plan() {
 #[test]
 fn lower_precision_comes_before_checkpointing_and_is_written() {
     let stage = Stage::with_config(CONFIG.replace("convnext_tiny", "convnext_base").replace("224", "384"));
-    let plan = "plan --config x.yaml --gpu gtx1060-6gb --min-batch-size 6 --save-config y.yaml";
+    let plan = "plan --config x.yaml --gpu gtx1060-6gb --min-batch-size 8 --save-config y.yaml";
     assert_snapshot!(stage.run(plan));
     assert!(fs::read_to_string(stage.path().join("y.yaml")).unwrap().contains("  precision: fp16"));
     let kept = stage.run(&format!("{plan} --precision fp32"));
