@@ -247,7 +247,7 @@ plan: 76 + 24 = 100 samples a step
         analysis.plan.predicted_peak_bytes = liveness.peak_bytes + (9 << 20) + (3 << 20);
         let text = analysis.with_recorded_peak(&liveness).render();
         let expected = "
-  fixed             123.9 MiB  18.1 MiB of them gradients, at the peak
+  fixed             123.8 MiB  18.1 MiB of them gradients, at the peak
   input               4.6 MiB  147.0 KiB a sample
   activations       180.3 MiB  5.6 MiB a sample
   workspace           6.0 MiB  scratch of kernels
