@@ -46,21 +46,22 @@ pub fn dry_run_reserved<M: Classifier>(
 ) -> Option<u64> {
     let dry = DryRun::new();
     // The first pass tunes, and what tuning takes stays in the pools until they are cleaned up.
-    let tuned = reserved_after_steps(request, batch, device, build);
-    let reserved = tuned.and_then(|_| reserved_after_steps(request, batch, device, build));
+    let again = || reserved_after_steps(request, batch, device, build, &mut || {});
+    let reserved = again().and_then(|_| again());
     drop(dry);
     device.memory_cleanup();
     reserved
 }
 
-/// The same with computing: what a dry run is held against.
+/// The same with computing: what a dry run is held against. `at_the_end` is called while the pools hold all of it.
 pub fn reserved_by_real_steps<M: Classifier>(
     request: &StepRequest,
     batch: usize,
     device: &Device,
     build: &dyn Fn(&Device) -> M,
+    at_the_end: &mut dyn FnMut(),
 ) -> Option<u64> {
-    let reserved = reserved_after_steps(request, batch, device, build);
+    let reserved = reserved_after_steps(request, batch, device, build, at_the_end);
     device.memory_cleanup();
     reserved
 }
@@ -71,6 +72,7 @@ fn reserved_after_steps<M: Classifier>(
     batch: usize,
     device: &Device,
     build: &dyn Fn(&Device) -> M,
+    at_the_end: &mut dyn FnMut(),
 ) -> Option<u64> {
     device.sync().ok()?;
     device.memory_cleanup();
@@ -80,6 +82,7 @@ fn reserved_after_steps<M: Classifier>(
         device.sync().ok()?;
     }
     let usage = device.memory_pool_usage();
+    at_the_end();
     drop(rehearsal);
     device.sync().ok()?;
     usage.map(|usage| usage.bytes_reserved)

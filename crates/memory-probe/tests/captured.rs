@@ -155,6 +155,27 @@ fn layers_are_named_by_their_parameters() {
     assert_eq!(layers, ["stages.3.blocks.0"]);
 }
 
+/// Moments, gradients and averages belong to the layer of their parameter, as the weights do.
+#[test]
+fn what_is_kept_for_a_parameter_lies_in_its_layer() {
+    for optimizer in [OptimizerOptions::AdamW(Default::default()), OptimizerOptions::Lion(Default::default())] {
+        let options = TrainOptions { optimizer, ..with_average().options };
+        let trace = capture_step(&StepRequest { options, ..with_average() }, 8, &build);
+        let of_layer = |role, layer: &str| {
+            let of = |tensor: &&memory_planner::TracedTensor| {
+                tensor.role == role && trace.layers[tensor.layer as usize] == layer && tensor.born == Born::BeforeStep
+            };
+            trace.tensors.iter().filter(of).map(|tensor| tensor.bytes).sum::<u64>()
+        };
+        let weights = of_layer(Role::Weight, "stages.3.blocks.0");
+        assert!(weights > 4 * 8 * 128 * 128, "two projections of four times the width: {weights}");
+        let moments = if matches!(optimizer, OptimizerOptions::AdamW(_)) { 2 } else { 1 };
+        assert_eq!(of_layer(Role::OptimizerState, "stages.3.blocks.0"), moments * weights, "{optimizer:?}");
+        assert_eq!(of_layer(Role::Ema, "stages.3.blocks.0"), weights);
+        assert_eq!(of_layer(Role::OptimizerState, ""), 0);
+    }
+}
+
 #[test]
 fn activations_grow_with_the_batch_and_nothing_else_does() {
     let saved = |batch| {

@@ -2,7 +2,7 @@ use std::path::Path;
 
 use metrics::EpochRecord;
 
-use crate::{NonFiniteStep, RecoveryEvent};
+use crate::{NonFiniteStep, RecoveryEvent, UncutWork};
 
 /// One optimizer step, as it is told to an [`Observer`].
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -47,6 +47,8 @@ pub trait Observer {
     fn corrupt_image(&mut self, _path: &Path, _reason: &str) {}
     /// Memory ran out; the same samples are done again, fewer at once. The event is in the run folder already.
     fn out_of_memory(&mut self, _event: &RecoveryEvent) {}
+    /// The heap went above its limit outside of what can be done in smaller parts, before this optimizer step.
+    fn limit_passed(&mut self, _step: u64, _work: &UncutWork) {}
     /// The micro-batch grew again, because memory allows it. The event is in the run folder already.
     fn micro_batch_grown(&mut self, _event: &RecoveryEvent) {}
 }

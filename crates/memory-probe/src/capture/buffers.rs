@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use burn::backend::ir::{OperationIr, TensorIr, TensorStatus};
 use vision_nn::Scratch;
 
+use super::allocator::{CUDA_ALIGNMENT, row_pitch};
 use super::kind::{Kind, kind_of};
 use super::layout::View;
 
@@ -20,6 +21,8 @@ pub(super) struct Kernel {
     pub(super) scratch: Vec<Scratch>,
     /// What it makes in the place of what, where nobody else needs the latter: the operations of ours that work in place.
     pub(super) overwrites: Vec<(usize, usize)>,
+    /// Whether several operations became one.
+    is_fused: bool,
     /// The largest shape that it works on.
     extent: Vec<usize>,
 }
@@ -55,6 +58,31 @@ impl Buffers {
             layout.add(operation);
         }
         layout
+    }
+
+    /// What a buffer takes where rows are padded: those of matrix products alone and of convolutions, whose rows are channels.
+    pub(super) fn padded_bytes(&self, buffer: usize) -> u64 {
+        let Buffer { bytes, shape, element_bytes, born, .. } = &self.buffers[buffer];
+        let row = match &self.kernels[*born].kind {
+            Kind::Matmul if !self.kernels[*born].is_fused => shape.last(),
+            Kind::Convolution if shape.len() == 4 => shape.get(1),
+            _ => None,
+        };
+        let (Some(&elements), element_bytes) = (row.filter(|row| **row > 0), u64::from(*element_bytes)) else {
+            return *bytes;
+        };
+        let elements = elements as u64;
+        bytes / (elements * element_bytes) * row_pitch(elements, element_bytes, CUDA_ALIGNMENT)
+    }
+
+    /// Has the buffers of these tensors live on after the last kernel.
+    pub(super) fn keep(&mut self, numbers: impl Iterator<Item = u64>) {
+        let end = self.kernels.len();
+        for number in numbers {
+            if let Some(buffer) = self.buffer_of(number) {
+                self.buffers[buffer].last_use = end;
+            }
+        }
     }
 
     /// The buffer that a tensor lies in.
@@ -142,6 +170,7 @@ impl Buffers {
             && let host = &mut self.kernels[position]
             && host.takes(kind, &extent)
         {
+            host.is_fused = true;
             if *kind == Kind::Reduce {
                 host.kind = Kind::Reduce;
             }
@@ -153,6 +182,7 @@ impl Buffers {
             reads: Vec::new(),
             scratch: Vec::new(),
             overwrites: Vec::new(),
+            is_fused: false,
             extent,
         });
         self.kernels.len() - 1
@@ -212,4 +242,28 @@ impl Kernel {
 
 fn bytes_of(tensor: &TensorIr) -> u64 {
     tensor.shape.num_elements() as u64 * tensor.dtype.size() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn padded(kind: Kind, is_fused: bool, shape: &[usize]) -> u64 {
+        let kernel = Kernel { kind, number: 0, reads: Vec::new(), scratch: Vec::new(), is_fused, extent: Vec::new() };
+        let bytes = 4 * shape.iter().product::<usize>() as u64;
+        let buffer = Buffer { bytes, shape: shape.to_vec(), element_bytes: 4, born: 0, last_use: 1 };
+        Buffers { kernels: vec![kernel], buffers: vec![buffer], views: BTreeMap::new() }.padded_bytes(0)
+    }
+
+    /// 96 numbers in f32 are 384 bytes, and lie 512 apart.
+    #[test]
+    fn products_alone_and_convolutions_are_padded_and_what_fusion_makes_is_not() {
+        assert_eq!(padded(Kind::Matmul, false, &[50, 96]), 50 * 512);
+        assert_eq!(padded(Kind::Convolution, false, &[2, 96, 5, 5]), 50 * 512, "rows are channels");
+        for kind in [Kind::Elementwise, Kind::Reduce, Kind::Other] {
+            assert_eq!(padded(kind, false, &[50, 96]), 50 * 384);
+        }
+        assert_eq!(padded(Kind::Matmul, true, &[50, 96]), 50 * 384, "activations that join it make it fusion's");
+        assert_eq!(padded(Kind::Matmul, false, &[50, 128]), 50 * 512, "rows that are full stay");
+    }
 }

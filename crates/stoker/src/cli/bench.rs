@@ -79,7 +79,8 @@ Examples:
 
 On the CPU the prediction is that of `train`, from real steps at batch sizes 1 to 16, and the real
 figure is the heap's peak. On a card the predictions are those of the captured graph and of the dry
-run, and the real figure is what the memory pools hold reserved.";
+run, and the real figure is what the memory pools hold reserved, with what the driver says that the
+card filled meanwhile. A line is a model at one image size, computed in one way.";
 
 /// The grid of steps.
 #[derive(Debug, Args)]

@@ -12,10 +12,11 @@ use std::sync::atomic::AtomicBool;
 use burn::tensor::Device;
 use checkpoint::{CARD_VERSION, Checkpoint, CheckpointError, ModelCard, Progress, RunFolder, write_atomically};
 use inference::Prediction;
-use memory_planner::{MemoryAnalysis, PRECISION_CHOICE, PlanCheck, TeamPlan};
+use memory_planner::{MemoryAnalysis, PRECISION_CHOICE, PlanCheck};
 use metrics::ValidationScores;
 use trainer::{
-    FaultPlan, FitOutcome, Normalization, Phase, Pieces, TrainError, TrainOptions, TrainSession, TrainStep, fit,
+    FaultPlan, FitOutcome, Normalization, Observer as _, Phase, Pieces, TrainError, TrainOptions, TrainSession,
+    TrainStep, UncutWork, fit,
 };
 
 use crate::cli::{PlanSource, TrainArguments};
@@ -28,15 +29,16 @@ use crate::run::data::{self, RunData};
 use crate::run::fold_results::{self, FinishedFold, FoldResults};
 use crate::run::groups::check_freezing;
 use crate::run::listing::{Listing, check_same_as_other_folds, check_same_images, train_anew};
-use crate::run::memory::{Planned, loader_bytes, plan_here};
+use crate::run::memory::{LoaderNeeds, Planned, plan_here};
 use crate::run::observer::RunObserver;
-use crate::run::precision::{Arithmetic, Precisions};
+use crate::run::post_mortem::PostMortem;
+use crate::run::precision::Arithmetic;
 use crate::run::recipe::check_class_weights;
 use crate::run::recovery::{Injection, explain_out_of_memory, tell_remembered};
 use crate::run::report_page::{BestOnValidation, ReportPage};
 use crate::run::resolved::resize_name;
 use crate::run::subject::{Subject, spec};
-use crate::run::team::{entry_beside, identity_of};
+use crate::run::team::{TeamEntry, identity_of, team_entry};
 use crate::run::weights::{check_starting_weights, with_starting_weights};
 use crate::ui;
 
@@ -117,14 +119,19 @@ impl Run {
         let mut request = subject.plan_request();
         let selected = &self.compute.selected;
         let mut precisions = subject.precisions(Arithmetic::of(selected), &selected.describe())?;
-        if let Some(entry) = self.team_entry(&subject)? {
-            request.micro_batch = request.micro_batch.or(Some(entry.micro_batch));
-            if subject.resolved.config.train.precision.fixed().is_none() {
-                precisions = Precisions::of_team(entry.precision);
-            }
+        let team = self.team_entry(&subject)?;
+        if let Some(entry) = &team {
+            precisions = precisions.begun_as(&entry.plan);
+            // What an idle card would hold is no request: less may be free.
+            request.maximum = request.micro_batch.is_none().then_some(entry.plan.micro_batch);
         }
-        let Planned { analysis, rung, .. } =
+        let Planned { mut analysis, rung, .. } =
             plan_here(&subject, &self.compute, PlanSource::Auto, &precisions, budget, &request)?;
+        if let Some(entry) = team.filter(|_| request.maximum.is_some()) {
+            let choice = entry.choice(&analysis.plan);
+            analysis.plan.choices.push(choice);
+        }
+        let analysis = subject.explained(analysis, rung);
         ui::out(&analysis)?;
         let micro_batch = analysis.plan.choices.iter().find(|choice| choice.name == "micro-batch");
         let reason = micro_batch.map_or(String::new(), |choice| choice.reason.clone());
@@ -137,12 +144,17 @@ impl Run {
     }
 
     /// What the team's settings have for the card that this run is on; a new run's alone, for a resumed one goes on as it was.
-    fn team_entry(&self, subject: &Subject<'_>) -> Result<Option<TeamPlan>, CommandError> {
+    fn team_entry(&self, subject: &Subject<'_>) -> Result<Option<TeamEntry>, CommandError> {
         let Some(config) = &self.request.config else { return Ok(None) };
         let identity = identity_of(subject.resolved, subject.num_classes);
-        let entry = entry_beside(config, &self.compute.selected, &identity)?;
-        if let Some(entry) = &entry {
-            ui::note(format_args!("team settings: micro-batch {} on this card", entry.micro_batch));
+        let named = subject.resolved.config.memory.team_settings.as_deref();
+        let entry = team_entry(config, named, &self.compute.selected, &identity)?;
+        if let Some(TeamEntry { path, plan }) = &entry {
+            ui::note(format_args!(
+                "team settings: micro-batch {} on this card, by `{}`",
+                plan.micro_batch,
+                path.display()
+            ));
         }
         Ok(entry)
     }
@@ -191,6 +203,10 @@ impl Run {
         let mut observer = RunObserver::new(self.data.training.train.len(), self.compute.meter(), predicted);
         let (session, outcome) = fit(session, &self.data.training, &device, interrupt, &gauge, &mut observer)
             .map_err(|error| self.fit_error(&error, folder, analysis))?;
+        if let Some(work) = UncutWork::take() {
+            // After the last step nobody asks: the last checkpoint is written then.
+            observer.limit_passed(session.progress().step, &work);
+        }
         let trained = session.progress().step > steps_before;
         Ok(Fitted { session, outcome, peak_bytes: gauge.highest_peak_bytes(), corrupt: observer.corrupt(), trained })
     }
@@ -222,17 +238,20 @@ impl Run {
         match error {
             TrainError::OutOfMemoryAtBatchOne { reason, .. } => {
                 let go_on = next_step(&format!("train --resume {}", folder.root().display()));
-                let explained = explain_out_of_memory(failed(error), reason, &analysis.footprint, folder, &go_on);
-                explained.with_causes(self.largest_tensors())
+                let post_mortem = self.post_mortem();
+                let known = (&analysis.footprint, &post_mortem.remedies[..]);
+                let explained = explain_out_of_memory(failed(error), reason, known, folder, &go_on);
+                explained.with_causes(post_mortem.causes())
             }
             error => self.say_how_to_resume(failed(error), folder),
         }
     }
 
-    /// What takes most in a step of one image.
-    fn largest_tensors(&self) -> Vec<String> {
-        let Ok(architecture) = self.request.resolved.architecture() else { return Vec::new() };
-        self.subject(&architecture).largest_tensors(self.request.resolved.rung())
+    /// What takes most in a step of one image, and what would help.
+    fn post_mortem(&self) -> PostMortem {
+        let Ok(architecture) = self.request.resolved.architecture() else { return PostMortem::default() };
+        let arithmetic = Arithmetic::of(&self.compute.selected);
+        PostMortem::of(&self.subject(&architecture), self.request.resolved.rung(), arithmetic.half())
     }
 
     /// The step that this run makes.
@@ -243,7 +262,8 @@ impl Run {
             architecture,
             num_classes: train.classes.len(),
             train_samples: Some(train.len()),
-            loader_bytes: loader_bytes(&self.request.resolved, train),
+            loader_bytes: LoaderNeeds::of(&self.request.resolved, train, train.len(), self.compute.default_workers())
+                .bytes(),
         }
     }
 

@@ -29,7 +29,10 @@ use std::path::Path;
 pub(crate) use nearest::nearest_of;
 
 pub use augment::{AugmentSection, MixSection, NoiseSection, RandAugmentSection};
-pub use edit::{Edit, EditError, Obstacle, SavedConfig, Scalar, edit_text, save_as, save_in_place};
+pub use edit::{
+    Edit, EditError, Obstacle, PreparedConfig, SavedConfig, Scalar, edit_text, prepare_as, prepare_in_place, save_as,
+    save_in_place,
+};
 pub use error::{ConfigError, Place, Problem, ProblemKind};
 pub use mode::Mode;
 pub use overrides::Override;

@@ -12,6 +12,7 @@ pub(crate) mod listing;
 pub(crate) mod memory;
 pub(crate) mod mistakes;
 pub(crate) mod observer;
+pub(crate) mod post_mortem;
 pub(crate) mod precision;
 pub(crate) mod recipe;
 pub(crate) mod recovery;

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use memory_planner::format_bytes;
 use memory_probe::Meter;
 use metrics::EpochRecord;
-use trainer::{NonFiniteStep, Observer, RecoveryEvent, StepReport};
+use trainer::{NonFiniteStep, Observer, RecoveryEvent, StepReport, UncutWork};
 
-use crate::run::recovery::{tell_growth, tell_out_of_memory};
+use crate::run::recovery::{tell_growth, tell_limit_passed, tell_out_of_memory};
 use crate::ui::{self, Progress, short_time};
 
 /// Corrupt images are named up to this many; the rest is in the run folder's list.
@@ -27,6 +27,8 @@ pub(crate) struct RunObserver {
     corrupt: usize,
     memory: MemoryLine,
     pace: Pace,
+    /// The most that was told to be above the limit.
+    told_bytes: u64,
 }
 
 /// How fast the run goes, validation included.
@@ -51,7 +53,7 @@ impl RunObserver {
     pub(crate) fn new(train_samples: usize, meter: Box<dyn Meter>, predicted_peak_bytes: u64) -> Self {
         let memory = MemoryLine { meter, predicted_peak_bytes, highest_bytes: 0, said: String::new(), asked: None };
         let pace = Pace { started: Instant::now(), steps: 0 };
-        Self { train_samples, epochs: 0, progress: None, known_corrupt: 0, corrupt: 0, memory, pace }
+        Self { train_samples, epochs: 0, progress: None, known_corrupt: 0, corrupt: 0, memory, pace, told_bytes: 0 }
     }
 
     /// Corrupt images that were skipped so far, by the processes before this one too.
@@ -146,6 +148,14 @@ impl Observer for RunObserver {
 
     fn out_of_memory(&mut self, event: &RecoveryEvent) {
         tell_out_of_memory(event);
+    }
+
+    /// Told once, and again where it is more.
+    fn limit_passed(&mut self, step: u64, work: &UncutWork) {
+        if work.held_bytes > self.told_bytes + self.told_bytes / 20 {
+            self.told_bytes = work.held_bytes;
+            tell_limit_passed(&format!("before step {step}"), work);
+        }
     }
 
     fn micro_batch_grown(&mut self, event: &RecoveryEvent) {

@@ -91,7 +91,7 @@ impl ResolvedConfig {
         BudgetRequest {
             limit_bytes: memory.limit.as_ref().map(|limit| limit.bytes()),
             safety_margin: memory.safety_margin,
-            memory_fraction: None,
+            memory_fraction: memory.fraction,
         }
     }
 
