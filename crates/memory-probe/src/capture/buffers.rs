@@ -249,7 +249,8 @@ mod tests {
     use super::*;
 
     fn padded(kind: Kind, is_fused: bool, shape: &[usize]) -> u64 {
-        let kernel = Kernel { kind, number: 0, reads: Vec::new(), scratch: Vec::new(), is_fused, extent: Vec::new() };
+        let (reads, scratch, overwrites, extent) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let kernel = Kernel { kind, number: 0, reads, scratch, overwrites, is_fused, extent };
         let bytes = 4 * shape.iter().product::<usize>() as u64;
         let buffer = Buffer { bytes, shape: shape.to_vec(), element_bytes: 4, born: 0, last_use: 1 };
         Buffers { kernels: vec![kernel], buffers: vec![buffer], views: BTreeMap::new() }.padded_bytes(0)
