@@ -11,7 +11,8 @@ so that a machine with other work slows both alike; a ratio is PyTorch's time ov
 stoker is faster. The first step of a process is not counted.
 
 On the CPU PyTorch computes in f32, with maps in both memory formats; the faster counts. On a card it runs every way of
-`--ways`, and each is a row with images/s and peak memory; stoker has a row with what `--stoker-arguments` adds.
+`--ways`, and each is a row with images/s and peak memory, beside stoker in the same precision. Whoever fails, for lack of
+memory or of a compiler, loses its own row alone. Times are written to the file of `--json` after each batch size.
 """
 
 import argparse
@@ -52,14 +53,19 @@ def main() -> int:
     if arguments.time_pytorch:
         print(json.dumps(vars(time_pytorch(arguments))))
         return 0
-    try:
-        rows = [row for model in arguments.models.split(",") for row in compare_model(arguments, model)]
-    except subprocess.CalledProcessError as error:
-        print(f"error: `{' '.join(error.cmd)}` failed\n{error.stderr}", file=sys.stderr)
-        return 1
-    if arguments.json:
-        arguments.json.write_text(json.dumps({"command": sys.argv, "rows": rows}, indent=2) + "\n")
-    return 0
+    rows: list[dict] = []
+    failed = False
+    for model in arguments.models.split(","):
+        for batch in map(int, arguments.batches.split(",")):
+            rounds = [run_round(arguments, model, batch) for _ in range(arguments.rounds)]
+            of_batch = rows_of(model, batch, rounds)
+            failed |= not of_batch
+            report = report_on_cpu if arguments.device == "cpu" else report_on_card
+            report(of_batch, batch)
+            rows += of_batch
+            if arguments.json:
+                arguments.json.write_text(json.dumps({"command": sys.argv, "rows": rows}, indent=2) + "\n")
+    return int(failed)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -82,36 +88,34 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
-def compare_model(arguments: argparse.Namespace, model: str) -> list[dict]:
-    """All batch sizes of a model, printed as they come."""
-    rows = []
-    for batch in map(int, arguments.batches.split(",")):
-        rounds = [run_round(arguments, model, batch) for _ in range(arguments.rounds)]
-        of_batch = [row_of(model, batch, name, rounds) for name in rounds[0] if name != "stoker"]
-        report = report_on_cpu if arguments.device == "cpu" else report_on_card
-        report(of_batch, rounds, batch)
-        rows += of_batch
-    return rows
+def precision_of(way: str) -> str:
+    """What stoker computes in beside one of PyTorch's ways."""
+    return "bf16" if "bf16" in way.split("+") else "fp32"
 
 
 def run_round(arguments: argparse.Namespace, model: str, batch: int) -> dict[str, Timing]:
-    """Every contestant once. A way of PyTorch's that fails, for lack of memory or of a compiler, is left out."""
-    round_ = {"stoker": run_stoker(arguments, model, batch)}
-    for way in arguments.ways.split(","):
+    """Every contestant once: stoker in each precision, PyTorch in each way. One that fails is told and left out."""
+    ways = arguments.ways.split(",")
+    contestants = {f"stoker {precision}": run_stoker for precision in dict.fromkeys(map(precision_of, ways))}
+    contestants |= {way: run_pytorch for way in ways}
+    round_ = {}
+    for name, run_one in contestants.items():
         try:
-            round_[way] = run_pytorch(arguments, model, batch, way)
+            round_[name] = run_one(arguments, model, batch, name.removeprefix("stoker "))
         except subprocess.CalledProcessError as error:
             last = (error.stderr.strip().splitlines() or [""])[-1]
-            print(f"{model}, batch {batch}, PyTorch {way}: {last}", file=sys.stderr)
-    if arguments.device == "cpu":
-        ways = [timing for name, timing in round_.items() if name != "stoker"]
-        round_ = {"stoker": round_["stoker"], "pytorch": Timing.best(ways)}
+            print(f"{model}, batch {batch}, {name}: {last}", file=sys.stderr)
+    timed = [round_[way] for way in ways if way in round_]
+    if arguments.device == "cpu" and timed:
+        round_ = {name: timing for name, timing in round_.items() if name not in ways}
+        round_["PyTorch"] = Timing.best(timed)
     return round_
 
 
-def run_stoker(arguments: argparse.Namespace, model: str, batch: int) -> Timing:
+def run_stoker(arguments: argparse.Namespace, model: str, batch: int, precision: str) -> Timing:
     command = [arguments.stoker, "bench", "step", "--model", model, "--size", str(arguments.size)]
     command += ["--batch", str(batch), "--rounds", str(arguments.steps), "--device", arguments.device, "--json"]
+    command += ["--precision", precision]
     report = json.loads(run(arguments, command + arguments.stoker_arguments.split()))
     step = report["steps"][0]
     return Timing(report["forward_ms"]["min"], step["step_ms"]["min"], step["peak_bytes"])
@@ -183,24 +187,31 @@ def time_pytorch(arguments: argparse.Namespace) -> Timing:
     return Timing(forward_ms, step_ms, torch.cuda.max_memory_reserved(device) if on_card else None)
 
 
-def row_of(model: str, batch: int, name: str, rounds: list[dict[str, Timing]]) -> dict:
-    """One of PyTorch's ways beside stoker: best times, and the ratios of all rounds."""
-    both = [(round_[name], round_["stoker"]) for round_ in rounds if name in round_]
+def rows_of(model: str, batch: int, rounds: list[dict[str, Timing]]) -> list[dict]:
+    """Each of PyTorch's ways beside stoker in the same precision: best times, and the ratios of all rounds in which both ran."""
+    names = dict.fromkeys(name for round_ in rounds for name in round_ if not name.startswith("stoker "))
+    return [row for name in names if (row := row_of(model, batch, name, rounds))]
+
+
+def row_of(model: str, batch: int, name: str, rounds: list[dict[str, Timing]]) -> dict | None:
+    beside = f"stoker {precision_of(name)}"
+    both = [(round_[name], round_[beside]) for round_ in rounds if name in round_ and beside in round_]
+    if not both:
+        return None
     pytorch, stoker = (Timing.best(list(timings)) for timings in zip(*both, strict=True))
-    forward = sorted(theirs.forward_ms / ours.forward_ms for theirs, ours in both)
-    step = sorted(theirs.step_ms / ours.step_ms for theirs, ours in both)
     return {
         "model": model,
         "batch": batch,
         "pytorch_way": name,
+        "precision": precision_of(name),
         "pytorch": vars(pytorch),
         "stoker": vars(stoker),
-        "forward_ratios": forward,
-        "step_ratios": step,
+        "forward_ratios": sorted(theirs.forward_ms / ours.forward_ms for theirs, ours in both),
+        "step_ratios": sorted(theirs.step_ms / ours.step_ms for theirs, ours in both),
     }
 
 
-def report_on_cpu(rows: list[dict], _rounds: list[dict[str, Timing]], batch: int) -> None:
+def report_on_cpu(rows: list[dict], batch: int) -> None:
     print_head("| model | batch | pass | PyTorch | stoker | ratio, least | ratio, median |")
     for row in rows:
         for name, key, ratios in [("forward", "forward_ms", "forward_ratios"), ("step", "step_ms", "step_ratios")]:
@@ -209,17 +220,21 @@ def report_on_cpu(rows: list[dict], _rounds: list[dict[str, Timing]], batch: int
     sys.stdout.flush()
 
 
-def report_on_card(rows: list[dict], rounds: list[dict[str, Timing]], batch: int) -> None:
+def report_on_card(rows: list[dict], batch: int) -> None:
     print_head("| model | batch | what | forward images/s | step images/s | peak | step ratio, median |")
-    stoker = Timing.best([round_["stoker"] for round_ in rounds])
-    model = rows[0]["model"] if rows else ""
-    for name, timing, ratio in [("stoker", vars(stoker), None)] + [
-        (f"PyTorch {row['pytorch_way']}", row["pytorch"], median(row["step_ratios"])) for row in rows
-    ]:
-        speeds = f"{1e3 * batch / timing['forward_ms']:.0f} | {1e3 * batch / timing['step_ms']:.0f}"
-        peak = f"{(timing['peak_bytes'] or 0) / 2**30:.2f} GiB"
-        print(f"| {model} | {batch} | {name} | {speeds} | {peak} | {'' if ratio is None else f'{ratio:.2f}'} |")
+    told = set()
+    for row in rows:
+        if row["precision"] not in told:
+            told.add(row["precision"])
+            print_on_card(row, batch, f"stoker {row['precision']}", "stoker", "")
+        print_on_card(row, batch, f"PyTorch {row['pytorch_way']}", "pytorch", f"{median(row['step_ratios']):.2f}")
     sys.stdout.flush()
+
+
+def print_on_card(row: dict, batch: int, name: str, who: str, ratio: str) -> None:
+    timing = row[who]
+    speeds = f"{1e3 * batch / timing['forward_ms']:.0f} | {1e3 * batch / timing['step_ms']:.0f}"
+    print(f"| {row['model']} | {batch} | {name} | {speeds} | {(timing['peak_bytes'] or 0) / 2**30:.2f} GiB | {ratio} |")
 
 
 def print_head(head: str) -> None:

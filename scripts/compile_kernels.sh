@@ -37,7 +37,7 @@ for capability in "${capabilities[@]}"; do
     work=$(mktemp -d)
     LD_LIBRARY_PATH="$folder/stand_in:$toolkit/lib" CUDA_PATH="$toolkit" XDG_CACHE_HOME="$work" CUBECL_AUTOTUNE_LEVEL=minimal \
         STAND_IN_CARD_CAPABILITY="$capability" STAND_IN_CARD_STATISTICS="$work/statistics" STAND_IN_CARD_MEMORY=17179869184 \
-        STAND_IN_COMPILER="$toolkit/lib/libnvrtc.so.13" STAND_IN_COMPILER_FAILURES="$work/refused" \
+        STOKER_COMPILES_ONLY=1 STAND_IN_COMPILER="$toolkit/lib/libnvrtc.so.13" STAND_IN_COMPILER_FAILURES="$work/refused" \
         "$binary" on_cuda --ignored >"$work/log" 2>&1 || true
     kernels=$(od -A n -t u8 -j 16 -N 8 "$work/statistics" | tr -d ' ')
     refused=$(find "$work/refused" -name '*.log' 2>/dev/null | wc -l)

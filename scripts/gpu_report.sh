@@ -69,7 +69,7 @@ step memory_grid "$stoker" bench memory --device cuda:0 --models convnext_tiny,c
     --sizes 224,384 --batches 4,16 --precisions fp32,bf16 --checkpointing none,balanced,segments
 
 # What a step launches, and the bytes that it reads and writes.
-step launches "$stoker" bench step --model convnext_tiny --batch 32 --device cuda:0 --launches
+step launches "$stoker" bench step --model convnext_tiny --batch 32 --device cuda:0 --precision bf16 --launches --composed
 
 # The plan for this card from the graph alone, beside the one from the dry run on it.
 step plan_dry_run "$stoker" plan --model convnext_base --img-size 224 --device cuda:0
@@ -84,6 +84,8 @@ fi
 if python3 -c 'import timm, torch' 2>/dev/null; then
     step speed python3 scripts/bench_against_pytorch.py --device cuda:0 --stoker "$stoker" --rounds 2 --steps 10 \
         --models convnext_tiny,convnext_base,swin_base_patch4_window7_224,efficientnet_b0,efficientnet_b4 --batches 32,128 --json "$out/speed.json"
+    step speed_384 python3 scripts/bench_against_pytorch.py --device cuda:0 --stoker "$stoker" --rounds 2 --steps 10 --size 384 \
+        --models convnext_base,swin_base_patch4_window12_384 --batches 32 --json "$out/speed_384.json"
 fi
 rm -rf "$runs"
 cat "$out/steps.tsv"

@@ -202,20 +202,29 @@ fn at_least(smallest: usize, family: &str, [height, width]: [usize; 2]) -> Resul
     })
 }
 
-/// The architecture of that name or alias, or the nearest name there is.
+/// The architecture of that name or alias, or the nearest name there is. A name may carry the tag of timm's weights that is not the architecture's own:
+/// `convnext_base.fb_in22k_ft_in1k` is a `convnext_base`. One of a size of its own, such as `.._384`, is none of them.
 ///
 /// # Errors
 /// The nearest known name, where one is near.
 pub fn find_architecture(name: &str) -> Result<Architecture, Option<String>> {
     let mut all = architectures();
-    let is_it = |architecture: &Architecture| architecture.name == name || architecture.aliases.contains(&name);
-    match all.iter().position(is_it) {
+    let is_called =
+        |architecture: &Architecture, name: &str| architecture.name == name || architecture.aliases.contains(&name);
+    let without_tag = name.split_once('.').filter(|(_, tag)| !has_size(tag)).map_or(name, |(bare, _)| bare);
+    let position = all.iter().position(|architecture| is_called(architecture, name));
+    match position.or_else(|| all.iter().position(|architecture| is_called(architecture, without_tag))) {
         Some(position) => Ok(all.swap_remove(position)),
         None => {
             let aliases = all.iter().flat_map(|architecture| architecture.aliases.iter().copied());
             Err(nearest_of(name, all.iter().map(|architecture| architecture.name).chain(aliases)))
         }
     }
+}
+
+/// Whether a tag of timm's weights says an image size: `fb_in22k_ft_in1k_384`, `r384_in12k`.
+fn has_size(tag: &str) -> bool {
+    tag.split('_').any(|word| word.trim_start_matches('r').parse::<usize>().is_ok())
 }
 
 #[cfg(test)]

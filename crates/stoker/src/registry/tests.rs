@@ -128,3 +128,17 @@ fn names_and_aliases_are_told_apart() {
     }
     assert_eq!(find_architecture("convnextv2_tinny").err(), Some(Some("convnextv2_tiny".to_owned())));
 }
+
+#[test]
+fn a_tag_of_timms_weights_names_no_other_architecture() {
+    for (name, found) in [
+        ("convnext_base.fb_in22k_ft_in1k", "convnext_base"),
+        ("swin_base_patch4_window7_224.ms_in22k_ft_in1k", "swin_base_patch4_window7_224"),
+        ("efficientnet_b0.ra_in1k", "efficientnet_b0"),
+        ("convnext_base.fb_in22k_ft_in1k_384", "convnext_base.fb_in22k_ft_in1k_384"),
+    ] {
+        assert_eq!(find_architecture(name).ok().map(|architecture| architecture.name), Some(found));
+    }
+    // Weights of another size have names of their own, or are not known.
+    assert!(find_architecture("convnext_atto.anything_384").is_err());
+}

@@ -20,3 +20,8 @@ pub(crate) fn assert_near(left: &FlexTensor, right: &FlexTensor, tolerance: f32)
         assert!((left - right).abs() <= tolerance, "{left} {right}");
     }
 }
+
+/// Whether numbers count: not where kernels are compiled and nobody runs them, as in `scripts/compile_kernels.sh`.
+pub(crate) fn numbers_count() -> bool {
+    std::env::var_os("STOKER_COMPILES_ONLY").is_none()
+}

@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use burn::tensor::{Device, Tensor};
-use memory_planner::{Checkpointing, Rung, format_bytes};
+use memory_planner::{Checkpointing, Precision, Rung, format_bytes};
 use memory_probe::{Meter, RealSteps};
 use serde::Serialize;
+use trainer::storage_type;
 use vision_nn::{Classifier, Pass};
 
 use super::Configuration;
@@ -148,6 +149,7 @@ impl Place {
 /// A model that is trained in one way, with the times that it took.
 struct Timed {
     checkpointing: Checkpointing,
+    precision: Precision,
     steps: RealSteps<Network>,
     image: [usize; 3],
     batch: usize,
@@ -168,17 +170,18 @@ impl Timed {
         let mut steps = RealSteps::new(subject.train_step(rung, device.clone()), image);
         place.time(|| steps.run(batch));
         let own_bytes = place.meter.current_bytes().saturating_sub(before);
-        let checkpointing = rung.checkpointing;
-        Ok(Self { checkpointing, steps, image, batch, own_bytes, peak_bytes: 0, times: Vec::new() })
+        let Rung { checkpointing, precision } = rung;
+        Ok(Self { checkpointing, precision, steps, image, batch, own_bytes, peak_bytes: 0, times: Vec::new() })
     }
 
-    /// A forward pass as a prediction makes it.
+    /// A forward pass as a prediction in the step's precision makes it.
     fn time_forward(&self, place: &Place) -> Duration {
         let model = self.steps.step().evaluation_model();
         let [height, width, channels] = self.image;
         let images = Tensor::<4>::ones([self.batch, channels, height, width], &place.device);
         let _ = place.device.sync();
-        place.time(|| drop(model.forward(images, &mut Pass::evaluation())))
+        let mut pass = Pass::evaluation().storing(storage_type(self.precision));
+        place.time(|| drop(model.forward(images, &mut pass)))
     }
 
     /// A training step, while other models hold `other_bytes`.
