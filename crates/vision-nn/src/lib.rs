@@ -12,7 +12,6 @@ mod conv;
 mod convolution;
 mod drop_path;
 mod dropout;
-mod fused_batch_norm;
 mod init;
 mod kernels;
 mod layer_names;
@@ -28,14 +27,14 @@ pub use batch_norm::{BATCH_NORM_MOMENTUM, BatchNorm};
 pub use classifier::{Classifier, ClassifierSpec, block_of_segment, is_trained};
 pub use conv::{DepthwiseConv2d, PatchConv2d};
 pub use convolution::{Conv2d, Padding};
-pub use cpu_kernels::AdamWStep;
+pub use cpu_kernels::{Activation, AdamWStep};
 pub use drop_path::{DropPath, drop_path_schedule};
 pub use dropout::Dropout;
 pub use init::{Initialization, Initializer};
 pub use kernels::{
-    Moving, Scratch, adamw, adamw_of_all, blend_all, depthwise_conv2d, gelu, has_adamw, has_window_attention,
-    in_burns_operations, layer_norm, linear, recorded_scratch, response_norm, scale_all, softmax, squares_of_all,
-    sum_of_squares, takes_lists, window_attention,
+    Moving, Scratch, adamw, adamw_of_all, blend_all, cross_entropy, depthwise_conv2d, gelu, has_adamw,
+    has_window_attention, in_burns_operations, layer_norm, linear, recorded_scratch, response_norm, scale_all, softmax,
+    squares_of_all, sum_of_squares, takes_lists, window_attention,
 };
 pub use layer_names::{LayerNames, LayerPlace};
 pub use linear::{Linear, Pointwise, Projection};
