@@ -10,6 +10,13 @@ views.txt   a line for each tile but the first:
               OPERATION MAGNITUDE plain|increasing +|- bilinear|bicubic   timm's `AugmentOp` with that sign drawn
               hue ROUNDS                                                  torchvision's `adjust_hue` of a tensor
               blur SIGMA                                                  torchvision's `gaussian_blur`, 3 sigma to each side
+              brightness, contrast or saturation FACTOR                   torchvision's `adjust_..` of a tensor
+              mirror, flip, turn QUARTERS                                 torchvision's `hflip` and `vflip`; numpy's `rot90`, clockwise
+              rotate DEGREES                                              torchvision's `rotate`, clockwise, of the image with its edge repeated
+              erase LEFT TOP WIDTH HEIGHT                                 torchvision's `erase` with ImageNet's mean colour
+mix.png     two images, then what timm's `Mixup` made of both, two tiles for each line of mix.txt
+mix.txt     a line for each pair: `mixup SHARE`, or `cutmix TOP BOTTOM LEFT RIGHT SHARE`: the rows and columns that came from the other image, and
+            the other image's share of the label
 source.png  61 x 47 pixels
 resized.png tiles of 24 x 24 pixels: what `Image.resize` (bilinear) makes of boxes of source.png
 resized.txt a line for each tile: LEFT TOP WIDTH HEIGHT
@@ -28,6 +35,7 @@ import numpy as np
 import torch
 from PIL import Image
 from sklearn.model_selection import StratifiedGroupKFold
+from timm.data import mixup
 from timm.data.auto_augment import _RAND_INCREASING_TRANSFORMS, _RAND_TRANSFORMS, AugmentOp
 from torchvision.transforms import functional
 
@@ -85,8 +93,62 @@ def write_views(folder: Path) -> None:
         side = 2 * math.ceil(3 * sigma) + 1
         tiles.append(to_image(functional.gaussian_blur(tensor, [side, side], [sigma, sigma])))
         lines.append(f"blur {sigma}")
+    for line, tile in plain_cases(image, tensor):
+        lines.append(line)
+        tiles.append(tile)
     write_tiles(folder / "views.png", tiles)
     (folder / "views.txt").write_text("".join(f"{line}\n" for line in lines))
+
+
+def plain_cases(image: Image.Image, tensor: torch.Tensor) -> list[tuple[str, Image.Image]]:
+    cases = []
+    for factor in (0.6, 1.3):
+        for name in ("brightness", "contrast", "saturation"):
+            adjust = getattr(functional, f"adjust_{name}")
+            cases.append((f"{name} {factor}", to_image(adjust(tensor, factor))))
+    cases.append(("mirror", to_image(functional.hflip(tensor))))
+    cases.append(("flip", to_image(functional.vflip(tensor))))
+    for quarters in (1, 2, 3):
+        cases.append((f"turn {quarters}", Image.fromarray(np.rot90(np.array(image), -quarters).copy())))
+    for degrees in (5.0, -11.5, 30.0):
+        wide = functional.pad(tensor, [SIDE], padding_mode="edge")
+        turned = functional.rotate(wide, -degrees, functional.InterpolationMode.BILINEAR)
+        cases.append((f"rotate {degrees}", to_image(functional.center_crop(turned, [SIDE, SIDE]))))
+    for left, top, width, height in ((3, 5, 7, 4), (0, 0, 1, 9), (12, 8, 12, 16)):
+        color = torch.tensor(FILL, dtype=torch.uint8)[:, None, None]
+        hidden = functional.erase(tensor, top, left, height, width, color)
+        cases.append((f"erase {left} {top} {width} {height}", to_image(hidden)))
+    return cases
+
+
+def write_mixed(folder: Path) -> None:
+    images = [picture(SIDE, SIDE, 4), picture(SIDE, SIDE, 5).transpose(Image.Transpose.ROTATE_90)]
+    lines, tiles = [], list(images)
+    batch = torch.stack([torch.from_numpy(np.array(image)).permute(2, 0, 1) for image in images]).float()
+    settings = [("mixup", 0.85, None), ("mixup", 0.5, None), ("cutmix", 0.75, (9, 15)), ("cutmix", 0.4, (2, 22))]
+    for name, own_share, middle in settings:
+        alphas = {"mixup_alpha": 0.0 if middle else 1.0, "cutmix_alpha": 1.0 if middle else 0.0}
+        mixer = mixup.Mixup(**alphas, label_smoothing=0.0, num_classes=2)
+        draws = {"beta": lambda *_, own_share=own_share: own_share, "rand": lambda: 0.0}
+        draws["randint"] = lambda *_, places=iter(middle or ()), **__: next(places)
+        with mock.patch.multiple(np.random, **draws):
+            mixed, targets = mixer(batch.clone(), torch.tensor([0, 1]))
+        share = float(targets[0, 1])
+        if middle:
+            rows, columns = other_parts(batch, mixed)
+            lines.append(f"cutmix {rows[0]} {rows[1]} {columns[0]} {columns[1]} {share:.6f}")
+        else:
+            lines.append(f"mixup {share:.6f}")
+        tiles.extend(to_image(image.round().to(torch.uint8)) for image in mixed)
+    write_tiles(folder / "mix.png", tiles)
+    (folder / "mix.txt").write_text("".join(f"{line}\n" for line in lines))
+
+
+def other_parts(batch: torch.Tensor, mixed: torch.Tensor) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Rows and columns, each from and to, that the first image has from the other."""
+    changed = (mixed[0] != batch[0]).any(dim=0)
+    spans = [changed.any(dim=1 - axis).nonzero().flatten() for axis in range(2)]
+    return tuple((int(span.min()), int(span.max()) + 1) for span in spans)
 
 
 def write_resized(folder: Path) -> None:
@@ -134,6 +196,7 @@ def main() -> None:
     folder = parser.parse_args().root / "crates/data-pipeline/tests/fixtures"
     folder.mkdir(parents=True, exist_ok=True)
     write_views(folder)
+    write_mixed(folder)
     write_resized(folder)
     write_folds(folder)
 

@@ -9,19 +9,26 @@ Both go from bytes to merged probabilities: normalise, show each view to the mod
 a process each, again and again, so that a machine with other work slows both alike; a ratio is PyTorch's time over
 stoker's in the same round: above 1, stoker is faster. The first run of each case in a process is not counted.
 
-On the CPU PyTorch computes in f32, with maps in both memory formats; the faster of each round counts. On a card name the
-ways, and what stoker is to do: `--device cuda:0 --ways bf16+channels_last --stoker-arguments '--precisions bf16'`.
+On the CPU PyTorch computes in f32, with maps in both memory formats, and with the views one after the other or `joined`
+into one pass; the fastest of each round counts. On a card name the ways, and what stoker is to do:
+`--device cuda:0 --ways bf16+channels_last,bf16+channels_last+joined --stoker-arguments '--precisions bf16'`.
+
+A cell of the table that fails, for lack of memory say, is told and left out; the others go on, and the exit code is 1. With
+`--json` the file is written anew after each round, with all that is known by then.
 """
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 from statistics import median
 
-from bench_against_pytorch import CPU_WAYS, MODELS, print_head, run
+from bench_against_pytorch import MODELS, print_head
+
+CPU_WAYS = "fp32,fp32+channels_last,fp32+joined"
 
 HEAD = (
     "| model | TTA | batch | PyTorch, median | stoker, median | stoker, images/s | stoker, peak "
@@ -40,14 +47,10 @@ def main() -> int:
     if arguments.time_pytorch:
         print(json.dumps(time_pytorch(arguments)))
         return 0
-    try:
-        rows = [row for model in arguments.models.split(",") for row in compare_model(arguments, model)]
-    except subprocess.CalledProcessError as error:
-        print(f"error: `{' '.join(error.cmd)}` failed\n{error.stderr}", file=sys.stderr)
-        return 1
-    if arguments.json:
-        arguments.json.write_text(json.dumps({"command": sys.argv, "rows": rows}, indent=2) + "\n")
-    return 0
+    rows: list[dict] = []
+    for model in arguments.models.split(","):
+        rows += compare_model(arguments, model, rows)
+    return 1 if any(row["failures"] for row in rows) else 0
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -63,20 +66,33 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--ways", default=CPU_WAYS, help=f"PyTorch's ways, separated by commas (default {CPU_WAYS})")
     parser.add_argument("--stoker", default="target/release/stoker", help="the binary")
     parser.add_argument("--stoker-arguments", default="", help="more for `stoker bench infer`, separated by spaces")
-    parser.add_argument("--json", type=Path, help="write all times there, too")
+    parser.add_argument("--json", type=Path, help="write all times there, too, after each round")
+    parser.add_argument("--timeout", type=float, default=3600, help="seconds after which a process has failed")
     parser.add_argument("--prefix", default="", help="a command that runs each process, such as `chrt -r 1`")
-    parser.add_argument("--time-pytorch", metavar="WAY", help=argparse.SUPPRESS)  # what each process is started with
+    # What each process of PyTorch is started with.
+    parser.add_argument("--time-pytorch", metavar="WAY", help=argparse.SUPPRESS)
+    parser.add_argument("--cases", type=cases_of, default=[], help=argparse.SUPPRESS)
     return parser.parse_args()
+
+
+def cases_of(text: str) -> list[Case]:
+    """The cases in `none:1,none:8`."""
+    return [(tta, int(batch)) for tta, batch in (case.split(":") for case in text.split(","))]
 
 
 def cases(arguments: argparse.Namespace) -> list[Case]:
     return [(tta, batch) for tta in arguments.tta.split(",") for batch in sorted({1, arguments.batch})]
 
 
-def compare_model(arguments: argparse.Namespace, model: str) -> list[dict]:
-    """All cases of a model, printed when their rounds are done."""
-    rounds = [run_round(arguments, model) for _ in range(arguments.rounds)]
-    rows = [row_of(model, case, rounds) for case in cases(arguments)]
+def compare_model(arguments: argparse.Namespace, model: str, earlier: list[dict]) -> list[dict]:
+    """All cases of a model, printed when their rounds are done; `earlier` are the rows of the models before it."""
+    rounds: list[dict[Case, dict]] = []
+    failures: dict[Case, list[str]] = {case: [] for case in cases(arguments)}
+    rows: list[dict] = []
+    for _ in range(arguments.rounds):
+        rounds.append(run_round(arguments, model, failures))
+        rows = [row_of(model, case, rounds, failures[case]) for case in cases(arguments)]
+        write_json(arguments, earlier + rows)
     print_head(HEAD)
     for row in rows:
         print(in_markdown(row))
@@ -84,54 +100,135 @@ def compare_model(arguments: argparse.Namespace, model: str) -> list[dict]:
     return rows
 
 
-def run_round(arguments: argparse.Namespace, model: str) -> dict[Case, dict]:
-    """Every contestant once: of each case stoker's row, and the milliseconds of PyTorch's faster way."""
-    stoker = run_stoker(arguments, model)
-    ways = [run_pytorch(arguments, model, way) for way in arguments.ways.split(",")]
-    keys = ((case, f"{case[0]} {case[1]}") for case in cases(arguments))
-    return {case: {"stoker": stoker[case], "pytorch": min((way[key] for way in ways), key=median)} for case, key in keys}
+def write_json(arguments: argparse.Namespace, rows: list[dict]) -> None:
+    """Replaces the file whole: whoever reads it meanwhile, or stops this, has the last round that was done."""
+    if arguments.json:
+        unfinished = arguments.json.with_name(arguments.json.name + ".writing")
+        unfinished.write_text(json.dumps({"command": sys.argv, "rows": rows}, indent=2) + "\n")
+        unfinished.replace(arguments.json)
 
 
-def run_stoker(arguments: argparse.Namespace, model: str) -> dict[Case, dict]:
+def run_round(arguments: argparse.Namespace, model: str, failures: dict[Case, list[str]]) -> dict[Case, dict]:
+    """Every contestant once: of each case stoker's row, and the milliseconds of PyTorch's fastest way. What fails is noted in `failures`, and not
+    tried again; a case that one way of PyTorch's is left for is timed in that."""
+    contestants = {"stoker": run_stoker} | {way: run_pytorch for way in arguments.ways.split(",")}
+    found: dict[str, dict[Case, object]] = {}
+    for name, contestant in contestants.items():
+        left = [case for case in cases(arguments) if not any(line.startswith(f"{name}: ") for line in failures[case])]
+        times, failed = each(contestant, arguments, model, name, left)
+        for case, reason in failed.items():
+            failures[case].append(f"{name}: {reason}")
+            print(f"{model}, {case[0]}, batch {case[1]}, {name}: {reason}", file=sys.stderr)
+        found[name] = times
+    stoker = found.pop("stoker")
+
+    def of_case(case: Case) -> dict:
+        ways = [way[case] for way in found.values() if case in way]
+        return {"stoker": stoker.get(case), "pytorch": min(ways, key=median, default=None)}
+
+    return {case: of_case(case) for case in cases(arguments)}
+
+
+def each(contestant, arguments, model: str, name: str, left: list[Case]) -> tuple[dict[Case, object], dict[Case, str]]:
+    """What a contestant gives for the cases, and why it gives nothing for some: when they fail together, each is tried alone."""
+    if not left:
+        return {}, {}
+    try:
+        return contestant(arguments, model, name, left), {}
+    except (OSError, subprocess.SubprocessError, ValueError, KeyError) as error:
+        if len(left) == 1:
+            return {}, {left[0]: reason_of(error)}
+    times: dict[Case, object] = {}
+    failed: dict[Case, str] = {}
+    for case in left:
+        more_times, more_failed = each(contestant, arguments, model, name, [case])
+        times |= more_times
+        failed |= more_failed
+    return times, failed
+
+
+def reason_of(error: Exception) -> str:
+    """The last line that the process said, or what kept it from saying any."""
+    said = (getattr(error, "stderr", None) or "").strip().splitlines()
+    told = [line for line in said if line.startswith("error: ")]
+    return (told or said or [str(error) or type(error).__name__])[-1]
+
+
+def run(arguments: argparse.Namespace, command: list[str]) -> str:
+    threads = str(arguments.threads)
+    limits = {"RAYON_NUM_THREADS": threads, "OMP_NUM_THREADS": threads} if arguments.device == "cpu" else {}
+    done = subprocess.run(
+        arguments.prefix.split() + command,
+        env=os.environ | limits,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=arguments.timeout,
+    )
+    return done.stdout
+
+
+def run_stoker(arguments: argparse.Namespace, model: str, _name: str, left: list[Case]) -> dict[Case, dict]:
+    """Stoker times a batch of one image beside the batch that is asked for; of what is left none is thrown away but that."""
+    presets = list(dict.fromkeys(tta for tta, _ in left))
     command = [arguments.stoker, "bench", "infer", "--models", model, "--sizes", str(arguments.size)]
-    command += ["--tta", arguments.tta, "--batch", str(arguments.batch), "--rounds", str(arguments.steps)]
-    command += ["--device", arguments.device, "--json", *arguments.stoker_arguments.split()]
-    return {(row["tta"], row["batch"]): row for row in json.loads(run(arguments, command))}
+    command += ["--tta", ",".join(presets), "--batch", str(max(batch for _, batch in left))]
+    command += ["--rounds", str(arguments.steps), "--device", arguments.device, "--json"]
+    rows = json.loads(run(arguments, command + arguments.stoker_arguments.split()))
+    by_case = {(row["tta"], row["batch"]): row for row in rows}
+    if len(by_case) < len(rows):
+        raise ValueError("several rows for one case: name one precision in --stoker-arguments")
+    return {case: by_case[case] for case in left}
 
 
-def run_pytorch(arguments: argparse.Namespace, model: str, way: str) -> dict[str, list[float]]:
+def run_pytorch(arguments: argparse.Namespace, model: str, way: str, left: list[Case]) -> dict[Case, list[float]]:
     command = [sys.executable, __file__, "--time-pytorch", way, "--models", model, "--size", str(arguments.size)]
-    command += ["--tta", arguments.tta, "--batch", str(arguments.batch), "--threads", str(arguments.threads)]
-    return json.loads(run(arguments, [*command, "--steps", str(arguments.steps), "--device", arguments.device]))
+    command += ["--cases", ",".join(f"{tta}:{batch}" for tta, batch in left), "--threads", str(arguments.threads)]
+    times = json.loads(run(arguments, [*command, "--steps", str(arguments.steps), "--device", arguments.device]))
+    return {case: times[f"{case[0]} {case[1]}"] for case in left}
 
 
-def row_of(model: str, case: Case, rounds: list[dict[Case, dict]]) -> dict:
-    """Times and ratios of all rounds."""
-    stoker = [round_[case]["stoker"] for round_ in rounds]
-    pytorch = [round_[case]["pytorch"] for round_ in rounds]
-    medians = [row["latency_ms"]["p50"] for row in stoker]
+def row_of(model: str, case: Case, rounds: list[dict[Case, dict]], failures: list[str]) -> dict:
+    """Times and ratios of all rounds; none of what failed."""
+    stoker = [round_[case]["stoker"] for round_ in rounds if round_[case]["stoker"]]
+    pytorch = [round_[case]["pytorch"] for round_ in rounds if round_[case]["pytorch"]]
+    both = [round_[case] for round_ in rounds if round_[case]["stoker"] and round_[case]["pytorch"]]
+    ratios = [median(round_["pytorch"]) / round_["stoker"]["latency_ms"]["p50"] for round_ in both]
+    least = (min(map(min, pytorch), default=None), min((row["latency_ms"]["min"] for row in stoker), default=None))
     return {
         "model": model,
         "tta": case[0],
         "batch": case[1],
         "pytorch_ms": pytorch,
         "stoker": stoker,
-        "pytorch_median_ms": median(map(median, pytorch)),
-        "stoker_median_ms": median(medians),
-        "peak_bytes": max(row["peak_bytes"] for row in stoker),
-        "ratios_of_medians": sorted(median(theirs) / ours for theirs, ours in zip(pytorch, medians, strict=True)),
-        "ratio_of_minima": min(map(min, pytorch)) / min(row["latency_ms"]["min"] for row in stoker),
+        "pytorch_median_ms": median(map(median, pytorch)) if pytorch else None,
+        "stoker_median_ms": median(row["latency_ms"]["p50"] for row in stoker) if stoker else None,
+        "peak_bytes": max((row["peak_bytes"] for row in stoker), default=None),
+        "ratios_of_medians": sorted(ratios),
+        "ratio_of_minima": least[0] / least[1] if all(least) else None,
+        "failures": failures,
     }
 
 
 def in_markdown(row: dict) -> str:
-    speed = 1e3 * row["batch"] / row["stoker_median_ms"]
-    ratios = row["ratios_of_medians"]
-    return (
-        f"| {row['model']} | {row['tta']} | {row['batch']} | {row['pytorch_median_ms']:.1f} ms "
-        f"| {row['stoker_median_ms']:.1f} ms | {speed:.1f} | {row['peak_bytes'] / 2**20:.0f} MiB "
-        f"| {median(ratios):.2f} | {ratios[0]:.2f} | {row['ratio_of_minima']:.2f} |"
-    )
+    def cell(value: float | None, form: str) -> str:
+        return "failed" if value is None else form.format(value)
+
+    ratios, ours = row["ratios_of_medians"], row["stoker_median_ms"]
+    peak = row["peak_bytes"]
+    cells = [
+        row["model"],
+        row["tta"],
+        str(row["batch"]),
+        cell(row["pytorch_median_ms"], "{:.1f} ms"),
+        cell(ours, "{:.1f} ms"),
+        cell(ours and 1e3 * row["batch"] / ours, "{:.1f}"),
+        cell(peak and peak / 2**20, "{:.0f} MiB"),
+        cell(median(ratios) if ratios else None, "{:.2f}"),
+        cell(ratios[0] if ratios else None, "{:.2f}"),
+        cell(row["ratio_of_minima"], "{:.2f}"),
+    ]
+    return "| " + " | ".join(cells) + " |"
 
 
 def time_pytorch(arguments: argparse.Namespace) -> dict[str, list[float]]:
@@ -147,19 +244,23 @@ def time_pytorch(arguments: argparse.Namespace) -> dict[str, list[float]]:
     torch.manual_seed(0)
     layout = torch.channels_last if "channels_last" in parts else torch.contiguous_format
     model = timm.create_model(arguments.models).to(device=device, memory_format=layout).eval()
-    half = torch.autocast(device.type, dtype=torch.bfloat16, enabled="bf16" in parts)
+    dtype = torch.float16 if "fp16" in parts else torch.bfloat16
+    half = torch.autocast(device.type, dtype=dtype, enabled="bf16" in parts or "fp16" in parts)
     mean, std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (MEAN, STD))
 
     def predict(pixels: "torch.Tensor", tta: str) -> "torch.Tensor":
         light = pixels.to(device).permute(0, 3, 1, 2).float() / 255
         images = ((light - mean) / std).contiguous(memory_format=layout)
         shown = views(tta, mean, std)
+        if "joined" in parts:
+            together = torch.cat([view(images) for view in shown]).contiguous(memory_format=layout)
+            return model(together).float().softmax(1).unflatten(0, (len(shown), len(images))).mean(0).cpu()
         probabilities = (model(view(images).contiguous(memory_format=layout)).float().softmax(1) for view in shown)
         return (sum(probabilities) / len(shown)).cpu()
 
     # A card tunes its convolutions in the first few turns.
     warm_up = 5 if on_card else 1
-    times = {case: [] for case in cases(arguments)}
+    times: dict[Case, list[float]] = {case: [] for case in arguments.cases}
     with torch.inference_mode(), half:
         for turn in range(warm_up + arguments.steps):
             for tta, batch in times:

@@ -1,4 +1,4 @@
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Version of the card's fields. Raised when an older reader would misread a newer file.
 pub const CARD_VERSION: u32 = 1;
@@ -25,6 +25,9 @@ pub struct ModelCard {
     pub mean: Vec<f32>,
     /// Per channel, divides after the mean is taken off.
     pub std: Vec<f32>,
+    /// Fingerprint of the images that the run trains and validates on, in their order; none in files of before there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<String>,
     /// Where training stood.
     pub progress: Progress,
 }
@@ -116,15 +119,23 @@ pub struct BestEpoch {
     /// Counted from 1.
     pub epoch: u32,
     /// 0 to 1.
+    #[serde(deserialize_with = "nan_from_null")]
     pub macro_f1: f64,
-    /// Mean cross-entropy, nats.
+    /// Mean cross-entropy, nats. Not finite where the weights give no numbers; it is written as `null` then, and read back as NaN.
+    #[serde(deserialize_with = "nan_from_null")]
     pub loss: f64,
+}
+
+/// JSON has no NaN and no infinity: serde_json writes `null` for them.
+fn nan_from_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
 /// Sums over the samples of an epoch so far; means are taken when it ends.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct RunningSums {
     /// Cross-entropy summed over samples, nats.
+    #[serde(deserialize_with = "nan_from_null")]
     pub loss: f64,
     /// Samples predicted right.
     pub correct: u64,

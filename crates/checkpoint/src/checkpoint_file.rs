@@ -126,6 +126,7 @@ mod tests {
             resize: "squash".to_owned(),
             mean: vec![0.485, 0.456, 0.406],
             std: vec![0.229, 0.224, 0.225],
+            images: Some("0123456789abcdef".to_owned()),
             progress: Progress {
                 epochs_done: 3,
                 batches_done: 7,
@@ -153,6 +154,31 @@ mod tests {
         let path = folder.path().join("last.safetensors");
         checkpoint().write(&path).unwrap();
         assert_eq!(Checkpoint::read(&path).unwrap(), checkpoint());
+    }
+
+    #[test]
+    fn a_run_whose_validation_was_not_finite_can_be_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("last.safetensors");
+        for loss in [f64::NAN, f64::INFINITY] {
+            let mut written = checkpoint();
+            let epoch = BestEpoch { epoch: 1, macro_f1: 0.5, loss };
+            (written.card.progress.best, written.card.progress.kept) = (Some(epoch), vec![epoch]);
+            written.card.progress.plateau.best = Some(loss);
+            written.write(&path).unwrap();
+            let progress = Checkpoint::read(&path).unwrap().card.progress;
+            let best = progress.best.unwrap();
+            assert!((best.epoch, best.macro_f1) == (1, 0.5) && best.loss.is_nan() && progress.kept[0].loss.is_nan());
+        }
+    }
+
+    /// Of before cards named their images.
+    #[test]
+    fn a_card_without_a_fingerprint_is_read() {
+        let older = ModelCard { images: None, ..card() };
+        let json = serde_json::to_string(&older).unwrap();
+        assert!(!json.contains("images"), "{json}");
+        assert_eq!(parse_card(Path::new("last.safetensors"), &json).unwrap(), older);
     }
 
     #[test]

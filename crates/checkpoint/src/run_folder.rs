@@ -104,6 +104,11 @@ impl RunFolder {
         self.root.join("plan.json")
     }
 
+    /// The images that it trains and validates on, a line each.
+    pub fn images(&self) -> PathBuf {
+        self.root.join("images.jsonl")
+    }
+
     /// One line an epoch.
     pub fn metrics(&self) -> PathBuf {
         self.root.join("metrics.jsonl")

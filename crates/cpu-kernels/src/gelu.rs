@@ -3,7 +3,7 @@
 use multiversion::multiversion;
 
 use crate::exponential::exp_of_negative;
-use crate::output::in_tasks;
+use crate::output::{Shared, in_tasks};
 
 /// Numbers a task: large enough to be worth a task, small enough to stay in the second cache.
 const TASK: usize = 1 << 14;
@@ -24,6 +24,17 @@ pub fn gelu_gradient(input: &[f32], gradient: &[f32]) -> Vec<f32> {
     })
 }
 
+/// What [`gelu`] and [`gelu_gradient`] give, to the bit, in one pass: the former is returned, the latter is written over `gradient`. Both slices are of
+/// one length.
+pub fn gelu_with_gradient(input: &[f32], gradient: &mut [f32]) -> Vec<f32> {
+    let gradient = Shared::new(gradient);
+    in_tasks(input.len(), TASK, |index, output| {
+        // SAFETY: tasks have parts of their own.
+        let gradient = unsafe { gradient.part(index * TASK, output.len()) };
+        gelu_with_gradient_task(&input[index * TASK..][..output.len()], gradient, output);
+    })
+}
+
 #[multiversion(targets = "simd")]
 fn gelu_task(input: &[f32], output: &mut [f32]) {
     for (output, &x) in output.iter_mut().zip(input) {
@@ -34,9 +45,24 @@ fn gelu_task(input: &[f32], output: &mut [f32]) {
 #[multiversion(targets = "simd")]
 fn gelu_gradient_task(input: &[f32], gradient: &[f32], output: &mut [f32]) {
     for ((output, &x), &gradient) in output.iter_mut().zip(input).zip(gradient) {
-        let density = DENSITY_AT_ZERO * exp_of_negative(-0.5 * x * x);
-        *output = gradient * x.mul_add(density, normal_cdf(x));
+        *output = gradient * slope(x, normal_cdf(x));
     }
+}
+
+#[multiversion(targets = "simd")]
+fn gelu_with_gradient_task(input: &[f32], gradient: &mut [f32], output: &mut [f32]) {
+    for ((output, &x), gradient) in output.iter_mut().zip(input).zip(gradient) {
+        let cumulative = normal_cdf(x);
+        *output = x * cumulative;
+        *gradient *= slope(x, cumulative);
+    }
+}
+
+/// `Φ(x) + x φ(x)`
+#[inline(always)]
+fn slope(x: f32, cumulative: f32) -> f32 {
+    let density = DENSITY_AT_ZERO * exp_of_negative(-0.5 * x * x);
+    x.mul_add(density, cumulative)
 }
 
 #[inline(always)]
@@ -98,6 +124,16 @@ mod tests {
             let expected = 0.5 * (1.0 + erf_series(x / std::f64::consts::SQRT_2)) + x * density;
             assert!((f64::from(found) - expected).abs() < 2e-6, "slope at {x} is {expected}, found {found}");
         }
+    }
+
+    #[test]
+    fn both_at_once_are_each_by_itself() {
+        // More than a task.
+        let input: Vec<f32> = grid().into_iter().cycle().take(2 * TASK + 77).collect();
+        let upstream: Vec<f32> = (0..input.len()).map(|place| (place % 13) as f32 - 6.0).collect();
+        let mut gradient = upstream.clone();
+        assert_eq!(gelu_with_gradient(&input, &mut gradient), gelu(&input));
+        assert_eq!(gradient, gelu_gradient(&input, &upstream));
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub use attention::{WindowAttention, WindowAttentionGradient};
 pub use batch_norm::{BatchNorm, BatchNormGradient, Moments, moments};
 pub use cross_entropy::{cross_entropy, cross_entropy_gradient};
 pub use depthwise::{DepthwiseShape, StridedDepthwise};
-pub use gelu::{gelu, gelu_gradient};
+pub use gelu::{gelu, gelu_gradient, gelu_with_gradient};
 pub use layer_norm::{LayerNormGradient, layer_norm, layer_norm_gradient};
 pub use matrix::{Matrix, product};
 pub use residual::Residual;

@@ -3,6 +3,7 @@
 mod error;
 mod folder;
 mod folds;
+mod group_split;
 mod labels_csv;
 mod natural;
 mod split;

@@ -137,7 +137,7 @@ impl CudaUnavailable {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::NoDriver { .. } | Self::MissingFunction { .. } => {
-                "install the NVIDIA driver (the CUDA toolkit is not needed), or set `device: cpu`".to_owned()
+                "install the NVIDIA driver, or set `device: cpu`".to_owned()
             }
             Self::NoCard => {
                 "see what `nvidia-smi -L` lists and what `CUDA_VISIBLE_DEVICES` hides, or set `device: cpu`".to_owned()

@@ -22,7 +22,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-pub use limit::{limit_bytes, set_limit, take_overrun};
+pub use limit::{limit_bytes, set_aside_overrun, set_limit, take_overrun, take_set_aside};
 pub use pages::keep_pages;
 
 /// The system's allocator, with a count of live bytes and of the most there ever were.

@@ -19,6 +19,7 @@ mod card_name;
 mod catalogue;
 mod cgroup;
 mod cuda;
+mod cuda_compiler;
 mod cuda_driver;
 pub mod heap;
 mod host;
@@ -27,6 +28,7 @@ mod select;
 
 pub use catalogue::{Card, CardCatalogue, CatalogueError, UnknownCard};
 pub use cuda::{CudaDevice, CudaDriver, CudaMemory, CudaUnavailable, probe_cuda, probe_cuda_library};
+pub use cuda_compiler::{CompilerUnavailable, CudaCompiler, find_compiler};
 pub use host::{HostMemory, HostMemoryError};
 pub use request::{DeviceRequest, ParseDeviceError};
 pub use select::{CompiledBackends, DeviceError, SelectedDevice, Selection, select};

@@ -5,7 +5,10 @@ use std::num::NonZero;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{CudaDevice, CudaDriver, CudaUnavailable, DeviceRequest, probe_cuda};
+use crate::{
+    CompilerUnavailable, CudaCompiler, CudaDevice, CudaDriver, CudaUnavailable, DeviceRequest, find_compiler,
+    probe_cuda,
+};
 
 /// What this build can compute on, beside the CPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,12 +60,12 @@ impl SelectedDevice {
 
 /// Finds the device that the user asks for.
 ///
-/// `auto` takes the first card where there is one that this build can use, else the CPU, and says why in a note.
+/// `auto` takes the first card where there is one that this build can use and compile for, else the CPU, and says why in a note.
 ///
 /// # Errors
 /// A [`DeviceError`] when a card is asked for that is not there or that this build cannot use.
 pub fn select(request: DeviceRequest, compiled: CompiledBackends) -> Result<Selection, DeviceError> {
-    choose(request, compiled, probe_cuda)
+    choose(request, compiled, probe_cuda, find_compiler)
 }
 
 /// Why the device asked for cannot be used.
@@ -91,6 +94,17 @@ pub enum DeviceError {
         /// The cards there are: `cuda:0 (NVIDIA H200)`.
         found: Vec<String>,
     },
+    /// A card, and nothing to compile its kernels with.
+    #[error("device `{request}` ({name}) cannot be used")]
+    NoCompiler {
+        /// What was asked for.
+        request: DeviceRequest,
+        /// The card.
+        name: String,
+        /// Why.
+        #[source]
+        source: CompilerUnavailable,
+    },
 }
 
 impl DeviceError {
@@ -102,31 +116,43 @@ impl DeviceError {
             }
             Self::CudaUnavailable { source, .. } => source.hint(),
             Self::NoSuchCard { .. } => Some("set `device: cuda:0`, or `device: auto`".to_owned()),
+            Self::NoCompiler { source, .. } => Some(source.hint()),
         }
     }
 }
+
+/// Looks for the compiler of a card's kernels, with a driver of this version.
+type Find = fn(&CudaDevice, (u32, u32)) -> Result<CudaCompiler, CompilerUnavailable>;
 
 fn choose(
     request: DeviceRequest,
     compiled: CompiledBackends,
     probe: impl FnOnce() -> Result<CudaDriver, CudaUnavailable>,
+    find: Find,
 ) -> Result<Selection, DeviceError> {
     match request {
         DeviceRequest::Cpu => Ok(on_cpu(None)),
-        DeviceRequest::Auto => Ok(choose_freely(compiled, probe())),
+        DeviceRequest::Auto => Ok(choose_freely(compiled, probe(), find)),
         DeviceRequest::Cuda(_) if !compiled.cuda => Err(DeviceError::CudaNotCompiled { request }),
-        DeviceRequest::Cuda(index) => choose_card(request, index, probe()),
+        DeviceRequest::Cuda(index) => choose_card(request, index, probe(), find),
     }
 }
 
-fn choose_freely(compiled: CompiledBackends, driver: Result<CudaDriver, CudaUnavailable>) -> Selection {
-    let card = match driver.map(|driver| driver.devices.into_iter().next()) {
-        Ok(Some(card)) => card,
-        Ok(None) => return on_cpu(Some(format!("{}: using the CPU", CudaUnavailable::NoCard))),
+fn choose_freely(compiled: CompiledBackends, driver: Result<CudaDriver, CudaUnavailable>, find: Find) -> Selection {
+    let driver = match driver {
+        Ok(driver) => driver,
         Err(unavailable) => return on_cpu(Some(format!("{unavailable}: using the CPU"))),
+    };
+    let version = driver.version;
+    let Some(card) = driver.devices.into_iter().next() else {
+        return on_cpu(Some(format!("{}: using the CPU", CudaUnavailable::NoCard)));
     };
     if !compiled.cuda {
         let note = format!("{} is here, but this build has no CUDA (`--features cuda`): using the CPU", card.name);
+        return on_cpu(Some(note));
+    }
+    if let Err(unavailable) = find(&card, version) {
+        let note = format!("{} is here, but {unavailable}: using the CPU; {}", card.name, unavailable.hint());
         return on_cpu(Some(note));
     }
     Selection { device: SelectedDevice::Cuda(card), note: None }
@@ -136,12 +162,16 @@ fn choose_card(
     request: DeviceRequest,
     index: usize,
     driver: Result<CudaDriver, CudaUnavailable>,
+    find: Find,
 ) -> Result<Selection, DeviceError> {
-    let devices = driver.map_err(|source| DeviceError::CudaUnavailable { request, source })?.devices;
+    let CudaDriver { version, devices } = driver.map_err(|source| DeviceError::CudaUnavailable { request, source })?;
     let found = devices.iter().map(|card| format!("`cuda:{}` ({})", card.index, card.name)).collect();
-    match devices.into_iter().find(|card| card.index == index) {
-        Some(card) => Ok(Selection { device: SelectedDevice::Cuda(card), note: None }),
-        None => Err(DeviceError::NoSuchCard { request, found }),
+    let Some(card) = devices.into_iter().find(|card| card.index == index) else {
+        return Err(DeviceError::NoSuchCard { request, found });
+    };
+    match find(&card, version) {
+        Ok(_) => Ok(Selection { device: SelectedDevice::Cuda(card), note: None }),
+        Err(source) => Err(DeviceError::NoCompiler { request, name: card.name, source }),
     }
 }
 
@@ -162,47 +192,67 @@ mod tests {
         Ok(CudaDriver { version: (12, 4), devices })
     }
 
+    fn compiler(_card: &CudaDevice, version: (u32, u32)) -> Result<CudaCompiler, CompilerUnavailable> {
+        Ok(CudaCompiler { version, architectures: vec![86] })
+    }
+
+    fn no_compiler(_card: &CudaDevice, _version: (u32, u32)) -> Result<CudaCompiler, CompilerUnavailable> {
+        Err(CompilerUnavailable::NoLibrary { tried: vec!["libnvrtc.so".to_owned()] })
+    }
+
     fn no_driver() -> Result<CudaDriver, CudaUnavailable> {
         Err(CudaUnavailable::NoDriver { library: "libcuda.so.1".into(), reason: "no such file".to_owned() })
     }
 
     #[test]
     fn auto_takes_the_first_card_or_the_cpu_with_one_line() {
-        let selection = choose(DeviceRequest::Auto, WITH_CUDA, two_cards).unwrap();
+        let selection = choose(DeviceRequest::Auto, WITH_CUDA, two_cards, compiler).unwrap();
         assert_eq!(selection.device.describe(), "cuda:0, Card 0");
         assert_eq!(selection.note, None);
-        let selection = choose(DeviceRequest::Auto, WITH_CUDA, no_driver).unwrap();
+        let selection = choose(DeviceRequest::Auto, WITH_CUDA, no_driver, compiler).unwrap();
         assert!(matches!(selection.device, SelectedDevice::Cpu { threads: 1.. }));
         assert_eq!(selection.note.as_deref(), Some("no CUDA driver (`libcuda.so.1` cannot be loaded): using the CPU"));
     }
 
     #[test]
     fn a_build_without_cuda_says_what_it_leaves_idle() {
-        let selection = choose(DeviceRequest::Auto, WITHOUT_CUDA, two_cards).unwrap();
+        let selection = choose(DeviceRequest::Auto, WITHOUT_CUDA, two_cards, compiler).unwrap();
         assert_eq!(selection.device.request(), DeviceRequest::Cpu);
         assert!(selection.note.unwrap().starts_with("Card 0 is here, but this build has no CUDA"));
-        let error = choose(DeviceRequest::Cuda(0), WITHOUT_CUDA, two_cards).unwrap_err();
+        let error = choose(DeviceRequest::Cuda(0), WITHOUT_CUDA, two_cards, compiler).unwrap_err();
         assert_eq!(error.to_string(), "device `cuda:0` is asked for, but this build has no CUDA");
         assert!(error.hint().unwrap().contains("--features cuda"));
     }
 
     #[test]
     fn a_card_that_is_asked_for_must_be_there() {
-        let selection = choose(DeviceRequest::Cuda(1), WITH_CUDA, two_cards).unwrap();
+        let selection = choose(DeviceRequest::Cuda(1), WITH_CUDA, two_cards, compiler).unwrap();
         assert_eq!(selection.device.request(), DeviceRequest::Cuda(1));
-        let error = choose(DeviceRequest::Cuda(2), WITH_CUDA, two_cards).unwrap_err();
+        let error = choose(DeviceRequest::Cuda(2), WITH_CUDA, two_cards, compiler).unwrap_err();
         assert_eq!(
             error.to_string(),
             "device `cuda:2` is asked for, but found only `cuda:0` (Card 0), `cuda:1` (Card 1)"
         );
-        let error = choose(DeviceRequest::Cuda(0), WITH_CUDA, no_driver).unwrap_err();
+        let error = choose(DeviceRequest::Cuda(0), WITH_CUDA, no_driver, compiler).unwrap_err();
         assert_eq!(error.to_string(), "device `cuda:0` cannot be used");
         assert!(error.hint().unwrap().contains("`device: cpu`"));
     }
 
     #[test]
+    fn a_card_without_a_compiler_is_left_with_a_way_to_one() {
+        let selection = choose(DeviceRequest::Auto, WITH_CUDA, two_cards, no_compiler).unwrap();
+        assert_eq!(selection.device.request(), DeviceRequest::Cpu);
+        let note = selection.note.unwrap();
+        assert!(note.starts_with("Card 0 is here, but CUDA's run-time compiler (NVRTC) cannot be loaded"), "{note}");
+        assert!(note.contains("using the CPU; install"), "{note}");
+        let error = choose(DeviceRequest::Cuda(1), WITH_CUDA, two_cards, no_compiler).unwrap_err();
+        assert_eq!(error.to_string(), "device `cuda:1` (Card 1) cannot be used");
+        assert!(error.hint().unwrap().contains("`device: cpu`"));
+    }
+
+    #[test]
     fn the_cpu_is_taken_without_asking_a_driver() {
-        let selection = choose(DeviceRequest::Cpu, WITH_CUDA, || panic!("the driver was asked")).unwrap();
+        let selection = choose(DeviceRequest::Cpu, WITH_CUDA, || panic!("the driver was asked"), compiler).unwrap();
         assert_eq!(selection.note, None);
         assert_eq!(selection.device.request(), DeviceRequest::Cpu);
     }

@@ -159,13 +159,13 @@ impl FittedCalibration {
         }
         Ok(())
     }
+}
 
-    /// Puts calibrated probabilities in the place of the merged ones. What is most probable stays so.
-    pub fn apply(&self, predictions: &mut [Prediction]) {
-        for prediction in predictions {
-            if let Outcome::Scored { merged, .. } = &mut prediction.outcome {
-                *merged = temper(merged, self.calibration.temperature);
-            }
+/// Puts probabilities at this temperature, above 0, in the place of the merged ones. What is most probable stays so.
+pub fn temper_merged(predictions: &mut [Prediction], temperature: f64) {
+    for prediction in predictions {
+        if let Outcome::Scored { merged, .. } = &mut prediction.outcome {
+            *merged = temper(merged, temperature);
         }
     }
 }
@@ -246,7 +246,7 @@ mod tests {
     #[test]
     fn calibration_changes_probabilities_but_no_class() {
         let mut predictions = [prediction(0, [0.9, 0.1]), prediction(1, [0.3, 0.7])];
-        fitted().apply(&mut predictions);
+        temper_merged(&mut predictions, fitted().calibration.temperature);
         let merged = |prediction: &Prediction| match &prediction.outcome {
             Outcome::Scored { merged, .. } => merged.clone(),
             outcome => panic!("{outcome:?}"),

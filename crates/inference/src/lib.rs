@@ -10,6 +10,7 @@
 
 mod calibration;
 mod ensemble;
+mod ensemble_calibration;
 mod evaluation;
 mod merge;
 mod part_file;
@@ -31,8 +32,9 @@ mod zoom;
 mod error;
 mod fingerprint;
 
-pub use calibration::{CalibrationError, FittedCalibration, FittedTo, labelled};
-pub use ensemble::average;
+pub use calibration::{CalibrationError, FittedCalibration, FittedTo, labelled, temper_merged};
+pub use ensemble::{Averaging, average};
+pub use ensemble_calibration::{EnsembleCalibration, FittedMember};
 pub use error::PredictError;
 pub use evaluation::{Change, Effect, Evaluation, Judged, LeftOut, Seen, evaluate};
 pub use fingerprint::{listing_fingerprint, weights_fingerprint};
@@ -41,7 +43,7 @@ pub use part_file::{PartError, PartFile, PartHeader};
 pub use predict::{Outcome, PredictOptions, Prediction, predict, predict_batches};
 pub use predictions_csv::{join_csv, write_csv};
 pub use preset::{Preset, UnknownPreset};
-pub use rehearsal::rehearse;
+pub use rehearsal::{rehearse, rehearse_pass};
 pub use score::{Scores, score};
 pub use symmetry::Symmetry;
 pub use table::{Column, ColumnError, PredictionTable, TableFormat, TableLayout};

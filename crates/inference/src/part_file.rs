@@ -31,13 +31,39 @@ pub struct PartHeader {
     images: usize,
     classes: usize,
     batch_size: usize,
+    /// Most images in a pass of the model, each view of an image counted as one; 0 where it is the size of a batch.
+    #[serde(default)]
+    pass_size: usize,
 }
 
 impl PartHeader {
     /// The header of predictions of `images` images in batches of `batch_size`, at least one; `facts` are pairs of a name and a value.
     #[must_use]
     pub fn new(facts: Vec<(String, String)>, images: usize, classes: usize, batch_size: usize) -> Self {
-        Self { stoker_part: VERSION, facts, images, classes, batch_size: batch_size.max(1) }
+        Self { stoker_part: VERSION, facts, images, classes, batch_size: batch_size.max(1), pass_size: 0 }
+    }
+
+    /// The same, with another number of images in a pass than in a batch: each view of an image counts as one.
+    #[must_use]
+    pub fn in_passes_of(self, images: usize) -> Self {
+        Self { pass_size: images, ..self }
+    }
+
+    /// The header of the file at `path`; none where there is no such file, or no whole header.
+    #[must_use]
+    pub fn read(path: &Path) -> Option<Self> {
+        Self::parse(&first_line(&mut File::open(path).ok()?).ok()?)
+    }
+
+    /// What the rows depend on, by its name.
+    #[must_use]
+    pub fn fact(&self, name: &str) -> Option<&str> {
+        self.facts.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str())
+    }
+
+    fn parse(line: &[u8]) -> Option<Self> {
+        let header: Self = serde_json::from_slice(line.strip_suffix(b"\n")?).ok()?;
+        (header.stoker_part == VERSION).then_some(header)
     }
 
     fn images_in(&self, batch: usize) -> usize {
@@ -150,11 +176,9 @@ impl PartFile {
             return Err(PartError::InUse { path: path.to_owned() });
         }
         let line = first_line(&mut file).map_err(read)?;
-        let header = match line.strip_suffix(b"\n") {
-            Some(line) => serde_json::from_slice(line).ok().filter(|header: &PartHeader| header.stoker_part == VERSION),
-            // Cut off while it was written, with nothing behind it.
-            None if START.starts_with(&line) || line.starts_with(START) => Some(wanted.clone()),
-            None => None,
+        let header = match line.ends_with(b"\n") {
+            true => PartHeader::parse(&line),
+            false => is_cut_off(&line).then(|| wanted.clone()),
         };
         let header = header.ok_or_else(|| PartError::NotAPart { path: path.to_owned() })?;
         let is_new = !line.ends_with(b"\n");
@@ -176,6 +200,17 @@ impl PartFile {
         Ok(part)
     }
 
+    /// Goes on with what is at `path`, as [`open`](Self::open) does; none where nothing is, or no more than a part of the header. The size of
+    /// batches and of passes in `wanted` does not matter.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn reopen(path: &Path, wanted: &PartHeader, views: &[View]) -> Result<Option<Self>, PartError> {
+        let is_begun =
+            File::open(path).is_ok_and(|mut file| first_line(&mut file).is_ok_and(|line| !is_cut_off(&line)));
+        is_begun.then(|| Self::open(path, wanted, views)).transpose()
+    }
+
     /// Images that are to be in the file.
     #[must_use]
     pub fn images(&self) -> usize {
@@ -186,6 +221,12 @@ impl PartFile {
     #[must_use]
     pub fn batch_size(&self) -> usize {
         self.header.batch_size
+    }
+
+    /// Most images in a pass of the model, each view of an image counted as one.
+    #[must_use]
+    pub fn pass_size(&self) -> usize {
+        if self.header.pass_size == 0 { self.header.batch_size } else { self.header.pass_size }
     }
 
     /// Batches that are in the file.
@@ -206,7 +247,7 @@ impl PartFile {
         self.images_done() == self.header.images
     }
 
-    /// How many images the last batch could be computed with at once, where that was fewer than it has.
+    /// How many images the last batch could be computed with at once, where that was fewer than a pass has.
     #[must_use]
     pub fn at_once(&self) -> Option<usize> {
         self.at_once
@@ -303,6 +344,11 @@ impl PartFile {
         }
         Ok(())
     }
+}
+
+/// Whether it is the beginning of a header whose writing was stopped, with nothing behind it.
+fn is_cut_off(line: &[u8]) -> bool {
+    !line.ends_with(b"\n") && (START.starts_with(line) || line.starts_with(START))
 }
 
 /// The first line with its end; what there is of it where it has none.

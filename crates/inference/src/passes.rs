@@ -1,11 +1,12 @@
 //! A batch of images in several views, through the model in passes of as many images as fit.
 
+use std::cell::Cell;
 use std::ops::Range;
 
 use burn::tensor::Tensor;
 use data_pipeline::Batch;
 use metrics::softmax;
-use trainer::{ComputeError, MemoryWatch, Pieces, Scoring, images_to_tensor};
+use trainer::{ComputeError, MemoryWatch, Pieces, RecoveryEvent, Scoring, images_to_tensor};
 use vision_nn::Classifier;
 
 use crate::{Outcome, PredictError, PredictOptions, View};
@@ -59,11 +60,16 @@ pub(crate) fn score_batch(
     progress: &mut dyn FnMut(Scoring<'_>),
 ) -> Result<Vec<ImageScores>, PredictError> {
     let shown = shown(options.views);
-    let told = &mut |event: &_| progress(Scoring::OutOfMemory(event));
+    let at_once = Cell::new(pieces.largest());
+    let told = &mut |event: &RecoveryEvent| {
+        at_once.set(event.micro_batch_after);
+        progress(Scoring::OutOfMemory(event));
+    };
     let mut pass = Pass { batch, shown: &shown, options, kept: None };
     let scored = pieces.score(batch.len() * shown.len(), options.device, told, |places, watch| {
+        let rows = if options.fixed_shapes { at_once.get() } else { places.len() };
         // Another width of the model is no matter of memory.
-        match pass.score(model, places, watch) {
+        match pass.score(model, places, rows, watch) {
             Err(ScoreError::Compute(error)) => Err(error),
             Err(ScoreError::ModelWidth { found }) => Ok(Err(found)),
             Ok(rows) => Ok(Ok(rows)),
@@ -113,18 +119,22 @@ impl From<ComputeError> for ScoreError {
 }
 
 impl Pass<'_> {
-    /// Logits of the images at `places` in the row of all views, a row each. Scores are read only once it is known that they were computed.
+    /// Logits of the images at `places` in the row of all views, a row each, from a pass of `rows` images, as many or more. Scores are read only
+    /// once it is known that they were computed.
     fn score(
         &mut self,
         model: &impl Classifier,
         places: Range<usize>,
+        rows: usize,
         watch: &MemoryWatch,
     ) -> Result<Vec<Vec<f32>>, ScoreError> {
         // An error leaves nothing on the device.
         let kept = self.kept.take();
+        let wanted = places.len();
         let (logits, kept) = watch.run(|| {
             let (images, kept) = self.images(places, kept); // [P, C, H, W]
-            (model.forward(images, &mut self.options.pass()), kept) // [P, K]
+            let images = filled_up(images, rows); // [R, C, H, W]
+            (model.forward(images, &mut self.options.pass()), kept) // [R, K]
         })?;
         let [_, found] = logits.dims();
         let expected = self.options.classes.len();
@@ -134,7 +144,7 @@ impl Pass<'_> {
         let logits = logits.try_into_data().map_err(|error| ComputeError::from_device(&error.to_string()))?;
         self.kept = kept;
         let logits: Vec<f32> = logits.iter::<f32>().collect();
-        Ok(logits.chunks_exact(expected).map(<[f32]>::to_vec).collect())
+        Ok(logits.chunks_exact(expected).take(wanted).map(<[f32]>::to_vec).collect())
     }
 
     /// The images at `places`, each in its view: `[P, C, H, W]`; and those put on the device last, as they are.
@@ -161,6 +171,16 @@ impl Pass<'_> {
         let pixels = &self.batch.pixels[samples.start * bytes..samples.end * bytes];
         images_to_tensor(pixels, self.batch.size, self.options.normalization, self.options.device)
     }
+}
+
+/// Black images behind those that are there, up to `rows`: `[P, C, H, W]` to `[R, C, H, W]`.
+fn filled_up(images: Tensor<4>, rows: usize) -> Tensor<4> {
+    let [present, channels, height, width] = images.dims();
+    if present >= rows {
+        return images;
+    }
+    let black = Tensor::zeros([rows - present, channels, height, width], &images.device());
+    Tensor::cat(vec![images, black], 0) // [R, C, H, W]
 }
 
 /// Places in the batch, and what lies there.

@@ -24,6 +24,10 @@ pub struct PredictOptions<'a> {
     pub precision: Precision,
     /// The model's classes, in the order of its scores.
     pub classes: &'a [String],
+    /// Whether a pass that has fewer images than may be at once is filled up with black ones, whose scores are dropped: a card compiles and
+    /// tunes its kernels for each shape that it meets, and a set whose last batch is short would have it do so again. On the CPU, which does
+    /// neither, it would be work for nothing.
+    pub fixed_shapes: bool,
 }
 
 /// What became of one image.
@@ -77,7 +81,7 @@ impl Outcome {
 pub fn predict(
     model: &impl Classifier,
     dataset: &Dataset,
-    loader: Loader,
+    loader: &mut Loader,
     options: &PredictOptions,
     pieces: &mut Pieces,
     progress: &mut dyn FnMut(Scoring<'_>),
@@ -102,7 +106,7 @@ pub fn predict(
 pub fn predict_batches(
     model: &impl Classifier,
     dataset: &Dataset,
-    loader: Loader,
+    loader: &mut Loader,
     options: &PredictOptions,
     pieces: &mut Pieces,
     progress: &mut dyn FnMut(Scoring<'_>),
@@ -212,6 +216,7 @@ mod tests {
                 device: &device,
                 precision: Precision::Fp32,
                 classes: &[],
+                fixed_shapes: false,
             };
             options.check_images(size)
         };

@@ -58,7 +58,7 @@ pub struct ViewWeights {
 pub fn view_likelihoods(
     model: &impl Classifier,
     dataset: &Dataset,
-    loader: Loader,
+    loader: &mut Loader,
     options: &PredictOptions,
     pieces: &mut Pieces,
     progress: &mut dyn FnMut(Scoring<'_>),

@@ -1,5 +1,6 @@
 //! Whole predictions: files on disk, a loader, a tiny model, every view.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,6 +20,11 @@ use trainer::{FaultPlan, Normalization, OutOfMemory, Phase, Pieces, Scoring};
 use vision_nn::{Classifier, Initializer, Linear, Pass};
 
 const IMAGE_SIZE: usize = 8;
+
+thread_local! {
+    /// How many images each pass had, the last one last.
+    static SHAPES: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
+}
 
 /// One linear layer over all pixels: what it says depends on where things are, so that every view counts.
 #[derive(Module, Debug)]
@@ -48,6 +54,7 @@ impl Classifier for PixelModel {
 
     fn forward_head(&self, images: Tensor<4>, _pass: &mut Pass) -> Tensor<2> {
         let [batch, channels, height, width] = images.dims();
+        SHAPES.with_borrow_mut(|shapes| shapes.push(batch));
         self.head.forward(images.reshape([batch, channels * height * width])) // [B, K]
     }
 }
@@ -115,24 +122,25 @@ impl Bench {
             device: &self.device,
             precision: Default::default(),
             classes: &self.dataset.classes,
+            fixed_shapes: false,
         }
     }
 
     fn predict(&self, views: &[View], batch_size: usize) -> Vec<Prediction> {
         let order: Vec<usize> = (0..self.dataset.len()).collect();
-        let loader = self.loader(&order, batch_size);
+        let loader = &mut self.loader(&order, batch_size);
         predict(&PixelModel::new(2), &self.dataset, loader, &self.options(views), &mut whole(), &mut |_| {}).unwrap()
     }
 
     /// With at most `at_once` images in a pass, each view of an image counted as one.
     fn predict_in_passes(&self, views: &[View], at_once: usize) -> Vec<Prediction> {
-        let loader = self.loader(&(0..self.dataset.len()).collect::<Vec<_>>(), 4);
+        let loader = &mut self.loader(&(0..self.dataset.len()).collect::<Vec<_>>(), 4);
         let (mut pieces, options) = (whole().at_most(at_once), self.options(views));
         predict(&PixelModel::new(2), &self.dataset, loader, &options, &mut pieces, &mut |_| {}).unwrap()
     }
 
     fn error(&self, model: &PixelModel, order: &[usize], options: &PredictOptions) -> PredictError {
-        predict(model, &self.dataset, self.loader(order, 3), options, &mut whole(), &mut |_| {}).unwrap_err()
+        predict(model, &self.dataset, &mut self.loader(order, 3), options, &mut whole(), &mut |_| {}).unwrap_err()
     }
 }
 
@@ -237,12 +245,51 @@ fn views_of_several_images_in_one_pass_say_what_each_says_alone() {
 }
 
 #[test]
+fn passes_of_one_shape_say_what_short_ones_say() {
+    let bench = Bench::new();
+    for (views, at_once) in
+        [(Preset::None.views(), 3), (Preset::Essential.views(), 16), (Preset::Comprehensive.views(), 7)]
+    {
+        let predict_with = |fixed_shapes| {
+            let options = PredictOptions { fixed_shapes, ..bench.options(&views) };
+            let loader = &mut bench.loader(&(0..8).collect::<Vec<_>>(), 4);
+            let (model, mut pieces) = (PixelModel::new(2), whole().at_most(at_once));
+            SHAPES.with_borrow_mut(Vec::clear);
+            let found = predict(&model, &bench.dataset, loader, &options, &mut pieces, &mut |_| {}).unwrap();
+            (found, SHAPES.take())
+        };
+        let ((short, short_shapes), (whole, whole_shapes)) = (predict_with(false), predict_with(true));
+        assert!(short_shapes.iter().any(|&images| images < at_once), "{short_shapes:?}");
+        assert!(whole_shapes.iter().all(|&images| images == at_once), "{whole_shapes:?}");
+        assert_eq!(short_shapes.len(), whole_shapes.len());
+        for ((_, found), (_, expected)) in probabilities(&whole).into_iter().zip(probabilities(&short)) {
+            // Matrix products of other sizes may add in another order.
+            assert!(found.iter().zip(expected).all(|(found, expected)| (found - expected).abs() < 1e-5));
+        }
+        assert_eq!(whole[4], short[4], "the unreadable image");
+    }
+}
+
+#[test]
+fn passes_of_one_shape_become_smaller_together_when_memory_runs_out() {
+    let bench = Bench::new();
+    let views = Preset::Legacy.views();
+    let options = PredictOptions { fixed_shapes: true, ..bench.options(&views) };
+    let mut pieces = Pieces::new(Phase::Prediction, "eval:1".parse().unwrap()).at_most(8);
+    let loader = &mut bench.loader(&(0..8).collect::<Vec<_>>(), 4);
+    SHAPES.with_borrow_mut(Vec::clear);
+    predict(&PixelModel::new(2), &bench.dataset, loader, &options, &mut pieces, &mut |_| {}).unwrap();
+    // Four images in three views; then three, of which the first pass is done again.
+    assert_eq!(SHAPES.take(), [8, 8, 8, 4, 4, 4]);
+}
+
+#[test]
 fn merge_rules_reach_the_predictions_and_weights_must_be_one_a_view() {
     let bench = Bench::new();
     let views = Preset::Legacy.views();
     let predict_by = |merge: &Merge| {
         let options = PredictOptions { merge, ..bench.options(&views) };
-        let loader = bench.loader(&(0..8).collect::<Vec<_>>(), 3);
+        let loader = &mut bench.loader(&(0..8).collect::<Vec<_>>(), 3);
         predict(&PixelModel::new(2), &bench.dataset, loader, &options, &mut whole(), &mut |_| {})
     };
     let only_first = predict_by(&Merge::Weighted(vec![1.0, 0.0, 0.0])).unwrap();
@@ -256,7 +303,7 @@ fn merge_rules_reach_the_predictions_and_weights_must_be_one_a_view() {
 fn learned_weights_are_those_of_the_labelled_images_that_could_be_scored() {
     let bench = Bench::new();
     let views = Preset::Essential.views();
-    let loader = bench.loader(&[6, 3, 0, 7, 1, 2, 5, 4], 3);
+    let loader = &mut bench.loader(&[6, 3, 0, 7, 1, 2, 5, 4], 3);
     let (model, options) = (PixelModel::new(2), bench.options(&views));
     let likelihoods = view_likelihoods(&model, &bench.dataset, loader, &options, &mut whole(), &mut |_| {}).unwrap();
     let fitted_to = FittedTo { views: Vec::new(), checkpoint: "best".to_owned(), step: 0 };
@@ -289,7 +336,7 @@ fn batch_size_and_order_of_loading_change_nothing() {
     let bench = Bench::new();
     let views = Preset::Legacy.views();
     let expected = bench.predict(&views, 8);
-    let loader = bench.loader(&[6, 3, 0, 7, 1, 2, 5, 4], 3);
+    let loader = &mut bench.loader(&[6, 3, 0, 7, 1, 2, 5, 4], 3);
     let mut done = Vec::new();
     let model = PixelModel::new(2);
     let mut progress = |scoring: Scoring<'_>| match scoring {
@@ -321,8 +368,9 @@ fn predictions_that_ran_out_of_memory_are_the_same_in_the_same_order() {
         }
     };
     let order: Vec<usize> = (0..8).collect();
-    let (model, loader) = (PixelModel::new(2), bench.loader(&order, 4));
-    let found = predict(&model, &bench.dataset, loader, &bench.options(&views), &mut pieces, &mut progress).unwrap();
+    let (model, mut loader) = (PixelModel::new(2), bench.loader(&order, 4));
+    let found =
+        predict(&model, &bench.dataset, &mut loader, &bench.options(&views), &mut pieces, &mut progress).unwrap();
     // The second batch has three readable images.
     assert_eq!(sizes, [("at once", 2), ("done", 4), ("at once", 1), ("done", 8)]);
     assert!(found.iter().map(|prediction| prediction.sample).eq(0..8));
@@ -338,7 +386,7 @@ fn predictions_that_ran_out_of_memory_are_the_same_in_the_same_order() {
 fn one_image_that_does_not_fit_is_an_error_with_a_way_out() {
     let bench = Bench::new();
     let mut pieces = Pieces::new(Phase::Prediction, "eval:0,eval:0".parse().unwrap()).at_most(2);
-    let loader = bench.loader(&(0..8).collect::<Vec<_>>(), 2);
+    let loader = &mut bench.loader(&(0..8).collect::<Vec<_>>(), 2);
     let options = bench.options(&[View::IDENTITY]);
     let error = predict(&PixelModel::new(2), &bench.dataset, loader, &options, &mut pieces, &mut |_| {}).unwrap_err();
     assert!(matches!(error, PredictError::OutOfMemory { reason: OutOfMemory::Injected }));
@@ -359,7 +407,7 @@ fn scores_that_are_no_numbers_are_told_for_the_image_they_belong_to() {
     let mut normalization = Normalization::imagenet(3);
     normalization.std = vec![0.0; 3];
     let options = PredictOptions { normalization: &normalization, ..bench.options(&[View::IDENTITY]) };
-    let loader = bench.loader(&(0..8).collect::<Vec<_>>(), 3);
+    let loader = &mut bench.loader(&(0..8).collect::<Vec<_>>(), 3);
     let predictions =
         predict(&PixelModel::new(2), &bench.dataset, loader, &options, &mut whole(), &mut |_| {}).unwrap();
     assert_eq!(predictions[0].outcome, Outcome::NotFinite { view: View::IDENTITY });

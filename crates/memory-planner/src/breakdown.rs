@@ -4,11 +4,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{FixedMemory, Footprint, format_bytes};
+use crate::{FixedMemory, Footprint, Liveness, Role, format_bytes};
 
 /// The peak of one step of a given batch size, part by part.
 ///
-/// Parts sum exactly: `fixed + input + activations + workspace - not_alive_at_peak = total`, in bytes.
+/// Parts sum exactly: `fixed + input + activations + workspace + slack - not_alive_at_peak = total`, in bytes.
 ///
 /// It is also the cause inside [`PlanError::DoesNotFit`](crate::PlanError::DoesNotFit), and thus an
 /// [`Error`](std::error::Error): it displays as its parts, largest first.
@@ -22,8 +22,11 @@ pub struct MemoryBreakdown {
     pub input: u64,
     /// Saved for the backward pass, and transient at the peak.
     pub activations: u64,
-    /// Scratch and allocator slack beside the other parts.
+    /// Scratch of kernels; of a footprint alone, with what the allocator holds unused.
     pub workspace: u64,
+    /// What the allocator holds unused: gaps, and pages that are not full. 0 where it is not told from the workspace.
+    #[serde(default)]
+    pub slack: u64,
     /// Bytes of the other parts that are not alive at the peak, because another phase sets it.
     pub not_alive_at_peak: u64,
     /// The peak.
@@ -43,13 +46,41 @@ impl MemoryBreakdown {
             input,
             activations,
             workspace: total.saturating_sub(parts),
+            slack: 0,
             not_alive_at_peak: parts.saturating_sub(total),
             total,
         }
     }
 
+    /// What is alive at the peak of a step of `batch` samples, for which `total` bytes are reserved: the rest is the allocator's. `overhead` is what the
+    /// step does not show.
+    pub fn at_peak(liveness: &Liveness<'_>, batch: usize, overhead: u64, total: u64) -> Self {
+        let rows = liveness.peak_by_role();
+        let of = |role| rows.iter().find(|row| row.role == role).map_or(0, |row| row.bytes);
+        let fixed = FixedMemory {
+            weights: of(Role::Weight),
+            buffers: of(Role::Buffer),
+            gradients: of(Role::Gradient),
+            optimizer: of(Role::OptimizerState),
+            ema: of(Role::Ema),
+            overhead,
+        };
+        let alive = liveness.peak_bytes.saturating_add(overhead);
+        Self {
+            batch,
+            fixed,
+            input: of(Role::Input),
+            activations: of(Role::SavedActivation) + of(Role::Transient),
+            workspace: of(Role::Workspace),
+            slack: total.saturating_sub(alive),
+            // A dry run may reserve a little less than the recorded step holds.
+            not_alive_at_peak: alive.saturating_sub(total),
+            total,
+        }
+    }
+
     /// Every part with its name, in the order of a memory report.
-    pub fn parts(&self) -> [(&'static str, u64); 9] {
+    pub fn parts(&self) -> [(&'static str, u64); 10] {
         [
             ("weights", self.fixed.weights),
             ("buffers", self.fixed.buffers),
@@ -60,6 +91,7 @@ impl MemoryBreakdown {
             ("input", self.input),
             ("activations", self.activations),
             ("workspace", self.workspace),
+            ("allocator slack", self.slack),
         ]
     }
 }
@@ -94,6 +126,19 @@ mod tests {
             let parts: u64 = breakdown.parts().iter().map(|(_, bytes)| bytes).sum();
             assert_eq!(parts - breakdown.not_alive_at_peak, breakdown.total);
             assert_eq!(breakdown.total, footprint.peak_bytes(batch));
+        }
+    }
+
+    #[test]
+    fn what_is_alive_at_the_peak_and_the_allocators_rest_make_up_the_total() {
+        let trace = crate::trace::synthetic::training_step(4, 8);
+        let liveness = Liveness::of(&trace).unwrap();
+        for (total, slack) in [(liveness.peak_bytes + 2_000, 1_000), (liveness.peak_bytes - 7, 0)] {
+            let breakdown = MemoryBreakdown::at_peak(&liveness, 8, 1_000, total);
+            let parts: u64 = breakdown.parts().iter().map(|(_, bytes)| bytes).sum();
+            assert_eq!(parts - breakdown.not_alive_at_peak, total);
+            assert_eq!(breakdown.slack, slack);
+            assert!(breakdown.activations > 100 << 20 && breakdown.workspace == 6 << 20, "{breakdown:?}");
         }
     }
 

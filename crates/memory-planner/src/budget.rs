@@ -31,7 +31,7 @@ pub struct BudgetRequest {
     pub limit_bytes: Option<u64>,
     /// The share of free memory to leave alone, from 0 up to but without 1: `memory.safety_margin`.
     pub safety_margin: Option<f64>,
-    /// The largest share of all memory to take, above 0 and up to 1.
+    /// The largest share of all memory to take, above 0 and up to 1: `memory.fraction`.
     pub memory_fraction: Option<f64>,
 }
 
@@ -52,6 +52,9 @@ pub struct Budget {
     pub budget_bytes: u64,
     /// Which rule set `budget_bytes`, in words.
     pub reason: String,
+    /// Whether the card is not here: what is not free then is its driver's, and nobody can free it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_absent: bool,
 }
 
 /// How much headroom a card needs: large cards are shared and fragment more, small ones cannot spare much.
@@ -109,6 +112,25 @@ impl Budget {
         Self::new(reading, request, tier.margin_share(), CARD_CEILING_SHARE)
     }
 
+    /// The budget of a run on a card that is not here, with nothing else on it: of its memory a run can get `usable_bytes`.
+    ///
+    /// # Errors
+    /// A [`BudgetError`] when a share is out of range, the limit is zero or nothing is usable.
+    pub fn for_absent_card(
+        total_bytes: u64,
+        usable_bytes: u64,
+        tier: Tier,
+        request: &BudgetRequest,
+    ) -> Result<Self, BudgetError> {
+        let reading = MemoryReading { total_bytes, free_bytes: usable_bytes, own_bytes: 0 };
+        Ok(Self { is_absent: true, ..Self::for_card(reading, tier, request)? })
+    }
+
+    /// Whether `bytes` would fit here if other processes held nothing.
+    pub(crate) fn would_hold(&self, bytes: u64) -> bool {
+        !self.is_absent && bytes as f64 <= self.total_bytes as f64 * (1.0 - self.margin_share)
+    }
+
     /// `bytes` as a percentage of the budget: `55.1 %`.
     pub(crate) fn percent(&self, bytes: u64) -> String {
         format!("{:.1} %", 100.0 * bytes as f64 / self.budget_bytes.max(1) as f64)
@@ -141,6 +163,7 @@ impl Budget {
             user_limit_bytes: request.limit_bytes,
             budget_bytes: rules.tightest(),
             reason: String::new(),
+            is_absent: false,
         };
         budget.reason = rules.reason(&budget);
         Ok(budget)
@@ -175,7 +198,7 @@ pub enum BudgetError {
         value: f64,
     },
     /// Not a share.
-    #[error("the memory fraction is {value}, but must be above 0 and at most 1")]
+    #[error("`memory.fraction` is {value}, but must be above 0 and at most 1")]
     FractionOutOfRange {
         /// What was given.
         value: f64,
@@ -194,7 +217,7 @@ impl BudgetError {
         Some(match self {
             Self::LimitIsZero => "set `memory.limit: 2GiB`, or leave it out".to_owned(),
             Self::MarginOutOfRange { .. } => "set `memory.safety_margin: 0.2`, or leave it out".to_owned(),
-            Self::FractionOutOfRange { .. } => "pass a fraction such as `0.9`, or leave it out".to_owned(),
+            Self::FractionOutOfRange { .. } => "set `memory.fraction: 0.9`, or leave it out".to_owned(),
             Self::NothingFree { .. } => "end a process that holds memory, and run again".to_owned(),
         })
     }

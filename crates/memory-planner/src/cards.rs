@@ -1,10 +1,15 @@
 //! One plan for several cards.
 
-use serde::{Deserialize, Serialize};
-use thiserror::Error;
+use std::error::Error;
 
+use serde::{Deserialize, Serialize};
+
+use crate::ladder::climbed;
 use crate::plan::split_in_words;
-use crate::{Budget, Choice, Footprint, Plan, PlanError, PlanRequest, format_bytes, plan_batch_size};
+use crate::{
+    Budget, Choice, Footprint, LadderError, NothingFits, Plan, PlanError, PlanRequest, Rung, RungNeed, format_bytes,
+    plan_batch_size,
+};
 
 /// A card that is to take part.
 #[derive(Debug, Clone)]
@@ -42,42 +47,130 @@ pub struct CardPlan {
     pub plan: Plan,
 }
 
-/// Plans `request` on each card, and takes the plan of the smallest for all of them. The request's effective batch is what
-/// one card contributes to an optimizer step.
+/// One way to compute the step, for all of several cards.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SharedRung {
+    /// The way.
+    pub rung: Rung,
+    /// What a step computed so takes on each card.
+    pub footprints: Vec<Footprint>,
+    /// The plans, each computed so.
+    pub plans: MultiCardPlan,
+}
+
+/// Plans `request` on each card, and takes the plan of the smallest for all of them, once every card is known to hold it. The request's effective
+/// batch is what one card contributes to an optimizer step.
 ///
 /// # Errors
 /// A [`CardsError`] when there is no card, or a card cannot carry the request.
 pub fn plan_for_cards(cards: &[CardToPlan<'_>], request: &PlanRequest) -> Result<MultiCardPlan, CardsError> {
     let plans: Vec<CardPlan> = cards
         .iter()
-        .map(|card| match plan_batch_size(card.footprint, &card.budget, request) {
-            Ok(plan) => Ok(CardPlan { name: card.name.clone(), plan }),
-            Err(source) => Err(CardsError::Card { name: card.name.clone(), source }),
-        })
+        .map(|card| Ok(CardPlan { name: card.name.clone(), plan: plan_on(card, request)? }))
         .collect::<Result<_, _>>()?;
     let size = |card: &CardPlan| (card.plan.micro_batch, card.plan.levels.maximum.batch, card.plan.budget_bytes);
     let smallest = (0..plans.len()).min_by_key(|index| size(&plans[*index])).ok_or(CardsError::NoCard)?;
-    let shared = plans[smallest].plan.clone();
+    let shared = held_by_all(cards, plans[smallest].plan.clone(), smallest, request)?;
     let global_batch = shared.effective_batch.saturating_mul(plans.len());
-    let choice = global_choice(&plans, smallest, global_batch);
+    let choice = global_choice(&plans[smallest].name, &shared, plans.len(), global_batch);
     Ok(MultiCardPlan { cards: plans, smallest, shared, global_batch, choice })
 }
 
-fn global_choice(plans: &[CardPlan], smallest: usize, global_batch: usize) -> Choice {
-    let card = &plans[smallest];
-    let a_card = split_in_words(&card.plan.micro_batches);
-    let reason = match plans.len() {
+/// As [`plan_for_cards`], on the first of `rungs` on which every card carries the request: cards that share an optimizer step compute it alike.
+/// `footprint_of` is asked for a card, by its index, and a rung.
+///
+/// # Errors
+/// A [`CardsLadderError`] when no rung fits every card, with the card that is in the way on the last one.
+pub fn plan_for_cards_with_ladder<E: Error + 'static>(
+    rungs: &[Rung],
+    footprint_of: &mut dyn FnMut(usize, Rung) -> Result<Footprint, E>,
+    cards: &[(String, Budget)],
+    request: &PlanRequest,
+) -> Result<SharedRung, CardsLadderError<E>> {
+    let mut failed: Vec<RungNeed> = Vec::new();
+    let mut in_the_way = None;
+    for &rung in rungs {
+        let footprints: Vec<Footprint> = (0..cards.len())
+            .map(|index| {
+                let refused = |source| LadderError::Footprint { rung, source };
+                footprint_of(index, rung).map_err(|error| of_card(&cards[index].0, refused(error)))
+            })
+            .collect::<Result<_, _>>()?;
+        let named = cards.iter().zip(&footprints);
+        let to_plan: Vec<CardToPlan<'_>> = named
+            .map(|((name, budget), footprint)| CardToPlan { name: name.clone(), footprint, budget: budget.clone() })
+            .collect();
+        match plan_for_cards(&to_plan, request) {
+            Ok(mut plans) => {
+                let budget = &cards[plans.smallest].1;
+                plans.shared.choices.splice(0..0, climbed(rung, &footprints[plans.smallest], &failed, budget));
+                return Ok(SharedRung { rung, footprints, plans });
+            }
+            Err(CardsError::Card { name, source: PlanError::DoesNotFit { batch, breakdown, way_out, .. } }) => {
+                failed.push(RungNeed { rung, batch, needed_bytes: breakdown.total });
+                in_the_way = Some((name, way_out));
+            }
+            Err(CardsError::Card { name, source }) => return Err(of_card(&name, LadderError::Request(source))),
+            Err(CardsError::NoCard) => return Err(CardsLadderError::NoCard),
+        }
+    }
+    let Some((name, way_out)) = in_the_way else { return Err(CardsLadderError::NoCard) };
+    let budget = cards.iter().find(|(card, _)| *card == name).map(|(_, budget)| budget.clone());
+    let budget = budget.ok_or(CardsLadderError::NoCard)?;
+    Err(of_card(&name, LadderError::NothingFits(Box::new(NothingFits { needs: failed, budget, way_out }))))
+}
+
+fn of_card<E: Error + 'static>(name: &str, source: LadderError<E>) -> CardsLadderError<E> {
+    CardsLadderError::Card { name: name.to_owned(), source }
+}
+
+fn plan_on(card: &CardToPlan<'_>, request: &PlanRequest) -> Result<Plan, CardsError> {
+    let planned = plan_batch_size(card.footprint, &card.budget, request);
+    planned.map_err(|source| CardsError::Card { name: card.name.clone(), source })
+}
+
+/// The smallest card's plan, with a smaller micro-batch where another card cannot hold this one: a card that takes the whole batch at once keeps no
+/// sums, and may not have room for them; and cards of other sizes cut their memory otherwise.
+fn held_by_all(
+    cards: &[CardToPlan<'_>],
+    mut shared: Plan,
+    smallest: usize,
+    request: &PlanRequest,
+) -> Result<Plan, CardsError> {
+    while let Some(too_small) = cards.iter().find(|card| !holds(card, &shared)) {
+        let Some(fewer) = shared.micro_batch.checked_sub(1).filter(|fewer| *fewer >= request.minimum.unwrap_or(1))
+        else {
+            let accumulating = too_small.footprint.accumulating();
+            let source = PlanError::does_not_fit(&accumulating, &too_small.budget, shared.micro_batch, 0);
+            return Err(CardsError::Card { name: too_small.name.clone(), source });
+        };
+        shared = plan_on(&cards[smallest], &PlanRequest { maximum: Some(fewer), ..request.clone() })?;
+    }
+    Ok(shared)
+}
+
+fn holds(card: &CardToPlan<'_>, plan: &Plan) -> bool {
+    let peak_bytes = match plan.accumulation_steps {
+        1 => card.footprint.peak_bytes(plan.micro_batch),
+        _ => card.footprint.accumulating().peak_bytes(plan.micro_batch),
+    };
+    peak_bytes <= card.budget.budget_bytes
+}
+
+fn global_choice(smallest: &str, shared: &Plan, count: usize, global_batch: usize) -> Choice {
+    let a_card = split_in_words(&shared.micro_batches);
+    let reason = match count {
         1 => format!("one card: {a_card}"),
         count => {
-            let budget = format_bytes(card.plan.budget_bytes);
-            format!("{count} cards with {a_card} each, as the smallest holds: {}, {budget}", card.name)
+            let budget = format_bytes(shared.budget_bytes);
+            format!("{count} cards with {a_card} each, as the smallest holds: {smallest}, {budget}")
         }
     };
     Choice::new("global batch", global_batch, reason)
 }
 
 /// Why there is no plan for all cards.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CardsError {
     /// Nothing to plan for.
     #[error("no card is given to plan for")]
@@ -103,10 +196,27 @@ impl CardsError {
     }
 }
 
+/// Why no way to compute the step carries a plan for all cards.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum CardsLadderError<E: Error + 'static> {
+    /// Nothing to plan for.
+    #[error("no card is given to plan for")]
+    NoCard,
+    /// One of them is in the way.
+    #[error("card `{name}` cannot take part")]
+    Card {
+        /// Which.
+        name: String,
+        /// Why.
+        #[source]
+        source: LadderError<E>,
+    },
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{BudgetRequest, ExactSource, FixedMemory, MemoryReading, Observation, Tier};
+    use crate::{BudgetRequest, ExactSource, FixedMemory, MemoryReading, Observation, Precision, Tier};
 
     fn footprint() -> Footprint {
         let known = FixedMemory { weights: 1_000, ..FixedMemory::default() };
@@ -131,11 +241,11 @@ mod tests {
     #[test]
     fn the_smallest_card_decides_for_all() {
         let plan = plan(&[20_000, 6_000, 9_000], Some(64)).unwrap();
-        assert_eq!(plan.cards.iter().map(|card| card.plan.micro_batch).collect::<Vec<_>>(), [64, 32, 64]);
-        assert_eq!((plan.smallest, plan.shared.micro_batch), (1, 32));
+        assert_eq!(plan.cards.iter().map(|card| card.plan.micro_batch).collect::<Vec<_>>(), [64, 44, 64]);
+        assert_eq!((plan.smallest, plan.shared.micro_batch), (1, 44));
         assert_eq!(plan.shared.micro_batches.iter().sum::<usize>() * 3, plan.global_batch);
         assert_eq!(plan.global_batch, 192);
-        assert_eq!(plan.choice.reason, "3 cards with 2 x 32 = 64 each, as the smallest holds: cuda:1, 5.3 KiB");
+        assert_eq!(plan.choice.reason, "3 cards with 44 + 20 = 64 each, as the smallest holds: cuda:1, 5.3 KiB");
     }
 
     #[test]
@@ -149,6 +259,73 @@ mod tests {
                 assert_eq!(plan.global_batch, 3 * plan.shared.effective_batch);
             }
         }
+    }
+
+    /// A card of 4 000 takes 30 images at once; with sums, which it does not keep then, it would hold 4 300. The smaller card accumulates over 24.
+    #[test]
+    fn a_card_that_would_keep_no_sums_alone_must_have_room_for_them_together() {
+        let known = FixedMemory { weights: 1_000, ..FixedMemory::default() };
+        let of = |base: u64, sums: u64| {
+            let at =
+                |extra: u64| [1, 64].map(|batch| Observation { batch, peak_bytes: base + extra + 100 * batch as u64 });
+            let footprint = Footprint::from_exact(ExactSource::Captured, known, 1, &at(0)).unwrap();
+            footprint.with_accumulating_observations(&at(sums)).unwrap()
+        };
+        let (large, small) = (of(1_000, 2_000), of(1_000, 0));
+        let budget = |bytes| {
+            let reading = MemoryReading { total_bytes: 9_000, free_bytes: 9_000, own_bytes: 0 };
+            let request = BudgetRequest { limit_bytes: Some(bytes), ..Default::default() };
+            Budget::for_host(reading, &request).unwrap()
+        };
+        let card = |name: &str, footprint, budget| CardToPlan { name: name.to_owned(), footprint, budget };
+        let cards = [card("large", &large, budget(4_100)), card("small", &small, budget(3_500))];
+        let request = PlanRequest { effective_batch: Some(30), ..PlanRequest::default() };
+        let plan = plan_for_cards(&cards, &request).unwrap();
+        assert_eq!(plan.cards.iter().map(|card| card.plan.micro_batch).collect::<Vec<_>>(), [30, 24]);
+        assert_eq!(plan.shared.micro_batch, 8, "{:?}", plan.shared.micro_batches);
+        assert_eq!(plan.shared.micro_batches.iter().sum::<usize>(), 30);
+    }
+
+    /// In fp32 the larger card holds the step and the smaller one does not: both compute in the format in which both do.
+    #[test]
+    fn all_cards_compute_the_step_in_one_way() {
+        let rungs = Rung::ladder(Rung::default(), Some(Precision::Fp16), &[]);
+        let of = |rung: Rung| {
+            let sample = 500 * rung.precision.bytes_per_number();
+            let known = FixedMemory { weights: 1_000, ..FixedMemory::default() };
+            let at = [1, 2].map(|batch| Observation { batch, peak_bytes: 1_000 + sample * batch as u64 });
+            Footprint::from_exact(ExactSource::Captured, known, 1, &at).unwrap()
+        };
+        let cards = [4_000, 2_800].map(|bytes| {
+            let reading = MemoryReading { total_bytes: bytes, free_bytes: bytes, own_bytes: 0 };
+            let budget = Budget::for_card(reading, Tier::LowEnd, &BudgetRequest::default()).unwrap();
+            (format!("cuda:{bytes}"), budget)
+        });
+        let mut asked = Vec::new();
+        let mut footprint_of = |card, rung: Rung| {
+            asked.push((card, rung.precision));
+            Ok::<_, CardsError>(of(rung))
+        };
+        let request = PlanRequest { effective_batch: Some(4), ..PlanRequest::default() };
+        let shared = plan_for_cards_with_ladder(&rungs, &mut footprint_of, &cards, &request).unwrap();
+        assert_eq!((shared.rung.precision, shared.plans.smallest), (Precision::Fp16, 1));
+        for ((_, budget), footprint) in cards.iter().zip(&shared.footprints) {
+            assert!(footprint.peak_bytes(shared.plans.shared.micro_batch) <= budget.budget_bytes);
+        }
+        assert_eq!(shared.plans.shared.choices[0].name, "fp32");
+        let (fp32, fp16) = (Precision::Fp32, Precision::Fp16);
+        assert_eq!(asked, [(0, fp32), (1, fp32), (0, fp16), (1, fp16)]);
+
+        let mut large = |_, rung: Rung| {
+            let mut footprint = of(rung);
+            footprint.fixed.overhead += 2_000;
+            Ok::<_, CardsError>(footprint)
+        };
+        let error = plan_for_cards_with_ladder(&rungs, &mut large, &cards, &request).unwrap_err();
+        assert_eq!(error.to_string(), "card `cuda:4000` cannot take part");
+        assert!(error.source().unwrap().to_string().contains("fp32 needs 4.9 KiB, fp16 needs 3.9 KiB"));
+        let none = plan_for_cards_with_ladder(&rungs, &mut large, &[], &request).unwrap_err();
+        assert_eq!(none, CardsLadderError::NoCard);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::levels::largest_batch;
 use crate::micro_batch::of_budget;
 use crate::plan::{BUDGET_CHOICE, footprint_choice};
-use crate::{Budget, Choice, Footprint, LARGEST_BATCH, PlanError, Rounding, format_bytes};
+use crate::{Budget, Choice, Footprint, LARGEST_BATCH, PlanError, PlanRequest, format_bytes};
 
 /// How prediction is cut so that it fits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,8 +28,8 @@ pub struct InferencePlan {
     pub choices: Vec<Choice>,
 }
 
-/// Plans prediction with `views` views an image and at most `maximum` images in flight. The footprint is that of a forward
-/// pass, by the samples in it: images x views.
+/// Plans prediction with `views` views an image. The footprint is that of a forward pass, by the samples in it: images x views. Of the request,
+/// the bounds and the rounding count, both for the images in flight.
 ///
 /// All views of an image stay together while they fit; otherwise they are split as evenly as can be.
 ///
@@ -43,38 +43,43 @@ pub struct InferencePlan {
 /// let limit = BudgetRequest { limit_bytes: Some(3_500), ..BudgetRequest::default() };
 /// let budget = Budget::for_host(reading, &limit)?;
 ///
-/// let plan = plan_inference(&footprint, &budget, 5, None)?;
+/// let request = PlanRequest::default();
+/// let plan = plan_inference(&footprint, &budget, 5, &request)?;
 /// assert_eq!((plan.images, plan.views_at_once, plan.batch), (4, 5, 20));
-/// let plan = plan_inference(&footprint, &budget, 30, None)?;
+/// let plan = plan_inference(&footprint, &budget, 30, &request)?;
 /// assert_eq!((plan.images, plan.views_at_once, plan.passes), (1, 15, 2));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
 /// # Errors
-/// A [`PlanError`] when not one view fits, or there is no view or no image to predict.
+/// A [`PlanError`] when not one view or not the fewest images fit, or there is no view or no image to predict.
 pub fn plan_inference(
     footprint: &Footprint,
     budget: &Budget,
     views: usize,
-    maximum: Option<usize>,
+    request: &PlanRequest,
 ) -> Result<InferencePlan, PlanError> {
-    let maximum = maximum.unwrap_or(LARGEST_BATCH);
+    request.check()?;
     check("views", views)?;
-    check("maximum batch size", maximum)?;
+    let (minimum, maximum) = (request.minimum.unwrap_or(1), request.maximum.unwrap_or(LARGEST_BATCH));
     let ceiling = maximum.saturating_mul(views).min(LARGEST_BATCH);
     let largest = largest_batch(footprint, budget.budget_bytes, ceiling);
     if largest == 0 {
         return Err(PlanError::does_not_fit(footprint, budget, 1, 0));
     }
     let whole_images = (largest / views).min(maximum);
-    let images = if whole_images == maximum { maximum } else { Rounding::default().round_down(whole_images).max(1) };
+    if whole_images < minimum && minimum > 1 {
+        return Err(PlanError::does_not_fit(footprint, budget, minimum.saturating_mul(views), 0));
+    }
+    let rounded = request.rounding.round_down(whole_images).max(minimum);
+    let images = if whole_images == maximum { maximum } else { rounded };
     let passes = if whole_images > 0 { 1 } else { views.div_ceil(largest) };
     let views_at_once = views.div_ceil(passes);
     let batch = images * views_at_once;
     let predicted_peak_bytes = footprint.peak_bytes(batch);
     let images_reason = match whole_images {
         0 => format!("not all views of one fit: {largest} of {views} do"),
-        whole => images_reason(images, whole, maximum),
+        whole => images_reason(images, whole, request),
     };
     Ok(InferencePlan {
         images,
@@ -101,11 +106,13 @@ fn check(setting: &'static str, value: usize) -> Result<(), PlanError> {
     }
 }
 
-fn images_reason(images: usize, fitting: usize, maximum: usize) -> String {
-    if images == maximum {
-        format!("held to the maximum of {maximum}")
+fn images_reason(images: usize, fitting: usize, request: &PlanRequest) -> String {
+    if Some(images) == request.maximum {
+        format!("held to the maximum of {images}")
+    } else if images > request.rounding.round_down(fitting) {
+        format!("held to the minimum of {images}, though no {}", request.rounding.describe())
     } else if images < fitting {
-        format!("the largest {} that fits", Rounding::default().describe())
+        format!("the largest {} that fits", request.rounding.describe())
     } else {
         "the most that fit".to_owned()
     }
@@ -122,7 +129,7 @@ fn views_reason(views: usize, passes: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{BudgetRequest, ExactSource, FixedMemory, MemoryReading, Observation};
+    use crate::{BudgetRequest, ExactSource, FixedMemory, MemoryReading, Observation, Rounding};
 
     fn footprint() -> Footprint {
         let known = FixedMemory { weights: 1_000, ..FixedMemory::default() };
@@ -132,9 +139,13 @@ mod tests {
 
     /// A budget for so many samples.
     fn plan(samples: u64, views: usize, maximum: Option<usize>) -> Result<InferencePlan, PlanError> {
+        plan_as(samples, views, &PlanRequest { maximum, ..PlanRequest::default() })
+    }
+
+    fn plan_as(samples: u64, views: usize, request: &PlanRequest) -> Result<InferencePlan, PlanError> {
         let reading = MemoryReading { total_bytes: 1 << 30, free_bytes: 1 << 30, own_bytes: 0 };
         let limit = BudgetRequest { limit_bytes: Some(1_000 + 10 * samples), ..BudgetRequest::default() };
-        plan_inference(&footprint(), &Budget::for_host(reading, &limit).unwrap(), views, maximum)
+        plan_inference(&footprint(), &Budget::for_host(reading, &limit).unwrap(), views, request)
     }
 
     #[test]
@@ -170,6 +181,20 @@ mod tests {
             ["not all views of one fit: 8 of 15 do: 1.1 KiB of 1.1 KiB", "15 views in 2 passes"]
         );
         assert!(reasons(plan(90, 1, Some(32)).unwrap())[0].starts_with("held to the maximum of 32"));
+    }
+
+    #[test]
+    fn rounding_and_the_fewest_images_are_kept() {
+        let power = PlanRequest { rounding: Rounding::PowerOfTwo, ..PlanRequest::default() };
+        assert_eq!(plan_as(90, 3, &power).unwrap().images, 16);
+        assert_eq!(plan_as(90, 3, &PlanRequest::default()).unwrap().images, 28);
+        let fewest = |minimum| PlanRequest { minimum: Some(minimum), ..power.clone() };
+        let held = plan_as(90, 3, &fewest(20)).unwrap();
+        assert_eq!(held.images, 20);
+        assert!(held.choices[0].reason.starts_with("held to the minimum of 20, though no power of two"), "{held:?}");
+        assert!(matches!(plan_as(90, 3, &fewest(31)), Err(PlanError::DoesNotFit { batch: 93, .. })));
+        let contradiction = PlanRequest { maximum: Some(4), ..fewest(8) };
+        assert!(matches!(plan_as(90, 3, &contradiction), Err(PlanError::MinimumAboveMaximum { .. })));
     }
 
     #[test]

@@ -10,6 +10,14 @@ use crate::plan_error::WayOut;
 use crate::{Budget, Checkpointing, Choice, Footprint, Plan, PlanError, PlanRequest, Precision};
 use crate::{format_bytes, plan_batch_size};
 
+/// Of a card's memory, the most that nobody can get, by the rule of `configs/gpus.yaml`: a sixteenth for error correction, 0.5 % for the driver, and
+/// 512 MiB for a CUDA context.
+const KEPT_SHARE: f64 = 1.0 / 16.0 + 0.005;
+const KEPT_BYTES: f64 = (512u64 << 20) as f64;
+
+/// The margin of the largest tiers: another card may be of one.
+const LARGEST_MARGIN_SHARE: f64 = 0.20;
+
 /// A way to compute a step.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Rung {
@@ -67,7 +75,7 @@ pub fn plan_with_ladder<E: Error + 'static>(
     request: &PlanRequest,
 ) -> Result<(Rung, Footprint, Plan), LadderError<E>> {
     let mut needs = Vec::new();
-    let mut way_out = WayOut::SmallerModel;
+    let mut way_out = WayOut::SmallerModel { or_free_memory: false };
     for &rung in rungs {
         let footprint = footprint_of(rung).map_err(|source| LadderError::Footprint { rung, source })?;
         match plan_batch_size(&footprint, budget, request) {
@@ -89,7 +97,7 @@ pub fn plan_with_ladder<E: Error + 'static>(
 }
 
 /// What was tried and failed, and the outcome when that is not the first rung.
-fn climbed(rung: Rung, footprint: &Footprint, failed: &[RungNeed], budget: &Budget) -> Vec<Choice> {
+pub(crate) fn climbed(rung: Rung, footprint: &Footprint, failed: &[RungNeed], budget: &Budget) -> Vec<Choice> {
     let mut choices: Vec<Choice> = failed.iter().map(|need| need.choice(budget)).collect();
     if let Some(first) = failed.first() {
         let saved_bytes = first.needed_bytes.saturating_sub(footprint.peak_bytes(first.batch));
@@ -167,11 +175,11 @@ impl NothingFits {
         Some(format!("{change}; or take a card with at least {}", format_bytes(self.card_bytes(least))))
     }
 
-    /// An idle card of the same margin holds the step with this much memory, rounded up to half a GiB: no card is made in
-    /// smaller steps.
+    /// An idle card, of whatever tier, holds the step with this much memory, rounded up to half a GiB: no card is made in smaller steps.
     fn card_bytes(&self, least: &RungNeed) -> u64 {
-        let usable_share = (1.0 - self.budget.margin_share).clamp(0.05, 1.0);
-        let bytes = (least.needed_bytes as f64 / usable_share).ceil() as u64;
+        let margin_share = self.budget.margin_share.max(LARGEST_MARGIN_SHARE);
+        let free_bytes = least.needed_bytes as f64 / (1.0 - margin_share).clamp(0.05, 1.0);
+        let bytes = ((free_bytes + KEPT_BYTES) / (1.0 - KEPT_SHARE)).ceil() as u64;
         bytes.div_ceil(1 << 29).saturating_mul(1 << 29)
     }
 }
@@ -283,10 +291,7 @@ mod tests {
             "batch size 1 does not fit in 160.0 MiB (200.0 MiB free, less a 20 % margin): \
              fp32 needs 500.0 MiB, bf16 needs 300.0 MiB, bf16 with checkpointing needs 200.0 MiB"
         );
-        assert_eq!(
-            error.hint().unwrap(),
-            "choose a smaller `model.name`, or free memory and run again; or take a card with at least 512.0 MiB"
-        );
+        assert_eq!(error.hint().unwrap(), "choose a smaller `model.name`; or take a card with at least 1.0 GiB");
         let limited = climb(8_000, Some(150 * MIB), &mut Vec::new()).unwrap_err();
         assert_eq!(limited.hint().unwrap(), "set `memory.limit: 200MiB`: that holds bf16 with checkpointing");
     }

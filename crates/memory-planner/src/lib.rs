@@ -69,7 +69,10 @@ mod properties;
 pub use breakdown::MemoryBreakdown;
 pub use budget::{Budget, BudgetError, BudgetRequest, MemoryReading, Tier};
 pub use bytes::{ParseBytesError, format_bytes, parse_bytes};
-pub use cards::{CardPlan, CardToPlan, CardsError, MultiCardPlan, plan_for_cards};
+pub use cards::{
+    CardPlan, CardToPlan, CardsError, CardsLadderError, MultiCardPlan, SharedRung, plan_for_cards,
+    plan_for_cards_with_ladder,
+};
 pub use check::PlanCheck;
 pub use exact::ExactSource;
 pub use fit::FootprintError;

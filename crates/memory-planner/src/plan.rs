@@ -66,7 +66,7 @@ pub struct Choice {
 ///
 /// - An effective batch that fits is taken whole.
 /// - Otherwise the micro-batch is the largest that fits and the rounding admits, or a smaller one that divides the
-///   effective batch evenly and costs no more passes, or at most 10 % of the size.
+///   effective batch evenly and costs no more passes, or at most 10 % of the size, and fills 90 % of the budget all the same.
 /// - Without an effective batch, it is the micro-batch asked for, or the recommended level.
 ///
 /// # Errors
@@ -114,7 +114,7 @@ impl Choice {
 }
 
 impl PlanRequest {
-    fn check(&self) -> Result<(), PlanError> {
+    pub(crate) fn check(&self) -> Result<(), PlanError> {
         let settings = [
             ("train.effective_batch_size", self.effective_batch),
             ("train.micro_batch_size", self.micro_batch),

@@ -73,7 +73,10 @@ pub enum WayOut {
     /// Not one sample fits, and most of the step is its activations.
     SmallerImage,
     /// Not one sample fits, and most of the step is there at any image size.
-    SmallerModel,
+    SmallerModel {
+        /// Whether it would fit if other processes held nothing.
+        or_free_memory: bool,
+    },
 }
 
 impl PlanError {
@@ -116,7 +119,10 @@ impl WayOut {
             let limit_per_budget = limit as f64 / budget.budget_bytes.max(1) as f64;
             return Self::HigherLimit((breakdown.total as f64 * limit_per_budget).ceil() as u64);
         }
-        if breakdown.activations > breakdown.total / 2 { Self::SmallerImage } else { Self::SmallerModel }
+        match breakdown.activations > breakdown.total / 2 {
+            true => Self::SmallerImage,
+            false => Self::SmallerModel { or_free_memory: budget.would_hold(breakdown.total) },
+        }
     }
 
     pub(crate) fn hint(self) -> String {
@@ -124,7 +130,10 @@ impl WayOut {
             Self::SmallerBatch(batch) => format!("set `train.micro_batch_size: {batch}`, or `auto`"),
             Self::HigherLimit(bytes) => format!("set `memory.limit: {}MiB`", bytes.div_ceil(1 << 20)),
             Self::SmallerImage => "lower `model.image_size`, or choose a smaller `model.name`".to_owned(),
-            Self::SmallerModel => "choose a smaller `model.name`, or free memory and run again".to_owned(),
+            Self::SmallerModel { or_free_memory: true } => {
+                "choose a smaller `model.name`, or free memory and run again".to_owned()
+            }
+            Self::SmallerModel { or_free_memory: false } => "choose a smaller `model.name`".to_owned(),
         }
     }
 }

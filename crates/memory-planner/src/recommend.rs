@@ -56,7 +56,7 @@ pub fn analyze_memory(
     request: &PlanRequest,
 ) -> Result<MemoryAnalysis, PlanError> {
     let plan = plan_batch_size(&footprint, &budget, request)?;
-    Ok(MemoryAnalysis { device: device.into(), model: model.into(), footprint, budget, plan })
+    Ok(MemoryAnalysis { device: device.into(), model: model.into(), footprint, budget, plan, at_peak: None })
 }
 
 #[cfg(test)]

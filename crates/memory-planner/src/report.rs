@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::plan::{BUDGET_CHOICE, split_in_words};
 use crate::table::Table;
-use crate::{Budget, Choice, Footprint, MemoryBreakdown, Plan, format_bytes};
+use crate::{Budget, Choice, Footprint, Liveness, MemoryBreakdown, Plan, format_bytes};
 
 /// Everything known about the memory of a run, before it starts. Displays as the memory report.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,6 +21,9 @@ pub struct MemoryAnalysis {
     pub budget: Budget,
     /// How it is cut.
     pub plan: Plan,
+    /// What is alive at the peak of a planned micro-batch, where the step was recorded; otherwise the parts are those of the footprint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_peak: Option<MemoryBreakdown>,
 }
 
 impl MemoryAnalysis {
@@ -29,9 +32,8 @@ impl MemoryAnalysis {
         let mut table = Table::default();
         table.heading(format!("memory of {} on {}", self.model, self.device));
         self.device_rows(&mut table);
-        let breakdown = self.planned_breakdown();
-        self.model_rows(&mut table, &breakdown);
-        self.step_rows(&mut table, &breakdown);
+        self.model_rows(&mut table);
+        self.step_rows(&mut table, &self.planned_breakdown());
         self.level_rows(&mut table);
         self.plan_rows(&mut table);
         table.render()
@@ -44,8 +46,19 @@ impl MemoryAnalysis {
         self
     }
 
+    /// Has the parts of the peak told by what is alive then in the recorded step, planned micro-batch and all.
+    #[must_use]
+    pub fn with_recorded_peak(mut self, liveness: &Liveness<'_>) -> Self {
+        let (batch, overhead) = (self.plan.micro_batch, self.footprint.fixed.overhead);
+        self.at_peak = Some(MemoryBreakdown::at_peak(liveness, batch, overhead, self.plan.predicted_peak_bytes));
+        self
+    }
+
     /// The parts of the predicted peak.
     pub fn planned_breakdown(&self) -> MemoryBreakdown {
+        if let Some(at_peak) = self.at_peak {
+            return at_peak;
+        }
         if self.plan.accumulation_steps > 1 {
             self.footprint.accumulating().breakdown(self.plan.micro_batch)
         } else {
@@ -61,33 +74,24 @@ impl MemoryAnalysis {
         table.row("budget", format_bytes(budget.budget_bytes), &budget.reason);
     }
 
-    fn model_rows(&self, table: &mut Table, breakdown: &MemoryBreakdown) {
+    fn model_rows(&self, table: &mut Table) {
         table.heading("fixed, whatever the batch");
-        let fixed = breakdown.fixed;
-        let note = if self.footprint.accumulation_extra > 0 && self.plan.accumulation_steps > 1 {
-            "with their sums, kept over the micro-batches"
-        } else {
-            ""
-        };
+        let sums = if self.plan.accumulation_steps > 1 { self.footprint.accumulation_extra } else { 0 };
+        let fixed = self.footprint.fixed;
+        let note = if sums > 0 { "with their sums, kept over the micro-batches" } else { "" };
         table.row("weights", format_bytes(fixed.weights), "");
         optional_row(table, "buffers", fixed.buffers, "");
-        table.row("gradients", format_bytes(fixed.gradients), note);
+        table.row("gradients", format_bytes(fixed.gradients.saturating_add(sums)), note);
         table.row("optimizer", format_bytes(fixed.optimizer), "");
         optional_row(table, "EMA", fixed.ema, "");
         optional_row(table, "overhead", fixed.overhead, "process, device context, image loading");
     }
 
     fn step_rows(&self, table: &mut Table, breakdown: &MemoryBreakdown) {
-        let per_sample = &self.footprint.per_sample;
-        let of_each = |bytes| format!("{} a sample", format_bytes(bytes));
         table.heading(format!("one micro-batch of {}", breakdown.batch));
-        table.row("fixed", format_bytes(breakdown.fixed.total()), "");
-        table.row("input", format_bytes(breakdown.input), of_each(per_sample.input));
-        table.row("activations", format_bytes(breakdown.activations), of_each(per_sample.activations));
-        optional_row(table, "workspace", breakdown.workspace, "scratch, allocator slack");
-        if breakdown.not_alive_at_peak > 0 {
-            let freed = format!("-{}", format_bytes(breakdown.not_alive_at_peak));
-            table.row("not alive at peak", freed, "the parts above do not all live at once");
+        match self.at_peak {
+            Some(_) => recorded_rows(table, breakdown),
+            None => self.fitted_rows(table, breakdown),
         }
         let share = format!("{} of the budget", self.budget.percent(breakdown.total));
         table.row("predicted peak", format_bytes(breakdown.total), share);
@@ -96,6 +100,20 @@ impl MemoryAnalysis {
         let total_bytes = self.budget.total_bytes;
         let share = format!("{:.1} %", 100.0 * breakdown.total as f64 / total_bytes.max(1) as f64);
         table.row("share of memory", share, format!("predicted peak of {} in all", format_bytes(total_bytes)));
+    }
+
+    /// The parts as a line through peaks tells them: what a sample adds, times the samples.
+    fn fitted_rows(&self, table: &mut Table, breakdown: &MemoryBreakdown) {
+        let per_sample = &self.footprint.per_sample;
+        let of_each = |bytes| format!("{} a sample", format_bytes(bytes));
+        table.row("fixed", format_bytes(breakdown.fixed.total()), "");
+        table.row("input", format_bytes(breakdown.input), of_each(per_sample.input));
+        table.row("activations", format_bytes(breakdown.activations), of_each(per_sample.activations));
+        optional_row(table, "workspace", breakdown.workspace, "scratch, allocator slack");
+        if breakdown.not_alive_at_peak > 0 {
+            let freed = format!("-{}", format_bytes(breakdown.not_alive_at_peak));
+            table.row("not alive at peak", freed, "the parts above do not all live at once");
+        }
     }
 
     fn level_rows(&self, table: &mut Table) {
@@ -131,6 +149,21 @@ impl fmt::Display for MemoryAnalysis {
     }
 }
 
+/// The parts that are alive at the peak of the recorded step.
+fn recorded_rows(table: &mut Table, breakdown: &MemoryBreakdown) {
+    let of_each = |bytes: u64| format!("{} a sample", format_bytes(bytes / breakdown.batch.max(1) as u64));
+    let fixed = breakdown.fixed;
+    let gradients = match fixed.gradients {
+        0 => "no gradient is there yet at the peak".to_owned(),
+        bytes => format!("{} of them gradients, at the peak", format_bytes(bytes)),
+    };
+    table.row("fixed", format_bytes(fixed.total()), gradients);
+    optional_row(table, "input", breakdown.input, &of_each(breakdown.input));
+    table.row("activations", format_bytes(breakdown.activations), of_each(breakdown.activations));
+    table.row("workspace", format_bytes(breakdown.workspace), "scratch of kernels");
+    table.row("allocator slack", format_bytes(breakdown.slack), "gaps, and pages that are not full");
+}
+
 fn optional_row(table: &mut Table, label: &str, bytes: u64, note: &str) {
     if bytes > 0 {
         table.row(label, format_bytes(bytes), note);
@@ -164,7 +197,7 @@ mod tests {
             PlanRequest { effective_batch: Some(effective), current: Some(effective), ..PlanRequest::default() };
         let plan = plan_batch_size(&footprint, &budget, &request).unwrap();
         let (device, model) = ("cpu, 2 threads".to_owned(), "convnext_atto at 64x64".to_owned());
-        MemoryAnalysis { device, model, footprint, budget, plan }
+        MemoryAnalysis { device, model, footprint, budget, plan, at_peak: None }
     }
 
     #[test]
@@ -204,6 +237,24 @@ plan: 76 + 24 = 100 samples a step
   per sample          5.3 MiB  measured in 3 steps at batch 2, 4, 8; fitted within 0.4 %; 9.5 times beyond the largest batch run
 ";
         assert_eq!(analysis(100, 0).to_string(), expected);
+    }
+
+    #[test]
+    fn the_parts_of_a_recorded_peak_are_what_lives_then_and_none_is_negative() {
+        let trace = crate::trace::synthetic::training_step(4, 8);
+        let liveness = Liveness::of(&trace).unwrap();
+        let mut analysis = analysis(32, 0);
+        analysis.plan.predicted_peak_bytes = liveness.peak_bytes + (9 << 20) + (3 << 20);
+        let text = analysis.with_recorded_peak(&liveness).render();
+        let expected = "
+  fixed             123.8 MiB  18.1 MiB of them gradients, at the peak
+  input               4.6 MiB  147.0 KiB a sample
+  activations       180.3 MiB  5.6 MiB a sample
+  workspace           6.0 MiB  scratch of kernels
+  allocator slack     3.0 MiB  gaps, and pages that are not full
+  predicted peak    317.7 MiB  62.1 % of the budget
+";
+        assert!(text.contains(expected), "{text}");
     }
 
     #[test]

@@ -22,7 +22,7 @@ mod svg;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
-mod synthetic;
+pub(crate) mod synthetic;
 
 pub use allocations::AllocationEvent;
 pub use check::TraceError;

@@ -24,15 +24,68 @@ pub(crate) fn exact_footprint(
         observations
     };
     let footprint = Footprint::from_exact(kind, known, step.image_bytes(), &observed(Accumulates(false)))?;
-    // A step that fits whole does not accumulate.
+    let footprint = footprint.with_accumulation_extra(known.gradients);
     match plan.effective_batch {
-        Some(effective) if footprint.peak_bytes(effective) > budget_bytes || plan.micro_batch.is_some() => {
+        Some(effective) if is_cut(plan, effective) || footprint.peak_bytes(effective) > budget_bytes => {
             footprint.with_accumulating_observations(&observed(Accumulates(true)))
         }
+        // A step that is taken whole sums nothing.
         _ => Ok(footprint),
     }
+}
+
+/// Whether the request itself has the effective batch cut, whatever fits.
+fn is_cut(plan: &PlanRequest, effective: usize) -> bool {
+    [plan.micro_batch, plan.maximum].into_iter().flatten().any(|most| most < effective)
 }
 
 /// Whether a step sums the gradients of several micro-batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Accumulates(pub(crate) bool);
+
+#[cfg(test)]
+mod tests {
+    use trainer::TrainOptions;
+
+    use super::*;
+
+    const SUMS: u64 = 400;
+
+    /// 1000 bytes and 10 a sample, and the sums of gradients where there are any.
+    fn footprint(plan: &PlanRequest) -> Footprint {
+        let step = StepRequest {
+            image: [1, 1, 1],
+            num_classes: 2,
+            options: TrainOptions::default(),
+            accumulates: false,
+            checkpointing: false,
+            predicts: false,
+        };
+        let known = FixedMemory { weights: 500, gradients: SUMS, ..FixedMemory::default() };
+        let reserved = |batch: usize, Accumulates(sums): Accumulates| {
+            Some(1_000 + 10 * batch as u64 + if sums { SUMS } else { 0 })
+        };
+        exact_footprint(ExactSource::Captured, &step, known, 100_000, plan, &reserved).unwrap()
+    }
+
+    /// 128 images would fit at once many times over. A maximum of 16 has them accumulated all the same.
+    #[test]
+    fn a_step_that_a_maximum_cuts_holds_the_sums_of_its_gradients() {
+        let whole = PlanRequest { effective_batch: Some(128), ..PlanRequest::default() };
+        assert_eq!(footprint(&whole).peak_bytes(128), 2_280);
+        for cut in
+            [PlanRequest { maximum: Some(16), ..whole.clone() }, PlanRequest { micro_batch: Some(16), ..whole.clone() }]
+        {
+            let accumulating = footprint(&cut).accumulating();
+            assert_eq!(accumulating.peak_bytes(16), 1_160 + SUMS, "{cut:?}");
+            assert_eq!(accumulating.fixed.gradients, 2 * SUMS);
+        }
+    }
+
+    /// A plan may be cut later, as for several cards of which one is small: what was not evaluated is added.
+    #[test]
+    fn sums_that_were_not_evaluated_are_added() {
+        let whole = PlanRequest { effective_batch: Some(128), ..PlanRequest::default() };
+        assert_eq!(footprint(&whole).accumulating().peak_bytes(16), 1_160 + SUMS);
+    }
+}

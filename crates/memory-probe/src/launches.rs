@@ -9,7 +9,7 @@ use burn::cubecl::config::profiling::ProfilingLogLevel;
 use burn::cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
 use burn::cubecl::dry_run::DryRun;
 use burn::tensor::{Device, Distribution, Tensor};
-use vision_nn::{Classifier, takes_lists};
+use vision_nn::{Classifier, is_card};
 
 use crate::StepRequest;
 use crate::rehearsal::{NoPrompter, Rehearsal};
@@ -75,7 +75,8 @@ impl LaunchLog {
         }
     }
 
-    /// Launches of one optimizer step over a batch, by the kernel's name; nothing is computed but what tuning computes before.
+    /// Launches of one optimizer step over a batch, by the kernel's name; nothing is computed but what tuning computes before. Within
+    /// [`in_burns_operations`](vision_nn::in_burns_operations) they are those of a step that is composed of Burn's own operations.
     ///
     /// # Errors
     /// When there is no log, or the device cannot hold the step.
@@ -86,7 +87,7 @@ impl LaunchLog {
         device: &Device,
         build: &dyn Fn(&Device) -> M,
     ) -> Result<BTreeMap<String, usize>, LaunchesError> {
-        if !takes_lists(device) {
+        if !is_card(device) {
             return Err(LaunchesError::Silent);
         }
         let dry = DryRun::new();

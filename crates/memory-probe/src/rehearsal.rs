@@ -67,7 +67,12 @@ impl<'a, M: Classifier> Rehearsal<'a, M> {
     pub(crate) fn new(request: &'a StepRequest, device: &Device, build: &dyn Fn(&Device) -> M) -> Self {
         let device = request.tracked(device);
         let normalization = Normalization::imagenet(request.image[2]);
-        let step = TrainStep::new(build(&device), request.options.clone(), normalization, device.clone());
+        let mut step = TrainStep::new(build(&device), request.options.clone(), normalization, device.clone());
+        // As a run does before its first step, and waits for it: what is only queued may become part of another kernel.
+        if !request.predicts && step.prepare_optimizer() && !is_captured(&device) {
+            // A failure here shows in the step that follows.
+            let _ = device.clone().inner().sync();
+        }
         Self { step, device, request, turn: 0 }
     }
 

@@ -118,7 +118,8 @@ fn error_of(
     pools: PoolLayout,
 ) -> f64 {
     let dry = dry_run_reserved(step, batch, device, &build).expect("the device holds so small a step");
-    let real = reserved_by_real_steps(step, batch, device, &build).expect("the device holds so small a step");
+    let real =
+        reserved_by_real_steps(step, batch, device, &build, &mut || {}).expect("the device holds so small a step");
     assert!(dry.abs_diff(real) as f64 <= 0.01 * real as f64, "batch {batch}: dry run {dry}, real {real}");
     let allocator = AllocatorModel::software_vulkan().with_pools(pools);
     let predicted = captured.reserved_bytes(batch, allocator).expect("every buffer is small");

@@ -10,8 +10,11 @@ use crate::ranking::argmax;
 /// Bins of confidence for the expected calibration error, as in the paper.
 pub const CALIBRATION_BINS: usize = 15;
 
-/// Temperatures beyond these leave every distribution one-hot or even: nothing is gained by going further.
-const TEMPERATURES: [f64; 2] = [0.01, 100.0];
+/// Temperatures beyond these leave every distribution of f32 numbers one-hot or even: nothing is gained by going further.
+const TEMPERATURES: [f64; 2] = [1e-6, 1e6];
+
+/// A temperature so close to the end of the search has no optimum beside it.
+const AT_BOUND: f64 = 1.001;
 
 /// Halvings of the interval of temperatures: its width in f64 is used up by then.
 const HALVINGS: usize = 64;
@@ -59,6 +62,16 @@ pub struct Calibration {
     pub after: CalibrationScores,
 }
 
+impl Calibration {
+    /// Whether the search ended at its bound: every sample would gain by going further, as where all are right or all are wrong, so that no
+    /// temperature is the best.
+    #[must_use]
+    pub fn is_at_bound(&self) -> bool {
+        let [low, high] = TEMPERATURES;
+        self.temperature <= low * AT_BOUND || self.temperature >= high / AT_BOUND
+    }
+}
+
 impl LabelledProbabilities {
     /// Adds a sample with a probability a class, each 0 to 1. A probability of 0 counts as the smallest positive f32, so that no label is impossible.
     ///
@@ -92,7 +105,7 @@ impl LabelledProbabilities {
         self.labels.is_empty()
     }
 
-    /// The temperature with the lowest negative log-likelihood, between 0.01 and 100, and what it gives; none without samples.
+    /// The temperature with the lowest negative log-likelihood, between 1e-6 and 1e6, and what it gives; none without samples.
     ///
     /// The likelihood is concave in 1 / temperature, so that its one maximum is found by halving.
     #[must_use]
@@ -208,8 +221,24 @@ mod tests {
     fn a_model_that_is_always_right_or_always_wrong_ends_at_the_bounds() {
         let right = samples(&[([0.6, 0.4], 0), ([0.3, 0.7], 1)]).fit_temperature().unwrap();
         let wrong = samples(&[([0.6, 0.4], 1), ([0.3, 0.7], 0)]).fit_temperature().unwrap();
-        assert!((right.temperature - 0.01).abs() < 1e-9 && (wrong.temperature - 100.0).abs() < 1e-6);
+        assert!((right.temperature / 1e-6 - 1.0).abs() < 1e-9 && (wrong.temperature / 1e6 - 1.0).abs() < 1e-9);
+        assert!(right.is_at_bound() && wrong.is_at_bound());
         assert!(wrong.after.negative_log_likelihood.is_finite());
+    }
+
+    #[test]
+    fn an_optimum_far_from_one_is_found_where_it_is() {
+        // Sure to 99 %, right in 501 of 1000, and even to 50.1 %, always right but in one of 1000.
+        let rows =
+            |row: [f32; 2], right: usize| (0..1000).map(|place| (row, usize::from(place >= right))).collect::<Vec<_>>();
+        for (row, right) in [([0.99, 0.01], 501), ([0.501, 0.499], 999)] {
+            let calibration = samples(&rows(row, right)).fit_temperature().unwrap();
+            let share = right as f64 / 1000.0;
+            let [odds, row_odds] = [share / (1.0 - share), f64::from(row[0]) / f64::from(row[1])].map(f64::ln);
+            let expected = row_odds / odds;
+            assert!((calibration.temperature / expected - 1.0).abs() < 1e-6, "{calibration:?}: {expected}");
+            assert!(!calibration.is_at_bound() && !(0.01..100.0).contains(&calibration.temperature));
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use device::heap::{self, CountingAllocator};
 use stoker::cli::Arguments;
+use stoker::run::kernel_cache;
 use stoker::{commands, crash};
 
 /// Counts what the CPU backend allocates: the measure of the memory plan there.
@@ -17,6 +18,7 @@ fn main() -> ExitCode {
     // Help ends here with exit code 0, and a wrong flag with 2.
     let arguments = Arguments::parse();
     crash::catch_messages();
+    kernel_cache::keep_kernels();
     // Burn reports some failures of a device by panicking: they end as an error, like every other.
     let result = panic::catch_unwind(AssertUnwindSafe(|| commands::execute(arguments.command)));
     match result.unwrap_or_else(|_| Err(crash::as_error())) {

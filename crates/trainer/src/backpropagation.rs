@@ -15,10 +15,10 @@ pub enum Recompute {
     Nothing,
     /// The first two thirds of the segments, rounded up; the rest is kept.
     ///
-    /// Maps shrink with depth, so early segments keep most bytes for each operation. A segment keeps `c` times what goes into it, `c` being about 12 in
-    /// ConvNeXt and 18 in Swin. In units of a map of ConvNeXt-B's third stage the segments of its four stages take in 4, 2, 1 and 0.5, and there are 3, 3,
+    /// Maps shrink with depth, so early segments keep most bytes for each operation. A segment keeps `c` times what goes into it, `c` being about 8 in
+    /// ConvNeXt and 14 in Swin. In units of a map of ConvNeXt-B's third stage the segments of its four stages take in 4, 2, 1 and 0.5, and there are 3, 3,
     /// 27 and 3: 46.5 in all. With 24 recomputed, 9 of 27 and the last 3 are kept, 10.5 units and so 23 %, and of the 24 what goes into them, 36 units
-    /// that count one `c`-th: 6 % more. Meanwhile two thirds of a forward pass, itself a third of a step or less, come on top: 22 %.
+    /// that count one `c`-th: 10 % more. Meanwhile two thirds of a forward pass, itself a third of a step or less, come on top: 22 %.
     LeadingSegments,
 }
 

@@ -75,6 +75,18 @@ pub enum TrainError {
         /// Number of classes.
         classes: usize,
     },
+    /// A checkpoint that another run has written: its weights may fit, and mean something else.
+    #[error("`{}` is of another run: {what} `{saved}` there, and `{here}` here", path.display())]
+    OtherRun {
+        /// The checkpoint.
+        path: PathBuf,
+        /// What is different, with its verb: `the model is`.
+        what: &'static str,
+        /// As the checkpoint has it.
+        saved: String,
+        /// As the run has it.
+        here: String,
+    },
     /// Saved averaged weights that are not those of this model.
     #[error("the averaged weights do not fit the model")]
     Ema(#[from] Box<AssignError>),
@@ -95,7 +107,11 @@ impl TrainError {
             )),
             Self::NothingReadable { .. } => Some("see `corrupt_images.txt` in the run folder".to_owned()),
             Self::OutOfMemoryAtBatchOne { reason, .. } => Some(reason.hint()),
-            Self::UpdateFailed { .. } | Self::Device { .. } | Self::NoLabel { .. } | Self::Ema(_) => None,
+            Self::UpdateFailed { .. }
+            | Self::Device { .. }
+            | Self::NoLabel { .. }
+            | Self::OtherRun { .. }
+            | Self::Ema(_) => None,
         }
     }
 

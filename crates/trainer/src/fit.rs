@@ -1,5 +1,3 @@
-use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -13,6 +11,7 @@ use metrics::{EpochRecord, EventWriter, MetricsWriter, RunCosts, TrainScores};
 use metrics::{confusion_matrix_svg, curves_svg, keep_first_epochs, read_records};
 use vision_nn::Classifier;
 
+use crate::corrupt_list::CorruptList;
 use crate::{
     Evaluation, Evaluator, FaultPlan, MemoryGauge, NonFiniteStep, Observer, Phase, Pieces, Scoring, StepReport,
 };
@@ -87,7 +86,7 @@ pub(crate) struct Run<'a, M> {
     validation_pieces: Pieces,
     metrics: MetricsWriter,
     events: EventWriter,
-    corrupt: BTreeMap<PathBuf, String>,
+    corrupt: CorruptList,
 }
 
 impl<'a, M: Classifier> Run<'a, M> {
@@ -108,7 +107,8 @@ impl<'a, M: Classifier> Run<'a, M> {
         let faults = session.step.options().faults.clone();
         let validation_pieces = Pieces::new(Phase::Evaluation, faults.clone());
         gauge.begin_lap();
-        let corrupt = BTreeMap::new();
+        let corrupt = CorruptList::open(folder.corrupt_images());
+        observer.corrupt_images_known(corrupt.count_of([&data.train, &data.validation]));
         Ok(Self {
             session,
             data,
@@ -327,15 +327,8 @@ impl<'a, M: Classifier> Run<'a, M> {
 
     /// Tells the observer of corrupt images that it has not heard of, and lists all of them in the run folder.
     fn list_corrupt(&mut self, corrupt: &[CorruptImage]) -> Result<(), TrainError> {
-        let known = self.corrupt.len();
-        for image in corrupt {
-            if self.corrupt.insert(image.path.clone(), image.reason.clone()).is_none() {
-                self.observer.corrupt_image(&image.path, &image.reason);
-            }
-        }
-        if self.corrupt.len() > known {
-            let lines = self.corrupt.iter().map(|(path, reason)| format!("{}: {reason}\n", path.display()));
-            write_atomically(&self.session.folder.corrupt_images(), lines.collect::<String>().as_bytes())?;
+        for image in self.corrupt.add(corrupt)? {
+            self.observer.corrupt_image(&image.path, &image.reason);
         }
         Ok(())
     }

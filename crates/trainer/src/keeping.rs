@@ -44,9 +44,14 @@ impl<M: Classifier> Run<'_, M> {
     }
 }
 
-/// Higher macro-F1 wins; at equal macro-F1 the lower loss.
+/// Higher macro-F1 wins; at equal macro-F1 the lower loss. Weights that give no finite loss lose against all that do.
 fn is_better(one: &BestEpoch, other: &BestEpoch) -> bool {
-    (one.macro_f1, -one.loss) > (other.macro_f1, -other.loss)
+    let is_finite = |epoch: &BestEpoch| epoch.macro_f1.is_finite() && epoch.loss.is_finite();
+    match (is_finite(one), is_finite(other)) {
+        (true, true) => (one.macro_f1, -one.loss) > (other.macro_f1, -other.loss),
+        (false, false) => one.macro_f1 > other.macro_f1,
+        (one, _) => one,
+    }
 }
 
 /// Puts an epoch in its place among at most `most`, the best first; of equals the earlier one. Returns whether it got one.
@@ -72,5 +77,15 @@ mod tests {
             .collect();
         assert_eq!(entered, [true, true, true, false, true, true, true]);
         assert_eq!(kept.iter().map(|epoch| epoch.epoch).collect::<Vec<_>>(), [6, 2, 7]);
+    }
+
+    #[test]
+    fn an_epoch_that_is_not_finite_loses_against_every_one_that_is() {
+        let epoch = |macro_f1, loss| BestEpoch { epoch: 1, macro_f1, loss };
+        let finite = epoch(0.1, 9.0);
+        for other in [epoch(0.9, f64::NAN), epoch(0.9, f64::INFINITY), epoch(f64::NAN, 0.1)] {
+            assert!(is_better(&finite, &other) && !is_better(&other, &finite), "{other:?}");
+        }
+        assert!(is_better(&epoch(0.9, f64::NAN), &epoch(0.8, f64::INFINITY)), "some numbers are better than fewer");
     }
 }

@@ -18,6 +18,7 @@ mod step;
 mod taken;
 
 mod backpropagation;
+mod corrupt_list;
 mod faults;
 mod keeping;
 mod memory_log;
@@ -60,7 +61,7 @@ pub use optimizer::{
     SgdOptions,
 };
 pub use options::TrainOptions;
-pub use out_of_memory::{ComputeError, MemoryWatch, OutOfMemory};
+pub use out_of_memory::{ComputeError, MemoryWatch, OutOfMemory, UncutWork};
 pub use schedule::{Constant, OneCycle, Plateau, Schedule, StepDecay, WarmupCosine};
 pub use scoring::{Pieces, Scoring};
 pub use session::TrainSession;

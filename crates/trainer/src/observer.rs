@@ -2,7 +2,7 @@ use std::path::Path;
 
 use metrics::EpochRecord;
 
-use crate::{NonFiniteStep, RecoveryEvent};
+use crate::{NonFiniteStep, RecoveryEvent, UncutWork};
 
 /// One optimizer step, as it is told to an [`Observer`].
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -41,10 +41,14 @@ pub trait Observer {
     fn validating(&mut self, _done: usize, _total: usize) {}
     /// An epoch is recorded; `improved` when it is the best so far.
     fn epoch_done(&mut self, _record: &EpochRecord, _improved: bool) {}
+    /// So many images were skipped and listed before this process took the run up.
+    fn corrupt_images_known(&mut self, _count: usize) {}
     /// An image was skipped, for the first time in this run.
     fn corrupt_image(&mut self, _path: &Path, _reason: &str) {}
     /// Memory ran out; the same samples are done again, fewer at once. The event is in the run folder already.
     fn out_of_memory(&mut self, _event: &RecoveryEvent) {}
+    /// The heap went above its limit outside of what can be done in smaller parts, before this optimizer step.
+    fn limit_passed(&mut self, _step: u64, _work: &UncutWork) {}
     /// The micro-batch grew again, because memory allows it. The event is in the run folder already.
     fn micro_batch_grown(&mut self, _event: &RecoveryEvent) {}
 }

@@ -136,9 +136,9 @@ pub struct MemoryWatch {
 }
 
 impl MemoryWatch {
-    /// Begins to watch: what the heap did before does not count. `device` may be an autodiff device.
+    /// Begins to watch: what the heap did before does not count, and is set aside for [`UncutWork::take`]. `device` may be an autodiff device.
     pub fn begin(device: &Device) -> Self {
-        heap::take_overrun();
+        heap::set_aside_overrun();
         Self { device: device.clone().inner() }
     }
 
@@ -168,6 +168,25 @@ impl MemoryWatch {
     /// Gives back what the device's pools hold unused, so that smaller parts find room. Everything that the work made must be dropped.
     pub fn clean_up(&self) {
         self.device.memory_cleanup();
+    }
+}
+
+/// A limit that was passed where nothing can be done in smaller parts: while weights were updated, a file was written, or images were loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UncutWork {
+    /// The most that lived at once.
+    pub held_bytes: u64,
+    /// What may live.
+    pub limit_bytes: u64,
+}
+
+impl UncutWork {
+    /// What happened since this was last asked, outside of all that [`MemoryWatch`] watched.
+    pub fn take() -> Option<Self> {
+        heap::set_aside_overrun();
+        heap::take_set_aside()
+            .zip(heap::limit_bytes())
+            .map(|(held_bytes, limit_bytes)| Self { held_bytes, limit_bytes })
     }
 }
 

@@ -5,13 +5,19 @@ use vision_nn::Classifier;
 
 use crate::fit::{Run, step_seed};
 use crate::out_of_memory::{catch_out_of_memory, wait_for};
-use crate::{ComputeError, Gradients, MemoryLap, MemoryLog, OutOfMemory, Phase, RecoveryEvent, StepScores, TrainError};
+use crate::{
+    ComputeError, Gradients, MemoryLap, MemoryLog, OutOfMemory, Phase, RecoveryEvent, StepScores, TrainError, UncutWork,
+};
 
 impl<M: Classifier> Run<'_, M> {
     /// Gradients of an effective batch. While memory does not suffice, the whole batch is done again in micro-batches of half the size: some of
     /// its gradients are sums already, of which nobody knows whether the device finished them.
     pub(crate) fn gradients(&mut self, batch: &Batch, step: u64) -> Result<(Gradients, StepScores), TrainError> {
         self.check_update()?;
+        if let Some(work) = UncutWork::take() {
+            self.observer.limit_passed(step, &work);
+        }
+        self.prepare_optimizer(step)?;
         self.grow(step)?;
         let seed = step_seed(self.session.step.options().seed, step);
         loop {
@@ -38,6 +44,23 @@ impl<M: Classifier> Run<'_, M> {
                 Err(ComputeError::Device { reason }) => return Err(TrainError::Device { reason }),
             }
         }
+    }
+
+    /// Makes what the optimizer will keep, before the first gradients want the memory: then the first update takes no more than any other, and what does
+    /// not fit is found out where it can be told.
+    fn prepare_optimizer(&mut self, step: u64) -> Result<(), TrainError> {
+        let (device, phase) = (self.device.clone().inner(), Phase::Training);
+        let session = &mut self.session.step;
+        let made = catch_out_of_memory(|| session.prepare_optimizer()).map_err(ComputeError::from);
+        let made = match made {
+            Ok(true) => wait_for(&device),
+            Ok(false) => Ok(()),
+            Err(failed) => Err(failed),
+        };
+        made.map_err(|failed| match failed {
+            ComputeError::OutOfMemory(reason) => TrainError::OutOfMemoryAtBatchOne { phase, step: Some(step), reason },
+            ComputeError::Device { reason } => TrainError::Device { reason },
+        })
     }
 
     /// Moves the weights. From here on nothing can be done again: the old weights are gone while the new ones come.

@@ -39,7 +39,7 @@ impl<M: Classifier> TrainSession<M> {
     /// over, with that micro-batch.
     ///
     /// # Errors
-    /// A damaged checkpoint, or one of another model.
+    /// A damaged checkpoint, one of another model, or [`TrainError::OtherRun`].
     pub fn resume(mut self, device: &Device) -> Result<Self, TrainError> {
         self.micro_batch = MemoryLog::of(&self.folder).micro_batch(self.step.options().micro_batch_size)?;
         let path = self.folder.last();
@@ -47,6 +47,7 @@ impl<M: Classifier> TrainSession<M> {
             return Ok(self);
         }
         let saved = Checkpoint::read(&path)?;
+        refuse_other_run(&path, &saved.card, &self.card)?;
         let progress = saved.card.progress.clone();
         let plain_device = device.clone().inner();
         self.step.map_model(|model| load_weights(model, saved.weights, &self.card.model, &path))?;
@@ -93,6 +94,21 @@ impl<M: Classifier> TrainSession<M> {
     /// A model's weights alone, as of now.
     pub(crate) fn checkpoint_of(&self, model: &M) -> Checkpoint {
         Checkpoint { card: self.card.clone(), weights: host_weights(model), ema: None, optimizer: None }
+    }
+}
+
+/// Whether a saved state is of the run that is to take it up: of the same model, the same classes in the same order, and the same images, where both
+/// know theirs.
+fn refuse_other_run(path: &Path, saved: &ModelCard, here: &ModelCard) -> Result<(), TrainError> {
+    let images = saved.images.clone().zip(here.images.clone());
+    let compared = [
+        Some(("the model is", (saved.model.clone(), here.model.clone()))),
+        Some(("the classes are", (saved.classes.join(", "), here.classes.join(", ")))),
+        images.map(|images| ("the fingerprint of its images is", images)),
+    ];
+    match compared.into_iter().flatten().find(|(_, (saved, here))| saved != here) {
+        Some((what, (saved, here))) => Err(TrainError::OtherRun { path: path.to_owned(), what, saved, here }),
+        None => Ok(()),
     }
 }
 

@@ -134,6 +134,23 @@ impl<M: Classifier> TrainStep<M> {
         }
     }
 
+    /// Makes what the optimizer keeps of every parameter that trains, where it is not there yet, as zeros: what a rule begins from. True when anything was
+    /// made; a device may still be at it.
+    pub fn prepare_optimizer(&mut self) -> bool {
+        let device = self.device.clone().inner();
+        self.optimizer.prepare(&device)
+    }
+
+    /// What the optimizer keeps, tensor by tensor, each with its parameter's name.
+    pub fn kept_by_optimizer(&self) -> impl Iterator<Item = (&str, &Tensor<1>)> {
+        self.optimizer.kept()
+    }
+
+    /// The averaged model, where there is one.
+    pub fn averaged(&self) -> Option<&M> {
+        self.ema.as_ref().map(Ema::model)
+    }
+
     /// Gradients of the mean loss over an effective batch, summed over micro-batches in turn: equal to one pass over all of it.
     ///
     /// Every sample must have a label below the number of classes. Waits for the device.

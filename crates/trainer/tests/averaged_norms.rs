@@ -100,6 +100,7 @@ fn session(folder: RunFolder, groups: GroupOptions, device: &Device) -> TrainSes
         resize: "squash".to_owned(),
         mean: vec![0.0; 3],
         std: vec![1.0; 3],
+        images: None,
         progress: Progress::default(),
     };
     let normalization = Normalization { mean: vec![0.0; 3], std: vec![1.0; 3] };

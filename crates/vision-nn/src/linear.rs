@@ -1,7 +1,7 @@
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
-use crate::{Initializer, linear};
+use crate::{Initializer, gelu_linear, linear};
 
 /// A fully connected layer over the last axis, stored as PyTorch stores it: weight `[out, in]`, bias `[out]`.
 #[derive(Module, Debug)]
@@ -29,6 +29,15 @@ impl Linear {
     pub fn forward(&self, rows: Tensor<2>) -> Tensor<2> {
         linear(rows, self.weight.val(), Some(self.bias.val()))
     }
+
+    /// Applies the layer to the GELU of rows, of which nothing is kept for the backward pass but the rows themselves.
+    ///
+    /// # Shapes
+    /// - `rows`: `[N, in]`
+    /// - output: `[N, out]`
+    pub fn forward_gelu(&self, rows: Tensor<2>) -> Tensor<2> {
+        gelu_linear(rows, self.weight.val(), self.bias.val())
+    }
 }
 
 /// A 1x1 convolution that works on rows of a channels-last tensor: a [`Linear`] whose weight is stored as `[out, in, 1, 1]`.
@@ -54,6 +63,16 @@ impl Pointwise {
     pub fn forward(&self, rows: Tensor<2>) -> Tensor<2> {
         let (weight, bias) = self.as_matrix();
         linear(rows, weight, Some(bias))
+    }
+
+    /// Applies the layer to the GELU of rows; see [`Linear::forward_gelu`].
+    ///
+    /// # Shapes
+    /// - `rows`: `[N, in]`
+    /// - output: `[N, out]`
+    pub fn forward_gelu(&self, rows: Tensor<2>) -> Tensor<2> {
+        let (weight, bias) = self.as_matrix();
+        gelu_linear(rows, weight, bias)
     }
 
     /// # Shapes
@@ -92,6 +111,18 @@ impl Projection {
         match self {
             Self::Linear(linear) => linear.forward(rows),
             Self::Pointwise(pointwise) => pointwise.forward(rows),
+        }
+    }
+
+    /// Applies the layer to the GELU of rows; see [`Linear::forward_gelu`].
+    ///
+    /// # Shapes
+    /// - `rows`: `[N, in]`
+    /// - output: `[N, out]`
+    pub fn forward_gelu(&self, rows: Tensor<2>) -> Tensor<2> {
+        match self {
+            Self::Linear(linear) => linear.forward_gelu(rows),
+            Self::Pointwise(pointwise) => pointwise.forward_gelu(rows),
         }
     }
 }

@@ -79,12 +79,10 @@ impl Mlp {
     /// # Shapes
     /// - `rows` and output: `[N, C]`, those of `batch` samples; `[N, 4 C]` between
     fn forward(&self, rows: Tensor<2>, batch: usize) -> Tensor<2> {
-        let hidden = gelu(self.fc1.forward(rows)); // [N, 4 C]
+        let hidden = self.fc1.forward(rows); // [N, 4 C]
+        let Some(norm) = &self.grn else { return self.fc2.forward_gelu(hidden) };
         let [count, channels] = hidden.dims();
-        let hidden = match &self.grn {
-            Some(norm) => norm.forward(hidden.reshape([batch, count / batch, channels])).reshape([count, channels]),
-            None => hidden,
-        };
-        self.fc2.forward(hidden)
+        let responses = norm.forward(gelu(hidden).reshape([batch, count / batch, channels])); // [B, N / B, 4 C]
+        self.fc2.forward(responses.reshape([count, channels]))
     }
 }

@@ -1,6 +1,6 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
-use vision_nn::{DropPath, Initializer, LayerNorm, Linear, Pass, gelu};
+use vision_nn::{DropPath, Initializer, LayerNorm, Linear, Pass};
 
 use crate::model::{NORM_EPSILON, WEIGHT_STD};
 use crate::{WindowAttention, WindowLayout};
@@ -50,7 +50,7 @@ impl Block {
     }
 }
 
-/// Two projections with a GELU between.
+/// Two projections with a GELU between, of which only what goes into it is kept for the backward pass.
 #[derive(Module, Debug)]
 struct Mlp {
     fc1: Linear,
@@ -61,6 +61,6 @@ impl Mlp {
     /// # Shapes
     /// - `rows` and output: `[B*H*W, C]`; `[B*H*W, 4 C]` between
     fn forward(&self, rows: Tensor<2>) -> Tensor<2> {
-        self.fc2.forward(gelu(self.fc1.forward(rows)))
+        self.fc2.forward_gelu(self.fc1.forward(rows))
     }
 }

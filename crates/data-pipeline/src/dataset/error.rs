@@ -132,12 +132,18 @@ pub enum DatasetError {
         images: usize,
     },
     /// All images of a class belong together, so they cannot be on both sides of a split.
-    #[error("all {images} images of class `{class}` are in one group, but folds need at least 2")]
+    #[error("all {images} images of class `{class}` are in one group, but a split needs at least 2")]
     ClassOfOneGroup {
         /// The class.
         class: String,
         /// How many images it has.
         images: usize,
+    },
+    /// Groups that hold several classes each, so that no split of them has every class on both sides.
+    #[error("no split of the groups was found that has images of class `{class}` on both sides")]
+    GroupsTooCoarse {
+        /// The class.
+        class: String,
     },
     /// A number of folds that cannot be made.
     #[error("{folds} folds cannot be made of {parts} {}", if *grouped { count_noun(*parts, "group", "groups") } else { count_noun(*parts, "image", "images") })]
@@ -196,6 +202,9 @@ impl DatasetError {
             }
             Self::ClassOfOneGroup { class, .. } => {
                 format!("add images of `{class}` from elsewhere, or leave the column `group` out")
+            }
+            Self::GroupsTooCoarse { class } => {
+                format!("add images of `{class}` from elsewhere, or give a validation set of its own")
             }
             Self::BadFolds { grouped: true, .. } => "at least 2 folds, and no more than there are groups".into(),
             Self::BadFolds { .. } => "at least 2 folds, and no more than there are images; 5 are usual".into(),

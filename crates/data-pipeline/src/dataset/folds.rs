@@ -42,7 +42,7 @@ impl Dataset {
     }
 
     /// Numbers groups from 0 in the order of their first image.
-    fn group_numbers(&self) -> Vec<usize> {
+    pub(super) fn group_numbers(&self) -> Vec<usize> {
         let mut numbers: HashMap<&str, usize> = HashMap::new();
         let mut next = 0;
         let mut of_sample = Vec::with_capacity(self.len());
@@ -57,7 +57,7 @@ impl Dataset {
         of_sample
     }
 
-    fn refuse_small_classes(&self, labels: &[u32], groups: Option<&[usize]>) -> Result<(), DatasetError> {
+    pub(super) fn refuse_small_classes(&self, labels: &[u32], groups: Option<&[usize]>) -> Result<(), DatasetError> {
         // The first group of each class, and whether there is another one.
         let mut seen: Vec<Option<(usize, bool)>> = vec![None; self.classes.len()];
         for (sample, &label) in labels.iter().enumerate() {
@@ -124,7 +124,7 @@ fn grouped(labels: &[u32], groups: &[usize], folds: usize, seed: u64) -> Vec<usi
 }
 
 /// The squared number of classes times the variance of the counts: whole, so that equal groups compare equal.
-fn spread(counts: &[usize]) -> usize {
+pub(super) fn spread(counts: &[usize]) -> usize {
     let (sum, squares) = counts.iter().fold((0, 0), |(sum, squares), count| (sum + count, squares + count * count));
     counts.len() * squares - sum * sum
 }

@@ -1,19 +1,25 @@
 //! A seeded split that keeps every class on both sides.
 
+use super::group_split::GroupSplit;
 use super::{Dataset, DatasetError};
 use crate::random::{Stream, shuffled};
 
 impl Dataset {
     /// Splits off `held_out_share` of every class, chosen by `seed`: `(kept, held out)`, both in the original order.
-    /// Each class keeps at least one image on each side. `ignored_files` stays with the kept part.
+    /// Each class keeps at least one image on each side. Where a CSV names groups, each stands on one side whole, and the shares are as
+    /// close as that allows. `ignored_files` stays with the kept part.
     ///
     /// # Errors
-    /// A share that is not between 0 and 1, a class with fewer than two images, an image without a label.
+    /// A share that is not between 0 and 1, a class with fewer than two images or all of them in one group, groups that cannot be
+    /// split, an image without a label.
     pub fn split_stratified(self, held_out_share: f64, seed: u64) -> Result<(Self, Self), DatasetError> {
         if !(held_out_share > 0.0 && held_out_share < 1.0) {
             return Err(DatasetError::BadShare { share: held_out_share });
         }
-        let held_out = self.choose_held_out(held_out_share, seed)?;
+        let held_out = match self.samples.iter().any(|sample| sample.group.is_some()) {
+            true => self.choose_held_out_groups(held_out_share, seed)?,
+            false => self.choose_held_out(held_out_share, seed)?,
+        };
         let mut kept_samples = Vec::new();
         let mut held_out_samples = Vec::new();
         for (sample, is_held_out) in self.samples.into_iter().zip(held_out) {
@@ -46,6 +52,19 @@ impl Dataset {
             }
         }
         Ok(is_held_out)
+    }
+
+    fn choose_held_out_groups(&self, share: f64, seed: u64) -> Result<Vec<bool>, DatasetError> {
+        let mut labels = vec![0; self.len()];
+        for (class, members) in self.members_by_class()?.into_iter().enumerate() {
+            members.into_iter().for_each(|sample| labels[sample] = class as u32);
+        }
+        let groups = self.group_numbers();
+        self.refuse_small_classes(&labels, Some(&groups))?;
+        let is_held_out = GroupSplit::new(&labels, &groups, self.classes.len(), share).choose(seed);
+        let is_held_out =
+            is_held_out.map_err(|class| DatasetError::GroupsTooCoarse { class: self.classes[class].clone() })?;
+        Ok(groups.into_iter().map(|group| is_held_out[group]).collect())
     }
 
     fn members_by_class(&self) -> Result<Vec<Vec<usize>>, DatasetError> {
@@ -103,6 +122,61 @@ mod tests {
         assert_eq!((kept.class_counts(), held_out.class_counts()), (vec![1, 1], vec![2, 2]));
         let (kept, held_out) = dataset(&[3, 3]).split_stratified(0.001, 1).unwrap();
         assert_eq!((kept.class_counts(), held_out.class_counts()), (vec![2, 2], vec![1, 1]));
+    }
+
+    /// `groups` has a list of labels for each group.
+    fn grouped(groups: &[&[u32]]) -> Dataset {
+        let classes = groups.iter().flat_map(|labels| labels.iter()).max().map_or(0, |last| last + 1);
+        let samples = groups.iter().enumerate().flat_map(|(group, labels)| {
+            labels.iter().enumerate().map(move |(index, &label)| Sample {
+                path: format!("{group}/{index}.png").into(),
+                label: Some(label),
+                group: Some(group.to_string()),
+            })
+        });
+        let classes = (0..classes).map(|label| label.to_string()).collect();
+        Dataset { root: "".into(), classes, samples: samples.collect(), ignored_files: 0 }
+    }
+
+    fn groups_of(dataset: &Dataset) -> std::collections::BTreeSet<String> {
+        dataset.samples.iter().filter_map(|sample| sample.group.clone()).collect()
+    }
+
+    #[test]
+    fn no_group_is_on_both_sides_and_the_shares_are_near_what_is_asked() {
+        // 40 groups of two classes, of 2 to 9 images each.
+        let groups: Vec<Vec<u32>> = (0..40).map(|group| vec![group % 2; 2 + (group as usize * 5) % 8]).collect();
+        let whole = grouped(&groups.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        for (share, seed) in [(0.2, 1), (0.2, 2), (0.5, 3), (0.05, 4), (0.9, 5)] {
+            let (kept, held_out) = whole.clone().split_stratified(share, seed).unwrap();
+            assert!(groups_of(&kept).is_disjoint(&groups_of(&held_out)));
+            assert_eq!(kept.len() + held_out.len(), whole.len());
+            for (held, all) in held_out.class_counts().into_iter().zip(whole.class_counts()) {
+                let off = (held as f64 / all as f64 - share).abs();
+                // Half of the largest group.
+                assert!(off <= 4.5 / all as f64, "{held} of {all} for a share of {share}");
+            }
+        }
+        let split = |seed| whole.clone().split_stratified(0.2, seed).unwrap().1;
+        assert!(split(5) == split(5) && split(5) != split(6));
+    }
+
+    #[test]
+    fn every_class_is_on_both_sides_where_groups_allow_it() {
+        let whole = grouped(&[&[0; 50], &[0, 1], &[1; 30], &[2, 2, 0], &[2; 9], &[0; 20]]);
+        for share in [0.01, 0.3, 0.99] {
+            let (kept, held_out) = whole.clone().split_stratified(share, 7).unwrap();
+            let counts = [kept.class_counts(), held_out.class_counts()].concat();
+            assert!(counts.iter().all(|&count| count > 0), "{share}: {counts:?}");
+        }
+    }
+
+    #[test]
+    fn groups_that_cannot_be_split_are_told_by_class() {
+        let one = grouped(&[&[0, 0, 1], &[1, 1]]).split_stratified(0.3, 1).unwrap_err();
+        assert_eq!(one.to_string(), "all 2 images of class `0` are in one group, but a split needs at least 2");
+        let cyclic = grouped(&[&[0, 1], &[1, 2], &[2, 0]]).split_stratified(0.3, 1).unwrap_err();
+        assert!(matches!(cyclic, DatasetError::GroupsTooCoarse { .. }), "{cyclic}");
     }
 
     #[test]

@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 
 use super::color;
+use super::erase::{EraseFill, Patch};
 use super::geometry::Square;
 use super::rand_augment::apply_by_name;
 use super::resample::{Crop, resample};
+use crate::random::Random;
 use crate::{Channels, DecodeOptions, RasterImage, decode};
 
 const SIDE: usize = 24;
@@ -36,6 +38,17 @@ fn varied(line: &str, image: &[u8]) -> Vec<u8> {
     match line.split(' ').collect::<Vec<_>>()[..] {
         ["hue", rounds] => color::turn_hue(square.pixels, Channels::Rgb, rounds.parse().unwrap()),
         ["blur", sigma] => square.blur(sigma.parse().unwrap()),
+        ["brightness", factor] => color::adjust(square.pixels, Channels::Rgb, factor.parse().unwrap(), 1.0, 1.0),
+        ["contrast", factor] => color::adjust(square.pixels, Channels::Rgb, 1.0, factor.parse().unwrap(), 1.0),
+        ["saturation", factor] => color::adjust(square.pixels, Channels::Rgb, 1.0, 1.0, factor.parse().unwrap()),
+        ["mirror"] => square.flip_horizontally(),
+        ["flip"] => square.flip_vertically(),
+        ["turn", quarters] => square.turn(quarters.parse().unwrap()),
+        ["rotate", degrees] => square.rotate(degrees.parse().unwrap()),
+        ["erase", left, top, width, height] => {
+            let box_of = [left, top, width, height].map(|number| number.parse().unwrap());
+            EraseFill::Constant.erase(&mut square, patch_of(box_of), Channels::Rgb, &mut Random::new(0));
+        }
         [operation, magnitude, kind, sign, interpolation] => apply_by_name(
             &mut square,
             operation,
@@ -47,8 +60,31 @@ fn varied(line: &str, image: &[u8]) -> Vec<u8> {
     pixels
 }
 
-/// One level is what cutting a fraction off instead of rounding it, or f32 for f64, can make; for cubic interpolation,
-/// whose weights are larger than one, two.
+/// What is drawn where that rectangle is hidden: left, top, width and height in pixels.
+fn patch_of([left, top, width, height]: [f32; 4]) -> Patch {
+    let side = SIDE as f32;
+    // The middle of what leads to this place of the free room.
+    let place = |start: f32, length: f32| (start + 0.5) / (side - length + 1.0);
+    Patch {
+        area_share: width * height / (side * side),
+        ratio: width / height,
+        place: [place(left, width), place(top, height)],
+    }
+}
+
+/// By how many levels a value may differ, and how many of a hundred values may.
+fn allowed(line: &str) -> (u8, usize) {
+    match line.split(' ').next().unwrap() {
+        "mirror" | "flip" | "turn" | "erase" => (0, 0),
+        // Fractions are cut off there, of greys and of values, and rounded here.
+        "brightness" | "contrast" | "saturation" => (1, 100),
+        // Weights are larger than one in cubic interpolation.
+        _ if line.ends_with("bicubic") => (2, 10),
+        _ => (1, 10),
+    }
+}
+
+/// One level is what cutting a fraction off instead of rounding it, or f32 for f64, can make.
 #[test]
 fn views_are_those_of_timm_and_torchvision() {
     let tiles = image("views.png");
@@ -57,8 +93,9 @@ fn views_are_those_of_timm_and_torchvision() {
     assert_eq!(tiles.len(), lines.len() + 1);
     for (line, tile) in lines.iter().zip(&tiles[1..]) {
         let (largest, count) = differences(&varied(line, tiles[0]), tile);
-        let allowed = if line.ends_with("bicubic") { 2 } else { 1 };
-        assert!(largest <= allowed && count <= TILE_BYTES / 10, "`{line}`: {count} values differ, by up to {largest}");
+        let (levels, percent) = allowed(line);
+        let is_near = largest <= levels && count <= TILE_BYTES * percent / 100;
+        assert!(is_near, "`{line}`: {count} of {TILE_BYTES} values differ, by up to {largest}");
     }
 }
 

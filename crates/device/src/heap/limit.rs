@@ -9,6 +9,7 @@ const NO_LIMIT: usize = usize::MAX;
 
 static LIMIT: Counter = Counter::new(NO_LIMIT);
 static OVERRUN: Counter = Counter::new(0);
+static SET_ASIDE: Counter = Counter::new(0);
 
 /// From now on, an allocation that brings the live bytes above `bytes` is noted for [`take_overrun`]; `None` ends that. What was noted before is
 /// forgotten.
@@ -23,6 +24,7 @@ pub fn set_limit(bytes: Option<u64>) {
     let limit = bytes.map_or(NO_LIMIT, |bytes| usize::try_from(bytes).unwrap_or(NO_LIMIT));
     LIMIT.0.store(limit, Relaxed);
     OVERRUN.0.store(0, Relaxed);
+    SET_ASIDE.0.store(0, Relaxed);
 }
 
 /// The limit that [`set_limit`] set.
@@ -40,6 +42,22 @@ pub fn take_overrun() -> Option<u64> {
         return None;
     }
     match OVERRUN.0.swap(0, Relaxed) {
+        0 => None,
+        bytes => Some(bytes as u64),
+    }
+}
+
+/// Begins anew, for a piece of work that is to answer for itself alone. What was noted before is kept for [`take_set_aside`].
+pub fn set_aside_overrun() {
+    if let Some(bytes) = take_overrun() {
+        SET_ASIDE.0.fetch_max(usize::try_from(bytes).unwrap_or(usize::MAX), Relaxed);
+    }
+}
+
+/// The most live bytes above the limit that [`set_aside_overrun`] found since this was last asked: between pieces of work that can be given up, as where
+/// weights are updated or a file is written. `None` when the limit was kept there.
+pub fn take_set_aside() -> Option<u64> {
+    match SET_ASIDE.0.swap(0, Relaxed) {
         0 => None,
         bytes => Some(bytes as u64),
     }

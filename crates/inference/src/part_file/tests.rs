@@ -121,3 +121,28 @@ fn predictions_of_something_else_are_kept_and_refused() {
         assert_eq!(fs::read_to_string(&path).unwrap(), foreign);
     }
 }
+
+#[test]
+fn a_header_is_read_without_touching_the_file_and_only_a_whole_one_is_gone_on_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rows.csv.part");
+    let reopened = |wanted: &PartHeader| PartFile::reopen(&path, wanted, &VIEWS);
+    assert!(PartHeader::read(&path).is_none() && reopened(&header("7", 2)).unwrap().is_none());
+    drop(PartFile::open(&path, &header("7", 2).in_passes_of(30), &VIEWS).unwrap());
+    let whole = fs::read(&path).unwrap();
+    assert_eq!(PartHeader::read(&path).unwrap().fact("weights"), Some("7"));
+    assert_eq!(PartHeader::read(&path).unwrap().fact("views"), None);
+    let part = reopened(&header("7", 1)).unwrap().unwrap();
+    assert_eq!((part.batch_size(), part.pass_size()), (2, 30), "as they were begun");
+    drop(part);
+    assert!(matches!(reopened(&header("8", 2)), Err(PartError::Other { .. })));
+    for length in [0, 5, whole.len() - 1] {
+        fs::write(&path, &whole[..length]).unwrap();
+        assert!(reopened(&header("7", 2)).unwrap().is_none(), "{length} bytes");
+        assert!(PartHeader::read(&path).is_none(), "{length} bytes");
+    }
+    // Written before passes had a size of their own.
+    let older = String::from_utf8(whole).unwrap().replace(",\"pass_size\":30", "");
+    fs::write(&path, &older).unwrap();
+    assert_eq!(reopened(&header("7", 1)).unwrap().unwrap().pass_size(), 2);
+}

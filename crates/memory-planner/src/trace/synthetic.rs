@@ -65,7 +65,7 @@ impl Generator {
 
 /// A step of a pyramid of `blocks` blocks over a batch, in the manner of ConvNeXt: the forward pass piles up saved
 /// activations, the backward pass takes them down, AdamW and the moving average walk over the weights.
-pub(super) fn training_step(blocks: usize, batch: usize) -> Trace {
+pub(crate) fn training_step(blocks: usize, batch: usize) -> Trace {
     let mut step = Step { trace: Trace::default(), saved: Vec::new(), weights: Vec::new() };
     step.trace.layers.push(String::new());
     step.trace.layers.extend((0..blocks).map(|block| format!("stages.{}.blocks.{block}", 4 * block / blocks)));

@@ -10,6 +10,9 @@ use vision_nn::Scratch;
 use super::pages::{ExclusivePages, Place, SlicedPages};
 use crate::PoolLayout;
 
+/// Allocations of CUDA begin at multiples of this (`cubecl-cuda`, `runtime.rs`), and rows are padded to it at most.
+pub(super) const CUDA_ALIGNMENT: u64 = 512;
+
 /// What the allocator's rules depend on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct AllocatorModel {
@@ -19,19 +22,41 @@ pub struct AllocatorModel {
     pub alignment_bytes: u64,
     /// How the memory is cut.
     pub pools: PoolLayout,
+    /// Whether rows of what matrix products and convolutions write are padded: see [`row_pitch`].
+    pub pads_rows: bool,
+}
+
+/// Bytes from the beginning of one row of `row_bytes` to that of the next where a device pads them, as CubeCL does on CUDA: the next multiple of the next
+/// power of two, which counts as 16 at least and as the alignment at most (`PitchedMemoryLayoutPolicy` and `optimal_align` in `cubecl-runtime`
+/// 0.11.0-pre.3). A row of one element is not padded.
+///
+/// Burn allocates so what is no output of its fusion: matrix products that take no elementwise operation with them, and convolutions
+/// (`empty_device_dtype` in `burn-cubecl`). What fusion makes lies without gaps (`client.empty` in `burn-cubecl-fusion`), and so do reductions and the
+/// operations of this project (`empty_device_contiguous_dtype`). Read off the sources; no card was at hand to see it.
+pub(super) fn row_pitch(elements: u64, element_bytes: u64, alignment_bytes: u64) -> u64 {
+    let row_bytes = elements * element_bytes;
+    if elements <= 1 {
+        return row_bytes;
+    }
+    row_bytes.next_multiple_of(row_bytes.next_power_of_two().clamp(16, alignment_bytes.max(16)))
 }
 
 impl AllocatorModel {
     /// A CUDA card: `cubecl-cuda` takes a quarter of the card as the largest allocation and aligns to 512 bytes (its `runtime.rs`).
     pub fn cuda(card_bytes: u64) -> Self {
-        Self { max_page_bytes: card_bytes / 4, alignment_bytes: 512, pools: PoolLayout::Runtime }
+        Self {
+            max_page_bytes: card_bytes / 4,
+            alignment_bytes: CUDA_ALIGNMENT,
+            pools: PoolLayout::Runtime,
+            pads_rows: true,
+        }
     }
 
     /// Software Vulkan (Mesa's `llvmpipe`) by way of WebGPU, as `cubecl-wgpu` reads its limits (its `runtime.rs`): the largest storage binding, and
     /// the alignment of uniform offsets, which WebGPU raises to at least 32 bytes.
     #[cfg(feature = "wgpu")]
     pub fn software_vulkan() -> Self {
-        Self { max_page_bytes: 128 << 20, alignment_bytes: 32, pools: PoolLayout::Runtime }
+        Self { max_page_bytes: 128 << 20, alignment_bytes: 32, pools: PoolLayout::Runtime, pads_rows: false }
     }
 
     /// The same device with its memory cut otherwise.
@@ -44,8 +69,8 @@ impl AllocatorModel {
 /// One thing that happens to memory. Buffers are numbered from 0 on, without large gaps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Event {
-    /// A buffer comes to be; parameters lie apart, in slices of exactly their size.
-    Allocate { buffer: usize, bytes: u64, is_parameter: bool },
+    /// A buffer comes to be; parameters lie apart, in slices of exactly their size. With padded rows it takes more, where its kernel pads them.
+    Allocate { buffer: usize, bytes: u64, padded_bytes: u64, is_parameter: bool },
     /// A buffer for the time that one kernel runs.
     Scratch { buffer: usize, piece: Scratch },
     /// A buffer is given back.
@@ -57,7 +82,10 @@ pub(super) fn replay(model: AllocatorModel, events: impl IntoIterator<Item = Eve
     let mut memory = Memory::new(model);
     for event in events {
         match event {
-            Event::Allocate { buffer, bytes, is_parameter } => memory.allocate(buffer, bytes, is_parameter)?,
+            Event::Allocate { buffer, padded_bytes, is_parameter, .. } if model.pads_rows => {
+                memory.allocate(buffer, padded_bytes, is_parameter)?;
+            }
+            Event::Allocate { buffer, bytes, is_parameter, .. } => memory.allocate(buffer, bytes, is_parameter)?,
             Event::Scratch { buffer, piece } => memory.allocate(buffer, piece.bytes, false)?,
             Event::Free { buffer } => memory.free(buffer),
         }

@@ -43,7 +43,7 @@ fn replay_in_cubecl(model: AllocatorModel, events: &[Event]) -> Option<u64> {
     let mut held: BTreeMap<usize, ManagedMemoryHandle> = BTreeMap::new();
     for event in events {
         match *event {
-            Event::Allocate { buffer, bytes, is_parameter } => {
+            Event::Allocate { buffer, bytes, is_parameter, .. } => {
                 let modes = [MemoryAllocationMode::Persistent, MemoryAllocationMode::Auto];
                 if is_parameter {
                     pools.mode(modes[0]);
@@ -116,7 +116,7 @@ fn random_events(seed: u64, count: usize, largest: u64) -> Vec<Event> {
             1 => 3 << exponent.saturating_sub(2),
             _ => 1 << exponent,
         };
-        events.push(Event::Allocate { buffer, bytes, is_parameter: numbers.below(12) == 0 });
+        events.push(Event::Allocate { buffer, bytes, padded_bytes: bytes, is_parameter: numbers.below(12) == 0 });
         live.push(buffer);
         while live.len() as u64 > 20 + numbers.below(40) {
             let position = numbers.below(live.len() as u64) as usize;
@@ -136,7 +136,7 @@ fn the_replay_reserves_what_cubecl_reserves() {
     ];
     let devices = [
         AllocatorModel::cuda(6 << 30),
-        AllocatorModel { max_page_bytes: 128 * MIB, alignment_bytes: 32, pools: PoolLayout::Runtime },
+        AllocatorModel { max_page_bytes: 128 * MIB, alignment_bytes: 32, pools: PoolLayout::Runtime, pads_rows: false },
     ];
     for device in devices {
         for layout in layouts {
@@ -154,8 +154,9 @@ fn the_replay_reserves_what_cubecl_reserves() {
 #[test]
 fn pages_that_lie_idle_are_given_back_when_cubecl_gives_them_back() {
     // Two buffers above the sliced pools, one after the other with many small allocations between: the first one's page is gone by then.
-    let model = AllocatorModel { max_page_bytes: 128 * MIB, alignment_bytes: 32, pools: PoolLayout::Runtime };
-    let large = |buffer, bytes| Event::Allocate { buffer, bytes, is_parameter: false };
+    let model =
+        AllocatorModel { max_page_bytes: 128 * MIB, alignment_bytes: 32, pools: PoolLayout::Runtime, pads_rows: false };
+    let large = |buffer, bytes| Event::Allocate { buffer, bytes, padded_bytes: bytes, is_parameter: false };
     let mut events = vec![large(0, 100 * MIB), Event::Free { buffer: 0 }];
     for buffer in 1..7_000 {
         events.extend([large(buffer, 1_000), Event::Free { buffer }]);
@@ -169,6 +170,34 @@ fn pages_that_lie_idle_are_given_back_when_cubecl_gives_them_back() {
 #[test]
 fn what_no_pool_takes_fits_nowhere() {
     let model = AllocatorModel::cuda(1 << 30);
-    let events = [Event::Allocate { buffer: 0, bytes: 300 * MIB, is_parameter: false }];
+    let events = [Event::Allocate { buffer: 0, bytes: 300 * MIB, padded_bytes: 300 * MIB, is_parameter: false }];
     assert_eq!((replay(model, events), replay_in_cubecl(model, &events)), (None, None));
+}
+
+/// ConvNeXt-T's widths in f32 and in two bytes; a head of 10 classes; single numbers.
+#[test]
+fn rows_are_padded_as_cuda_pads_them() {
+    let pitches = |element_bytes, rows: &[u64]| {
+        rows.iter().map(|&elements| row_pitch(elements, element_bytes, CUDA_ALIGNMENT)).collect::<Vec<_>>()
+    };
+    assert_eq!(pitches(4, &[96, 192, 384, 768]), [512, 1024, 1536, 3072], "a third more for the first two stages");
+    assert_eq!(
+        pitches(2, &[96, 192, 384, 768]),
+        [256, 512, 1024, 1536],
+        "and for the third, where numbers have two bytes"
+    );
+    assert_eq!(pitches(4, &[10, 3, 1000]), [64, 16, 4096]);
+    assert_eq!(pitches(4, &[1]), [4], "single numbers are not padded");
+    for elements in 1..3_000 {
+        let pitch = row_pitch(elements, 4, CUDA_ALIGNMENT);
+        assert!(pitch >= 4 * elements && pitch < 4 * elements + CUDA_ALIGNMENT, "{elements}: {pitch}");
+    }
+}
+
+#[test]
+fn padded_rows_are_taken_where_the_device_pads_them() {
+    let events = [Event::Allocate { buffer: 0, bytes: 3 << 20, padded_bytes: 4 << 20, is_parameter: true }];
+    let cuda = AllocatorModel::cuda(6 << 30);
+    assert_eq!(replay(cuda, events), Some(4 << 20));
+    assert_eq!(replay(AllocatorModel { pads_rows: false, ..cuda }, events), Some(3 << 20));
 }

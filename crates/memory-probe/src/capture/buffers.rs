@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use burn::backend::ir::{OperationIr, TensorIr, TensorStatus};
 use vision_nn::Scratch;
 
+use super::allocator::{CUDA_ALIGNMENT, row_pitch};
 use super::kind::{Kind, kind_of};
 use super::layout::View;
 
@@ -18,6 +19,10 @@ pub(super) struct Kernel {
     pub(super) reads: Vec<(usize, bool)>,
     /// Scratch while it runs: each allocation.
     pub(super) scratch: Vec<Scratch>,
+    /// What it makes in the place of what, where nobody else needs the latter: the operations of ours that work in place.
+    pub(super) overwrites: Vec<(usize, usize)>,
+    /// Whether several operations became one.
+    is_fused: bool,
     /// The largest shape that it works on.
     extent: Vec<usize>,
 }
@@ -53,6 +58,31 @@ impl Buffers {
             layout.add(operation);
         }
         layout
+    }
+
+    /// What a buffer takes where rows are padded: those of matrix products alone and of convolutions, whose rows are channels.
+    pub(super) fn padded_bytes(&self, buffer: usize) -> u64 {
+        let Buffer { bytes, shape, element_bytes, born, .. } = &self.buffers[buffer];
+        let row = match &self.kernels[*born].kind {
+            Kind::Matmul if !self.kernels[*born].is_fused => shape.last(),
+            Kind::Convolution if shape.len() == 4 => shape.get(1),
+            _ => None,
+        };
+        let (Some(&elements), element_bytes) = (row.filter(|row| **row > 0), u64::from(*element_bytes)) else {
+            return *bytes;
+        };
+        let elements = elements as u64;
+        bytes / (elements * element_bytes) * row_pitch(elements, element_bytes, CUDA_ALIGNMENT)
+    }
+
+    /// Has the buffers of these tensors live on after the last kernel.
+    pub(super) fn keep(&mut self, numbers: impl Iterator<Item = u64>) {
+        let end = self.kernels.len();
+        for number in numbers {
+            if let Some(buffer) = self.buffer_of(number) {
+                self.buffers[buffer].last_use = end;
+            }
+        }
     }
 
     /// The buffer that a tensor lies in.
@@ -96,8 +126,11 @@ impl Buffers {
                 self.kernels[kernel].reads.push((buffer, is_free));
             }
         }
-        for output in outputs {
+        for (position, output) in outputs.iter().enumerate() {
             let buffer = self.make(output, kernel);
+            if let Some(input) = self.overwritten(&kind, position, inputs) {
+                self.kernels[kernel].overwrites.push((buffer, input));
+            }
             let shape = output.shape.to_vec();
             let view = match kind {
                 Kind::Convolution | Kind::DepthwiseWeightGradient => View::channels_last(buffer, &shape),
@@ -107,6 +140,14 @@ impl Buffers {
         }
         let scratch = self.scratch(&kind, inputs, outputs);
         self.kernels[kernel].scratch.extend(scratch);
+    }
+
+    /// The buffer that an output of one of our operations is written over.
+    fn overwritten(&self, kind: &Kind, output: usize, inputs: &[&TensorIr]) -> Option<usize> {
+        let Kind::Own(own) = kind else { return None };
+        let input = inputs.get(*own.overwrites.get(output)?)?;
+        let view = self.views.get(&input.id.value())?;
+        (input.status == TensorStatus::ReadWrite && view.is_contiguous()).then_some(view.buffer)
     }
 
     fn make(&mut self, tensor: &TensorIr, kernel: usize) -> usize {
@@ -129,12 +170,21 @@ impl Buffers {
             && let host = &mut self.kernels[position]
             && host.takes(kind, &extent)
         {
+            host.is_fused = true;
             if *kind == Kind::Reduce {
                 host.kind = Kind::Reduce;
             }
             return position;
         }
-        self.kernels.push(Kernel { kind: kind.clone(), number, reads: Vec::new(), scratch: Vec::new(), extent });
+        self.kernels.push(Kernel {
+            kind: kind.clone(),
+            number,
+            reads: Vec::new(),
+            scratch: Vec::new(),
+            overwrites: Vec::new(),
+            is_fused: false,
+            extent,
+        });
         self.kernels.len() - 1
     }
 
@@ -149,7 +199,7 @@ impl Buffers {
     fn scratch(&self, kind: &Kind, inputs: &[&TensorIr], outputs: &[&TensorIr]) -> Vec<Scratch> {
         let growing = |bytes| Scratch { bytes, most_bytes: u64::MAX };
         match kind {
-            Kind::Own(_, scratch) => scratch.clone(),
+            Kind::Own(own) => own.scratch.clone(),
             // A depthwise weight gradient is a convolution of the maps with the batch folded into the channels, by the gradients with batch
             // and channels changed over: both are copied (`burn_cubecl`, kernel/conv/backward_weight/fallback.rs, kernel/conv/direct.rs).
             Kind::DepthwiseWeightGradient => {
@@ -192,4 +242,29 @@ impl Kernel {
 
 fn bytes_of(tensor: &TensorIr) -> u64 {
     tensor.shape.num_elements() as u64 * tensor.dtype.size() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn padded(kind: Kind, is_fused: bool, shape: &[usize]) -> u64 {
+        let (reads, scratch, overwrites, extent) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let kernel = Kernel { kind, number: 0, reads, scratch, overwrites, is_fused, extent };
+        let bytes = 4 * shape.iter().product::<usize>() as u64;
+        let buffer = Buffer { bytes, shape: shape.to_vec(), element_bytes: 4, born: 0, last_use: 1 };
+        Buffers { kernels: vec![kernel], buffers: vec![buffer], views: BTreeMap::new() }.padded_bytes(0)
+    }
+
+    /// 96 numbers in f32 are 384 bytes, and lie 512 apart.
+    #[test]
+    fn products_alone_and_convolutions_are_padded_and_what_fusion_makes_is_not() {
+        assert_eq!(padded(Kind::Matmul, false, &[50, 96]), 50 * 512);
+        assert_eq!(padded(Kind::Convolution, false, &[2, 96, 5, 5]), 50 * 512, "rows are channels");
+        for kind in [Kind::Elementwise, Kind::Reduce, Kind::Other] {
+            assert_eq!(padded(kind, false, &[50, 96]), 50 * 384);
+        }
+        assert_eq!(padded(Kind::Matmul, true, &[50, 96]), 50 * 384, "activations that join it make it fusion's");
+        assert_eq!(padded(Kind::Matmul, false, &[50, 128]), 50 * 512, "rows that are full stay");
+    }
 }

@@ -3,7 +3,7 @@
 use burn::backend::ir::{
     ActivationOperationIr, BaseOperationIr, FloatOperationIr, ModuleOperationIr, NumericOperationIr, OperationIr,
 };
-use vision_nn::{Scratch, recorded_scratch};
+use vision_nn::{Scratch, recorded_overwrites, recorded_scratch};
 
 /// Operations that move memory alike.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,10 +30,20 @@ pub(super) enum Kind {
     Convolution,
     /// The weight gradient of a convolution with one group a channel.
     DepthwiseWeightGradient,
-    /// An operation of this project, by its name, with what it takes beside its inputs and outputs.
-    Own(String, Vec<Scratch>),
+    /// An operation of this project.
+    Own(Own),
     /// Anything else: a kernel of its own that makes its output.
     Other,
+}
+
+/// An operation of this project, as a card runs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Own {
+    pub(super) name: String,
+    /// What it takes beside its inputs and outputs.
+    pub(super) scratch: Vec<Scratch>,
+    /// The inputs that its outputs are written over, by their places, in the order of the outputs.
+    pub(super) overwrites: Vec<usize>,
 }
 
 /// Sorts an operation.
@@ -54,7 +64,11 @@ pub(super) fn kind_of(operation: &OperationIr) -> Kind {
         ) => Kind::Reduce,
         Ir::Activation(_) => Kind::Elementwise,
         Ir::Init(_) => Kind::Create,
-        Ir::Custom(own) => Kind::Own(own.id.clone(), recorded_scratch(own)),
+        Ir::Custom(own) => Kind::Own(Own {
+            name: own.id.clone(),
+            scratch: recorded_scratch(own),
+            overwrites: recorded_overwrites(own),
+        }),
         Ir::Drop(_) | Ir::Distributed(_) => Kind::Other,
     }
 }

@@ -1,8 +1,28 @@
 //! The footprint of a step without a device: the operation graph is recorded, laid out in buffers by the rules of Burn's CubeCL backend, and
 //! the buffers go through CubeCL's own allocator.
 //!
-//! What is modelled, and what is not, is in the module docs of the parts: views and copies in `layout`, fusion and kernel scratch in `buffers`,
-//! the allocator in `allocator`.
+//! What is modelled, and what is not, is in the module docs of the parts: views and copies in `layout`, fusion in `buffers`, the allocator and padded
+//! rows in `allocator`.
+//!
+//! # Workspace
+//!
+//! What a kernel takes while it runs, beside its inputs and outputs, by the kind of operation. `Buffers::scratch` has the rules, and the operations of
+//! this project announce theirs (`vision_nn::recorded_scratch`).
+//!
+//! | kind | bytes | origin |
+//! |---|---|---|
+//! | elementwise, casts, activations | 0, because one number comes of each | Burn's fusion allocates its outputs alone: `burn-cubecl-fusion`, `engine/launch/output.rs` |
+//! | reduction, softmax | 0, because partial sums stay in registers and shared memory | `burn-cubecl`, `kernel/reduce/base.rs`: the output is its only allocation |
+//! | matrix product | 0, because tiles stay in shared memory | `kernel/matmul/tune/base.rs`: the output is the only allocation, and no candidate splits the inner axis |
+//! | convolution and its gradients | each map whose channels are not its last axis, once more | it is copied first: `kernel/conv/direct.rs`. Not counted are the columns of `im2col.rs`, which tuning may take for overlapping windows |
+//! | depthwise weight gradient of Burn | maps and gradients, each once more | it is a convolution with batch and channels changed over, and both are copied: `kernel/conv/backward_weight/fallback.rs`, `direct.rs` |
+//! | copies of views, slices, gathers | 0, because the copy is the output | `kernel/index/` |
+//! | a part written over | 0; where somebody else needs the whole, a copy that is the output | `kernel/index/slice_assign.rs` |
+//! | depthwise convolutions of this project | the weight in another order | `vision_nn`, `kernels/depthwise/plan.rs`, `weight_scratch` |
+//! | their parameter gradients | sums over parts of the maps, at most `k + 1/k` MiB | the same, `chunk_scratch` |
+//! | layer norm gradients of this project | two rows of sums for each cube, up to a number of cubes | `kernels/layer_norm.rs`, `gradient_scratch` |
+//! | lists of parameters of this project | 0, because sums are outputs | `kernels/cube/parameters` |
+//! | tuning | not counted | it runs before training, and what it took is given back (`Device::memory_cleanup`) |
 
 mod allocator;
 mod buffers;

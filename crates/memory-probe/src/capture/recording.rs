@@ -27,11 +27,40 @@ pub(super) struct Recording {
     pub(super) new_parameters: BTreeMap<u64, String>,
     /// Tensors of the batch.
     pub(super) inputs: Vec<u64>,
-    /// Gradients of the parameters, summed.
-    pub(super) gradients: Vec<u64>,
+    /// Gradients of the parameters, summed, by the parameter's name.
+    pub(super) gradients: BTreeMap<u64, String>,
+    /// What training keeps beside the weights, before the step.
+    pub(super) kept: Kept,
+    /// The same after it.
+    pub(super) new_kept: Kept,
+}
+
+/// What training keeps beside the weights, by the parameter's name.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    /// The optimizer's state.
+    pub(super) states: BTreeMap<u64, String>,
+    /// The averaged weights.
+    pub(super) averages: BTreeMap<u64, String>,
+}
+
+impl Kept {
+    fn of<M: Classifier>(rehearsal: &Rehearsal<'_, M>) -> Self {
+        let states = rehearsal.step().kept_by_optimizer();
+        Self {
+            states: states.map(|(name, tensor)| (captured_id(tensor), name.to_owned())).collect(),
+            averages: rehearsal.step().averaged().map(captured_parameters).unwrap_or_default(),
+        }
+    }
 }
 
 impl Recording {
+    /// What is there after the step, and for the next one.
+    pub(super) fn outliving(&self) -> impl Iterator<Item = u64> {
+        let kept = self.new_kept.states.keys().chain(self.new_kept.averages.keys());
+        self.new_parameters.keys().chain(kept).copied()
+    }
+
     /// The phase of the operation that makes the tensor of this number. The average moves once all weights have moved.
     pub(super) fn phase_at(&self, number: u64) -> Phase {
         let begun = self.phases.partition_point(|(from, _)| *from <= number);
@@ -41,20 +70,24 @@ impl Recording {
     }
 }
 
-/// Records a step of a model in its steady state: a step before it makes the optimizer's state, a step after it shows what outlives it.
+/// Records a step of a model in its steady state: a step before it brings weights, moments and averages to where they stay. What outlives it is known by
+/// name.
 pub(super) fn record<M: Classifier>(request: &StepRequest, batch: usize, build: &dyn Fn(&Device) -> M) -> Recording {
     let device = Device::capture();
     let mut recording = None;
     let graph = device.capture_scope(|scope| {
         let mut rehearsal = Rehearsal::new(request, &device, build);
         let first_parameters = captured_parameters(rehearsal.model()).into_keys().collect();
-        rehearsal.run(batch, &mut NoPrompter);
-        let parameters = captured_parameters(rehearsal.model());
-        let mut notes = Notes { device: device.clone(), phases: Vec::new(), inputs: Vec::new(), gradients: Vec::new() };
+        // A forward pass alone leaves everything where it was.
+        if !request.predicts {
+            rehearsal.run(batch, &mut NoPrompter);
+        }
+        let (parameters, kept) = (captured_parameters(rehearsal.model()), Kept::of(&rehearsal));
+        let mut notes = Notes::on(&device);
         rehearsal.run(batch, &mut notes);
         let (end, new_parameters) = (notes.now(), captured_parameters(rehearsal.model()));
-        rehearsal.run(batch, &mut NoPrompter);
-        let Notes { phases, inputs, gradients, .. } = notes;
+        let new_kept = Kept::of(&rehearsal);
+        let Notes { phases, inputs, gradients, device: _ } = notes;
         let operations = Vec::new();
         recording = Some(Recording {
             operations,
@@ -65,6 +98,8 @@ pub(super) fn record<M: Classifier>(request: &StepRequest, batch: usize, build: 
             new_parameters,
             inputs,
             gradients,
+            kept,
+            new_kept,
         });
         scope.complete([], [])
     });
@@ -76,10 +111,14 @@ struct Notes {
     device: Device,
     phases: Vec<(u64, Phase)>,
     inputs: Vec<u64>,
-    gradients: Vec<u64>,
+    gradients: BTreeMap<u64, String>,
 }
 
 impl Notes {
+    fn on(device: &Device) -> Self {
+        Self { device: device.clone(), phases: Vec::new(), inputs: Vec::new(), gradients: BTreeMap::new() }
+    }
+
     /// The number of the next tensor.
     fn now(&self) -> u64 {
         captured_id(&Tensor::<1>::empty([1], &self.device)) + 1
@@ -96,6 +135,7 @@ impl Prompter for Notes {
     }
 
     fn gradients(&mut self, gradients: &Gradients) {
-        self.gradients = gradients.iter().map(|(_, gradient)| captured_id(gradient)).collect();
+        let named = gradients.iter().map(|(name, gradient)| (captured_id(gradient), name.to_owned()));
+        self.gradients = named.collect();
     }
 }

@@ -60,9 +60,15 @@ impl ScalableStep {
     /// An event at another batch size than the two recorded.
     fn at(&self, batch: usize, pair: (&Event, &Event)) -> Event {
         match pair {
-            (&Event::Allocate { buffer, bytes, is_parameter }, &Event::Allocate { bytes: more, .. }) => {
-                Event::Allocate { buffer, bytes: self.bytes_at(batch, bytes, more), is_parameter }
-            }
+            (
+                &Event::Allocate { buffer, bytes, padded_bytes, is_parameter },
+                &Event::Allocate { bytes: more, padded_bytes: more_padded, .. },
+            ) => Event::Allocate {
+                buffer,
+                bytes: self.bytes_at(batch, bytes, more),
+                padded_bytes: self.bytes_at(batch, padded_bytes, more_padded),
+                is_parameter,
+            },
             (&Event::Scratch { buffer, piece }, &Event::Scratch { piece: more, .. }) => {
                 let bytes = self.bytes_at(batch, piece.bytes, more.bytes).min(piece.most_bytes);
                 Event::Scratch { buffer, piece: Scratch { bytes, ..piece } }

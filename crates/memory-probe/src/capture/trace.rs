@@ -6,7 +6,7 @@ use std::ops::Range;
 use memory_planner::{Born, Phase, Role, Trace, TracedOperation, TracedTensor};
 
 use super::allocator::Event;
-use super::buffers::{Buffer, Buffers};
+use super::buffers::{Buffer, Buffers, Kernel};
 use super::kind::Kind;
 use super::recording::Recording;
 
@@ -23,6 +23,7 @@ impl LaidOut {
     /// Lays out a recording, up to the end of its step.
     pub(super) fn of(recording: &Recording) -> Self {
         let mut layout = Buffers::of(&recording.operations);
+        layout.keep(recording.outliving());
         let start = recording.phases.first().map_or(0, |(number, _)| *number);
         let before = |number| layout.kernels.partition_point(|kernel| kernel.number < number);
         let step = before(start)..before(recording.end);
@@ -68,8 +69,8 @@ pub(super) fn events_of(recording: &Recording, LaidOut { layout, owners, step }:
     let mut events = Vec::new();
     for kernel in 0..end {
         for &buffer in &made[kernel] {
-            let bytes = layout.buffers[buffer].bytes;
-            events.push(Event::Allocate { buffer, bytes, is_parameter: parameters.contains(&buffer) });
+            let (bytes, padded_bytes) = (layout.buffers[buffer].bytes, layout.padded_bytes(buffer));
+            events.push(Event::Allocate { buffer, bytes, padded_bytes, is_parameter: parameters.contains(&buffer) });
         }
         let scratch = layout.kernels[kernel].scratch.iter().enumerate();
         let scratch = scratch.map(|(turn, &piece)| (layout.buffers.len() + turn, piece));
@@ -90,22 +91,20 @@ fn reuse_in_place(layout: &mut Buffers, end: usize) -> Vec<usize> {
         }
     }
     for (kernel, outputs) in made.into_iter().enumerate() {
-        if !matches!(layout.kernels[kernel].kind, Kind::Elementwise | Kind::Matmul | Kind::Assign) {
-            continue;
-        }
+        let is_elementwise = matches!(layout.kernels[kernel].kind, Kind::Elementwise | Kind::Matmul | Kind::Assign);
         let mut taken = BTreeSet::new();
         for output in outputs {
-            let free = layout.kernels[kernel].reads.iter().find(|(input, consumed)| {
-                let owner = owners[*input];
-                let buffer = &layout.buffers[owner];
-                *consumed
-                    && !taken.contains(&owner)
+            let Kernel { reads, overwrites, .. } = &layout.kernels[kernel];
+            let named = overwrites.iter().filter(|(made, _)| *made == output).map(|(_, input)| *input);
+            let any = reads.iter().filter(|(_, is_free)| is_elementwise && *is_free).map(|(input, _)| *input);
+            let free = named.chain(any).map(|input| owners[input]).find(|owner| {
+                let buffer = &layout.buffers[*owner];
+                !taken.contains(owner)
                     && buffer.bytes == layout.buffers[output].bytes
                     && buffer.born < kernel
                     && buffer.last_use == kernel
             });
-            if let Some(&(input, _)) = free {
-                let owner = owners[input];
+            if let Some(owner) = free {
                 taken.insert(owner);
                 owners[output] = owner;
                 layout.buffers[owner].last_use = layout.buffers[output].last_use;
@@ -204,29 +203,43 @@ impl Tracer<'_> {
 
     /// Buffers whose role the recording tells.
     fn known_roles(&mut self) -> BTreeMap<usize, (Role, u32)> {
+        let recording = self.recording;
         let mut known = BTreeMap::new();
-        let owner_of = |number: u64| self.layout.buffer_of(number).map(|buffer| self.owners[buffer]);
-        for &number in &self.recording.gradients {
-            known.extend(owner_of(number).map(|buffer| (buffer, (Role::Gradient, 0))));
+        let inputs = recording.inputs.iter().filter_map(|&number| self.owner_of(number));
+        known.extend(inputs.map(|owner| (owner, (Role::Input, 0))));
+        // Of frozen weights the average is the weight itself: weights come last.
+        let before = [
+            (Role::Gradient, &recording.gradients),
+            (Role::OptimizerState, &recording.kept.states),
+            (Role::Ema, &recording.kept.averages),
+            (Role::Weight, &recording.parameters),
+        ];
+        for (role, tensors) in before {
+            for (&number, name) in tensors {
+                if let Some(owner) = self.owner_of(number) {
+                    known.insert(owner, (role, self.layers.index_of(layer_of(name))));
+                }
+            }
         }
-        for &number in &self.recording.inputs {
-            known.extend(owner_of(number).map(|buffer| (buffer, (Role::Input, 0))));
-        }
-        // What lies in a weight's place before the step is the weight; what comes to lie elsewhere is a weight afterwards, unless that place is
-        // another's: a new weight may be written over a moment that is no longer needed.
-        let owners: Vec<(usize, &String)> = self
-            .recording
-            .parameters
-            .iter()
-            .chain(self.recording.new_parameters.iter().filter(|(number, _)| {
-                owner_of(**number).is_some_and(|owner| self.layout.buffers[owner].born >= self.step.start)
-            }))
-            .filter_map(|(&number, name)| owner_of(number).map(|owner| (owner, name)))
-            .collect();
-        for (owner, name) in owners {
-            known.insert(owner, (Role::Weight, self.layers.index_of(layer_of(name))));
+        let after = [
+            (Role::Weight, &recording.new_parameters),
+            (Role::OptimizerState, &recording.new_kept.states),
+            (Role::Ema, &recording.new_kept.averages),
+        ];
+        for (role, tensors) in after {
+            for (&number, name) in tensors {
+                // A place that is another's before stays that: new weights and moments are written over gradients and moments that are no longer needed.
+                if let Some(owner) = self.owner_of(number) {
+                    let layer = self.layers.index_of(layer_of(name));
+                    known.entry(owner).or_insert((role, layer));
+                }
+            }
         }
         known
+    }
+
+    fn owner_of(&self, number: u64) -> Option<usize> {
+        self.layout.buffer_of(number).map(|buffer| self.owners[buffer])
     }
 
     /// Forward kernels belong to the layer whose parameter was read last; backward kernels to that of a saved activation they read.
@@ -301,7 +314,7 @@ pub(super) fn describe(kind: &Kind) -> &str {
         Kind::Matmul => "matmul",
         Kind::Convolution => "convolution",
         Kind::DepthwiseWeightGradient => "depthwise weight gradient",
-        Kind::Own(name, _) => name,
+        Kind::Own(own) => &own.name,
         Kind::Other => "other",
     }
 }

@@ -79,7 +79,8 @@ Examples:
 
 On the CPU the prediction is that of `train`, from real steps at batch sizes 1 to 16, and the real
 figure is the heap's peak. On a card the predictions are those of the captured graph and of the dry
-run, and the real figure is what the memory pools hold reserved.";
+run, and the real figure is what the memory pools hold reserved, with what the driver says that the
+card filled meanwhile. A line is a model at one image size, computed in one way.";
 
 /// The grid of steps.
 #[derive(Debug, Args)]
@@ -184,6 +185,9 @@ pub struct BenchStepArguments {
     /// Count what a step with averaged weights launches, in a dry run on a card, instead of timing it
     #[arg(long)]
     pub launches: bool,
+    /// Count what the same step launches in Burn's own operations, too
+    #[arg(long, requires = "launches")]
+    pub composed: bool,
     /// Times that each is measured
     #[arg(long, value_name = "COUNT", default_value_t = 5, value_parser = RangedU64ValueParser::<usize>::new().range(1..=65_536))]
     pub rounds: usize,

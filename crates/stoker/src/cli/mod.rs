@@ -26,7 +26,7 @@ pub use plan::{
 };
 pub use predict::{
     CALIBRATE_ABOUT, CALIBRATE_EXAMPLES, CalibrateArguments, Checkpoint, Format, LabelForm, OutputArguments,
-    PREDICT_ABOUT, PREDICT_EXAMPLES, PredictArguments, PredictorArguments, RunArguments, ViewArguments,
+    PREDICT_ABOUT, PREDICT_EXAMPLES, PredictArguments, PredictorArguments, RunsArguments, ViewArguments,
     WeightsArguments,
 };
 
@@ -182,7 +182,7 @@ pub struct TrainArguments {
     /// Of cross-validation (`data.folds`), train this fold alone, from 0
     #[arg(long, value_name = "N", conflicts_with = "resume")]
     pub fold: Option<usize>,
-    /// Replace the run folder when it exists, instead of refusing
+    /// Replace the run folder when it exists, with `--fold` the run of that fold, instead of refusing
     #[arg(long, conflicts_with = "resume")]
     pub overwrite: bool,
 }

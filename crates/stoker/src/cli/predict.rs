@@ -7,22 +7,29 @@ use clap::{ArgAction, Args, ValueEnum, ValueHint};
 use inference::{Labels, TableFormat};
 
 use super::gpu::{TimeSpan, score};
-use crate::config::{AutoCount, DeviceRequest, MergeRule, NamedView, Tta};
+use crate::config::{AutoCount, DeviceRequest, MergeRule, NamedView, Precision, Tta};
 
-/// A trained run, and how to compute with it.
+/// Trained runs that predict together, and how to compute with them.
 #[derive(Debug, Clone, Args)]
-pub struct RunArguments {
-    /// Run folder to take the weights from
+pub struct RunsArguments {
+    /// Run folder to take the weights from; several runs of the same classes are averaged
     #[arg(
-        long,
+        long = "run",
         value_name = "RUN",
         default_value = "experiments/train/latest",
+        action = ArgAction::Append,
         value_hint = ValueHint::DirPath
     )]
-    pub run: PathBuf,
+    pub runs: Vec<PathBuf>,
     /// Which weights, and where to compute.
     #[command(flatten)]
     pub weights: WeightsArguments,
+    /// Average the models of all folds: `fold_results.yaml`, or the folder it is in
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "runs")]
+    pub fold_results: Option<PathBuf>,
+    /// Weight folds and runs by their macro-F1 on validation, instead of all alike
+    #[arg(long)]
+    pub weight_by_score: bool,
 }
 
 /// Which weights of a run, and where to compute with them.
@@ -37,6 +44,9 @@ pub struct WeightsArguments {
     /// Images computed at once, each view counted as one: `auto` or a number [default: what the run's configuration says]
     #[arg(long, value_name = "COUNT")]
     pub batch_size: Option<AutoCount>,
+    /// What the model computes in: `auto`, `fp32`, `bf16` or `fp16` [default: what the run's configuration says]
+    #[arg(long, hide_possible_values = true)]
+    pub precision: Option<Precision>,
 }
 
 /// How a model looks at an image.
@@ -56,24 +66,9 @@ pub struct ViewArguments {
 /// What predicts, and how.
 #[derive(Debug, Args)]
 pub struct PredictorArguments {
-    /// Run folder to take the weights from; several runs of the same classes are averaged
-    #[arg(
-        long = "run",
-        value_name = "RUN",
-        default_value = "experiments/train/latest",
-        action = ArgAction::Append,
-        value_hint = ValueHint::DirPath
-    )]
-    pub runs: Vec<PathBuf>,
-    /// Which weights, and where to compute.
+    /// The runs.
     #[command(flatten)]
-    pub weights: WeightsArguments,
-    /// Average the models of all folds: `fold_results.yaml`, or the folder it is in
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "runs")]
-    pub fold_results: Option<PathBuf>,
-    /// Weight folds and runs by their macro-F1 on validation, instead of all alike
-    #[arg(long)]
-    pub weight_by_score: bool,
+    pub runs: RunsArguments,
     /// How the models look at an image.
     #[command(flatten)]
     pub views: ViewArguments,
@@ -83,9 +78,13 @@ pub struct PredictorArguments {
     /// With `--tta auto`: the macro-F1 that the validation images must reach
     #[arg(long, value_name = "SCORE", value_parser = score)]
     pub min_f1: Option<f64>,
-    /// Apply the temperature that `stoker calibrate` found for each run, with the same views, `--merge` and `--checkpoint`
+    /// Apply the temperature that `stoker calibrate` found for the same runs, views, `--merge` and `--checkpoint`; where several runs are
+    /// averaged, to their mean
     #[arg(long)]
     pub use_calibration: bool,
+    /// The file of that temperature, where it is not `calibration.json` in the run folder
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub calibration: Option<PathBuf>,
 }
 
 /// What `predict` is asked.
@@ -165,17 +164,20 @@ impl From<LabelForm> for Labels {
 /// What `calibrate` is asked.
 #[derive(Debug, Args)]
 pub struct CalibrateArguments {
-    /// The run.
+    /// The runs.
     #[command(flatten)]
-    pub run: RunArguments,
-    /// How the model looks at an image, as predictions will be made.
+    pub runs: RunsArguments,
+    /// How the models look at an image, as predictions will be made.
     #[command(flatten)]
     pub views: ViewArguments,
+    /// File to write the temperature to [default: `calibration.json` in the folder of the run, or of the folds]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub output: Option<PathBuf>,
 }
 
 /// What `calibrate` does.
 pub const CALIBRATE_ABOUT: &str = "\
-Make a run's probabilities as high as they are right.
+Make probabilities as high as they are right.
 
 Scores the run's validation images, with test-time augmentation if that is how predictions will be
 made, and fits a temperature: the one number that the logits are divided by. The class that is most
@@ -183,9 +185,14 @@ probable stays so. Prints the expected calibration error (ECE), the negative log
 and the Brier score before and after; writes `calibration.json` and the picture `reliability.svg`
 into the run folder.
 
-With `--merge weighted` it first learns a weight for each view, those under which the true classes
-are most likely, and keeps them in `view_weights.json`. They are judged on images that they were not
-fitted to, a fifth at a time: where they do no better there than the plain mean, all weights are alike.";
+An ensemble has one temperature, for the mean of its models. Folds are scored out of fold, each image
+by the model that was not trained on it. Several `--run` are scored by the images that all of them
+validate on; `--output FILE` says where the temperature goes.
+
+With `--merge weighted` it first learns a weight for each view of a run, those under which the true
+classes are most likely, and keeps them in `view_weights.json`. They are judged on images that they
+were not fitted to, a fifth at a time: where they do no better there than the plain mean, all weights
+are alike. The models of an ensemble have theirs from before: `stoker calibrate --run RUN --merge weighted`.";
 
 /// How `calibrate` is used.
 pub const CALIBRATE_EXAMPLES: &str = "\
@@ -193,8 +200,11 @@ Examples:
   stoker calibrate
   stoker calibrate --run experiments/train/latest --tta essential
   stoker calibrate --tta comprehensive --merge weighted
+  stoker calibrate --fold-results experiments/train/latest/fold_results.yaml --tta essential
+  stoker calibrate --run runs/convnext --run runs/swin --output both.json
 
-Next: `stoker predict --input FOLDER --tta essential --use-calibration`.";
+Next: `stoker predict --input FOLDER --tta essential --use-calibration`.
+Exit codes: 0 done, 1 the run failed, 2 the request was wrong, 130 interrupted.";
 
 /// What `predict` does.
 pub const PREDICT_ABOUT: &str = "\
@@ -220,6 +230,7 @@ Examples:
   stoker predict --run experiments/train/latest --checkpoint last --input labels.csv
   stoker predict --fold-results experiments/train/latest/fold_results.yaml --input photos
   stoker predict --run runs/convnext --run runs/swin --input photos --output both.csv
+  stoker predict --run runs/convnext --run runs/swin --input photos --output both.csv --calibration both.json
   stoker predict --input photos --tta auto --target-time 20m
 
 Exit codes: 0 done, 1 the run failed, 2 the request was wrong, 130 interrupted.";

@@ -30,7 +30,7 @@ use crate::ui::{self, Progress};
 
 pub(crate) use step::step;
 
-use rows::{HEAD, Row, errors_in_markdown};
+use rows::{Row, Table, errors_in_markdown};
 
 const CLASSES: usize = 10;
 
@@ -40,8 +40,9 @@ pub(crate) fn memory(arguments: &BenchMemoryArguments) -> Result<(), CommandErro
     let rungs = arguments.rungs();
     let configurations = arguments.models.len() * arguments.sizes.len() * rungs.len();
     let mut done = 0;
+    let table = arguments.table();
     if !arguments.json {
-        ui::out(HEAD)?;
+        ui::out(table.head())?;
     }
     let mut progress = Progress::start("predicting and measuring steps", "configurations", configurations as u64);
     for model in &arguments.models {
@@ -49,8 +50,8 @@ pub(crate) fn memory(arguments: &BenchMemoryArguments) -> Result<(), CommandErro
             for &rung in &rungs {
                 let of_configuration = Configuration::new(model, size, rung)?.rows(arguments)?;
                 if !arguments.json {
-                    // Row by row: a grid takes its time, and what is known is not to be lost.
-                    ui::out(of_configuration.iter().map(Row::in_markdown).collect::<Vec<_>>().join("\n"))?;
+                    // Line by line: a grid takes its time, and what is known is not to be lost.
+                    ui::out(table.lines(&of_configuration))?;
                 }
                 rows.extend(of_configuration);
                 done += 1;
@@ -94,14 +95,15 @@ impl Configuration {
                 if compute.is_cpu() {
                     return self.on_cpu(&subject, &compute, arguments);
                 }
-                let total = compute.total_bytes()?;
-                Ok(self.on_card(&subject, &compute.device, AllocatorModel::cuda(total), arguments))
+                let allocator = AllocatorModel::cuda(compute.total_bytes()?);
+                let used_bytes = || compute.used_bytes();
+                Ok(self.on_card(&subject, &compute.device, allocator, &used_bytes, arguments))
             }
             #[cfg(feature = "wgpu")]
             BenchDevice::Wgpu => {
                 let device = wgpu();
                 check_device(&device, self.rung.precision, "--precisions", "wgpu")?;
-                Ok(self.on_card(&subject, &device, AllocatorModel::software_vulkan(), arguments))
+                Ok(self.on_card(&subject, &device, AllocatorModel::software_vulkan(), &|| None, arguments))
             }
         }
     }
@@ -132,12 +134,13 @@ impl Configuration {
         Ok(rows.collect())
     }
 
-    /// Predicted from the graph and by a dry run, against what the pools really hold reserved.
+    /// Predicted from the graph and by a dry run, against what the pools really hold reserved, and what a driver says of it: `used_bytes` asks it.
     fn on_card(
         &self,
         subject: &Subject<'_>,
         device: &Device,
         allocator: AllocatorModel,
+        used_bytes: &dyn Fn() -> Option<u64>,
         arguments: &BenchMemoryArguments,
     ) -> Vec<Row> {
         let request = subject.step(self.rung);
@@ -146,10 +149,13 @@ impl Configuration {
         let mut rows = Vec::new();
         for &batch in &arguments.batches {
             let dry = dry_run_reserved(&request, batch, device, &build).unwrap_or(u64::MAX);
-            let real = reserved_by_real_steps(&request, batch, device, &build).unwrap_or(u64::MAX);
+            let (before, mut after) = (used_bytes(), None);
+            let real = reserved_by_real_steps(&request, batch, device, &build, &mut || after = used_bytes());
+            let real = real.unwrap_or(u64::MAX);
+            let driver_bytes = after.zip(before).map(|(after, before)| after.saturating_sub(before));
             let predicted = captured.reserved_bytes(batch, allocator).unwrap_or(u64::MAX);
-            rows.push(self.row(subject, batch, "captured", [predicted, real]));
-            rows.push(self.row(subject, batch, "dry run", [dry, real]));
+            rows.push(Row { driver_bytes, ..self.row(subject, batch, "captured", [predicted, real]) });
+            rows.push(Row { driver_bytes, ..self.row(subject, batch, "dry run", [dry, real]) });
         }
         rows
     }
@@ -172,11 +178,23 @@ impl Configuration {
             source,
             predicted_bytes,
             real_bytes,
+            driver_bytes: None,
         }
     }
 }
 
 impl BenchMemoryArguments {
+    /// How the grid is printed.
+    fn table(&self) -> Table {
+        let on_cpu = matches!(self.device, BenchDevice::Of(DeviceRequest::Cpu));
+        Table {
+            batches: self.batches.clone(),
+            shows_precision: self.precisions.len() > 1,
+            shows_source: !on_cpu,
+            shows_driver: matches!(self.device, BenchDevice::Of(request) if request != DeviceRequest::Cpu),
+        }
+    }
+
     /// Each precision with each way of checkpointing.
     fn rungs(&self) -> Vec<Rung> {
         let each = |&precision| self.checkpointing.iter().map(move |&checkpointing| Rung { precision, checkpointing });

@@ -43,6 +43,6 @@ fn micro_batch_on(card: &PlannedCard, architecture: &Architecture) -> Result<Opt
     match Recorded::of(&subject).plan(card, &precisions, budget, &request) {
         Ok(planned) => Ok(Some(planned.analysis.plan.micro_batch)),
         Err(memory_planner::LadderError::NothingFits(_)) => Ok(None),
-        Err(error) => Err(crate::run::memory::refused_plan(error, &subject)),
+        Err(error) => Err(crate::run::memory::refused_plan(error, &subject, card.arithmetic.half())),
     }
 }

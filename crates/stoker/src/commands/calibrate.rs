@@ -1,56 +1,181 @@
-//! `calibrate`: a trained run, its validation images, a temperature.
+//! `calibrate`: a trained run or several, images that they were not trained on, a temperature.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use checkpoint::write_atomically;
+use checkpoint::{RunFolder, write_atomically};
 use clap::ValueEnum;
 use data_pipeline::Dataset;
-use inference::{CalibrationError, FittedCalibration, FittedTo, Merge, View, WEIGHT_FOLDS, labelled};
+use inference::{
+    CalibrationError, EnsembleCalibration, FittedCalibration, FittedTo, Merge, Prediction, View, WEIGHT_FOLDS, labelled,
+};
 use metrics::{Calibration, reliability_svg};
 
 use crate::cli::{CalibrateArguments, ViewArguments};
 use crate::commands::next_step;
-use crate::commands::predict::{Sight, Task, TrainedRun};
+use crate::commands::predict::{Answers, HeldOut, Members, Sight, Task, TrainedRun};
 use crate::error::CommandError;
+use crate::run::checks::check_output_file;
 use crate::run::compute::Compute;
 use crate::run::data::train_and_validation;
 use crate::run::recovery::Injection;
 use crate::run::resolved::ResolvedConfig;
 use crate::ui;
 
-/// Fits the temperature on the run's validation images, and before it the weights of the views where they are merged by those, and keeps
-/// both in the run folder.
+/// Fits the temperature of a run or of an ensemble, and keeps it beside the weights or where it is told to.
 pub(crate) fn calibrate(arguments: &CalibrateArguments, interrupt: &Arc<AtomicBool>) -> Result<(), CommandError> {
-    let run = TrainedRun::open(&arguments.run.run, &arguments.run.weights)?;
-    let views = run.views(&arguments.views)?;
+    let next = fit_and_keep(arguments, interrupt)?;
+    ui::out(format_args!("\nnext, predict:\n  {next}"))
+}
+
+/// Fits and keeps it, prints what came of it, and returns the command that uses it.
+pub(crate) fn fit_and_keep(
+    arguments: &CalibrateArguments,
+    interrupt: &Arc<AtomicBool>,
+) -> Result<String, CommandError> {
+    let members = Members::open(&arguments.runs)?;
     let injection = Injection::from_environment()?;
-    let compute = Compute::select(arguments.run.weights.device)?;
-    let validation = Arc::new(validation_of(&run)?);
-    let task = Task { dataset: &validation, compute: &compute, injection: &injection, interrupt };
-    let merge = match run.merge_rule(&arguments.views).without_weights() {
-        Some(merge) => merge,
-        None => weigh(&run, &task, &views)?,
-    };
-    let sight = Sight { views, merge };
-    let predictions = run.predict(&task, &sight)?;
-    let samples = labelled(&validation, &predictions).map_err(|error| failed(&error))?;
+    let compute = Compute::select(arguments.runs.weights.device)?;
+    let setting = Setting { arguments, compute, injection, interrupt };
+    match members.only() {
+        Some(run) => setting.calibrate_run(run),
+        None => setting.calibrate_ensemble(&members),
+    }
+}
+
+/// What is asked, and where it is computed.
+struct Setting<'a> {
+    arguments: &'a CalibrateArguments,
+    compute: Compute,
+    injection: Injection,
+    interrupt: &'a Arc<AtomicBool>,
+}
+
+/// A temperature, where it is kept, and how it is told.
+struct Fitted<'a> {
+    calibration: &'a Calibration,
+    /// Of each image.
+    views: usize,
+    /// What it was fitted to: `validation images`.
+    images: &'static str,
+    file: &'a Path,
+    picture: &'a Path,
+    /// How the runs are named on the command line.
+    runs: String,
+}
+
+impl Setting<'_> {
+    fn task<'t>(&'t self, dataset: &'t Arc<Dataset>) -> Task<'t> {
+        Task { dataset, compute: &self.compute, injection: &self.injection, interrupt: self.interrupt }
+    }
+
+    /// Fits the temperature on the run's validation images, and before it the weights of the views where they are merged by those.
+    fn calibrate_run(&self, run: &TrainedRun) -> Result<String, CommandError> {
+        let asked = &self.arguments.views;
+        let views = run.views(asked)?;
+        let file = self.arguments.output.clone().unwrap_or_else(|| run.folder.calibration());
+        check_output_file(&file, "--output", "calibration.json")?;
+        let validation = Arc::new(validation_of(run)?);
+        let task = self.task(&validation);
+        let merge = match run.merge_rule(asked).without_weights() {
+            Some(merge) => merge,
+            None => weigh(run, &task, &views)?,
+        };
+        let sight = Sight { views, merge };
+        let predictions = run.predict(&task, &sight, Answers::Held { later: 0 })?;
+        let picture = self.picture(&run.folder);
+        let calibration = fit(&validation, &predictions, &picture)?;
+        let FittedTo { views, checkpoint, step } = run.fitted_to(&sight.views);
+        let fitted = FittedCalibration { calibration, views, merge: sight.merge.name().to_owned(), checkpoint, step };
+        fitted.write(&file).map_err(|error| failed(&error))?;
+        let runs = format!("--run {}", run.folder.root().display());
+        let (views, images) = (sight.views.len(), "validation images");
+        self.report(&Fitted { calibration: &calibration, views, images, file: &file, picture: &picture, runs })
+    }
+
+    /// Fits one temperature to the mean of all models, on images that none of those that are asked was trained on.
+    fn calibrate_ensemble(&self, members: &Members) -> Result<String, CommandError> {
+        let asked = &self.arguments.views;
+        let of_group = members.folder.as_ref();
+        let file = self.arguments.output.clone().or_else(|| of_group.map(RunFolder::calibration)).ok_or_else(|| {
+            CommandError::wrong_request("the calibration of several runs belongs to none of their folders")
+                .with_hint("say where it goes: `--output both.json`".to_owned())
+        })?;
+        check_output_file(&file, "--output", "calibration.json")?;
+        let sights = members.sights(asked, asked)?;
+        let held_out = HeldOut::of(members)?;
+        let predictions = held_out.predict(members, &self.task(&held_out.images), &sights)?.predictions;
+        let picture = of_group.map_or_else(|| file.with_extension("svg"), |folder| self.picture(folder));
+        let calibration = fit(&held_out.images, &predictions, &picture)?;
+        let fitted = EnsembleCalibration { calibration, members: members.fitted(&sights)? };
+        fitted.write(&file).map_err(|error| failed(&error))?;
+        let runs = match of_group {
+            Some(folder) => format!("--fold-results {}", folder.fold_results().display()),
+            None => members.paths().iter().map(|run| format!("--run {run}")).collect::<Vec<_>>().join(" "),
+        };
+        let views = sights.iter().map(|sight| sight.views.len()).max().unwrap_or(1);
+        let images = if of_group.is_some() { "images out of fold" } else { "common validation images" };
+        self.report(&Fitted { calibration: &calibration, views, images, file: &file, picture: &picture, runs })
+    }
+
+    /// Beside the temperature, where that is told where to go.
+    fn picture(&self, folder: &RunFolder) -> PathBuf {
+        let named = self.arguments.output.as_ref().map(|file| file.with_extension("svg"));
+        named.unwrap_or_else(|| folder.reliability())
+    }
+
+    /// Prints what came of it, and returns the command that uses it.
+    fn report(&self, fitted: &Fitted<'_>) -> Result<String, CommandError> {
+        let Calibration { temperature, samples, before, after } = *fitted.calibration;
+        ui::out(format_args!("{:<24} {:>8} {:>12} {:>8}", "", "ECE", "NLL, nats", "Brier"))?;
+        for (name, scores) in [("as trained", before), ("calibrated", after)] {
+            let (error, loss) = (scores.expected_error, scores.negative_log_likelihood);
+            ui::out(format_args!("{name:<24} {error:>8.4} {loss:>12.4} {:>8.4}", scores.brier))?;
+        }
+        let seen = if fitted.views == 1 { "one view".to_owned() } else { format!("{} views", fitted.views) };
+        let (temperature, images) = (short_temperature(temperature), fitted.images);
+        ui::out(format_args!("temperature {temperature}, fitted on {samples} {images} in {seen} each"))?;
+        if fitted.calibration.is_at_bound() {
+            ui::note(
+                "note: the search ended at its bound: the further, the better, as where all images are predicted right, or all wrong; \
+                 more images would show how sure the model may be",
+            );
+        }
+        let (file, picture) = (fitted.file.display(), fitted.picture.display());
+        ui::out(format_args!("written to {file} and {picture}"))?;
+        let use_it = match &self.arguments.output {
+            Some(_) => format!("--calibration {file}"),
+            None => "--use-calibration".to_owned(),
+        };
+        let flags = flags(&self.arguments.views, self.arguments.runs.weight_by_score);
+        Ok(next_step(&format!("predict {} --input FOLDER{flags} {use_it}", fitted.runs)))
+    }
+}
+
+/// The temperature for labelled predictions, and its picture.
+fn fit(dataset: &Dataset, predictions: &[Prediction], picture: &Path) -> Result<Calibration, CommandError> {
+    let samples = labelled(dataset, predictions).map_err(|error| failed(&error))?;
     let calibration = samples.fit_temperature().expect("there is a sample: `labelled` refuses to give none");
-    let FittedTo { views, checkpoint, step } = run.fitted_to(&sight.views);
-    let fitted = FittedCalibration { calibration, views, merge: sight.merge.name().to_owned(), checkpoint, step };
-    let picture =
-        reliability_svg(&calibration, &samples.reliability(1.0), &samples.reliability(calibration.temperature));
-    write_atomically(&run.folder.reliability(), picture.as_bytes())
+    let svg = reliability_svg(&calibration, &samples.reliability(1.0), &samples.reliability(calibration.temperature));
+    write_atomically(picture, svg.as_bytes())
         .map_err(|error| CommandError::from_run(&error).with_hint(error.hint()))?;
-    fitted.write(&run.folder.calibration()).map_err(|error| failed(&error))?;
-    report(&run, &fitted, arguments)
+    Ok(calibration)
+}
+
+/// A temperature in as many digits as it has use for.
+pub(crate) fn short_temperature(temperature: f64) -> String {
+    match (0.01..10_000.0).contains(&temperature) {
+        true => format!("{temperature:.4}"),
+        false => format!("{temperature:.1e}"),
+    }
 }
 
 /// The images that the run was validated on, with the classes of its weights.
 pub(crate) fn validation_of(run: &TrainedRun) -> Result<Dataset, CommandError> {
     let resolved = ResolvedConfig::new(run.config.clone(), &run.folder.resolved_config());
     let (_, validation) = train_and_validation(&resolved)?;
-    match validation.classes == run.weights.card.classes {
+    match validation.classes == run.card.classes {
         true => Ok(validation),
         false => Err(other_classes(run, validation.classes.len())),
     }
@@ -78,31 +203,14 @@ fn weigh(run: &TrainedRun, task: &Task<'_>, views: &[View]) -> Result<Merge, Com
     Ok(Merge::Weighted(fitted.weights))
 }
 
-fn report(run: &TrainedRun, fitted: &FittedCalibration, arguments: &CalibrateArguments) -> Result<(), CommandError> {
-    let Calibration { temperature, samples, before, after } = fitted.calibration;
-    ui::out(format_args!("{:<24} {:>8} {:>12} {:>8}", "", "ECE", "NLL, nats", "Brier"))?;
-    for (name, scores) in [("as trained", before), ("calibrated", after)] {
-        let (error, loss) = (scores.expected_error, scores.negative_log_likelihood);
-        ui::out(format_args!("{name:<24} {error:>8.4} {loss:>12.4} {:>8.4}", scores.brier))?;
-    }
-    let views = fitted.views.len();
-    let seen = if views == 1 { "one view".to_owned() } else { format!("{views} views") };
-    ui::out(format_args!("temperature {temperature:.4}, fitted on {samples} validation images in {seen} each"))?;
-    let (file, picture) = (run.folder.calibration(), run.folder.reliability());
-    ui::out(format_args!("written to {} and {}", file.display(), picture.display()))?;
-    let asked = flags(&arguments.views);
-    let run = run.folder.root().display();
-    let command = next_step(&format!("predict --run {run} --input FOLDER{asked} --use-calibration"));
-    ui::out(format_args!("\nnext, predict:\n  {command}"))
-}
-
 /// How the views were asked for, to be typed again.
-fn flags(asked: &ViewArguments) -> String {
+fn flags(asked: &ViewArguments, by_score: bool) -> String {
     let tta = asked.tta.map(|tta| format!(" --tta {}", typed(tta)));
     let views: Vec<String> = asked.views.iter().map(ToString::to_string).collect();
     let views = (!views.is_empty()).then(|| format!(" --views {}", views.join(",")));
     let merge = asked.merge.map(|merge| format!(" --merge {}", typed(merge)));
-    [tta, views, merge].into_iter().flatten().collect()
+    let by_score = by_score.then(|| " --weight-by-score".to_owned());
+    [by_score, tta, views, merge].into_iter().flatten().collect()
 }
 
 /// A value of a flag, as it is typed.
@@ -111,7 +219,7 @@ pub(crate) fn typed(value: impl ValueEnum) -> String {
 }
 
 fn other_classes(run: &TrainedRun, found: usize) -> CommandError {
-    let expected = run.weights.card.classes.len();
+    let expected = run.card.classes.len();
     let message =
         format!("the run's validation images have {found} classes that are not the {expected} of its weights");
     CommandError::wrong_request(message)

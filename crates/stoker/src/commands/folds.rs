@@ -7,7 +7,7 @@ use checkpoint::{CheckpointError, RunFolder, write_atomically};
 
 use crate::commands::next_step;
 use crate::commands::scores::{score_head, score_row};
-use crate::commands::train::{Request, checkpoint_request, train_one};
+use crate::commands::train::{Request, calibrate_folds, checkpoint_request, train_one};
 use crate::config::UserConfig;
 use crate::error::{CommandError, Outcome};
 use crate::run::checks::check_root;
@@ -22,15 +22,22 @@ pub(crate) fn train_folds(request: &Request, interrupt: &Arc<AtomicBool>) -> Res
     let wanted: Vec<usize> = data.fold.map_or_else(|| (0..folds).collect(), |fold| vec![fold]);
     let group = open_group(request)?;
     for fold in wanted {
-        if FoldResults::read(&group)?.is_some_and(|known| known.has(fold)) {
+        // With `--fold`, it is that fold that is replaced.
+        let replaced = request.overwrite && data.fold.is_some();
+        if !replaced && FoldResults::read(&group)?.is_some_and(|known| known.has(fold)) {
             ui::note(format_args!("fold {fold} is done"));
             continue;
         }
         ui::out(format_args!("\nfold {fold}, of 0 to {}", folds - 1))?;
-        let one = request.of_fold(&group, fold)?;
+        let one = request.of_fold(&group, fold, replaced)?;
         train_one(one, interrupt).map_err(|error| go_on_with_all(error, &group))?;
     }
-    report(&group)
+    let config = &request.resolved.config;
+    let is_whole = FoldResults::read(&group)?.is_some_and(|known| known.results.len() == folds);
+    if config.train.calibrate && is_whole {
+        calibrate_folds(&group.fold_results(), &config.device.to_string(), interrupt)?;
+    }
+    report(&group, config.train.calibrate)
 }
 
 /// Makes the folder of all folds, or opens the one that is there.
@@ -57,15 +64,18 @@ fn open_same(request: &Request, of_all: &ResolvedConfig) -> Result<RunFolder, Co
     let there = UserConfig::load(&group.resolved_config(), &[])?;
     if there != of_all.config {
         let message = format!("run folder `{}` holds folds of another configuration", group.root().display());
-        let hint = "choose another name with `--set name=OTHER`, or go on with those: `stoker train --resume`";
+        let hint = "choose another name with `--set name=OTHER`, go on with those: `stoker train --resume`, or replace them all: \
+                    `--overwrite` without `--fold`";
         return Err(CommandError::wrong_request(message).with_hint(hint.to_owned()));
     }
     let fold = request.resolved.config.data.fold.map(|fold| group.of_fold(fold));
-    match fold.filter(|root| RunFolder::is_occupied(root)) {
+    match fold.filter(|root| !request.overwrite && RunFolder::is_occupied(root)) {
         Some(root) => {
             let error = CheckpointError::RunExists { path: root };
-            Err(checkpoint_request(&error)
-                .with_hint(format!("train the folds that are missing: {}", next_step(&resume(&group)))))
+            Err(checkpoint_request(&error).with_hint(format!(
+                "train the folds that are missing: {}, or replace this one: `--overwrite`",
+                next_step(&resume(&group))
+            )))
         }
         None => Ok(group),
     }
@@ -91,7 +101,7 @@ fn go_on_with_all(error: CommandError, group: &RunFolder) -> CommandError {
 }
 
 /// A row a fold, and how good all of them are on images that they were not trained on.
-fn report(group: &RunFolder) -> Result<(), CommandError> {
+fn report(group: &RunFolder, is_calibrated: bool) -> Result<(), CommandError> {
     let Some(results) = FoldResults::read(group)? else { return Ok(()) };
     ui::out(format_args!("\n{}", score_head()))?;
     for result in &results.results {
@@ -108,7 +118,8 @@ fn report(group: &RunFolder) -> Result<(), CommandError> {
     ui::out(format_args!("results: {}; predictions: {}", file.display(), predictions.display()))?;
     let command = match done == results.folds {
         true => {
-            format!("predict --fold-results {} --input FOLDER --output predictions.csv", file.display())
+            let calibrated = if is_calibrated { " --use-calibration" } else { "" };
+            format!("predict --fold-results {} --input FOLDER --output predictions.csv{calibrated}", file.display())
         }
         false => resume(group),
     };

@@ -24,14 +24,14 @@ pub(crate) fn print(arguments: &ConfigArguments) -> Result<(), CommandError> {
         let data = resolved.config.data.train.display();
         ui::note(format_args!("note: no data at `{data}`: the head is that of {ASSUMED_CLASSES} classes"));
     }
-    let classes = known.map_or(ASSUMED_CLASSES, |(classes, _)| classes);
+    let classes = known.unwrap_or(ASSUMED_CLASSES);
     let groups = parameter_groups(&resolved, &architecture, classes)?.groups();
     let train = &resolved.config.train;
     let head = format!(
         "{}, {classes} classes, optimizer {}, learning rate {}",
         resolved.config.model.name,
         train.optimizer.as_str(),
-        train.learning_rate
+        train.highest_learning_rate()
     );
     let decay = train.weight_decay.unwrap_or(0.0);
     let mut lines = vec![head, String::new()];

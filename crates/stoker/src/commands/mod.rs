@@ -70,7 +70,7 @@ fn catch_interrupts() -> Result<Arc<AtomicBool>, CommandError> {
 }
 
 /// A command line that the user can paste, the way this process was started.
-fn next_step(arguments: &str) -> String {
+pub(crate) fn next_step(arguments: &str) -> String {
     match std::env::var_os("CARGO_MANIFEST_DIR") {
         Some(_) => format!("cargo run --release -- {arguments}"),
         None => format!("stoker {arguments}"),

@@ -1,6 +1,7 @@
 //! `train`: configuration, device, data, memory plan, training, and how to predict.
 
 mod averaging;
+mod calibration;
 mod elsewhere;
 mod request;
 mod scoring;
@@ -11,10 +12,11 @@ use std::sync::atomic::AtomicBool;
 use burn::tensor::Device;
 use checkpoint::{CARD_VERSION, Checkpoint, CheckpointError, ModelCard, Progress, RunFolder, write_atomically};
 use inference::Prediction;
-use memory_planner::{MemoryAnalysis, PRECISION_CHOICE, PlanCheck, TeamPlan};
+use memory_planner::{MemoryAnalysis, PRECISION_CHOICE, PlanCheck};
 use metrics::ValidationScores;
 use trainer::{
-    FaultPlan, FitOutcome, Normalization, Phase, Pieces, TrainError, TrainOptions, TrainSession, TrainStep, fit,
+    FaultPlan, FitOutcome, Normalization, Observer as _, Phase, Pieces, TrainError, TrainOptions, TrainSession,
+    TrainStep, UncutWork, fit,
 };
 
 use crate::cli::{PlanSource, TrainArguments};
@@ -24,20 +26,23 @@ use crate::error::CommandError;
 use crate::registry::{Architecture, Network};
 use crate::run::compute::{Compute, Gauge};
 use crate::run::data::{self, RunData};
-use crate::run::fold_results::{self, FinishedFold};
+use crate::run::fold_results::{self, FinishedFold, FoldResults};
 use crate::run::groups::check_freezing;
-use crate::run::memory::{Planned, loader_bytes, plan_here};
+use crate::run::listing::{Listing, check_same_as_other_folds, check_same_images, train_anew};
+use crate::run::memory::{LoaderNeeds, Planned, plan_here};
 use crate::run::observer::RunObserver;
-use crate::run::precision::{Arithmetic, Precisions};
+use crate::run::post_mortem::PostMortem;
+use crate::run::precision::Arithmetic;
 use crate::run::recipe::check_class_weights;
 use crate::run::recovery::{Injection, explain_out_of_memory, tell_remembered};
 use crate::run::report_page::{BestOnValidation, ReportPage};
 use crate::run::resolved::resize_name;
 use crate::run::subject::{Subject, spec};
-use crate::run::team::{entry_beside, identity_of};
+use crate::run::team::{TeamEntry, identity_of, team_entry};
 use crate::run::weights::{check_starting_weights, with_starting_weights};
 use crate::ui;
 
+pub(crate) use calibration::calibrate_folds;
 pub(crate) use request::Request;
 
 /// Trains a new run, or goes on with one; with folds, one run a fold.
@@ -65,6 +70,7 @@ struct Run {
     request: Request,
     compute: Compute,
     data: RunData,
+    listing: Listing,
     card: ModelCard,
     injection: Injection,
 }
@@ -76,6 +82,12 @@ impl Run {
         let data = data::open(&request.resolved)?;
         let config = &request.resolved.config;
         let normalization = Normalization::imagenet(config.model.in_channels);
+        let listing = Listing::of(&data.training.train, &data.training.validation);
+        match &request.resumed {
+            Some(folder) => check_same_images(folder, &listing)?,
+            None if config.data.fold.is_some() => check_same_as_other_folds(&request.root, &listing)?,
+            None => {}
+        }
         let card = ModelCard {
             version: CARD_VERSION,
             model: config.model.name.clone(),
@@ -85,6 +97,7 @@ impl Run {
             resize: resize_name(config.augment.resize).to_owned(),
             mean: normalization.mean,
             std: normalization.std,
+            images: Some(listing.fingerprint()),
             progress: Progress::default(),
         };
         let architecture = request.resolved.architecture()?;
@@ -94,7 +107,7 @@ impl Run {
             check_starting_weights(&mut request.resolved, card.classes.len(), &compute.device)?;
             request.resolved.follow_links();
         }
-        Ok(Self { request, compute, data, card, injection })
+        Ok(Self { request, compute, data, listing, card, injection })
     }
 
     /// Prints the memory analysis and fixes the micro-batch.
@@ -106,14 +119,19 @@ impl Run {
         let mut request = subject.plan_request();
         let selected = &self.compute.selected;
         let mut precisions = subject.precisions(Arithmetic::of(selected), &selected.describe())?;
-        if let Some(entry) = self.team_entry(&subject)? {
-            request.micro_batch = request.micro_batch.or(Some(entry.micro_batch));
-            if subject.resolved.config.train.precision.fixed().is_none() {
-                precisions = Precisions::of_team(entry.precision);
-            }
+        let team = self.team_entry(&subject)?;
+        if let Some(entry) = &team {
+            precisions = precisions.begun_as(&entry.plan);
+            // What an idle card would hold is no request: less may be free.
+            request.maximum = request.micro_batch.is_none().then_some(entry.plan.micro_batch);
         }
-        let Planned { analysis, rung, .. } =
+        let Planned { mut analysis, rung, .. } =
             plan_here(&subject, &self.compute, PlanSource::Auto, &precisions, budget, &request)?;
+        if let Some(entry) = team.filter(|_| request.maximum.is_some()) {
+            let choice = entry.choice(&analysis.plan);
+            analysis.plan.choices.push(choice);
+        }
+        let analysis = subject.explained(analysis, rung);
         ui::out(&analysis)?;
         let micro_batch = analysis.plan.choices.iter().find(|choice| choice.name == "micro-batch");
         let reason = micro_batch.map_or(String::new(), |choice| choice.reason.clone());
@@ -126,12 +144,17 @@ impl Run {
     }
 
     /// What the team's settings have for the card that this run is on; a new run's alone, for a resumed one goes on as it was.
-    fn team_entry(&self, subject: &Subject<'_>) -> Result<Option<TeamPlan>, CommandError> {
+    fn team_entry(&self, subject: &Subject<'_>) -> Result<Option<TeamEntry>, CommandError> {
         let Some(config) = &self.request.config else { return Ok(None) };
         let identity = identity_of(subject.resolved, subject.num_classes);
-        let entry = entry_beside(config, &self.compute.selected, &identity)?;
-        if let Some(entry) = &entry {
-            ui::note(format_args!("team settings: micro-batch {} on this card", entry.micro_batch));
+        let named = subject.resolved.config.memory.team_settings.as_deref();
+        let entry = team_entry(config, named, &self.compute.selected, &identity)?;
+        if let Some(TeamEntry { path, plan }) = &entry {
+            ui::note(format_args!(
+                "team settings: micro-batch {} on this card, by `{}`",
+                plan.micro_batch,
+                path.display()
+            ));
         }
         Ok(entry)
     }
@@ -142,11 +165,15 @@ impl Run {
             return Ok(folder.clone());
         }
         let request = &self.request;
+        if let Some(fold) = request.resolved.config.data.fold.filter(|_| request.overwrite) {
+            FoldResults::forget(&request.root, fold)?;
+        }
         let written = || -> Result<RunFolder, CheckpointError> {
             let folder = RunFolder::create(&request.root, request.overwrite)?;
             write_atomically(&folder.resolved_config(), request.resolved.to_yaml().as_bytes())?;
             let plan = serde_json::to_string_pretty(analysis).expect("a plan has string keys and plain values");
             write_atomically(&folder.plan(), plan.as_bytes())?;
+            self.listing.write(&folder)?;
             let newest = match request.resolved.config.data.fold.and(request.root.parent()) {
                 Some(folds) => RunFolder::open(folds)?,
                 None => folder.clone(),
@@ -176,6 +203,10 @@ impl Run {
         let mut observer = RunObserver::new(self.data.training.train.len(), self.compute.meter(), predicted);
         let (session, outcome) = fit(session, &self.data.training, &device, interrupt, &gauge, &mut observer)
             .map_err(|error| self.fit_error(&error, folder, analysis))?;
+        if let Some(work) = UncutWork::take() {
+            // After the last step nobody asks: the last checkpoint is written then.
+            observer.limit_passed(session.progress().step, &work);
+        }
         let trained = session.progress().step > steps_before;
         Ok(Fitted { session, outcome, peak_bytes: gauge.highest_peak_bytes(), corrupt: observer.corrupt(), trained })
     }
@@ -207,17 +238,20 @@ impl Run {
         match error {
             TrainError::OutOfMemoryAtBatchOne { reason, .. } => {
                 let go_on = next_step(&format!("train --resume {}", folder.root().display()));
-                let explained = explain_out_of_memory(failed(error), reason, &analysis.footprint, folder, &go_on);
-                explained.with_causes(self.largest_tensors())
+                let post_mortem = self.post_mortem();
+                let known = (&analysis.footprint, &post_mortem.remedies[..]);
+                let explained = explain_out_of_memory(failed(error), reason, known, folder, &go_on);
+                explained.with_causes(post_mortem.causes())
             }
             error => self.say_how_to_resume(failed(error), folder),
         }
     }
 
-    /// What takes most in a step of one image.
-    fn largest_tensors(&self) -> Vec<String> {
-        let Ok(architecture) = self.request.resolved.architecture() else { return Vec::new() };
-        self.subject(&architecture).largest_tensors(self.request.resolved.rung())
+    /// What takes most in a step of one image, and what would help.
+    fn post_mortem(&self) -> PostMortem {
+        let Ok(architecture) = self.request.resolved.architecture() else { return PostMortem::default() };
+        let arithmetic = Arithmetic::of(&self.compute.selected);
+        PostMortem::of(&self.subject(&architecture), self.request.resolved.rung(), arithmetic.half())
     }
 
     /// The step that this run makes.
@@ -228,7 +262,8 @@ impl Run {
             architecture,
             num_classes: train.classes.len(),
             train_samples: Some(train.len()),
-            loader_bytes: loader_bytes(&self.request.resolved, train),
+            loader_bytes: LoaderNeeds::of(&self.request.resolved, train, train.len(), self.compute.default_workers())
+                .bytes(),
         }
     }
 
@@ -267,6 +302,7 @@ impl Run {
         let scores = [test.as_ref(), averaged.as_ref()];
         let predictions = self.write_page(folder, analysis, fitted, &best, scores, interrupt)?;
         ui::out(format_args!("run folder: {}", folder.root().display()))?;
+        self.calibrate(folder, interrupt)?;
         if let Some(fold) = self.request.resolved.config.data.fold {
             let epoch = fitted.session.progress().best.map_or(0, |best| best.epoch);
             let validation = &self.data.training.validation;
@@ -335,7 +371,10 @@ impl Run {
         let input = self.request.resolved.config.data.test.as_ref();
         let input = input.map_or("FOLDER".to_owned(), |test| test.display().to_string());
         let run = folder.root().display();
-        next_step(&format!("predict --run {run} --input {input} --tta essential --output predictions.csv"))
+        // A calibration is for the views of the configuration.
+        let views =
+            if self.request.resolved.config.train.calibrate { " --use-calibration" } else { " --tta essential" };
+        next_step(&format!("predict --run {run} --input {input}{views} --output predictions.csv"))
     }
 
     fn say_how_to_resume(&self, error: CommandError, folder: &RunFolder) -> CommandError {
@@ -376,7 +415,14 @@ fn interrupted(folder: &RunFolder) -> CommandError {
 
 /// A run goes on with its own checkpoint alone, and a whole one.
 fn cannot_resume(error: &TrainError, folder: &RunFolder) -> CommandError {
-    let TrainError::Checkpoint(error) = error else { return failed(error) };
+    let error = match error {
+        TrainError::Checkpoint(error) => error,
+        TrainError::OtherRun { .. } => {
+            let hint = train_anew(folder, "put the run's own checkpoint back");
+            return CommandError::from_request(error).with_hint(hint);
+        }
+        error => return failed(error),
+    };
     let again = next_step(&format!("train --config {} --set name=OTHER", folder.resolved_config().display()));
     let foreign = matches!(error, CheckpointError::OtherModel { .. });
     checkpoint_request(error).with_hint(foreign.then(|| format!("the file is of another run; to train anew: {again}")))

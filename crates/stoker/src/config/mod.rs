@@ -22,13 +22,17 @@ mod source;
 mod train;
 mod user;
 mod values;
+mod without_effect;
 
 use std::path::Path;
 
 pub(crate) use nearest::nearest_of;
 
 pub use augment::{AugmentSection, MixSection, NoiseSection, RandAugmentSection};
-pub use edit::{Edit, EditError, Obstacle, SavedConfig, Scalar, edit_text, save_as, save_in_place};
+pub use edit::{
+    Edit, EditError, Obstacle, PreparedConfig, SavedConfig, Scalar, edit_text, prepare_as, prepare_in_place, save_as,
+    save_in_place,
+};
 pub use error::{ConfigError, Place, Problem, ProblemKind};
 pub use mode::Mode;
 pub use overrides::Override;
@@ -81,7 +85,7 @@ impl UserConfig {
     /// Settings that have no effect beside the others, as sentences; to be printed as warnings.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        rules::settings_without_effect(self)
+        without_effect::settings_without_effect(self)
     }
 
     /// The whole configuration as YAML, defaults included; reading it back gives the same.

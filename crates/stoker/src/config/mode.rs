@@ -6,6 +6,7 @@ use clap::ValueEnum;
 use serde_yaml::{Mapping, Value};
 
 use super::error::ConfigError;
+use super::keys::KeyTable;
 use super::overrides::Override;
 use super::source::{Source, read_text};
 
@@ -57,6 +58,7 @@ const HIGHPERF: &[(&str, &str)] = &[
     ("train.label_smoothing", "0.1"),
     ("train.clip_norm", "1.0"),
     ("train.ema_decay", "0.9998"),
+    ("train.calibrate", "true"),
     ("predict.tta", "essential"),
 ];
 
@@ -82,15 +84,17 @@ impl Mode {
         }
     }
 
-    /// Its settings for what the file at `path` leaves open, as flags that other flags may overrule; and in words, `train.epochs 30`.
+    /// Its settings for what the file at `path` and the flags put over it leave open, as flags; and in words, `train.epochs 30`.
     ///
     /// # Errors
-    /// A file that cannot be read, or is no YAML.
-    pub fn fill(self, path: &Path) -> Result<(Vec<Override>, Vec<String>), ConfigError> {
+    /// A file that cannot be read, or is no YAML, and a flag for what is no key.
+    pub fn fill(self, path: &Path, given: &[Override]) -> Result<(Vec<Override>, Vec<String>), ConfigError> {
         let text = read_text(path)?;
-        let tree = Source { path, text: &text, overrides: &[] }.parse()?;
-        let splits_itself = OTHER_VALIDATION.iter().any(|key| has(&tree, key));
-        let is_settled = |key: &str| has(&tree, key) || key == "data.folds" && splits_itself;
+        let mut tree = Source { path, text: &text, overrides: given }.parse()?;
+        let keys = KeyTable::new();
+        given.iter().try_for_each(|flag| flag.apply(&mut tree, &keys))?;
+        let splits_itself = OTHER_VALIDATION.iter().any(|key| value(&tree, key).is_some_and(|value| !value.is_null()));
+        let is_settled = |key: &str| value(&tree, key).is_some() || key == "data.folds" && splits_itself;
         let open = self.settings().iter().filter(|(key, _)| !is_settled(key));
         let written = format!("--mode {}", self.name());
         Ok(open
@@ -99,11 +103,11 @@ impl Mode {
     }
 }
 
-/// Whether the file has the key.
-fn has(tree: &Mapping, key: &str) -> bool {
+/// What is said of the key, `null` included; none where it is left open.
+fn value<'t>(tree: &'t Mapping, key: &str) -> Option<&'t Value> {
     match key.split_once('.') {
-        None => tree.contains_key(key),
-        Some((section, rest)) => tree.get(section).and_then(Value::as_mapping).is_some_and(|inner| has(inner, rest)),
+        None => tree.get(key),
+        Some((section, rest)) => value(tree.get(section)?.as_mapping()?, rest),
     }
 }
 
@@ -128,11 +132,11 @@ mod tests {
             // What a recipe has no say in.
             let own = format!("name: {}\ndata: {{train: data/train}}\n", written.name.as_deref().unwrap());
             fs::write(plain.path(), own).unwrap();
-            let (overrides, told) = mode.fill(plain.path()).unwrap();
+            let (overrides, told) = mode.fill(plain.path(), &[]).unwrap();
             assert_eq!(overrides.len(), mode.settings().len());
             assert!(told.contains(&"train.epochs 30".to_owned()));
             assert_eq!(UserConfig::load(plain.path(), &overrides).unwrap(), written, "{file}");
-            assert!(mode.fill(&path).unwrap().0.is_empty(), "`{file}` leaves nothing open");
+            assert!(mode.fill(&path, &[]).unwrap().0.is_empty(), "`{file}` leaves nothing open");
         }
     }
 
@@ -140,10 +144,28 @@ mod tests {
     fn what_the_file_says_wins() {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), "data: {train: a, validation: b}\ntrain: {epochs: 3}\n").unwrap();
-        let (overrides, told) = Mode::Highperf.fill(file.path()).unwrap();
+        let (overrides, told) = Mode::Highperf.fill(file.path(), &[]).unwrap();
         let config = UserConfig::load(file.path(), &overrides).unwrap();
         assert_eq!((config.train.epochs, config.data.folds), (3, None), "{told:?}");
         assert_eq!(config.model.name, "convnext_base");
         assert!(!told.iter().any(|told| told.starts_with("train.epochs") || told.starts_with("data.folds")));
+    }
+
+    #[test]
+    fn what_the_flags_say_wins_and_is_not_told_as_the_recipes() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), "data: {train: a}\n").unwrap();
+        let flags = |texts: &[&str]| texts.iter().map(|text| Override::parse(text).unwrap()).collect::<Vec<_>>();
+        let filled = |given: &[Override]| {
+            let (overrides, told) = Mode::Highperf.fill(file.path(), given).unwrap();
+            let config = UserConfig::load(file.path(), &[overrides, given.to_vec()].concat()).unwrap();
+            (config, told.join(", "))
+        };
+        let (config, told) = filled(&flags(&["data.validation_share=0.2", "train.epochs=3", "predict.tta=none"]));
+        assert_eq!((config.data.folds, config.data.validation_share, config.train.epochs), (None, Some(0.2), 3));
+        assert!(["data.folds", "train.epochs", "predict.tta"].iter().all(|key| !told.contains(key)), "{told}");
+        let (config, told) = filled(&flags(&["data.validation_share=null"]));
+        assert!(config.data.folds == Some(5) && told.contains("data.folds 5"), "no share is no split: {told}");
+        assert!(Mode::Highperf.fill(file.path(), &flags(&["train.epoch=3"])).is_err());
     }
 }

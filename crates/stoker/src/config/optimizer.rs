@@ -17,6 +17,16 @@ impl OptimizerName {
         }
     }
 
+    /// PyTorch's and timm's; Muon's is the one that its author uses, for PyTorch's suits the length of `adamw`'s steps alone.
+    fn default_learning_rate(self, muon_step_length: MuonStepLength) -> f64 {
+        match (self, muon_step_length) {
+            (Self::Lion, _) => 1e-4,
+            (Self::Adafactor, _) => 1e-2,
+            (Self::Muon, MuonStepLength::Original) => 2e-2,
+            (Self::AdamW | Self::Sgd | Self::Lamb | Self::Muon, _) => 1e-3,
+        }
+    }
+
     fn default_weight_decay(self) -> f64 {
         match self {
             Self::AdamW | Self::Lamb => 0.01,
@@ -51,9 +61,16 @@ impl OptimizerName {
 }
 
 impl TrainSection {
+    /// The learning rate that is set, or the optimizer's own.
+    #[must_use]
+    pub fn highest_learning_rate(&self) -> f64 {
+        self.learning_rate.unwrap_or_else(|| self.optimizer.default_learning_rate(self.muon_step_length))
+    }
+
     /// Sets the constants that were left to the optimizer, as far as it has them.
     pub fn decide_optimizer_constants(&mut self) {
         let name = self.optimizer;
+        self.learning_rate = Some(self.highest_learning_rate());
         self.weight_decay = self.weight_decay.or(Some(name.default_weight_decay()));
         self.betas = self.betas.or(name.default_betas());
         self.epsilon = self.epsilon.or(name.default_epsilon());
@@ -85,6 +102,22 @@ mod tests {
         let constants = (lion.weight_decay, lion.betas, lion.epsilon, lion.momentum);
         assert_eq!(constants, (Some(0.3), Some([0.9, 0.99]), None, None));
         assert!(settings_without_effect(&lion).iter().all(|(is_idle, _)| !is_idle), "what is decided is no mistake");
+    }
+
+    #[test]
+    fn a_learning_rate_is_the_optimizers_own_unless_it_is_set() {
+        let rate = |text: &str| {
+            let mut train: TrainSection = serde_yaml::from_str(text).expect("valid");
+            train.decide_optimizer_constants();
+            train.learning_rate.expect("decided")
+        };
+        let rates =
+            [("adamw", 1e-3), ("sgd", 1e-3), ("lamb", 1e-3), ("lion", 1e-4), ("adafactor", 1e-2), ("muon", 2e-2)];
+        for (optimizer, expected) in rates {
+            assert_eq!(rate(&format!("optimizer: {optimizer}")), expected, "{optimizer}");
+            assert_eq!(rate(&format!("{{optimizer: {optimizer}, learning_rate: 0.5}}")), 0.5, "{optimizer}");
+        }
+        assert_eq!(rate("{optimizer: muon, muon_step_length: match_adamw}"), 1e-3);
     }
 
     #[test]

@@ -2,8 +2,11 @@
 
 use std::fmt::Write as _;
 
+use clap::ValueEnum as _;
+
 use super::keys::{Key, KeyTable, Section};
 use super::kind::Kind;
+use super::mode::Mode;
 
 const OPENING: &str = "\
 # Configuration
@@ -15,6 +18,14 @@ as needed, puts a value over the file's: `--set train.epochs=3 --set 'augment.sc
 error. `stoker config-check --config FILE` prints a configuration with every default filled in.
 ";
 
+const RECIPES: &str = "
+## Recipes
+
+`train --mode NAME` puts a recipe's settings below the configuration: what the file or a flag (`--set`, `--fold`) says wins, and what the recipe
+does set is printed when it acts. A configuration that says what is validated (`data.validation` or `data.validation_share`) gets no folds from a
+recipe. `configs/train.yaml` and `configs/train_highperf.yaml` are the same settings as files.
+";
+
 /// A table for each section: key, type, default, meaning.
 #[must_use]
 pub fn reference_markdown() -> String {
@@ -22,7 +33,18 @@ pub fn reference_markdown() -> String {
     for section in &KeyTable::new().sections {
         write_section(&mut page, section);
     }
-    page
+    page + &recipes()
+}
+
+/// What `--mode` puts below a configuration.
+fn recipes() -> String {
+    let mut text = RECIPES.to_owned();
+    for mode in Mode::value_variants() {
+        let rows: String = mode.settings().iter().map(|(key, value)| format!("| `{key}` | `{value}` |\n")).collect();
+        // Writing to a string cannot fail.
+        let _ = write!(text, "\n`--mode {}`:\n\n| key | value |\n| --- | --- |\n{rows}", mode.name());
+    }
+    text
 }
 
 fn write_section(page: &mut String, section: &Section) {

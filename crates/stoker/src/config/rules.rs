@@ -1,15 +1,13 @@
-//! Settings that are right by themselves and wrong, or without effect, beside each other.
+//! Settings that are right by themselves and wrong beside each other.
 
 use inference::Column;
 
-use super::augment::{MixSection, RandAugmentSection};
 use super::error::{Problem, ProblemKind};
-use super::optimizer;
 use super::position::Part;
 use super::predict::Tta;
 use super::source::Source;
 use super::user::UserConfig;
-use super::values::{AutoCount, EraseFill, ScheduleName, WeightsMismatch};
+use super::values::AutoCount;
 
 /// Every rule between settings that does not hold.
 pub(crate) fn broken_rules(config: &UserConfig, source: &Source) -> Vec<Problem> {
@@ -30,61 +28,6 @@ pub(crate) fn broken_rules(config: &UserConfig, source: &Source) -> Vec<Problem>
         columns_are_known(config),
     ];
     broken.into_iter().flatten().map(|broken| broken.at(source)).collect()
-}
-
-/// Every setting that another one makes pointless, as sentences.
-pub(crate) fn settings_without_effect(config: &UserConfig) -> Vec<String> {
-    let (augment, train) = (&config.augment, &config.train);
-    let mut pointless = optimizer::settings_without_effect(train);
-    pointless.extend([
-        (
-            config.data.validation.is_some() && config.data.validation_share.is_some(),
-            "`data.validation_share` has no effect, because `data.validation` is given".to_owned(),
-        ),
-        (
-            config.model.in_channels == 1 && augment.saturation > 0.0,
-            "`augment.saturation` has no effect on grey images (`model.in_channels: 1`)".to_owned(),
-        ),
-        (
-            config.model.in_channels == 1 && augment.hue > 0.0,
-            "`augment.hue` has no effect on grey images (`model.in_channels: 1`)".to_owned(),
-        ),
-        (
-            augment.rand_augment.num_ops == 0 && augment.rand_augment != RandAugmentSection::default(),
-            "`augment.rand_augment` has no effect, because `augment.rand_augment.num_ops` is 0".to_owned(),
-        ),
-        (
-            augment.mix.mixup == 0.0 && augment.mix.cutmix == 0.0 && augment.mix != MixSection::default(),
-            "`augment.mix` has no effect, because `augment.mix.mixup` and `augment.mix.cutmix` are 0".to_owned(),
-        ),
-        (
-            augment.erase == 0.0 && augment.erase_fill != EraseFill::default(),
-            "`augment.erase_fill` has no effect, because `augment.erase` is 0".to_owned(),
-        ),
-        (
-            config.model.weights_mismatch != WeightsMismatch::Refuse && config.model.weights.is_none(),
-            "`model.weights_mismatch` has no effect without `model.weights`".to_owned(),
-        ),
-        (
-            train.average_best && train.keep_best == 1,
-            "`train.average_best` has no effect, because `train.keep_best` is 1".to_owned(),
-        ),
-        (
-            train.warmup_epochs >= train.epochs as f64 && train.schedule != ScheduleName::OneCycle,
-            format!(
-                "the learning rate only rises: `train.warmup_epochs` is {} of {} epochs",
-                train.warmup_epochs, train.epochs
-            ),
-        ),
-        (
-            train.schedule == ScheduleName::Step && train.decay_epochs >= train.epochs as f64,
-            format!(
-                "the learning rate never falls: `train.decay_epochs` is {} of {} epochs",
-                train.decay_epochs, train.epochs
-            ),
-        ),
-    ]);
-    pointless.into_iter().filter_map(|(is_so, sentence)| is_so.then_some(sentence)).collect()
 }
 
 /// A rule that does not hold, before its place is known.
@@ -136,7 +79,7 @@ fn micro_batch_fits_in_the_effective(config: &UserConfig) -> Option<Broken> {
 }
 
 fn learning_rate_falls(config: &UserConfig) -> Option<Broken> {
-    let (lowest, highest) = (config.train.min_learning_rate, config.train.learning_rate);
+    let (lowest, highest) = (config.train.min_learning_rate, config.train.highest_learning_rate());
     (lowest > highest).then(|| Broken {
         key: "train.min_learning_rate",
         reason: format!("{lowest} is above `train.learning_rate`, which is {highest}"),

@@ -24,9 +24,10 @@ pub struct TrainSection {
     /// Format of feature maps, matrix products and dense convolutions; half precision halves the memory of the maps. Weights, gradients, optimizer,
     /// norms, softmax and loss stay in fp32. `auto` goes by the card, and takes 16 bits also where nothing fits in 32.
     pub precision: Precision,
-    /// Highest learning rate, reached at the end of warm-up.
+    /// Highest learning rate, reached at the end of warm-up. The optimizer's default when `null`: 1e-3, of `lion` 1e-4, of `adafactor` 1e-2, of
+    /// `muon` 0.02 (with `muon_step_length: match_adamw` 1e-3).
     #[schemars(extend("exclusiveMinimum" = 0.0))]
-    pub learning_rate: f64,
+    pub learning_rate: Option<f64>,
     /// Weight decay of matrices and kernels; vectors (norms, biases, layer scale) and Swin's tables of position biases are never
     /// decayed. The optimizer's default when `null`: 0.01 of `adamw` and `lamb`, 0.1 of `muon`, 0 of the others.
     #[schemars(range(min = 0.0))]
@@ -66,8 +67,7 @@ pub struct TrainSection {
     /// when `null`.
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub checkpoint_minutes: Option<f64>,
-    /// The rule that moves the weights. Its constants are `weight_decay`, `betas`, `epsilon` and `momentum`, as far as it has them. PyTorch's and
-    /// timm's defaults for the learning rate are 1e-3, but 1e-4 of `lion` and 1e-2 of `adafactor`.
+    /// The rule that moves the weights. Its constants are `learning_rate`, `weight_decay`, `betas`, `epsilon` and `momentum`, as far as it has them.
     pub optimizer: OptimizerName,
     /// Momentum of `sgd` (with Nesterov's look ahead) and `muon`. The optimizer's default when `null`: 0.9 and 0.95.
     #[schemars(extend("minimum" = 0.0, "exclusiveMaximum" = 1.0))]
@@ -115,6 +115,9 @@ pub struct TrainSection {
     /// Whether a finished run also writes `averaged`: the mean of the weights of the epochs that `keep_best` keeps, scored in validation beside `best`.
     /// Batch norms then measure their statistics anew, in a pass over the training images. `predict --checkpoint averaged` takes it.
     pub average_best: bool,
+    /// Whether a finished run is calibrated as by `stoker calibrate`: on its validation images (of a fold, those that its model was not trained on), in
+    /// the views of `predict`. `predict --use-calibration` takes it.
+    pub calibrate: bool,
 }
 
 /// When training stops before its last epoch.
@@ -137,7 +140,7 @@ impl Default for TrainSection {
             micro_batch_size: AutoCount::Auto,
             adaptive_batch: false,
             precision: Precision::Auto,
-            learning_rate: 1.0e-3,
+            learning_rate: None,
             weight_decay: None,
             betas: None,
             epsilon: None,
@@ -165,6 +168,7 @@ impl Default for TrainSection {
             early_stopping: EarlyStoppingSection::default(),
             keep_best: 1,
             average_best: false,
+            calibrate: false,
         }
     }
 }

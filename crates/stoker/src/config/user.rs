@@ -78,7 +78,7 @@ pub struct DataSection {
     #[schemars(extend("format" = "path"))]
     pub validation: Option<PathBuf>,
     /// Share of each class in `train` that is held out for validation; 0.15 when neither this nor
-    /// `validation` is given.
+    /// `validation` is given. Images with the same `group`, a column of the CSV file, stay on one side.
     #[serde(default)]
     #[schemars(extend("exclusiveMinimum" = 0.0, "exclusiveMaximum" = 1.0))]
     pub validation_share: Option<f64>,
@@ -192,6 +192,13 @@ pub struct MemorySection {
     /// Share of the memory that is left unused. By device when `null`.
     #[schemars(extend("minimum" = 0.0, "exclusiveMaximum" = 1.0))]
     pub safety_margin: Option<f64>,
+    /// Share of all the device's memory that the run may take at most. 0.9 on a card, all of it on the CPU when `null`.
+    #[schemars(extend("exclusiveMinimum" = 0.0, "maximum" = 1.0))]
+    pub fraction: Option<f64>,
+    /// What each card of a team runs, as `plan --all-gpus --write-team-settings` saves it: a run on one of these cards starts from its line. When `null`,
+    /// `team_settings.yaml` beside the configuration, or else `configs/team_settings.yaml`, where there is one.
+    #[schemars(extend("format" = "path"))]
+    pub team_settings: Option<PathBuf>,
     /// How the micro-batch that fits is rounded down.
     pub rounding: Rounding,
     /// Gradient checkpointing: what is computed twice to keep less. The gradients stay the same.

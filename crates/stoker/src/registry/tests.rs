@@ -2,7 +2,7 @@
 
 use burn::backend::ir::{FloatOperationIr, ModuleOperationIr, OperationIr, TensorIr};
 use burn::tensor::{Device, Tensor};
-use vision_nn::Pass;
+use vision_nn::{Pass, in_burns_operations};
 
 use super::*;
 
@@ -89,7 +89,9 @@ fn recorded_products_equal_the_arithmetic() {
         let device = Device::capture();
         let recording = device.capture_scope(|scope| {
             let model = architecture.build(&ClassifierSpec::new(1000, &device));
-            drop(model.forward(Tensor::empty([1, 3, side, side], &device), &mut Pass::evaluation()));
+            let images = Tensor::empty([1, 3, side, side], &device);
+            // An operation of ours tells no products.
+            in_burns_operations(|| drop(model.forward(images, &mut Pass::evaluation())));
             scope.complete([], [])
         });
         let counted: u64 = recording.unwrap().graph.operations.iter().map(macs_of).sum();

@@ -3,10 +3,10 @@
 use burn::tensor::Device;
 use device::{Card, CardCatalogue};
 use memory_planner::{
-    Budget, BudgetRequest, FootprintError, LadderError, MemoryAnalysis, MemoryReading, PlanRequest, Rung, Tier,
+    Budget, BudgetRequest, Footprint, FootprintError, LadderError, MemoryAnalysis, PlanRequest, Rung, Tier,
     plan_with_ladder,
 };
-use memory_probe::{AllocatorModel, CapturedSource};
+use memory_probe::{AllocatorModel, CapturedSource, ChosenPools};
 
 use crate::error::CommandError;
 use crate::run::memory::{Planned, tell_pools};
@@ -75,8 +75,7 @@ impl PlannedCard {
 
     /// What a run may take of it, with nothing else on it.
     pub(crate) fn budget(&self, request: &BudgetRequest) -> Result<Budget, CommandError> {
-        let reading = MemoryReading { total_bytes: self.memory_bytes, free_bytes: self.usable_bytes, own_bytes: 0 };
-        Budget::for_card(reading, self.tier, request)
+        Budget::for_absent_card(self.memory_bytes, self.usable_bytes, self.tier, request)
             .map_err(|error| CommandError::from_request(&error).with_hint(error.hint()))
     }
 
@@ -106,20 +105,33 @@ impl<'a> Recorded<'a> {
         budget: Budget,
         request: &PlanRequest,
     ) -> Result<Planned, LadderError<FootprintError>> {
-        let (subject, allocator, bytes) = (self.subject, card.allocator(), budget.budget_bytes);
+        let subject = self.subject;
         let mut chosen = None;
         let mut footprint_of = |rung| {
-            let source = self.source(rung);
-            let pools = source.best_pools(allocator, bytes, request);
+            let (footprint, pools) = self.footprint(card.allocator(), rung, &budget, request)?;
             chosen = Some(pools);
-            source.footprint(allocator.with_pools(pools.layout), bytes, request)
+            Ok::<_, FootprintError>(footprint)
         };
         let rungs = subject.rungs(precisions, false);
         let (rung, footprint, mut plan) = plan_with_ladder(&rungs, &mut footprint_of, &budget, request)?;
         tell_pools(&mut plan, chosen, &budget);
         let (device, model) = (card.title.clone(), subject.describe());
-        let analysis = MemoryAnalysis { device, model, footprint, budget, plan };
+        let analysis = MemoryAnalysis { device, model, footprint, budget, plan, at_peak: None };
         Ok(Planned::new(analysis, rung, precisions))
+    }
+
+    /// What a step takes that is computed as `rung` says, in the pools that hold most.
+    pub(crate) fn footprint(
+        &mut self,
+        allocator: AllocatorModel,
+        rung: Rung,
+        budget: &Budget,
+        request: &PlanRequest,
+    ) -> Result<(Footprint, ChosenPools), FootprintError> {
+        let source = self.source(rung);
+        let pools = source.best_pools(allocator, budget.budget_bytes, request);
+        let footprint = source.footprint(allocator.with_pools(pools.layout), budget.budget_bytes, request)?;
+        Ok((footprint, pools))
     }
 
     fn source(&mut self, rung: Rung) -> &CapturedSource<'a> {
@@ -131,5 +143,38 @@ impl<'a> Recorded<'a> {
             self.sources.len() - 1
         });
         &self.sources[position].1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The hint speaks of "a card with at least so much": whichever of the catalogue it is, of whatever tier, and with error correction or without.
+    #[test]
+    fn every_card_of_the_catalogue_that_is_as_large_as_a_hint_says_holds_the_step() {
+        let mut checked = 0;
+        for needed_mib in (900..60_000).step_by(777) {
+            let needed_bytes = needed_mib << 20;
+            let known = memory_planner::FixedMemory { weights: needed_bytes, ..Default::default() };
+            let one = [memory_planner::Observation { batch: 1, peak_bytes: needed_bytes }];
+            let mut footprint_of = |_| Footprint::from_exact(memory_planner::ExactSource::Captured, known, 0, &one);
+            let smallest = PlannedCard::of_memory(700 << 20);
+            let budget = smallest.budget(&BudgetRequest::default()).unwrap();
+            let request = PlanRequest { effective_batch: Some(1), ..PlanRequest::default() };
+            let refused = plan_with_ladder(&[Rung::default()], &mut footprint_of, &budget, &request).unwrap_err();
+            let hint = refused.hint().unwrap();
+            assert!(!hint.contains("free memory"), "nobody can on a card that is not here: {hint}");
+            let (_, size) = hint.split_once("a card with at least ").unwrap();
+            let size = memory_planner::parse_bytes(size).unwrap();
+            for card in CardCatalogue::embedded().cards.iter().filter(|card| card.memory_bytes >= size) {
+                let budget = PlannedCard::of(card, None).budget(&BudgetRequest::default()).unwrap();
+                let planned = plan_with_ladder(&[Rung::default()], &mut footprint_of, &budget, &request);
+                let refused: Option<LadderError<FootprintError>> = planned.err();
+                assert!(refused.is_none(), "{}: {needed_mib} MiB, told {hint}", card.name);
+                checked += 1;
+            }
+        }
+        assert!(checked > 500, "{checked}");
     }
 }

@@ -1,5 +1,7 @@
 //! What can be refused before anything is measured or written.
 
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::path::Path;
 
 use checkpoint::{CheckpointError, RunFolder};
@@ -8,7 +10,7 @@ use memory_planner::{Budget, FixedMemory, format_bytes};
 use crate::error::CommandError;
 use crate::registry::{Architecture, find_architecture};
 
-/// Whether a new run can go to `root`.
+/// Whether a new run can go to `root`: asked before any data is drawn and any step is measured.
 pub(crate) fn check_root(root: &Path, overwrite: bool) -> Result<(), CommandError> {
     let refused = |error: CheckpointError| CommandError::from_request(&error).with_hint(error.hint());
     if RunFolder::is_occupied(root) {
@@ -18,14 +20,28 @@ pub(crate) fn check_root(root: &Path, overwrite: bool) -> Result<(), CommandErro
         let keep = "`--overwrite` replaces runs only; go elsewhere with `--set name=OTHER`, or move the folder away";
         RunFolder::open(root).map_err(|error| refused(error).with_hint(keep.to_owned()))?;
     }
-    match root.ancestors().find(|above| above.exists()) {
-        Some(above) if !above.is_dir() => {
+    // A relative path ends in the working directory.
+    match root.ancestors().find(|above| above.exists()).unwrap_or(Path::new(".")) {
+        above if !above.is_dir() => {
             let message = format!("cannot make run folder `{}`: `{}` is a file", root.display(), above.display());
             let hint = "choose another folder with `--set output=FOLDER`, or another name with `--set name=OTHER`";
             Err(CommandError::wrong_request(message).with_hint(hint.to_owned()))
         }
-        _ => Ok(()),
+        above => check_writable(above).map_err(|reason| {
+            let above = above.display();
+            let message = format!("cannot make run folder `{}`: nothing can be written into `{above}`", root.display());
+            let hint = "choose a folder that you may write to with `--set output=FOLDER`";
+            CommandError::wrong_request(message).with_causes(vec![reason.to_string()]).with_hint(hint.to_owned())
+        }),
     }
+}
+
+/// Whether a folder takes a file, which is the one way to know: rights, file systems that are only read, and full disks all say so there alone.
+fn check_writable(folder: &Path) -> io::Result<()> {
+    let probe = folder.join(format!(".stoker-{}.writing", std::process::id()));
+    let mut file = File::create(&probe)?;
+    let written = file.write_all(b"?").and_then(|()| file.sync_all());
+    fs::remove_file(&probe).and(written)
 }
 
 /// Whether a file can be made at `path`, which `flag` names, before the work that fills it. `example` is a file's name.

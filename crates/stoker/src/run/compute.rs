@@ -48,6 +48,17 @@ impl Compute {
         Ok(self.budget(&BudgetRequest::default())?.total_bytes)
     }
 
+    /// What the driver says is taken of a card by anyone; none on the CPU, or where it says nothing.
+    pub(crate) fn used_bytes(&self) -> Option<u64> {
+        match &self.selected {
+            SelectedDevice::Cpu { .. } => None,
+            SelectedDevice::Cuda(card) => {
+                let memory = card.read_memory().ok()?;
+                Some(memory.total_bytes.saturating_sub(memory.free_bytes))
+            }
+        }
+    }
+
     /// The device with a tape, for training.
     pub(crate) fn tracked(&self, checkpointing: Checkpointing) -> Device {
         tracked(&self.device, checkpointing)

@@ -63,8 +63,13 @@ pub(crate) fn train_and_validation(resolved: &ResolvedConfig) -> Result<(Dataset
     }
 }
 
-/// Number of classes and size of the training set, where the data is here to be counted; nothing is drawn or reported.
-pub(crate) fn training_classes(resolved: &ResolvedConfig) -> Option<(usize, usize)> {
+/// Number of classes, where the data is here to be counted.
+pub(crate) fn training_classes(resolved: &ResolvedConfig) -> Option<usize> {
+    images_to_plan_for(resolved).map(|(images, _)| images.classes.len())
+}
+
+/// The images, held-out ones among them, and how many are trained on, where the data is here to be counted; nothing is drawn or reported.
+pub(crate) fn images_to_plan_for(resolved: &ResolvedConfig) -> Option<(Dataset, usize)> {
     let all = Dataset::open(&resolved.config.data.train).ok()?;
     let data = &resolved.config.data;
     let held_out = match (&data.validation, data.folds) {
@@ -73,7 +78,7 @@ pub(crate) fn training_classes(resolved: &ResolvedConfig) -> Option<(usize, usiz
         (None, None) => data.validation_share.unwrap_or(0.0),
     };
     let samples = (all.samples.len() as f64 * (1.0 - held_out)).round() as usize;
-    Some((all.classes.len(), samples))
+    Some((all, samples))
 }
 
 /// The sample set lies in the folder that holds `data.train`.

@@ -39,6 +39,9 @@ pub(crate) struct Job {
     pub(crate) num_classes: usize,
     pub(crate) train_samples: Option<usize>,
     pub(crate) rung: Rung,
+    /// Whether it is no step but the forward pass of a prediction.
+    #[serde(default)]
+    pub(crate) predicts: bool,
     /// Bytes of a page and of a small page, where the memory is not cut CubeCL's way.
     pub(crate) pages: Option<[u64; 2]>,
     pub(crate) budget_bytes: u64,
@@ -90,10 +93,17 @@ impl Job {
             num_classes: subject.num_classes,
             train_samples: subject.train_samples,
             rung,
+            predicts: false,
             pages,
             budget_bytes,
             request: request.clone(),
         }
+    }
+
+    /// The forward pass alone.
+    #[must_use]
+    pub(crate) fn of_prediction(self) -> Self {
+        Self { predicts: true, ..self }
     }
 
     fn layout(&self) -> PoolLayout {
@@ -140,8 +150,9 @@ pub(crate) fn run_here() -> Result<(), CommandError> {
         |error: &(dyn std::error::Error + 'static)| CommandError::from_run(error).in_context("cannot run the step dry");
     job.layout().install(&device).map_err(|error| failed(&error))?;
     let build = |device: &Device| subject.build(device);
-    let footprint = dry_run_footprint(&subject.step(job.rung), &device, &build, job.budget_bytes, &job.request)
-        .map_err(|error| failed(&error))?;
+    let step = if job.predicts { subject.prediction(job.rung.precision) } else { subject.step(job.rung) };
+    let footprint =
+        dry_run_footprint(&step, &device, &build, job.budget_bytes, &job.request).map_err(|error| failed(&error))?;
     ui::out(serde_json::to_string(&footprint).expect("a footprint has string keys and plain values"))
 }
 
@@ -182,6 +193,7 @@ mod tests {
             num_classes: 10,
             train_samples: None,
             rung: Rung::default(),
+            predicts: false,
             pages: Some([1024, 512]),
             budget_bytes: 1 << 30,
             request: PlanRequest::default(),

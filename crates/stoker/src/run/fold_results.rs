@@ -1,8 +1,8 @@
 //! What cross-validation has come to: `fold_results.yaml` and `out_of_fold.csv`, beside the folds' own runs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use checkpoint::{RunFolder, write_atomically};
+use checkpoint::{CheckpointError, RunFolder, write_atomically};
 use data_pipeline::Dataset;
 use inference::{Prediction, join_csv, score, write_csv};
 use metrics::ConfusionMatrix;
@@ -76,20 +76,27 @@ impl FoldResults {
     /// What is known in the folder of all folds; nothing where none is done.
     pub(crate) fn read(group: &RunFolder) -> Result<Option<Self>, CommandError> {
         let path = group.fold_results();
-        if !path.exists() {
-            return Ok(None);
-        }
+        path.exists().then(|| Self::read_file(&path)).transpose()
+    }
+
+    /// What the file at `path` says; the folds' runs lie beside it.
+    pub(crate) fn read_file(path: &Path) -> Result<Self, CommandError> {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let refused = |cause: String| {
+            let hint = match path.file_name().is_some_and(|name| name == "fold_results.yaml") {
+                true => format!("put it back as it was; the folds' runs are in `{}`", folder.display()),
+                false => "name the `fold_results.yaml` that `stoker train` wrote, or a copy beside it".to_owned(),
+            };
             CommandError::wrong_request(format!("`{}` is no file of fold results", path.display()))
                 .with_causes(vec![cause])
-                .with_hint(format!("put it back as it was; the folds' runs are in `{}`", group.root().display()))
+                .with_hint(hint)
         };
-        let text = std::fs::read_to_string(&path).map_err(|error| refused(error.to_string()))?;
+        let text = std::fs::read_to_string(path).map_err(|error| refused(error.to_string()))?;
         let results: Self = serde_yaml::from_str(&text).map_err(|error| refused(error.to_string()))?;
         let fits = |result: &FoldResult| result.fold < results.folds && results.matrix(result).is_some();
         match results.results.iter().find(|result| !fits(result)) {
             Some(result) => Err(refused(format!("fold {} does not fit the classes or the folds", result.fold))),
-            None => Ok(Some(results)),
+            None => Ok(results),
         }
     }
 
@@ -110,11 +117,43 @@ impl FoldResults {
         ConfusionMatrix::from_counts(self.classes.clone(), result.confusion.clone())
     }
 
+    /// Takes a fold out of what is known in the folder of all, because its run in `root` is about to be replaced.
+    pub(crate) fn forget(root: &Path, fold: usize) -> Result<(), CommandError> {
+        let group = group_of(root)?;
+        let Some(mut known) = Self::read(&group)?.filter(|known| known.has(fold)) else { return Ok(()) };
+        known.results.retain(|result| result.fold != fold);
+        if known.results.is_empty() {
+            // The results first: what stands there has everything else.
+            let gone = [group.fold_results(), group.out_of_fold()];
+            let gone = gone.into_iter().try_for_each(|path| {
+                std::fs::remove_file(&path).map_err(|source| CheckpointError::Write { path, source })
+            });
+            return gone.map_err(|error| failed(&error, error.hint()));
+        }
+        known.sum_up();
+        known.write(&group)
+    }
+
+    /// Writes the file, and the predictions of all folds that are in it.
+    fn write(&self, group: &RunFolder) -> Result<(), CommandError> {
+        let parts = self.results.iter().map(|result| (result.fold.to_string(), group.of_fold(result.fold)));
+        let parts: Vec<(String, PathBuf)> = parts.map(|(fold, root)| (fold, root.join("out_of_fold.csv"))).collect();
+        join_csv(&group.out_of_fold(), "fold", &parts).map_err(|error| failed(&error, error.hint()))?;
+        let text = serde_yaml::to_string(self).expect("results have string keys and plain values");
+        // Last: a fold that stands here has everything else.
+        write_atomically(&group.fold_results(), text.as_bytes()).map_err(|error| failed(&error, error.hint()))
+    }
+
     /// Takes up a fold, in the place of what was known of it.
     fn put(&mut self, result: FoldResult) {
         self.results.retain(|other| other.fold != result.fold);
         self.results.push(result);
         self.results.sort_by_key(|result| result.fold);
+        self.sum_up();
+    }
+
+    /// Scores over all folds that are here.
+    fn sum_up(&mut self) {
         let mut all = ConfusionMatrix::new(self.classes.clone());
         for matrix in self.results.iter().filter_map(|result| self.matrix(result)) {
             all.merge(&matrix).expect("all have the classes of the file");
@@ -125,7 +164,7 @@ impl FoldResults {
 
 /// Adds a finished fold to the results in the folder of all folds, and to their out-of-fold predictions.
 pub(crate) fn record(resolved: &ResolvedConfig, finished: &FinishedFold<'_>) -> Result<(), CommandError> {
-    let group = group_of(finished.folder)?;
+    let group = group_of(finished.folder.root())?;
     let classes = &finished.validation.classes;
     let own = finished.folder.out_of_fold();
     write_csv(&own, finished.validation, classes, finished.predictions)
@@ -150,22 +189,13 @@ pub(crate) fn record(resolved: &ResolvedConfig, finished: &FinishedFold<'_>) -> 
     };
     let mut results = FoldResults::read(&group)?.filter(|known| known.classes == *classes).unwrap_or_else(fresh);
     results.put(result);
-    let parts: Vec<(String, PathBuf)> = results
-        .results
-        .iter()
-        .map(|result| (result.fold.to_string(), group.of_fold(result.fold)))
-        .map(|(fold, root)| (fold, root.join("out_of_fold.csv")))
-        .collect();
-    join_csv(&group.out_of_fold(), "fold", &parts).map_err(|error| failed(&error, error.hint()))?;
-    let text = serde_yaml::to_string(&results).expect("results have string keys and plain values");
-    // Last: a fold that stands here has everything else.
-    write_atomically(&group.fold_results(), text.as_bytes()).map_err(|error| failed(&error, error.hint()))
+    results.write(&group)
 }
 
 /// The folder of all folds that a fold's run stands in.
-fn group_of(folder: &RunFolder) -> Result<RunFolder, CommandError> {
-    let parent = folder.root().parent().filter(|parent| !parent.as_os_str().is_empty());
-    RunFolder::open(parent.unwrap_or(std::path::Path::new("."))).map_err(|error| {
+fn group_of(root: &Path) -> Result<RunFolder, CommandError> {
+    let parent = root.parent().filter(|parent| !parent.as_os_str().is_empty());
+    RunFolder::open(parent.unwrap_or(Path::new("."))).map_err(|error| {
         let hint = "a fold's run stays in the folder of all folds, beside `config.resolved.yaml`: move it back";
         CommandError::from_request(&error).with_hint(hint.to_owned())
     })

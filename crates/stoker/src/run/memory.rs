@@ -3,8 +3,8 @@
 use data_pipeline::{Dataset, largest_decode_bytes};
 use device::{SelectedDevice, heap};
 use memory_planner::{
-    Budget, Choice, FixedMemory, Footprint, LadderError, MemoryAnalysis, NothingFits, Plan, PlanRequest, Rung,
-    format_bytes, plan_with_ladder,
+    Budget, Choice, FixedMemory, Footprint, FootprintError, LadderError, MemoryAnalysis, NothingFits, Plan,
+    PlanRequest, Precision, Rung, WayOut, format_bytes, plan_with_ladder,
 };
 use memory_probe::{
     AllocatorModel, CapturedSource, ChosenPools, PoolLayout, ProbeError, ProbeOptions, measure_training,
@@ -16,7 +16,8 @@ use crate::error::CommandError;
 use crate::run::checks::{no_room_for_model, no_room_to_measure};
 use crate::run::compute::Compute;
 use crate::run::dry_process::{DryProcessError, Job, run_elsewhere};
-use crate::run::precision::{Precisions, check_device};
+use crate::run::post_mortem::PostMortem;
+use crate::run::precision::{Arithmetic, Precisions, check_device};
 use crate::run::resolved::ResolvedConfig;
 use crate::run::subject::Subject;
 use crate::run::throughput::prefer_smaller;
@@ -51,6 +52,9 @@ pub(crate) enum LearnError {
         /// What the model takes whatever the batch.
         known: FixedMemory,
     },
+    /// The recorded step made none.
+    #[error(transparent)]
+    Recorded(#[from] FootprintError),
     /// The model alone is more than the budget.
     #[error("the model alone needs {}", format_bytes(known.total()))]
     NoRoom {
@@ -69,27 +73,10 @@ pub(crate) fn plan_here(
     request: &PlanRequest,
 ) -> Result<Planned, CommandError> {
     check_device(&compute.device, precisions.first, "train.precision", &compute.selected.describe())?;
-    let mut chosen = None;
-    let mut footprint_of = |rung| match (source, &compute.selected) {
-        (PlanSource::Measured, _) | (_, SelectedDevice::Cpu { .. }) => {
-            measured(subject, compute, rung, &budget, request.effective_batch)
-        }
-        (_, SelectedDevice::Cuda(card)) => {
-            let allocator = AllocatorModel::cuda(card.total_bytes);
-            chosen = install_pools(subject, compute, rung, allocator, &budget, request);
-            let layout = chosen.map_or(PoolLayout::Runtime, |chosen| chosen.layout);
-            match dry_run(subject, compute, rung, layout, (budget.budget_bytes, request)) {
-                Some(footprint) => Ok(footprint),
-                None => {
-                    chosen = None;
-                    keep_own_pools(compute);
-                    measured(subject, compute, rung, &budget, request.effective_batch)
-                }
-            }
-        }
-    };
+    let mut learner = Learner { subject, compute, source, budget: &budget, request, chosen: None };
     let mut climb = |precisions: &Precisions| {
-        plan_with_ladder(&subject.rungs(precisions, compute.is_cpu()), &mut footprint_of, &budget, request)
+        let rungs = subject.rungs(precisions, compute.is_cpu());
+        plan_with_ladder(&rungs, &mut |rung| learner.footprint(rung), &budget, request)
     };
     let (precisions, planned) = match (climb(precisions), precisions.after_failure()) {
         (Err(LadderError::NothingFits(nothing)), Some(fp32)) if no_step_ran(&nothing) => {
@@ -99,12 +86,50 @@ pub(crate) fn plan_here(
         }
         (planned, _) => (precisions.clone(), planned),
     };
-    let (rung, footprint, plan) = planned.map_err(|error| refused(error, subject, &budget))?;
+    let chosen = learner.chosen;
+    let half = Arithmetic::of(&compute.selected).half();
+    let (rung, footprint, plan) = planned.map_err(|error| refused(error, subject, &budget, half))?;
     let mut plan = prefer_smaller(plan, &footprint, &budget, request, (subject, compute, rung));
     tell_pools(&mut plan, chosen, &budget);
     let device = compute.selected.describe();
-    let analysis = MemoryAnalysis { device, model: subject.describe(), footprint, budget, plan };
+    let analysis = MemoryAnalysis { device, model: subject.describe(), footprint, budget, plan, at_peak: None };
     Ok(Planned::new(analysis, rung, &precisions))
+}
+
+/// Learns what steps take on the device at hand: by real ones on the CPU, by dry ones on a card.
+pub(crate) struct Learner<'a> {
+    pub(crate) subject: &'a Subject<'a>,
+    pub(crate) compute: &'a Compute,
+    pub(crate) source: PlanSource,
+    pub(crate) budget: &'a Budget,
+    pub(crate) request: &'a PlanRequest,
+    /// How a card's memory was cut for the last footprint; none where it stayed CubeCL's way.
+    pub(crate) chosen: Option<ChosenPools>,
+}
+
+impl Learner<'_> {
+    /// What a step takes that is computed as `rung` says.
+    pub(crate) fn footprint(&mut self, rung: Rung) -> Result<Footprint, LearnError> {
+        let Self { subject, compute, budget, request, .. } = *self;
+        match (self.source, &compute.selected) {
+            (PlanSource::Measured, _) | (_, SelectedDevice::Cpu { .. }) => {
+                measured(subject, compute, rung, budget, request.effective_batch)
+            }
+            (_, SelectedDevice::Cuda(card)) => {
+                let allocator = AllocatorModel::cuda(card.total_bytes);
+                self.chosen = install_pools(subject, compute, rung, allocator, budget, request);
+                let layout = self.chosen.map_or(PoolLayout::Runtime, |chosen| chosen.layout);
+                dry_run(subject, compute, rung, layout, (budget.budget_bytes, request)).map_or_else(
+                    || {
+                        self.chosen = None;
+                        keep_own_pools(compute);
+                        measured(subject, compute, rung, budget, request.effective_batch)
+                    },
+                    Ok,
+                )
+            }
+        }
+    }
 }
 
 /// Whether not even the smallest step came to its end, on any rung.
@@ -198,21 +223,28 @@ fn dry_run(
     layout: PoolLayout,
     bounds: (u64, &PlanRequest),
 ) -> Option<Footprint> {
-    let progress = Progress::start("running training steps dry", "steps", 0);
     let job = Job::of(subject, compute.selected.request().to_string(), rung, layout, bounds);
-    let footprint =
-        std::env::current_exe().map_err(DryProcessError::from).and_then(|executable| run_elsewhere(&executable, &job));
-    progress.finish("done");
-    footprint
-        .map_err(|error| {
-            ui::note(format_args!(
-                "note: the dry run did not work on this card: {error}; measuring real steps instead"
-            ));
-        })
-        .ok()
+    dry_run_elsewhere(&job, "training steps")
 }
 
-fn refused(error: LadderError<LearnError>, subject: &Subject<'_>, budget: &Budget) -> CommandError {
+/// Runs a job in a process of its own; `what` it runs is told. None where that did not work, which is said.
+pub(crate) fn dry_run_elsewhere(job: &Job, what: &str) -> Option<Footprint> {
+    let progress = Progress::start(format!("running {what} dry"), "steps", 0);
+    let footprint =
+        std::env::current_exe().map_err(DryProcessError::from).and_then(|executable| run_elsewhere(&executable, job));
+    progress.finish("done");
+    let footprint = footprint.map_err(|error| {
+        ui::note(format_args!("note: the dry run did not work on this card: {error}; measuring real {what} instead"));
+    });
+    footprint.ok()
+}
+
+pub(crate) fn refused(
+    error: LadderError<LearnError>,
+    subject: &Subject<'_>,
+    budget: &Budget,
+    half: Option<Precision>,
+) -> CommandError {
     let model = &subject.resolved.config.model.name;
     match error {
         LadderError::Footprint { source: LearnError::NoRoom { known }, .. } => no_room_for_model(model, &known, budget),
@@ -224,31 +256,60 @@ fn refused(error: LadderError<LearnError>, subject: &Subject<'_>, budget: &Budge
         LadderError::Footprint { source: LearnError::Probe { source, .. }, .. } => {
             CommandError::from_run(&source).in_context("cannot measure the memory of a training step")
         }
-        error => refused_plan(error, subject),
+        error => refused_plan(error, subject, half),
     }
 }
 
-/// A plan that cannot be, as the user reads it; when nothing fits, with what takes most.
+/// A plan that cannot be, as the user reads it; when nothing fits, with what takes most and which setting would save most. The step could be computed
+/// in `half`, where that is known.
 pub(crate) fn refused_plan<E: std::error::Error + 'static>(
     error: LadderError<E>,
     subject: &Subject<'_>,
+    half: Option<Precision>,
 ) -> CommandError {
-    let largest = match &error {
-        LadderError::NothingFits(nothing) => {
-            nothing.needs.last().map_or(Vec::new(), |need| subject.largest_tensors(need.rung))
-        }
-        _ => Vec::new(),
+    let LadderError::NothingFits(nothing) = &error else {
+        let hint = error.hint();
+        return CommandError::from_request(&error).with_hint(hint);
     };
-    let hint = error.hint();
-    CommandError::from_request(&error).with_causes(largest).with_hint(hint)
+    let post_mortem = nothing.needs.last().map(|need| PostMortem::of(subject, need.rung, half)).unwrap_or_default();
+    let hint = match (&nothing.way_out, post_mortem.remedies.first(), error.hint()) {
+        (WayOut::SmallerImage | WayOut::SmallerModel { .. }, Some(best), Some(hint)) => {
+            let saved = format_bytes(best.saved_bytes);
+            Some(format!("{hint}; of the settings, {} saves most: {saved} of a step of one image", best.flag()))
+        }
+        (_, _, hint) => hint,
+    };
+    CommandError::from_request(&error).with_causes(post_mortem.causes()).with_hint(hint)
 }
 
-/// The most that loading takes: effective batches of bytes, ready and in the making, and an image in each worker's hands.
-pub(crate) fn loader_bytes(resolved: &ResolvedConfig, train: &Dataset) -> u64 {
-    let config = &resolved.config;
-    let image = config.model.image_size.pow(2) * config.model.in_channels;
-    let batches = config.data.prefetch_batches + 1;
-    let workers = config.data.workers.exactly().unwrap_or(1);
-    let queue = (batches * config.train.effective_batch_size.min(train.len()) + workers) * image;
-    queue as u64 + workers as u64 * largest_decode_bytes(train)
+/// What loading images takes beside the step, where both share memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LoaderNeeds {
+    image_bytes: u64,
+    /// Images of an effective batch.
+    batch: usize,
+    /// Batches that are ready or in the making.
+    batches: usize,
+    workers: usize,
+    decode_bytes: u64,
+}
+
+impl LoaderNeeds {
+    /// Of a run over `samples` of these images, with so many workers where the configuration leaves them open.
+    pub(crate) fn of(resolved: &ResolvedConfig, images: &Dataset, samples: usize, default_workers: usize) -> Self {
+        let config = &resolved.config;
+        Self {
+            image_bytes: (config.model.image_size.pow(2) * config.model.in_channels) as u64,
+            batch: config.train.effective_batch_size.min(samples),
+            batches: config.data.prefetch_batches + 1,
+            workers: config.data.workers.exactly().unwrap_or(default_workers),
+            decode_bytes: largest_decode_bytes(images),
+        }
+    }
+
+    /// The most that it takes: effective batches of bytes, and an image in each worker's hands, as it is decoded and as it is handed on.
+    pub(crate) fn bytes(&self) -> u64 {
+        let queue = (self.batches * self.batch + self.workers) as u64 * self.image_bytes;
+        queue + self.workers as u64 * self.decode_bytes
+    }
 }

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use memory_planner::format_bytes;
 use memory_probe::Meter;
 use metrics::EpochRecord;
-use trainer::{NonFiniteStep, Observer, RecoveryEvent, StepReport};
+use trainer::{NonFiniteStep, Observer, RecoveryEvent, StepReport, UncutWork};
 
-use crate::run::recovery::{tell_growth, tell_out_of_memory};
+use crate::run::recovery::{tell_growth, tell_limit_passed, tell_out_of_memory};
 use crate::ui::{self, Progress, short_time};
 
 /// Corrupt images are named up to this many; the rest is in the run folder's list.
@@ -22,9 +22,13 @@ pub(crate) struct RunObserver {
     train_samples: usize,
     epochs: u32,
     progress: Option<Progress>,
+    /// Skipped before this process.
+    known_corrupt: usize,
     corrupt: usize,
     memory: MemoryLine,
     pace: Pace,
+    /// The most that was told to be above the limit.
+    told_bytes: u64,
 }
 
 /// How fast the run goes, validation included.
@@ -49,12 +53,12 @@ impl RunObserver {
     pub(crate) fn new(train_samples: usize, meter: Box<dyn Meter>, predicted_peak_bytes: u64) -> Self {
         let memory = MemoryLine { meter, predicted_peak_bytes, highest_bytes: 0, said: String::new(), asked: None };
         let pace = Pace { started: Instant::now(), steps: 0 };
-        Self { train_samples, epochs: 0, progress: None, corrupt: 0, memory, pace }
+        Self { train_samples, epochs: 0, progress: None, known_corrupt: 0, corrupt: 0, memory, pace, told_bytes: 0 }
     }
 
-    /// Corrupt images that were skipped so far.
+    /// Corrupt images that were skipped so far, by the processes before this one too.
     pub(crate) fn corrupt(&self) -> usize {
-        self.corrupt
+        self.known_corrupt + self.corrupt
     }
 }
 
@@ -93,13 +97,7 @@ impl Observer for RunObserver {
         let left = self.pace.seconds_left(report, self.epochs);
         let left = left.map_or(String::new(), |seconds| format!(", {} to the last epoch", short_time(seconds)));
         if let Some(progress) = &mut self.progress {
-            progress.say(format_args!(
-                "loss {:.3}, lr {:.1e}, {:.0} % waiting, {}{left}",
-                report.mean_loss,
-                report.learning_rate,
-                100.0 * report.data_wait_share,
-                self.memory.said()
-            ));
+            progress.say(said_of_step(report, self.memory.said(), &left));
             progress.set(report.samples_done);
         }
     }
@@ -132,6 +130,10 @@ impl Observer for RunObserver {
         ));
     }
 
+    fn corrupt_images_known(&mut self, count: usize) {
+        self.known_corrupt = count;
+    }
+
     fn corrupt_image(&mut self, path: &Path, reason: &str) {
         self.corrupt += 1;
         if self.corrupt <= CORRUPT_SHOWN {
@@ -148,18 +150,65 @@ impl Observer for RunObserver {
         tell_out_of_memory(event);
     }
 
+    /// Told once, and again where it is more.
+    fn limit_passed(&mut self, step: u64, work: &UncutWork) {
+        if work.held_bytes > self.told_bytes + self.told_bytes / 20 {
+            self.told_bytes = work.held_bytes;
+            tell_limit_passed(&format!("before step {step}"), work);
+        }
+    }
+
     fn micro_batch_grown(&mut self, event: &RecoveryEvent) {
         tell_growth(event);
     }
+}
+
+/// What the live line has of a step, behind the count and the rate.
+fn said_of_step(report: &StepReport, memory: &str, left: &str) -> String {
+    let (loss, rate, waiting) = (report.mean_loss, report.learning_rate, 100.0 * report.data_wait_share);
+    format!("loss {loss:.3}, lr {rate:.1e}, {waiting:.0} % waiting, {memory}{left}")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// A meter that reads what it is told to.
+    struct Fixed([u64; 2]);
+
+    impl Meter for Fixed {
+        fn current_bytes(&self) -> u64 {
+            self.0[0]
+        }
+
+        fn peak_bytes(&self) -> u64 {
+            self.0[1]
+        }
+
+        fn reset(&self) {}
+    }
+
     #[test]
-    fn the_time_to_the_last_epoch_is_told_once_an_epoch_is_known_whole() {
-        let report = |epoch, batches_done| StepReport {
+    fn the_live_line_has_loss_rate_wait_and_memory_now_highest_and_predicted() {
+        let meter = Box::new(Fixed([81 << 20, 98 << 20]));
+        let mut memory = MemoryLine {
+            meter,
+            predicted_peak_bytes: 104 << 20,
+            highest_bytes: 99 << 20,
+            said: String::new(),
+            asked: None,
+        };
+        let report = StepReport { mean_loss: 0.4126, learning_rate: 3e-4, data_wait_share: 0.074, ..step(2, 1) };
+        let said = said_of_step(&report, memory.said(), ", 2 min 05 s to the last epoch");
+        let expected = "loss 0.413, lr 3.0e-4, 7 % waiting, memory 81.0 MiB, peak 99.0 MiB of 104.0 MiB predicted, 2 min 05 s to the last epoch";
+        assert_eq!(said, expected);
+        // The highest is the highest yet, whatever the meter says of its last lap; and the device is not asked at every step.
+        memory.meter = Box::new(Fixed([7, 8]));
+        assert_eq!(memory.said(), "memory 81.0 MiB, peak 99.0 MiB of 104.0 MiB predicted");
+    }
+
+    fn step(epoch: u32, batches_done: usize) -> StepReport {
+        StepReport {
             epoch,
             batches_done,
             batches: 4,
@@ -170,7 +219,12 @@ mod tests {
             gradient_norm: 0.0,
             images_per_second: 0.0,
             data_wait_share: 0.0,
-        };
+        }
+    }
+
+    #[test]
+    fn the_time_to_the_last_epoch_is_told_once_an_epoch_is_known_whole() {
+        let report = step;
         let mut pace = Pace { started: Instant::now() - Duration::from_secs(50), steps: 0 };
         assert!((1..=4).all(|done| pace.seconds_left(&report(1, done), 3).is_none()));
         // Five steps in 50 seconds; of this epoch three are left, and four of the last.

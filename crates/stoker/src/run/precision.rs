@@ -2,7 +2,7 @@
 
 use burn::tensor::Device;
 use device::SelectedDevice;
-use memory_planner::{Checkpointing, Choice, Precision, Rung};
+use memory_planner::{Checkpointing, Choice, Precision, Rung, TeamPlan};
 use trainer::storage_type;
 
 use crate::config::Precision as Asked;
@@ -34,6 +34,14 @@ impl Arithmetic {
         }
     }
 
+    /// Of a card; an unknown one counts as older than any.
+    pub(crate) fn capability(self) -> (u32, u32) {
+        match self {
+            Self::Card(has) => has,
+            Self::Cpu | Self::UnknownCard => (0, 0),
+        }
+    }
+
     /// The compute capability that the device lacks for a format; none where it has it, or nobody knows.
     fn lacks(self, precision: Precision) -> Option<(u32, u32)> {
         let needed = match precision {
@@ -61,6 +69,12 @@ impl Arithmetic {
             Self::Card(_) | Self::UnknownCard => None,
         }
     }
+
+    /// The format of 16 bits that a step may be asked to be computed in here; none where nobody knows.
+    pub(crate) fn half(self) -> Option<Precision> {
+        let has_bf16 = matches!(self, Self::Card(_)) && self.lacks(Precision::Bf16).is_none();
+        if has_bf16 { Some(Precision::Bf16) } else { self.lower() }
+    }
 }
 
 /// The formats that a step may be computed in, and why.
@@ -70,6 +84,8 @@ pub(crate) struct Precisions {
     pub(crate) first: Precision,
     /// Tried when a step does not fit in the first.
     pub(crate) lower: Option<Precision>,
+    /// What the first tries are to keep, where that is not for the configuration to say.
+    checkpointing: Option<Checkpointing>,
     reason: String,
     /// Whether nobody asked for the first.
     is_automatic: bool,
@@ -90,7 +106,7 @@ impl Precisions {
             let choice = arithmetic.automatic();
             let first: Precision = choice.value.parse().expect("the choice is a precision in words");
             let lower = arithmetic.lower().filter(|_| first == Precision::Fp32);
-            return Ok(Self { first, lower, reason: choice.reason, is_automatic: true });
+            return Ok(Self { first, lower, checkpointing: None, reason: choice.reason, is_automatic: true });
         };
         match (arithmetic.lacks(fixed), arithmetic) {
             (Some((major, minor)), Arithmetic::Card(has)) => {
@@ -100,25 +116,38 @@ impl Precisions {
                 );
                 Err(CommandError::wrong_request(message).with_hint(ways_out(setting, arithmetic)))
             }
-            _ => Ok(Self { first: fixed, lower: None, reason: format!("set by `{setting}`"), is_automatic: false }),
+            _ => {
+                let reason = format!("set by `{setting}`");
+                Ok(Self { first: fixed, lower: None, checkpointing: None, reason, is_automatic: false })
+            }
         }
     }
 
-    /// What the team's settings say.
-    pub(crate) fn of_team(precision: Precision) -> Self {
-        Self { first: precision, lower: None, reason: "team settings".to_owned(), is_automatic: false }
+    /// The same, begun as the team's settings say where nobody said otherwise. What the ladder has below stays: less memory may be free today.
+    #[must_use]
+    pub(crate) fn begun_as(self, team: &TeamPlan) -> Self {
+        let checkpointing = Some(team.checkpointing);
+        if !self.is_automatic {
+            return Self { checkpointing, ..self };
+        }
+        let lower = self.lower.filter(|lower| *lower != team.precision);
+        Self { first: team.precision, lower, checkpointing, reason: "team settings".to_owned(), is_automatic: true }
     }
 
     /// What to take when no step in the first runs at all, however small: its kernels may fail where those of fp32 do not.
     pub(crate) fn after_failure(&self) -> Option<Self> {
         let reason = format!("no step in {} runs on this device", self.first);
         let may = self.is_automatic && self.first != Precision::Fp32;
-        may.then_some(Self { first: Precision::Fp32, lower: None, reason, is_automatic: true })
+        let checkpointing = self.checkpointing;
+        may.then_some(Self { first: Precision::Fp32, lower: None, checkpointing, reason, is_automatic: true })
     }
 
     /// The ways to compute a step from the first to the lowest; see [`Rung::ladder`].
     pub(crate) fn rungs(&self, checkpointing: Checkpointing, ways: &[Checkpointing]) -> Vec<Rung> {
-        Rung::ladder(Rung { precision: self.first, checkpointing }, self.lower, ways)
+        let first = self.checkpointing.unwrap_or(checkpointing);
+        // Ways that keep more than the first are not below it.
+        let begin = ways.iter().position(|way| *way == first).map_or(0, |position| position + 1);
+        Rung::ladder(Rung { precision: self.first, checkpointing: first }, self.lower, &ways[begin..])
     }
 
     /// Why a step is computed as `taken` says.
@@ -183,6 +212,45 @@ mod tests {
         let after = |asked| choose(asked, Arithmetic::Card((8, 6))).unwrap().after_failure();
         assert_eq!(after(Asked::Auto).unwrap().reason(Precision::Fp32), "no step in bf16 runs on this device");
         assert_eq!((after(Asked::Bf16), after(Asked::Fp32)), (None, None));
+    }
+
+    fn team(precision: Precision, checkpointing: Checkpointing) -> TeamPlan {
+        TeamPlan {
+            precision,
+            checkpointing,
+            micro_batch: 8,
+            accumulation_steps: 4,
+            effective_batch: 32,
+            peak_bytes: 1 << 30,
+            share_of_memory: 0.5,
+        }
+    }
+
+    /// The settings of an idle card are where the ladder begins, and not all of it.
+    #[test]
+    fn a_team_begins_the_ladder_and_what_is_below_stays() {
+        let ways = [Checkpointing::Balanced, Checkpointing::Segments];
+        let rungs = |asked, arithmetic, team: TeamPlan| {
+            let begun = choose(asked, arithmetic).unwrap().begun_as(&team);
+            begun.rungs(Checkpointing::None, &ways).iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let old = Arithmetic::Card((6, 1));
+        assert_eq!(
+            rungs(Asked::Auto, old, team(Precision::Fp16, Checkpointing::Balanced)),
+            ["fp16 with checkpointing", "fp16 with segments recomputed"]
+        );
+        assert_eq!(
+            rungs(Asked::Auto, old, team(Precision::Fp32, Checkpointing::None)),
+            ["fp32", "fp16", "fp16 with checkpointing", "fp16 with segments recomputed"]
+        );
+        assert_eq!(
+            rungs(Asked::Fp32, old, team(Precision::Fp32, Checkpointing::Segments)),
+            ["fp32 with segments recomputed"]
+        );
+        let begun = choose(Asked::Auto, Arithmetic::Card((8, 6))).unwrap();
+        let begun = begun.begun_as(&team(Precision::Bf16, Checkpointing::None));
+        assert_eq!(begun.reason(Precision::Bf16), "team settings");
+        assert_eq!(begun.after_failure().unwrap().first, Precision::Fp32);
     }
 
     #[test]

@@ -83,7 +83,7 @@ pub(crate) fn groups(config: &UserConfig) -> GroupOptions {
 /// The learning rate of every step.
 pub(crate) fn schedule(train: &TrainSection, steps_per_epoch: u64) -> Schedule {
     let steps = |epochs: f64| (epochs * steps_per_epoch as f64).round() as u64;
-    let (peak, minimum) = (train.learning_rate, train.min_learning_rate);
+    let (peak, minimum) = (train.highest_learning_rate(), train.min_learning_rate);
     let (warmup_steps, factor) = (steps(train.warmup_epochs), train.decay_rate);
     let total_steps = (train.epochs as u64).saturating_mul(steps_per_epoch);
     match train.schedule {

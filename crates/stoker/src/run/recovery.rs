@@ -12,12 +12,13 @@
 use checkpoint::RunFolder;
 use device::{SelectedDevice, heap};
 use memory_planner::{FixedMemory, Footprint, format_bytes};
-use trainer::{FaultPlan, OutOfMemory, Phase, RecoveryEvent};
+use trainer::{FaultPlan, OutOfMemory, Phase, RecoveryEvent, UncutWork};
 
 use crate::config::MemorySize;
 use crate::crash;
 use crate::error::CommandError;
 use crate::run::compute::Compute;
+use crate::run::post_mortem::Remedy;
 use crate::ui;
 
 const FAULTS: &str = "STOKER_INJECT_OUT_OF_MEMORY";
@@ -101,6 +102,17 @@ pub(crate) fn tell_remembered(size: usize, planned: usize) {
     }
 }
 
+/// Tells that the limit was passed where nothing can be done in smaller parts.
+pub(crate) fn tell_limit_passed(before: &str, work: &UncutWork) {
+    // A twentieth more: the heap of the next time is not the same to the byte.
+    let enough = (work.held_bytes + work.held_bytes / 20).div_ceil(1 << 20);
+    ui::warn(format_args!(
+        "the heap held {} of at most {} outside of forward and backward passes, {before}, where nothing can be cut: `memory.limit: {enough}MiB` would do",
+        format_bytes(work.held_bytes),
+        format_bytes(work.limit_bytes)
+    ));
+}
+
 fn at_step(event: &RecoveryEvent) -> String {
     match (event.phase, event.step) {
         (Phase::Evaluation, Some(step)) => format!(" after {step} steps"),
@@ -117,7 +129,7 @@ fn images(count: usize) -> String {
 pub(crate) fn explain_out_of_memory(
     error: CommandError,
     reason: &OutOfMemory,
-    footprint: &Footprint,
+    (footprint, remedies): (&Footprint, &[Remedy]),
     folder: &RunFolder,
     go_on: &str,
 ) -> CommandError {
@@ -129,7 +141,16 @@ pub(crate) fn explain_out_of_memory(
             format!("set `memory.limit: {mebibytes}MiB` or more in `{config}`")
         }
         (OutOfMemory::Injected, _) => format!("memory did not really run out: unset `{FAULTS}`"),
-        _ => format!("set a smaller `model.image_size` in `{config}`, or end what else holds memory on the device"),
+        _ => match remedies.first() {
+            Some(best) => format!("set {} in `{config}`, or end what else holds memory on the device", best.setting()),
+            None => format!("choose a smaller `model.name` in `{config}`, or end what else holds memory on the device"),
+        },
+    };
+    let way_out = match (reason, remedies.first()) {
+        (OutOfMemory::Limit { .. }, Some(best)) => {
+            format!("{way_out}, or {}, which saves most, {}", best.setting(), format_bytes(best.saved_bytes))
+        }
+        _ => way_out,
     };
     let from = if folder.last().exists() { " from the last checkpoint, which is whole" } else { "" };
     let hint = format!("{way_out}; then go on{from}: {go_on}");

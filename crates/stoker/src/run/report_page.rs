@@ -55,7 +55,7 @@ impl BestOnValidation<'_> {
             ..self.loader.clone()
         };
         let all = batches(&order, self.batch_size);
-        let loader = Loader::new(self.validation.clone(), all, self.transform.clone(), loader);
+        let mut loader = Loader::new(self.validation.clone(), all, self.transform.clone(), loader);
         let options = PredictOptions {
             views: &[View::IDENTITY],
             merge: &Merge::Mean,
@@ -63,6 +63,7 @@ impl BestOnValidation<'_> {
             device: self.device,
             precision: self.precision,
             classes: &self.validation.classes,
+            fixed_shapes: false,
         };
         let total = self.validation.len() as u64;
         let mut progress = ProgressBar::start("looking for the worst mistakes", "images", total);
@@ -70,7 +71,7 @@ impl BestOnValidation<'_> {
             Scoring::Done(done) => progress.set(done as u64),
             Scoring::OutOfMemory(event) => tell_out_of_memory(event),
         };
-        match predict(self.model, self.validation, loader, &options, pieces, &mut heard) {
+        match predict(self.model, self.validation, &mut loader, &options, pieces, &mut heard) {
             Err(PredictError::Load(data_pipeline::LoadError::Interrupted)) => Ok(None),
             predictions => {
                 predictions.map(Some).map_err(|error| CommandError::from_run(&error).with_hint(error.hint()))

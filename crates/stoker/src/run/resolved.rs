@@ -43,6 +43,10 @@ impl ResolvedConfig {
             stem
         });
         config.name = Some(name.clone());
+        let rate = config.train.highest_learning_rate();
+        if config.train.learning_rate.is_none() {
+            choices.push(format!("train.learning_rate {rate}: the default of `{}`", config.train.optimizer.as_str()));
+        }
         config.train.decide_optimizer_constants();
         if config.data.validation.is_none() && config.data.validation_share.is_none() && config.data.folds.is_none() {
             config.data.validation_share = Some(DEFAULT_VALIDATION_SHARE);
@@ -87,7 +91,7 @@ impl ResolvedConfig {
         BudgetRequest {
             limit_bytes: memory.limit.as_ref().map(|limit| limit.bytes()),
             safety_margin: memory.safety_margin,
-            memory_fraction: None,
+            memory_fraction: memory.fraction,
         }
     }
 

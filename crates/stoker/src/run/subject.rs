@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use memory_planner::{LargeTensor, Liveness, PlanRequest, Precision, Rung, format_bytes};
+use memory_planner::{FootprintSource, Liveness, MemoryAnalysis, PlanRequest, Precision, Rung, Trace};
 use memory_probe::{StepRequest, capture_step};
 use trainer::{Normalization, Recompute, TrainStep};
 use vision_nn::ClassifierSpec;
@@ -13,9 +13,6 @@ use crate::error::CommandError;
 use crate::registry::{Architecture, Network};
 use crate::run::precision::{Arithmetic, Precisions};
 use crate::run::resolved::ResolvedConfig;
-
-/// Tensors that a post-mortem names.
-const LARGEST_SHOWN: usize = 3;
 
 /// Classes of ImageNet: taken where there is no data to count them.
 pub(crate) const ASSUMED_CLASSES: usize = 1000;
@@ -108,15 +105,23 @@ impl Subject<'_> {
         StepRequest { predicts: true, ..step }
     }
 
-    /// What takes most in a step of one image, by the recorded graph: a line for each of the largest tensors at the peak.
-    pub(crate) fn largest_tensors(&self, rung: Rung) -> Vec<String> {
-        let trace = capture_step(&self.step(rung), 1, &|device| self.build(device));
-        let Ok(liveness) = Liveness::of(&trace) else { return Vec::new() };
-        let of = |tensor: &LargeTensor| {
-            let layer = if tensor.layer.is_empty() { "outside the model" } else { &tensor.layer };
-            format!("{} in {layer}: {}", format_bytes(tensor.bytes), tensor.describe())
-        };
-        liveness.largest_tensors(LARGEST_SHOWN).iter().map(of).collect()
+    /// The analysis with its peak told by what lives then in the recorded step; as it is where real steps were measured, for what those take at their
+    /// peak nobody recorded.
+    pub(crate) fn explained(&self, analysis: MemoryAnalysis, rung: Rung) -> MemoryAnalysis {
+        if matches!(analysis.footprint.source, FootprintSource::Measured { .. }) {
+            return analysis;
+        }
+        let trace = self.recorded(rung, analysis.plan.micro_batch, analysis.plan.accumulation_steps > 1);
+        match Liveness::of(&trace) {
+            Ok(liveness) => analysis.with_recorded_peak(&liveness),
+            Err(_) => analysis,
+        }
+    }
+
+    /// The step of micro-batches of `batch`, recorded; it accumulates where the effective batch is cut.
+    pub(crate) fn recorded(&self, rung: Rung, batch: usize, accumulates: bool) -> Trace {
+        let step = StepRequest { accumulates, ..self.step(rung) };
+        capture_step(&step, batch, &|device| self.build(device))
     }
 
     /// The ways to compute the step that may be taken, the fastest first; `is_cpu` tells where.
@@ -174,5 +179,62 @@ pub(crate) fn planner_rounding(rounding: Rounding) -> memory_planner::Rounding {
     match rounding {
         Rounding::MultipleOf4 => memory_planner::Rounding::MultipleOf(4),
         Rounding::PowerOfTwo => memory_planner::Rounding::PowerOfTwo,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use memory_planner::Role;
+    use memory_probe::fixed_memory;
+    use vision_nn::{is_running_statistic, parameter_shapes};
+
+    use super::*;
+    use crate::registry::architectures;
+
+    /// The smallest images that an architecture takes: memory is told by shapes, and the number of operations does not depend on them.
+    fn smallest_side(name: &str) -> usize {
+        let takes = |side: &usize| bare_config(name, *side).unwrap().architecture().is_ok();
+        (1..=32).map(|steps| 32 * steps).find(takes).expect("it takes some")
+    }
+
+    /// Every name that `model.name` takes, the whole optimizer step, AdamW and clipping. It takes about a minute in the test build.
+    #[test]
+    fn a_training_step_of_every_architecture_is_recorded_with_the_weights_that_it_counts() {
+        for registered in architectures() {
+            let mut resolved = bare_config(registered.name, smallest_side(registered.name)).unwrap();
+            resolved.config.train.clip_norm = Some(1.0);
+            let architecture = resolved.architecture().unwrap();
+            let subject = Subject::without_data(&resolved, &architecture, ASSUMED_CLASSES);
+            let trace = subject.recorded(Rung::default(), 2, false);
+            trace.check().unwrap_or_else(|error| panic!("{}: {error}", registered.name));
+            let fixed = fixed_memory(&trace);
+            let (trained, statistics) = counted_bytes(&subject);
+            // Swin's parameters do not depend on the image size but for its windows, which shrink with small images.
+            if architecture.family != "Swin" {
+                assert_eq!(trained, 4 * registered.parameters as u64, "{}", registered.name);
+            }
+            assert_eq!(fixed.weights, trained + statistics, "{}", registered.name);
+            assert_eq!((fixed.optimizer, fixed.ema), (2 * trained, 0), "{}", registered.name);
+            let of = |role| {
+                trace.tensors.iter().filter(|tensor| tensor.role == role).map(|tensor| tensor.bytes).sum::<u64>()
+            };
+            assert!(of(Role::Gradient) >= trained, "{}: {} of {trained}", registered.name, of(Role::Gradient));
+            assert!(of(Role::SavedActivation) > 0 && of(Role::Input) > 0, "{}", registered.name);
+        }
+    }
+
+    /// Bytes of what trains, and of running statistics, by the shapes of a model that nothing is drawn for.
+    fn counted_bytes(subject: &Subject<'_>) -> (u64, u64) {
+        let device = Device::capture();
+        let mut bytes = [0, 0];
+        let recording = device.capture_scope(|scope| {
+            for (name, shape) in parameter_shapes(&subject.build(&device)) {
+                let kind = usize::from(is_running_statistic(&name));
+                bytes[kind] += 4 * shape.iter().product::<usize>() as u64;
+            }
+            scope.complete([], [])
+        });
+        recording.expect("the device is a capture device of its own");
+        (bytes[0], bytes[1])
     }
 }

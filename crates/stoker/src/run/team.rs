@@ -1,39 +1,95 @@
 //! Settings that a team shares: what each card runs.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use device::{CardCatalogue, SelectedDevice};
-use memory_planner::{TeamIdentity, TeamPlan, TeamSettings};
+use memory_planner::{Choice, Plan, TeamIdentity, TeamPlan, TeamSettings};
 
 use crate::config::{OptimizerName, TEAM_SETTINGS_FILE, UserConfig};
 use crate::error::CommandError;
 use crate::run::resolved::ResolvedConfig;
 use crate::ui;
 
-/// What the settings beside a configuration have for the card that a run is on; none without settings, without a card, or when they are for
-/// another configuration, which is said.
+/// Where `plan --write-team-settings` is shown to write, from the working folder.
+const USUAL_PLACE: &str = "configs/team_settings.yaml";
+
+/// An entry, and the file that has it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct TeamEntry {
+    pub(crate) path: PathBuf,
+    pub(crate) plan: TeamPlan,
+}
+
+impl TeamEntry {
+    /// What came of it in a plan: no more at once than the team has for this card, and less where less memory is free.
+    pub(crate) fn choice(&self, plan: &Plan) -> Choice {
+        let (path, most) = (self.path.display(), self.plan.micro_batch);
+        let reason = match plan.micro_batch < most {
+            true => format!("`{path}` has {most} for this card, of which so many are taken now"),
+            false => format!("what `{path}` has for this card"),
+        };
+        Choice { name: "team settings".to_owned(), value: plan.micro_batch.to_string(), reason }
+    }
+}
+
+/// What a team's settings have for the card that a run is on: those that `memory.team_settings` names, or else those beside the configuration, or else those
+/// in `configs/`. None without settings, without a card, or when they are for another configuration, which is said.
 ///
 /// # Errors
-/// A settings file that cannot be read.
-pub(crate) fn entry_beside(
+/// A settings file that is named and not there, or that cannot be read.
+pub(crate) fn team_entry(
     config: &Path,
+    named: Option<&Path>,
     selected: &SelectedDevice,
     identity: &TeamIdentity,
-) -> Result<Option<TeamPlan>, CommandError> {
+) -> Result<Option<TeamEntry>, CommandError> {
     let SelectedDevice::Cuda(card) = selected else { return Ok(None) };
-    let path = config.with_file_name(TEAM_SETTINGS_FILE);
-    let Ok(text) = std::fs::read_to_string(&path) else { return Ok(None) };
-    match CardCatalogue::embedded().match_driver_name(&card.name, card.total_bytes) {
-        Some(card) => entry_in(&path, &text, &card.name, identity),
-        None => {
-            ui::note(format_args!(
-                "note: `{}` is not in the catalogue: `{}` has nothing for it",
-                card.name,
-                path.display()
-            ));
-            Ok(None)
+    let found = settings_files(config, named)?;
+    let Some(first) = found.first() else { return Ok(None) };
+    let Some(known) = CardCatalogue::embedded().match_driver_name(&card.name, card.total_bytes) else {
+        let path = first.0.display();
+        ui::note(format_args!("note: `{}` is not in the catalogue: `{path}` has nothing for it", card.name));
+        return Ok(None);
+    };
+    first_entry(&found, &known.name, identity)
+}
+
+/// The first file that has an entry; why the others have none is said.
+fn first_entry(
+    found: &[(PathBuf, String)],
+    card: &str,
+    identity: &TeamIdentity,
+) -> Result<Option<TeamEntry>, CommandError> {
+    for (path, text) in found {
+        if let Some(plan) = entry_in(path, text, card, identity)? {
+            return Ok(Some(TeamEntry { path: path.clone(), plan }));
         }
     }
+    Ok(None)
+}
+
+/// The files of settings that there are, with their text, the first to be asked first.
+fn settings_files(config: &Path, named: Option<&Path>) -> Result<Vec<(PathBuf, String)>, CommandError> {
+    if let Some(path) = named {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            let again =
+                format!("write it: `stoker plan --all-gpus --config FILE --write-team-settings {}`", path.display());
+            let message = format!("cannot read the team settings `{}`", path.display());
+            CommandError::wrong_request(message).with_causes(vec![error.to_string()]).with_hint(again)
+        })?;
+        return Ok(vec![(path.to_owned(), text)]);
+    }
+    let places = [config.with_file_name(TEAM_SETTINGS_FILE), PathBuf::from(USUAL_PLACE)];
+    let mut found: Vec<(PathBuf, String)> = Vec::new();
+    for path in places {
+        let is_new = |path: &Path| found.iter().all(|(known, _)| known.canonicalize().ok() != path.canonicalize().ok());
+        if let Ok(text) = std::fs::read_to_string(&path)
+            && is_new(&path)
+        {
+            found.push((path, text));
+        }
+    }
+    Ok(found)
 }
 
 fn entry_in(path: &Path, text: &str, card: &str, identity: &TeamIdentity) -> Result<Option<TeamPlan>, CommandError> {
@@ -121,6 +177,34 @@ mod tests {
     fn entry(text: &str, card: &str, classes: usize) -> Result<Option<usize>, CommandError> {
         let found = entry_in(Path::new("team_settings.yaml"), text, card, &identity(classes))?;
         Ok(found.map(|plan| plan.micro_batch))
+    }
+
+    /// The settings of a configuration in `folder`, as if that were the working folder.
+    fn entry_for(folder: &Path, named: Option<&str>, classes: usize) -> Result<Option<PathBuf>, CommandError> {
+        let named = named.map(|name| folder.join(name));
+        let found = settings_files(&folder.join("mine/x.yaml"), named.as_deref())?;
+        Ok(first_entry(&found, "rtx3060-12gb", &identity(classes))?.map(|entry| entry.path))
+    }
+
+    #[test]
+    fn settings_are_found_where_they_are_named_or_beside_the_configuration() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("mine")).unwrap();
+        std::fs::write(folder.path().join("team.yaml"), settings()).unwrap();
+        assert_eq!(entry_for(folder.path(), None, 10).unwrap(), None);
+        assert_eq!(entry_for(folder.path(), Some("team.yaml"), 10).unwrap(), Some(folder.path().join("team.yaml")));
+        std::fs::write(folder.path().join("mine/team_settings.yaml"), settings()).unwrap();
+        let beside = folder.path().join("mine/team_settings.yaml");
+        assert_eq!(entry_for(folder.path(), None, 10).unwrap(), Some(beside));
+        assert_eq!(entry_for(folder.path(), None, 11).unwrap(), None, "of another configuration");
+        let missing = entry_for(folder.path(), Some("nowhere.yaml"), 10).unwrap_err();
+        assert!(missing.message.contains("nowhere.yaml") && missing.hint.unwrap().contains("--write-team-settings"));
+    }
+
+    /// The help of `plan` writes settings there.
+    #[test]
+    fn the_place_of_the_help_is_read() {
+        assert!(crate::cli::PLAN_EXAMPLES.contains(&format!("--write-team-settings {USUAL_PLACE}\n")));
     }
 
     #[test]

@@ -14,6 +14,16 @@ fn an_output_below_a_file_is_refused() {
     assert_snapshot!(Stage::new().refuse("train --config x.yaml --set output=x.yaml/deeper"));
 }
 
+/// Below `/proc` even the superuser can make no file. Sample data is asked for, and must not be drawn before that is known.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_output_that_cannot_be_written_is_refused_before_anything_is_drawn_or_measured() {
+    let settings =
+        "--set sample_data=document-pages --set data.train=pages/train --set data.validation=pages/validation";
+    let settings = format!("{settings} --set data.validation_share=null");
+    assert_snapshot!(Stage::new().refuse(&format!("train --config x.yaml --set output=/proc/runs {settings}")));
+}
+
 #[test]
 fn a_run_folder_that_exists_is_kept() {
     assert_snapshot!(Stage::trained().refuse("train --config x.yaml"));

@@ -35,6 +35,31 @@ fn a_plan_for_prediction() {
     assert_snapshot!(stage.run("plan --config x.yaml --gpu gtx1060-6gb --inference --tta essential"));
 }
 
+/// Bounds and rounding count in images, and the source may be named; what has no meaning for a forward pass is refused.
+#[test]
+fn a_plan_for_prediction_keeps_its_bounds_and_refuses_what_it_cannot_do() {
+    let stage = Stage::with_config(CONFIG.replace("convnext_tiny", "convnext_atto"));
+    let plan = "plan --config x.yaml --gpu gtx1060-6gb --inference --tta legacy";
+    let images_of = |flags: &str| {
+        let output = stage.output(&format!("{plan} {flags} --json").split_whitespace().collect::<Vec<_>>());
+        let plan: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        plan["images"].as_u64()
+    };
+    let most = images_of("").expect("some fit");
+    assert!(most % 4 == 0 && !most.is_power_of_two(), "{most}");
+    let power = images_of("--rounding power_of_two --source captured").expect("some fit");
+    assert!(power.is_power_of_two() && power < most, "{power} of {most}");
+    let fewest = power + 1;
+    assert_eq!(images_of(&format!("--rounding power_of_two --min-batch-size {fewest}")), Some(fewest));
+    let too_many = stage.run(&format!("{plan} --min-batch-size {}", most + 100));
+    assert!(too_many.contains("exit code 2") && too_many.contains("fewer than `--min-batch-size"), "{too_many}");
+    for flag in ["--save-config y.yaml", "--save-profile p.json", "--save-picture p.svg", "--report"] {
+        let refused = stage.run(&format!("{plan} {flag}"));
+        assert!(refused.contains("exit code 2") && refused.contains("`--inference` and `--"), "{refused}");
+    }
+    assert_eq!(fs::read_dir(stage.path()).unwrap().count(), 1, "nothing is written");
+}
+
 #[test]
 fn a_plan_is_written_in_place_with_comments_and_a_backup() {
     let stage = Stage::with_config(CONFIG);
@@ -43,6 +68,57 @@ fn a_plan_is_written_in_place_with_comments_and_a_backup() {
     assert_snapshot!(printed);
     assert_eq!(fs::read_to_string(stage.path().join("x.yaml.bak")).unwrap(), CONFIG);
     assert_snapshot!(fs::read_to_string(stage.path().join("x.yaml")).unwrap());
+}
+
+/// The rate was chosen for the file's 128, whichever flag changes the batch.
+#[test]
+fn a_batch_that_set_changes_scales_the_learning_rate_too() {
+    let stage = Stage::with_config(CONFIG);
+    let plan =
+        "plan --config x.yaml --gpu rtx3060 --max-batch-size 16 --learning-rate-scaling sqrt --save-config y.yaml";
+    let by_set = stage.run(&format!("{plan} --set train.effective_batch_size=256"));
+    let reason = "scaled with the square root of the batch: 0.001 for 128, and a step has 256";
+    assert!(by_set.contains("0.001414") && by_set.contains(reason), "{by_set}");
+    let written = fs::read_to_string(stage.path().join("y.yaml")).unwrap();
+    assert!(written.contains("effective_batch_size: 256") && written.contains("learning_rate: 1.414"), "{written}");
+    let by_flag = stage.run(&format!("{plan} --effective-batch-size 256"));
+    assert!(by_flag.contains(reason), "{by_flag}");
+    assert_eq!(fs::read_to_string(stage.path().join("y.yaml")).unwrap(), written);
+}
+
+#[test]
+fn a_rate_that_stays_is_told_where_the_batch_changes_and_a_free_batch_scales_it() {
+    let stage = Stage::with_config(CONFIG);
+    let kept =
+        stage.run("plan --config x.yaml --gpu rtx3060 --max-batch-size 16 --effective-batch-size 64 --test-only");
+    assert!(kept.contains("not scaled: 0.001 for 128, and a step has 64"), "{kept}");
+    let same = stage.run("plan --config x.yaml --gpu rtx3060 --max-batch-size 16 --test-only");
+    assert!(!same.contains("learning rate"), "{same}");
+    let free = stage.run("plan --model convnext_atto --gpu t4 --max-batch-size 64 --learning-rate-scaling linear");
+    assert!(free.contains("scaled with the batch: 0.001 for 32, and a step has 64"), "{free}");
+    assert!(!free.contains("has no effect"), "{free}");
+}
+
+/// What the plan rests on is written with it: `train` would hold the batch to 90 % of the card otherwise.
+#[test]
+fn a_memory_fraction_is_written_and_read_again() {
+    let stage = Stage::with_config(CONFIG.replace("convnext_tiny", "convnext_atto"));
+    let budget_of = |printed: &str| {
+        let line =
+            printed.lines().find(|line| line.trim_start().starts_with("budget ")).expect("it has one").to_owned();
+        line.split_whitespace().skip(1).collect::<Vec<_>>().join(" ")
+    };
+    let usual = budget_of(&stage.run("plan --config x.yaml --gpu rtx3060 --test-only"));
+    let asked = stage.run("plan --config x.yaml --gpu rtx3060 --memory-fraction 0.25 --save-config y.yaml");
+    assert!(budget_of(&asked).starts_with("3.0 GiB 25 % of 12.0 GiB"), "{asked}");
+    assert_ne!(budget_of(&asked), usual);
+    assert!(fs::read_to_string(stage.path().join("y.yaml")).unwrap().contains("fraction: 0.25"));
+    let again = stage.run("plan --config y.yaml --gpu rtx3060 --test-only");
+    assert_eq!(budget_of(&again), budget_of(&asked));
+    let twice = stage.run("plan --config y.yaml --gpu t4 --memory-fraction 0.5 --set memory.fraction=0.4 --test-only");
+    assert!(twice.contains("both set `memory.fraction`"), "{twice}");
+    let absurd = stage.run("plan --config x.yaml --gpu t4 --set memory.fraction=1.5 --test-only");
+    assert!(absurd.contains("exit code 2") && absurd.contains("memory.fraction"), "{absurd}");
 }
 
 #[test]
@@ -179,6 +255,50 @@ fn a_configuration_that_cannot_be_written_stays_whole() {
     fs::set_permissions(&file, writable).unwrap(); // or some systems could not remove it
 }
 
+/// What several cards share is tested beside `commands/plan/cards.rs`, over cards of the catalogue; numbers of cards that no machine has are refused.
+#[test]
+fn cards_that_are_not_here_are_refused_by_their_number() {
+    let stage = Stage::with_config(CONFIG);
+    let refused = stage.run("plan --config x.yaml --gpu-ids 97,98");
+    assert!(refused.contains("exit code 2") && refused.contains("`--gpu-ids 97,98` names card 97, but "), "{refused}");
+    let report = stage.run("plan --config x.yaml --gpu-ids 97,98 --report");
+    assert!(report.contains("`--gpu-ids 97,98` and `--report` exclude each other"), "{report}");
+    assert_untouched(&stage);
+}
+
+/// The configuration is written last, and refuses: the other files are not left behind alone.
+#[test]
+fn nothing_is_half_written_where_one_file_cannot_be() {
+    let stage = Stage::with_config(CONFIG.replace("convnext_tiny", "convnext_atto"));
+    let file = stage.path().join("x.yaml");
+    let names = || {
+        let mut names: Vec<_> = fs::read_dir(stage.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let writable = fs::metadata(&file).unwrap().permissions();
+    let mut protected = writable.clone();
+    protected.set_readonly(true);
+    fs::set_permissions(&file, protected).unwrap();
+    let plan = "plan --config x.yaml --gpu t4 --max-batch-size 8";
+    let refused = stage.run(&format!("{plan} --save-profile p.json --save-picture p.svg"));
+    assert!(refused.contains("exit code 2") && refused.contains("write-protected"), "{refused}");
+    assert_eq!(names(), ["x.yaml"]);
+    fs::set_permissions(&file, writable).unwrap();
+    // And the other way round: a picture that has no place leaves the configuration as it was.
+    for flags in ["--save-picture no/such/p.svg", "--save-profile ."] {
+        let refused = stage.run(&format!("{plan} {flags}"));
+        assert!(
+            refused.contains("exit code 2") && refused.contains("--- stdout\n--- stderr"),
+            "before the work: {refused}"
+        );
+        assert_eq!(names(), ["x.yaml"]);
+    }
+    let written = stage.run(&format!("{plan} --save-profile p.json --save-picture p.svg"));
+    assert!(written.contains("exit code 0"), "{written}");
+    assert_eq!(names(), ["p.json", "p.svg", "x.yaml", "x.yaml.bak"]);
+}
+
 /// What a command prints with each of some flags.
 fn of_each(stage: &Stage, command: &str, flags: &[&str]) -> String {
     flags.iter().map(|flags| stage.run(&format!("{command} {flags}"))).collect::<Vec<_>>().join("\n")
@@ -212,7 +332,7 @@ fn a_precision_that_is_asked_for_is_written_with_the_plan() {
 #[test]
 fn lower_precision_comes_before_checkpointing_and_is_written() {
     let stage = Stage::with_config(CONFIG.replace("convnext_tiny", "convnext_base").replace("224", "384"));
-    let plan = "plan --config x.yaml --gpu gtx1060-6gb --min-batch-size 6 --save-config y.yaml";
+    let plan = "plan --config x.yaml --gpu gtx1060-6gb --min-batch-size 8 --save-config y.yaml";
     assert_snapshot!(stage.run(plan));
     assert!(fs::read_to_string(stage.path().join("y.yaml")).unwrap().contains("  precision: fp16"));
     let kept = stage.run(&format!("{plan} --precision fp32"));

@@ -82,13 +82,13 @@ impl Peaks {
 }
 
 /// Predicts without a limit, then under one that only a part of the batch fits, then with memory running out behind the plan's back.
-fn assert_predictions_keep_to_their_plan(model: &str) {
+fn assert_predictions_keep_to_their_plan(model: &str, tta: &str) {
     let stage = Stage::new();
     let size = "--set model.image_size=96 --set data.prefetch_batches=1";
     stage.succeed(&format!("train --config tiny.yaml --set model.name={model} {size} --set train.epochs=1"), &[]);
     draw_set(&stage.path("data/many"), 70);
     let predict = |file: &str, injected: Injected<'_>| {
-        let arguments = format!("predict --run {RUN} --input data/many --tta legacy --output {file}");
+        let arguments = format!("predict --run {RUN} --input data/many --tta {tta} --output {file}");
         (stage.succeed(&arguments, injected), fs::read_to_string(stage.path(file)).expect("it was written"))
     };
     let (stderr, expected) = predict("free.csv", &[]);
@@ -117,10 +117,52 @@ fn assert_predictions_keep_to_their_plan(model: &str) {
 
 #[test]
 fn predictions_of_a_convnext_keep_to_their_plan() {
-    assert_predictions_keep_to_their_plan("convnext_atto");
+    assert_predictions_keep_to_their_plan("convnext_atto", "legacy");
 }
 
 #[test]
 fn predictions_of_an_efficientnet_keep_to_their_plan() {
-    assert_predictions_keep_to_their_plan("efficientnet_b0");
+    assert_predictions_keep_to_their_plan("efficientnet_b0", "legacy");
+}
+
+/// Views that are zoomed and lit hold more for a while than those that are turned: the heaviest is what the plan is made with.
+#[test]
+fn predictions_in_fifteen_views_keep_to_their_plan() {
+    assert_predictions_keep_to_their_plan("convnext_atto", "comprehensive");
+}
+
+#[test]
+fn the_views_of_one_image_are_one_pass_where_it_fits() {
+    let stage = Stage::new();
+    stage.succeed("train --config tiny.yaml --set train.epochs=1", &[]);
+    let image = stage.path("data/test/dots/0.png");
+    let predict = |more: &str, file: &str| {
+        let input = image.to_str().expect("a path in letters");
+        let arguments = format!("predict --run {RUN} --input {input} --tta comprehensive --output {file} {more}");
+        let stderr = stage.succeed(arguments.trim_end(), &[]);
+        (stderr, fs::read_to_string(stage.path(file)).expect("it was written"))
+    };
+    let (stderr, together) = predict("", "together.csv");
+    assert!(stderr.contains("\n15 images at once: all of them in all views; "), "{stderr}");
+    let (_, one_by_one) = predict("--batch-size 1", "one_by_one.csv");
+    assert_same_table(&together, &one_by_one);
+}
+
+/// The sums of the first model's answers lie beside those of the second: the plan of each knows what is there.
+#[test]
+fn an_evaluation_of_several_models_keeps_to_their_plans() {
+    let stage = Stage::new();
+    stage.succeed("train --config tiny.yaml --set train.epochs=1", &[]);
+    let first = fs::read_link(stage.path(RUN)).expect("a run was started");
+    stage.succeed("train --config tiny.yaml --set name=second --set train.epochs=1", &[]);
+    draw_set(&stage.path("data/many"), 70);
+    let runs = format!("--run runs/{} --run {RUN}", first.display());
+    let stderr = stage.succeed(&format!("evaluate {runs} --input data/many --tta legacy --output found"), &[]);
+    let plans: Vec<usize> = stderr.match_indices(" images at once: ").map(|(place, _)| place).collect();
+    assert_eq!(plans.len(), 2, "{stderr}");
+    let second = stderr[..plans[1]].rfind('\n').expect("a line before");
+    for of_model in [&stderr[..second], &stderr[second..]] {
+        let peaks = Peaks::of(of_model);
+        assert!(peaks.images == 32 && peaks.error_percent() <= TOLERATED_PERCENT, "{of_model}");
+    }
 }

@@ -53,7 +53,7 @@ impl Stage {
 
     pub(crate) fn run(&self, arguments: &str, injected: Injected) -> Ended {
         let output = Command::new(env!("CARGO_BIN_EXE_stoker"))
-            .args(arguments.split(' '))
+            .args(arguments.split_whitespace())
             .current_dir(self.folder.path())
             .env("NO_COLOR", "1")
             .env_remove("CARGO_MANIFEST_DIR") // else the next steps are told as `cargo run`
@@ -62,6 +62,17 @@ impl Stage {
             .expect("the binary was built for this test");
         let stderr = String::from_utf8(output.stderr).expect("stderr is UTF-8");
         Ended { code: output.status.code(), stderr }
+    }
+
+    /// What a command that must end well prints on stdout.
+    pub(crate) fn output(&self, arguments: &str) -> Vec<u8> {
+        let output = Command::new(env!("CARGO_BIN_EXE_stoker"))
+            .args(arguments.split_whitespace())
+            .current_dir(self.folder.path())
+            .output()
+            .expect("the binary was built for this test");
+        assert!(output.status.success(), "`stoker {arguments}`\n{}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
     }
 
     /// Runs what must end well, and returns what it said on stderr.

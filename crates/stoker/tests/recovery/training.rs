@@ -3,7 +3,7 @@
 use insta::assert_snapshot;
 use memory_planner::format_bytes;
 
-use crate::stage::{Stage, assert_same_losses, told};
+use crate::stage::{RUN, Stage, assert_same_losses, told};
 
 #[test]
 fn injected_moments_are_told_logged_and_change_no_loss() {
@@ -41,10 +41,63 @@ fn a_heap_limit_that_the_plan_did_not_know_is_kept_by_smaller_parts() {
     let of = format!(" of at most {}; the same images again, ", format_bytes(limit.parse().unwrap()));
     assert!(!told(&stderr).is_empty() && told(&stderr).iter().all(|line| line.contains(&of)), "{stderr}");
     let events = stage.events();
-    // In the first step the optimizer holds nothing yet.
-    assert_eq!((&events[0]["step"], &events[0]["micro_batch_before"]), (&1.into(), &24.into()));
+    // What the optimizer keeps is there before the first gradients.
+    assert_eq!((&events[0]["step"], &events[0]["micro_batch_before"]), (&0.into(), &24.into()));
     assert!(events.iter().all(|event| event["limit_bytes"].as_u64() == limit.parse().ok()), "{events:?}");
     assert_same_losses(&stage.losses(), &losses);
+}
+
+/// A single image of 32 pixels is little beside what saving copies: the limit lies between the two, and no smaller part would help.
+#[test]
+fn a_limit_that_saving_passes_is_told() {
+    let stage = Stage::new();
+    let train = "train --config tiny.yaml --set model.image_size=32 --set train.effective_batch_size=4 \
+                 --set train.micro_batch_size=1 --set train.epochs=1";
+    let stderr = stage.succeed(train, &[("STOKER_INJECT_MEMORY_LIMIT", "75MiB")]);
+    assert!(told(&stderr).is_empty(), "no step passed it: {stderr}");
+    let passed = "warning: the heap held ";
+    let line = stderr.lines().find(|line| line.starts_with(passed)).unwrap_or_else(|| panic!("{stderr}"));
+    assert!(line.contains(" of at most 75.0 MiB outside of forward and backward passes, before step "), "{line}");
+    assert!(line.contains("`memory.limit: "), "{line}");
+}
+
+/// What is loaded lies in the memory of the step on the CPU: a plan that left it out would write a micro-batch that the run refuses.
+#[test]
+fn a_plan_counts_what_loading_takes_as_the_run_does() {
+    let stage = Stage::new();
+    // 65 batches of 24 images of 64 pixels: 18 MiB.
+    let settings =
+        "--set train.effective_batch_size=24 --set train.micro_batch_size=auto --set data.prefetch_batches=64";
+    let planned = stage.output(&format!("plan --config tiny.yaml {settings} --test-only --json"));
+    let planned: serde_json::Value = serde_json::from_slice(&planned).unwrap();
+    stage.succeed(&format!("train --config tiny.yaml {settings} --set train.epochs=1"), &[]);
+    let run = std::fs::read_to_string(stage.path(RUN).join("plan.json")).unwrap();
+    let run: serde_json::Value = serde_json::from_str(&run).unwrap();
+    let overhead = |of: &serde_json::Value| of["footprint"]["fixed"]["overhead"].as_u64().unwrap() as f64;
+    assert!(overhead(&planned) > f64::from(18 << 20), "{}", overhead(&planned));
+    let share = overhead(&planned) / overhead(&run);
+    // The run has its data sets in memory, too.
+    assert!((0.95..1.05).contains(&share), "{share}");
+}
+
+/// A limit at which the batch must be cut is kept, and what it allows is used.
+#[test]
+fn a_run_under_a_limit_never_runs_out_of_memory_and_uses_most_of_it() {
+    for limit_mib in [100u64, 112] {
+        let stage = Stage::new();
+        let train = format!(
+            "train --config tiny.yaml --set train.effective_batch_size=24 --set train.micro_batch_size=auto \
+             --set memory.limit={limit_mib}MiB"
+        );
+        let stderr = stage.succeed(&train, &[]);
+        assert!(told(&stderr).is_empty() && !stderr.contains("the heap held "), "{limit_mib} MiB: {stderr}");
+        let peak = stage.records().into_iter().filter_map(|record| record.run.peak_memory_bytes).max().unwrap();
+        let share = peak as f64 / (limit_mib << 20) as f64;
+        assert!((0.85..=1.0).contains(&share), "{limit_mib} MiB: {share:.3} of it");
+        let plan = std::fs::read_to_string(stage.path(RUN).join("plan.json")).unwrap();
+        let plan: serde_json::Value = serde_json::from_str(&plan).unwrap();
+        assert!(plan["plan"]["accumulation_steps"].as_u64() > Some(1), "the limit is to cut the batch: {plan}");
+    }
 }
 
 #[test]

@@ -51,6 +51,79 @@ fn a_micro_batch_that_was_planned_is_planned_anew_and_the_effective_batch_and_it
     }
 }
 
+/// As if a card had begun the run: its name is in the plan, and what suited it is in the configuration.
+fn stopped_on_a_card(precision: &str) -> Stage {
+    let stage = Stage::new();
+    let settings = format!("--set train.micro_batch_size=auto --set train.precision={precision}");
+    let mut running = stage.start(&format!("{TRAIN} {settings}"));
+    running.wait_for_epoch_after(1, Duration::ZERO);
+    assert_eq!(running.signal("INT").code, Some(130));
+    let edit = |file: &str, changes: &[(&str, &str)]| {
+        let text = fs::read_to_string(stage.run_path(file)).expect("the run wrote it");
+        let edited = changes.iter().fold(text.clone(), |text, (from, to)| text.replace(from, to));
+        assert_ne!(edited, text, "{text}");
+        fs::write(stage.run_path(file), edited).expect("writable");
+    };
+    let mut plan: serde_json::Value =
+        serde_json::from_slice(&fs::read(stage.run_path("plan.json")).expect("the run wrote it")).expect("JSON");
+    plan["device"] = "NVIDIA A100".into();
+    fs::write(stage.run_path("plan.json"), plan.to_string()).expect("writable");
+    edit(
+        "config.resolved.yaml",
+        &[("# train.precision fp32:", "# train.precision bf16:"), ("precision: fp32", "precision: bf16")],
+    );
+    stage
+}
+
+fn precision_of(printed: &str) -> String {
+    let line = printed.lines().find(|line| line.starts_with("  precision ")).expect("the plan is printed");
+    line.split_whitespace().nth(1).expect("a value").to_owned()
+}
+
+#[test]
+fn what_suited_another_device_is_planned_anew_the_precision_too() {
+    let stage = stopped_on_a_card("auto");
+    let ended = stage.succeed(&format!("train --resume {RUN}"));
+    assert!(ended.stderr.contains("micro-batch 24 is planned anew: it was for NVIDIA A100\n"), "{}", ended.stderr);
+    assert_eq!(precision_of(&ended.stdout), "fp32", "{}", ended.stdout);
+    assert_eq!(records(&stage).len(), 3);
+}
+
+/// The user's micro-batch stays, and the precision is nobody's choice all the same.
+#[test]
+fn a_precision_that_was_found_is_chosen_anew_beside_a_micro_batch_that_was_set() {
+    let stage = stopped_on_a_card("auto --set train.micro_batch_size=8");
+    let ended = stage.succeed(&format!("train --resume {RUN}"));
+    assert!(!ended.stderr.contains("planned anew"), "{}", ended.stderr);
+    assert_eq!(precision_of(&ended.stdout), "fp32", "{}", ended.stdout);
+}
+
+#[test]
+fn a_precision_that_the_user_set_is_kept_on_another_device() {
+    let stage = stopped_on_a_card("fp32");
+    let ended = stage.succeed(&format!("train --resume {RUN}"));
+    assert_eq!(precision_of(&ended.stdout), "bf16", "it stands in the configuration: {}", ended.stdout);
+}
+
+/// `auto` found a card when the run began. Here it finds another device; where a flag names one, that is taken.
+#[test]
+fn a_device_that_was_found_is_looked_for_again_and_one_that_was_asked_for_is_not() {
+    let stage = Stage::new();
+    let mut running = stage.start(&format!("{TRAIN} --device cpu --set train.micro_batch_size=auto"));
+    running.wait_for_epoch_after(1, Duration::ZERO);
+    assert_eq!(running.signal("INT").code, Some(130));
+    let asked = fs::read_to_string(stage.run_path("config.resolved.yaml")).expect("the run wrote it");
+    let on_a_card = asked.replace("\ndevice: cpu\n", "\ndevice: cuda:63\n");
+    assert_ne!(on_a_card, asked);
+    fs::write(stage.run_path("config.resolved.yaml"), &on_a_card).expect("writable");
+    let refused = stage.run(&format!("train --resume {RUN}"));
+    assert!(refused.code == Some(2) && refused.stderr.contains("cuda:63"), "{}", refused.stderr);
+    let found = format!("# device cuda:63: what `auto` found\n{on_a_card}");
+    fs::write(stage.run_path("config.resolved.yaml"), found).expect("writable");
+    stage.succeed(&format!("train --resume {RUN}"));
+    stage.succeed(&format!("train --resume {RUN} --device cpu"));
+}
+
 #[test]
 fn a_micro_batch_that_the_user_set_is_kept_or_refused() {
     let stage = Stage::new();

@@ -64,6 +64,58 @@ fn folds_go_on_where_they_stopped_and_end_with_the_same_bytes() {
     }
 }
 
+/// Two epochs a fold, so that there is a checkpoint to go on from within one.
+const TWO_EPOCHS: &str = "train --config tiny.yaml --set data.validation=null --set data.folds=3 --set train.epochs=2";
+
+#[test]
+fn a_run_killed_or_stopped_within_a_fold_goes_on_there_and_ends_with_the_same_bytes() {
+    let whole = Stage::new();
+    whole.succeed(TWO_EPOCHS);
+    let stage = Stage::new();
+    let mut running = stage.start(TWO_EPOCHS);
+    running.wait_for_file("fold_1/checkpoints/last.safetensors");
+    running.kill();
+    let mut running = stage.start(&format!("train --resume {RUN}"));
+    running.wait_for_file("fold_2/checkpoints/last.safetensors");
+    let stopped = running.signal("INT");
+    assert_eq!(stopped.code, Some(130), "{}", stopped.stderr);
+    let go_on = format!("\nhint: go on with: stoker train --resume {}\n", stage.run_folder());
+    assert!(stopped.stderr.ends_with(&go_on), "all folds, not the one: {}", stopped.stderr);
+    assert!(stopped.stderr.contains("going on after epoch 1 and 0 steps of the next\n"), "{}", stopped.stderr);
+    let ended = stage.succeed(&format!("train --resume {RUN}"));
+    assert!(ended.stderr.contains("fold 0 is done\nfold 1 is done\n"), "{}", ended.stderr);
+    assert_eq!(read(&stage, "fold_results.yaml"), read(&whole, "fold_results.yaml"));
+    assert_eq!(read(&stage, "out_of_fold.csv"), read(&whole, "out_of_fold.csv"));
+    for fold in 0..3 {
+        let last = |stage: &Stage| fs::read(stage.run_path(&format!("fold_{fold}/checkpoints/last.safetensors")));
+        assert!(last(&stage).unwrap() == last(&whole).unwrap(), "fold {fold}");
+    }
+}
+
+#[test]
+fn one_fold_is_replaced_on_request_and_the_others_stay() {
+    let stage = Stage::new();
+    stage.succeed(&format!("{TRAIN} --fold 0"));
+    stage.succeed(&format!("{TRAIN} --fold 1"));
+    let results = read(&stage, "fold_results.yaml");
+    let leftovers = ["fold_0/leftover.txt", "fold_1/leftover.txt"].map(|path| stage.run_path(path));
+    leftovers.iter().for_each(|path| fs::write(path, "of the old run").expect("writable"));
+    fs::rename(stage.path("data/train"), stage.path("data/elsewhere")).expect("writable");
+    let wrong = stage.run(&format!("{TRAIN} --fold 1 --overwrite"));
+    fs::rename(stage.path("data/elsewhere"), stage.path("data/train")).expect("writable");
+    assert!(wrong.code == Some(2) && leftovers[1].exists(), "a wrong request replaces nothing: {}", wrong.stderr);
+    stage.succeed(&format!("{TRAIN} --fold 1 --overwrite"));
+    assert_eq!(leftovers.map(|path| path.exists()), [true, false]);
+    assert_eq!(read(&stage, "fold_results.yaml"), results, "the same run again");
+    // Stopped before it is done, it is not among the results.
+    let mut running = stage.start(&format!("{TRAIN} --fold 1 --overwrite"));
+    running.wait_for_words("epoch 1 of 1");
+    running.kill();
+    assert!(!read(&stage, "fold_results.yaml").contains("fold_1"), "it is gone");
+    let other = stage.run(&format!("{TRAIN} --set train.learning_rate=0.01 --fold 1 --overwrite"));
+    assert!(other.code == Some(2) && other.stderr.contains("`--overwrite` without `--fold`"), "{}", other.stderr);
+}
+
 #[test]
 fn folds_of_another_configuration_are_refused() {
     let stage = Stage::new();
@@ -93,11 +145,6 @@ fn all_folds_predict_together() {
         let expected = alone.iter().map(|fold| fold[image]).sum::<f64>() / 3.0;
         assert!((mean - expected).abs() < 1e-6, "image {image}: {mean} is not the mean {expected}");
     }
-    for (wrong, said) in [
-        ("predict --fold-results nowhere/fold_results.yaml --input data/test", "fold_results.yaml` does not exist"),
-        ("calibrate --run runs/latest", "holds a run for each fold, and no weights of its own"),
-    ] {
-        let ended = stage.run(wrong);
-        assert!(ended.code == Some(2) && ended.stderr.contains(said), "{}", ended.stderr);
-    }
+    let ended = stage.run("predict --fold-results nowhere/fold_results.yaml --input data/test");
+    assert!(ended.code == Some(2) && ended.stderr.contains("fold_results.yaml` does not exist"), "{}", ended.stderr);
 }

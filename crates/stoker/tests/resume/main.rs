@@ -5,16 +5,20 @@
 
 #![cfg(unix)]
 
+mod corrupt;
 mod elsewhere;
+mod ensembles;
 mod folds;
 mod full_disk;
 mod kept;
 mod killed;
+mod learns;
 mod mid_epoch;
 mod optimizers;
 mod predictions;
 mod requests;
 mod running;
+mod same_data;
 mod same_seed;
 mod stage;
 mod stopped;

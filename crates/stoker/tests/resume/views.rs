@@ -23,6 +23,13 @@ fn refused(stage: &Stage, arguments: &str, said: &str) -> String {
     ended.stderr
 }
 
+/// The best macro-F1 on validation of any epoch.
+fn best_score(stage: &Stage, run: &str) -> f64 {
+    let records = metrics::read_records(&stage.path(run).join("metrics.jsonl")).expect("the run wrote it");
+    let scores = records.iter().filter_map(|record| record.validation.as_ref().map(|validation| validation.macro_f1));
+    scores.fold(0.0, f64::max)
+}
+
 #[test]
 fn views_of_the_configuration_hold_until_a_flag_says_otherwise() {
     let stage = Stage::new();
@@ -53,12 +60,15 @@ fn runs_of_other_families_and_sizes_are_averaged_and_other_classes_are_refused()
     for ((mean, one), other) in both.iter().zip(&one).zip(&other) {
         assert!((mean - (one + other) / 2.0).abs() < 1e-6, "{mean} is not the mean of {one} and {other}");
     }
+    // Each counts for its best macro-F1 on validation.
+    let scores = [&first, &second].map(|run| best_score(&stage, run));
+    assert!((scores[0] - scores[1]).abs() > 1e-3, "equal scores would show nothing: {scores:?}");
     let (_, weighted) =
         predict(&stage, &format!("--run {first} --run {second} --tta legacy --weight-by-score"), "w.csv");
-    let is_between = |(found, (one, other)): (&f64, (&f64, &f64))| {
-        *found >= one.min(*other) - 1e-6 && *found <= one.max(*other) + 1e-6
-    };
-    assert!(weighted.iter().zip(one.iter().zip(&other)).all(is_between));
+    for ((mean, one), other) in weighted.iter().zip(&one).zip(&other) {
+        let expected = (scores[0] * one + scores[1] * other) / (scores[0] + scores[1]);
+        assert!((mean - expected).abs() < 1e-6, "{mean} is not {expected}: {one} and {other} by {scores:?}");
+    }
     let two = format!("predict --run {first} --run {second} --input data/test");
     refused(&stage, &two, "belong to none of their folders");
 
@@ -75,21 +85,53 @@ fn runs_of_other_families_and_sizes_are_averaged_and_other_classes_are_refused()
 }
 
 #[test]
-fn each_fold_brings_its_own_temperature() {
+fn folds_count_for_their_scores_where_that_is_asked() {
     let stage = Stage::new();
-    stage.succeed("train --config tiny.yaml --set data.validation=null --set data.folds=2 --set train.epochs=1");
-    let together =
-        format!("predict --fold-results {RUN} --input data/test --use-calibration --device cpu --output all.csv");
-    stage.succeed(&format!("calibrate --run {RUN}/fold_0 --device cpu"));
-    let said = refused(&stage, &together, "fold_1/calibration.json` does not exist");
-    assert!(said.contains("calibrate --run"), "{said}");
-    stage.succeed(&format!("calibrate --run {RUN}/fold_1 --device cpu"));
-    stage.succeed(&together);
-    let alone = [0, 1]
-        .map(|fold| predict(&stage, &format!("--run {RUN}/fold_{fold} --use-calibration"), &format!("{fold}.csv")).1);
-    for (place, mean) in numbers(&stage, "all.csv").iter().enumerate() {
-        assert!((mean - (alone[0][place] + alone[1][place]) / 2.0).abs() < 1e-6);
+    stage.succeed("train --config tiny.yaml --set data.validation=null --set data.folds=2 --set train.epochs=2");
+    let results = fs::read_to_string(stage.run_path("fold_results.yaml")).expect("the run wrote it");
+    let folds = results.split("- fold: ").skip(1);
+    let scores: Vec<f64> = folds
+        .map(|fold| fold.split("macro_f1: ").nth(1).and_then(|rest| rest.lines().next()).expect("a score"))
+        .map(|score| score.parse().expect("a number"))
+        .collect();
+    assert!(scores.len() == 2 && (scores[0] - scores[1]).abs() > 1e-3, "equal scores would show nothing: {scores:?}");
+    let (_, weighted) = predict(&stage, &format!("--fold-results {RUN} --weight-by-score"), "w.csv");
+    let alone = [0, 1].map(|fold| predict(&stage, &format!("--run {RUN}/fold_{fold}"), &format!("{fold}.csv")).1);
+    for (place, mean) in weighted.iter().enumerate() {
+        let expected = (scores[0] * alone[0][place] + scores[1] * alone[1][place]) / (scores[0] + scores[1]);
+        assert!((mean - expected).abs() < 1e-6, "{mean} is not {expected}");
     }
+}
+
+#[test]
+fn one_view_that_is_not_the_image_itself_is_scored_as_augmentation() {
+    let stage = Stage::finished();
+    let (printed, turned) = predict(&stage, &format!("--run {RUN} --views rotate_90"), "turned.csv");
+    assert!(printed.contains("\nwith TTA, 1 view "), "{printed}");
+    let (printed, plain) = predict(&stage, &format!("--run {RUN} --views identity"), "plain.csv");
+    assert!(!printed.contains("with TTA") && plain != turned, "{printed}");
+    let evaluate = format!("evaluate --run {RUN} --input data/test --device cpu --views rotate_90 --output found");
+    let printed = stage.succeed(&evaluate).stdout;
+    assert!(printed.contains("\nwith TTA, 1 view ") && printed.contains("TTA changed the class of "), "{printed}");
+    let scores = fs::read_to_string(stage.path("found/scores.json")).expect("it was written");
+    assert!(!scores.contains("\"with_tta\": null"), "{scores}");
+}
+
+/// bf16 has 8 bits of a number, and these models a dozen layers that round to it: probabilities move in the second digit at most.
+const HALF_PRECISION: f64 = 0.03;
+
+#[test]
+fn half_precision_agrees_with_full_precision_and_both_can_be_asked_for() {
+    let stage = Stage::finished();
+    let (_, full) = predict(&stage, &format!("--run {RUN} --tta legacy --precision fp32"), "fp32.csv");
+    assert_eq!(predict(&stage, &format!("--run {RUN} --tta legacy"), "auto.csv").1, full, "the CPU's own choice");
+    for precision in ["bf16", "fp16"] {
+        let ask = format!("--run {RUN} --tta legacy --precision {precision}");
+        let (_, half) = predict(&stage, &ask, &format!("{precision}.csv"));
+        let difference = half.iter().zip(&full).map(|(half, full)| (half - full).abs()).fold(0.0, f64::max);
+        assert!(difference > 0.0 && difference < HALF_PRECISION, "{precision}: {difference}");
+    }
+    refused(&stage, &format!("predict --run {RUN} --input data/test --precision fp8"), "fp8");
 }
 
 #[test]

@@ -164,6 +164,25 @@ impl Optimizer {
         map_parameters(module, &mut StepMap { optimizer: self, learning_rate, gradients, gradient_norm })
     }
 
+    /// Makes what is missing of the state, as zeros. Every rule begins from them: its first step with them is its first step without, to the bit.
+    pub(crate) fn prepare(&mut self, device: &Device) -> bool {
+        let mut is_made = false;
+        for (name, rule) in self.groups.iter().filter(|(_, rule)| !rule.is_frozen) {
+            let slots = self.options.slots(&rule.shape);
+            if !slots.is_empty() && !self.states.contains_key(name) {
+                let made = slots.into_iter().map(|(slot, elements)| (slot, Tensor::<1>::zeros([elements], device)));
+                self.states.insert(name.to_owned(), made.collect());
+                is_made = true;
+            }
+        }
+        is_made
+    }
+
+    /// What is kept, tensor by tensor, each with its parameter's name.
+    pub(crate) fn kept(&self) -> impl Iterator<Item = (&str, &Tensor<1>)> {
+        self.states.iter().flat_map(|(name, slots)| slots.values().map(move |tensor| (name.as_str(), tensor)))
+    }
+
     /// What is kept, by role and parameter, copied to the host.
     pub fn state(&self) -> OptimizerState {
         let of_parameter = |(name, slots): (&String, &Slots)| {

@@ -209,6 +209,7 @@ fn card() -> ModelCard {
         resize: "squash".to_owned(),
         mean: normalization.mean,
         std: normalization.std,
+        images: None,
         progress: Progress::default(),
     }
 }

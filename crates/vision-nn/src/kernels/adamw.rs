@@ -1,12 +1,11 @@
 //! AdamW's step in one pass, on the CPU.
 
-use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::{DType, Shape, Tensor};
 use cpu_kernels::AdamWStep;
 
-use super::host::{is_cpu, tensor, values};
+use super::host::{alone, is_cpu, tensor, values};
 
 /// Whether [`adamw`] runs where this tensor lies, and in its type.
 pub fn has_adamw(weight: &Tensor<1>) -> bool {
@@ -76,15 +75,6 @@ impl OptimizerPass for Flex {
     fn fused_sum_of_squares(numbers: FloatTensor<Self>) -> FloatTensor<Self> {
         tensor(vec![cpu_kernels::sum_of_squares(&values(&numbers)) as f32], &Shape::new([1]))
     }
-}
-
-/// The tensor in memory of its own, in order and from the start.
-fn alone(tensor: FlexTensor) -> FlexTensor {
-    let whole = tensor.layout().contiguous_offsets() == Some((0, tensor.storage::<f32>().len()));
-    if tensor.is_unique() && whole {
-        return tensor;
-    }
-    super::host::tensor(values(&tensor).to_vec(), tensor.layout().shape())
 }
 
 #[cfg(test)]

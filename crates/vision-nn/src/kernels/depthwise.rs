@@ -120,25 +120,34 @@ fn sum_over_positions<B: Backend>(gradient: FloatTensor<B>) -> FloatTensor<B> {
 #[derive(Debug)]
 struct DepthwiseBackward;
 
+/// What the backward pass wants of the forward pass.
+#[derive(Debug, Clone)]
+struct Kept {
+    /// Where the weight has a gradient.
+    map: Option<NodeId>,
+    weight: NodeId,
+    windows: StridedDepthwise,
+}
+
 impl<B: Backend + Depthwise, const PARENTS: usize> Backward<B, PARENTS> for DepthwiseBackward {
-    /// The map, if the weight wants it, and the weight; the windows.
-    type State = ([NodeId; 2], StridedDepthwise);
+    type State = Kept;
 
     fn backward(self, ops: Ops<Self::State, PARENTS>, gradients: &mut Gradients, checkpointer: &mut Checkpointer) {
         let gradient = gradients.consume::<B>(&ops.node);
-        let (nodes, windows) = ops.state;
-        let [map, weight] = nodes.map(|node| checkpointer.retrieve_node_output::<FloatTensor<B>>(node));
+        let Kept { map, weight, windows } = ops.state;
+        let map = map.map(|node| checkpointer.retrieve_node_output::<FloatTensor<B>>(node));
+        let weight = checkpointer.retrieve_node_output::<FloatTensor<B>>(weight);
         let mut parents = ops.parents.into_iter();
         let mut next = || parents.next().flatten();
         let (map_node, weight_node, bias_node) = (next(), next(), next());
-        match (weight_node, bias_node) {
-            (Some(weight_node), Some(bias_node)) => {
+        match (weight_node.zip(map), bias_node) {
+            (Some((weight_node, map)), Some(bias_node)) => {
                 let (of_weight, of_bias) =
                     B::depthwise_parameter_gradients(map, weight.clone(), gradient.clone(), windows);
                 gradients.register::<B>(weight_node.id, of_weight);
                 gradients.register::<B>(bias_node.id, of_bias);
             }
-            (Some(node), None) => {
+            (Some((node, map)), None) => {
                 let of_weight = B::depthwise_weight_gradient(map, weight.clone(), gradient.clone(), windows);
                 gradients.register::<B>(node.id, of_weight);
             }
@@ -156,7 +165,8 @@ impl<B: Backend + Depthwise, C: CheckpointStrategy> Depthwise for Autodiff<B, C>
         let nodes = [map.node.clone(), weight.node.clone()];
         match Backward::<B, 2>::prepare::<C>(DepthwiseBackward, nodes).compute_bound().stateful() {
             OpsKind::Tracked(mut prepared) => {
-                let state = ([prepared.checkpoint(&map), prepared.checkpoint(&weight)], windows);
+                let map_node = weight.is_tracked().then(|| prepared.checkpoint(&map));
+                let state = Kept { map: map_node, weight: prepared.checkpoint(&weight), windows };
                 prepared.finish(state, B::depthwise(map.primitive, weight.primitive, windows))
             }
             OpsKind::UnTracked(prepared) => prepared.finish(B::depthwise(map.primitive, weight.primitive, windows)),
@@ -172,7 +182,8 @@ impl<B: Backend + Depthwise, C: CheckpointStrategy> Depthwise for Autodiff<B, C>
         let nodes = [map.node.clone(), weight.node.clone(), bias.node.clone()];
         match Backward::<B, 3>::prepare::<C>(DepthwiseBackward, nodes).compute_bound().stateful() {
             OpsKind::Tracked(mut prepared) => {
-                let state = ([prepared.checkpoint(&map), prepared.checkpoint(&weight)], windows);
+                let map_node = weight.is_tracked().then(|| prepared.checkpoint(&map));
+                let state = Kept { map: map_node, weight: prepared.checkpoint(&weight), windows };
                 prepared.finish(state, B::biased_depthwise(map.primitive, weight.primitive, bias.primitive, windows))
             }
             OpsKind::UnTracked(prepared) => {

@@ -13,9 +13,9 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Capture, Dispatch, Flex, backend_extension};
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
 
-use super::host::{tensor_like, values};
+use super::host::{alone, tensor_like, values};
 use crate::is_captured;
 use crate::tape::{on_captured, primitive};
 
@@ -37,6 +37,14 @@ pub trait FusedGelu: Backend {
 
     /// The gradient of the input.
     fn fused_gelu_gradient(input: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// The output again, and the gradient of the input.
+    fn fused_gelu_with_gradient(
+        input: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        (Self::fused_gelu(input.clone()), Self::fused_gelu_gradient(input, gradient))
+    }
 }
 
 /// A backend on which the operation is composed of Burn's own.
@@ -68,6 +76,18 @@ impl FusedGelu for Flex {
     fn fused_gelu_gradient(input: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self> {
         tensor_like(cpu_kernels::gelu_gradient(&values(&input), &values(&gradient)), &input)
     }
+
+    fn fused_gelu_with_gradient(
+        input: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        if input.dtype() != DType::F32 {
+            return (Self::fused_gelu(input.clone()), Self::fused_gelu_gradient(input, gradient));
+        }
+        let mut gradient = alone(gradient);
+        let output = cpu_kernels::gelu_with_gradient(&values(&input), gradient.storage_mut());
+        (tensor_like(output, &input), gradient)
+    }
 }
 
 #[derive(Debug)]
@@ -98,6 +118,13 @@ impl<B: Backend + FusedGelu, C: CheckpointStrategy> FusedGelu for Autodiff<B, C>
     }
 
     fn fused_gelu_gradient(_input: FloatTensor<Self>, _gradient: FloatTensor<Self>) -> FloatTensor<Self> {
+        unreachable!("gradients are taken off the tape: only first derivatives are supported")
+    }
+
+    fn fused_gelu_with_gradient(
+        _input: FloatTensor<Self>,
+        _gradient: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         unreachable!("gradients are taken off the tape: only first derivatives are supported")
     }
 }

@@ -62,3 +62,12 @@ pub(crate) fn stored_tensor(numbers: Vec<f32>, shape: &Shape, dtype: DType) -> F
     };
     FlexTensor::new(bytes, Layout::contiguous(shape.clone()), dtype)
 }
+
+/// The tensor, which is f32, in memory of its own, in order and from the start.
+pub(crate) fn alone(held: FlexTensor) -> FlexTensor {
+    let whole = held.layout().contiguous_offsets() == Some((0, held.storage::<f32>().len()));
+    if held.is_unique() && whole {
+        return held;
+    }
+    tensor(values(&held).to_vec(), held.layout().shape())
+}

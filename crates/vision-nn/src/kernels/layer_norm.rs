@@ -36,9 +36,23 @@ const MOST_CHANNELS: usize = 2048;
 /// Lines of units in a cube of a card's kernels, of which each has a row at a time.
 pub(crate) const LINES: usize = 4;
 
-/// Whether a card's kernels take rows of that length.
-pub(crate) fn cards_take(shape: &Shape) -> bool {
-    shape.num_elements() > 0 && shape.last().is_some_and(|channels| *channels <= MOST_CHANNELS)
+/// The memory that the units of a cube share on every CUDA card, whatever its age.
+const SHARED_BYTES_OF_CUDA: usize = 48 << 10;
+
+/// Whether the kernels of a card whose cubes share so much memory take rows of that length.
+pub(crate) fn cards_take(shape: &Shape, shared_bytes: usize) -> bool {
+    let fits = |channels: usize| channels <= MOST_CHANNELS && backward_shared_bytes(channels) <= shared_bytes;
+    shape.num_elements() > 0 && shape.last().is_some_and(|channels| fits(*channels))
+}
+
+/// What a cube shares in the backward pass: the sums of weight and bias, and a number for each of at most 64 units of a line.
+fn backward_shared_bytes(channels: usize) -> usize {
+    (2 * channels + 64 * LINES) * size_of::<f32>()
+}
+
+/// Whether a recorded operation is noted as the kernels of a card.
+fn is_noted(shape: &Shape) -> bool {
+    notes_ours() && cards_take(shape, SHARED_BYTES_OF_CUDA)
 }
 
 /// More cubes than these would give sums that cost more to add up than they gain in parallel work.
@@ -103,7 +117,7 @@ impl FusedLayerNorm for Capture {
         bias: FloatTensor<Self>,
         epsilon: f32,
     ) -> FloatTensor<Self> {
-        if !notes_ours() || !cards_take(&input.shape()) {
+        if !is_noted(&input.shape()) {
             return composed::forward::<Self>(input, weight, bias, epsilon);
         }
         let form = (input.shape(), input.dtype());
@@ -117,7 +131,7 @@ impl FusedLayerNorm for Capture {
         gradient: FloatTensor<Self>,
         epsilon: f32,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        if !notes_ours() || !cards_take(&input.shape()) {
+        if !is_noted(&input.shape()) {
             return composed::gradient::<Self>(input, weight, gradient, epsilon);
         }
         let (form, parameter) = ((input.shape(), input.dtype()), (weight.shape(), DType::F32));

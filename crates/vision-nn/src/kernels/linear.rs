@@ -1,20 +1,29 @@
-//! The fully connected layer on rows, with PyTorch's weight as it is stored.
+//! The fully connected layer on rows, with PyTorch's weight as it is stored. The gradient of the weight comes in the same layout: by Burn's own layer it
+//! comes as a transposed view, and a card copies each matrix to lay it out.
 
+mod composed;
+
+#[cfg(feature = "cuda")]
+use burn::backend::Cuda;
+#[cfg(feature = "wgpu")]
+use burn::backend::Wgpu;
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
+use burn::backend::{Autodiff, Backend, Capture, Dispatch, Flex, backend_extension};
 use burn::tensor::{DType, Shape, Tensor, module};
 use cpu_kernels::{Matrix, product};
 
-use super::host::{is_cpu, tensor, values};
+use super::host::{tensor, values};
+use super::recorded::composes;
+use crate::is_captured;
 use crate::pass::stored_as;
+use crate::tape::{on_captured, primitive};
 
-/// `rows · weightᵀ + bias`, computed in the type of the rows: parameters are cast to it on the tape. Burn's own runs wherever the one for the CPU
-/// does not.
+/// `rows · weightᵀ + bias`, computed in the type of the rows: parameters are cast to it on the tape.
 ///
 /// # Shapes
 /// - `rows`: `[N, in]`
@@ -22,10 +31,19 @@ use crate::pass::stored_as;
 /// - `bias`: `[out]`
 /// - output: `[N, out]`
 pub fn linear(rows: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
-    let dtype = rows.dtype();
-    if !is_cpu(&rows.device()) || dtype != DType::F32 {
-        let bias = bias.map(|bias| stored_as(bias, dtype));
-        return module::linear(rows, stored_as(weight, dtype).transpose(), bias);
+    let (device, dtype) = (rows.device(), rows.dtype());
+    let (weight, bias) = (stored_as(weight, dtype), bias.map(|bias| stored_as(bias, dtype)));
+    if composes(&device) {
+        return module::linear(rows, weight.transpose(), bias);
+    }
+    if is_captured(&device) {
+        return on_captured!(device, B => {
+            let (rows, weight) = (primitive::<B, 2>(rows), primitive::<B, 2>(weight));
+            Tensor::from_primitive::<B>(match bias {
+                Some(bias) => B::fused_linear(rows, weight, primitive::<B, 1>(bias)),
+                None => B::fused_projection(rows, weight),
+            })
+        });
     }
     let (rows, weight) = (rows.into_dispatch(), weight.into_dispatch());
     Tensor::from_dispatch(match bias {
@@ -34,26 +52,43 @@ pub fn linear(rows: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Te
     })
 }
 
-/// The operation on the CPU, in f32.
+/// The operation on a backend, all tensors of one type; the bodies are composed of Burn's matrix products.
 #[allow(unreachable_pub, reason = "the macro implements the trait for a type of another crate")]
-#[backend_extension(Flex, Autodiff)]
+#[backend_extension(Flex, Cuda: cfg(feature = "cuda"), Wgpu: cfg(feature = "wgpu"), Autodiff)]
 pub trait FusedLinear: Backend {
     /// See [`linear`].
-    fn fused_linear(rows: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self>;
+    fn fused_linear(rows: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
+        composed::forward::<Self>(rows, weight, Some(bias))
+    }
 
     /// The same without bias.
-    fn fused_projection(rows: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self>;
+    fn fused_projection(rows: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        composed::forward::<Self>(rows, weight, None)
+    }
 
     /// The gradient of the rows: `[N, in]`.
-    fn fused_linear_rows_gradient(weight: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self>;
+    fn fused_linear_rows_gradient(weight: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self> {
+        composed::rows_gradient::<Self>(weight, gradient)
+    }
 
     /// The gradient of the weight: `[out, in]`.
-    fn fused_linear_weight_gradient(rows: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self>;
+    fn fused_linear_weight_gradient(rows: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self> {
+        composed::weight_gradient::<Self>(rows, gradient)
+    }
 
     /// The gradient of the bias: the sum over rows, `[out]`.
-    fn fused_linear_bias_gradient(gradient: FloatTensor<Self>) -> FloatTensor<Self>;
+    fn fused_linear_bias_gradient(gradient: FloatTensor<Self>) -> FloatTensor<Self> {
+        composed::bias_gradient::<Self>(gradient)
+    }
 }
 
+impl FusedLinear for Capture {}
+#[cfg(feature = "cuda")]
+impl FusedLinear for Cuda {}
+#[cfg(feature = "wgpu")]
+impl FusedLinear for Wgpu {}
+
+/// Products of half precision are Burn's.
 impl FusedLinear for Flex {
     fn fused_linear(rows: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
         forward(rows, weight, Some(bias))
@@ -64,6 +99,9 @@ impl FusedLinear for Flex {
     }
 
     fn fused_linear_rows_gradient(weight: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self> {
+        if gradient.dtype() != DType::F32 {
+            return composed::rows_gradient::<Self>(weight, gradient);
+        }
         let ([count, out], [_, inner]) = (sides(&gradient), sides(&weight));
         let (weight, gradient) = (values(&weight), values(&gradient));
         let of_rows = product(Matrix::of_rows(&gradient, out), Matrix::of_rows(&weight, inner), None);
@@ -71,6 +109,9 @@ impl FusedLinear for Flex {
     }
 
     fn fused_linear_weight_gradient(rows: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self> {
+        if gradient.dtype() != DType::F32 {
+            return composed::weight_gradient::<Self>(rows, gradient);
+        }
         let ([_, out], [_, inner]) = (sides(&gradient), sides(&rows));
         let (rows, gradient) = (values(&rows), values(&gradient));
         let of_weight = product(Matrix::of_rows(&gradient, out).transposed(), Matrix::of_rows(&rows, inner), None);
@@ -78,12 +119,18 @@ impl FusedLinear for Flex {
     }
 
     fn fused_linear_bias_gradient(gradient: FloatTensor<Self>) -> FloatTensor<Self> {
+        if gradient.dtype() != DType::F32 {
+            return composed::bias_gradient::<Self>(gradient);
+        }
         let [_, out] = sides(&gradient);
         tensor(cpu_kernels::sum_of_rows(&values(&gradient), out), &Shape::new([out]))
     }
 }
 
 fn forward(rows: FloatTensor<Flex>, weight: FloatTensor<Flex>, bias: Option<FloatTensor<Flex>>) -> FloatTensor<Flex> {
+    if rows.dtype() != DType::F32 {
+        return composed::forward::<Flex>(rows, weight, bias);
+    }
     let ([count, inner], [out, _]) = (sides(&rows), sides(&weight));
     let (rows, weight, bias) = (values(&rows), values(&weight), bias.as_ref().map(values));
     let weight = Matrix::of_rows(&weight, inner).transposed();
@@ -100,21 +147,22 @@ fn sides(matrix: &FloatTensor<Flex>) -> [usize; 2] {
 struct LinearBackward;
 
 impl<B: Backend + FusedLinear, const N: usize> Backward<B, N> for LinearBackward {
-    /// Rows and weight.
-    type State = [NodeId; 2];
+    /// Rows, which the weight wants, and the weight, which the rows want.
+    type State = [Option<NodeId>; 2];
 
     fn backward(self, ops: Ops<Self::State, N>, gradients: &mut Gradients, checkpointer: &mut Checkpointer) {
         let gradient = gradients.consume::<B>(&ops.node);
-        let [rows, weight] = ops.state.map(|node| checkpointer.retrieve_node_output::<FloatTensor<B>>(node));
+        let kept = ops.state.map(|node| node.map(|node| checkpointer.retrieve_node_output::<FloatTensor<B>>(node)));
+        let [rows, weight] = kept;
         let mut parents = ops.parents.into_iter();
         let [of_rows, of_weight, of_bias] = [(); 3].map(|()| parents.next().flatten());
         if let Some(node) = of_bias {
             gradients.register::<B>(node.id, B::fused_linear_bias_gradient(gradient.clone()));
         }
-        if let Some(node) = of_weight {
+        if let Some((node, rows)) = of_weight.zip(rows) {
             gradients.register::<B>(node.id, B::fused_linear_weight_gradient(rows, gradient.clone()));
         }
-        if let Some(node) = of_rows {
+        if let Some((node, weight)) = of_rows.zip(weight) {
             gradients.register::<B>(node.id, B::fused_linear_rows_gradient(weight, gradient));
         }
     }
@@ -125,7 +173,8 @@ impl<B: Backend + FusedLinear, C: CheckpointStrategy> FusedLinear for Autodiff<B
         let nodes = [rows.node.clone(), weight.node.clone(), bias.node.clone()];
         match LinearBackward.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(mut prepared) => {
-                let state = [prepared.checkpoint(&rows), prepared.checkpoint(&weight)];
+                let of_rows = weight.is_tracked().then(|| prepared.checkpoint(&rows));
+                let state = [of_rows, rows.is_tracked().then(|| prepared.checkpoint(&weight))];
                 prepared.finish(state, B::fused_linear(rows.primitive, weight.primitive, bias.primitive))
             }
             OpsKind::UnTracked(prepared) => {
@@ -137,7 +186,8 @@ impl<B: Backend + FusedLinear, C: CheckpointStrategy> FusedLinear for Autodiff<B
     fn fused_projection(rows: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
         match LinearBackward.prepare::<C>([rows.node.clone(), weight.node.clone()]).compute_bound().stateful() {
             OpsKind::Tracked(mut prepared) => {
-                let state = [prepared.checkpoint(&rows), prepared.checkpoint(&weight)];
+                let of_rows = weight.is_tracked().then(|| prepared.checkpoint(&rows));
+                let state = [of_rows, rows.is_tracked().then(|| prepared.checkpoint(&weight))];
                 prepared.finish(state, B::fused_projection(rows.primitive, weight.primitive))
             }
             OpsKind::UnTracked(prepared) => prepared.finish(B::fused_projection(rows.primitive, weight.primitive)),
@@ -167,7 +217,7 @@ mod tests {
 
     /// Output, and the gradients of rows, weight and, where there is one, bias.
     fn run(given: &[Tensor<2>; 4], with_bias: bool, layer: Layer) -> Vec<Tensor<2>> {
-        let device = Device::flex().autodiff();
+        let device = given[0].device().autodiff();
         let [rows, weight, bias, upstream] =
             given.each_ref().map(|tensor| Tensor::<2>::from_data(tensor.to_data(), &device));
         let [rows, weight, bias] = [rows, weight, bias].map(Tensor::require_grad);
@@ -179,10 +229,20 @@ mod tests {
 
     #[test]
     fn output_and_gradients_are_burns_with_bias_and_without() {
-        let device = Device::flex();
-        for [count, inner, out] in [[1, 1, 1], [130, 65, 33], [7, 200, 40]] {
+        assert_burns(&Device::flex(), &[[1, 1, 1], [130, 65, 33], [7, 200, 40]]);
+    }
+
+    #[cfg(feature = "wgpu")]
+    #[test]
+    fn output_and_gradients_are_burns_on_software_vulkan() {
+        // Each shape is tuned first.
+        assert_burns(&Device::wgpu(burn::tensor::DeviceKind::DefaultDevice), &[[130, 65, 33]]);
+    }
+
+    fn assert_burns(device: &Device, sides: &[[usize; 3]]) {
+        for &[count, inner, out] in sides {
             let given = [[count, inner], [out, inner], [1, out], [count, out]]
-                .map(|shape| Tensor::<2>::random(shape, Distribution::Normal(0.0, 1.0), &device));
+                .map(|shape| Tensor::<2>::random(shape, Distribution::Normal(0.0, 1.0), device));
             for with_bias in [true, false] {
                 let burns = run(&given, with_bias, |rows, weight, bias| module::linear(rows, weight.transpose(), bias));
                 let ours = run(&given, with_bias, linear);
@@ -194,5 +254,35 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn half_precision_follows_f32_within_its_rounding() {
+        let device = Device::flex();
+        let shapes = [[6, 33], [9, 33], [1, 9], [6, 9]];
+        let given = shapes.map(|shape| Tensor::<2>::random(shape, Distribution::Normal(0.0, 1.0), &device));
+        let expected = run(&given, true, linear);
+        let found = run(&given, true, |rows, weight, bias| {
+            stored_as(linear(stored_as(rows, DType::BF16), weight, bias), DType::F32)
+        });
+        for (found, expected) in found.into_iter().zip(expected) {
+            let scale = expected.clone().abs().max().into_scalar::<f32>();
+            let off = (found - expected).abs().max().into_scalar::<f32>();
+            // Each number that goes in is rounded to 8 bits, and so is what comes out.
+            assert!(off < 4.0 * 2f32.powi(-8) * scale, "off by {off:e} of {scale}");
+        }
+    }
+
+    #[test]
+    fn a_frozen_weight_gets_no_gradient_and_leaves_the_others_theirs() {
+        let device = Device::flex().autodiff();
+        let rows = Tensor::<2>::from_floats([[1.0, 2.0]], &device).require_grad();
+        let weight = Tensor::<2>::from_floats([[3.0, -1.0], [0.5, 4.0]], &device);
+        let bias = Tensor::<1>::from_floats([1.0, 1.0], &device).require_grad();
+        let output = linear(rows.clone(), weight.clone(), Some(bias.clone()));
+        let tape = output.sum().backward();
+        assert_eq!(rows.grad(&tape).unwrap().into_data().iter::<f32>().collect::<Vec<_>>(), [3.5, 3.0]);
+        assert_eq!(bias.grad(&tape).unwrap().into_data().iter::<f32>().collect::<Vec<_>>(), [1.0, 1.0]);
+        assert!(weight.grad(&tape).is_none());
     }
 }

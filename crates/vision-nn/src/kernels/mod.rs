@@ -5,12 +5,14 @@
 
 mod adamw;
 pub(crate) mod batch_norm;
+mod chunks;
 mod columns;
 mod cross_entropy;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod cube;
 mod depthwise;
 mod gelu;
+mod gelu_linear;
 pub(crate) mod host;
 mod layer_norm;
 mod linear;
@@ -33,10 +35,11 @@ pub use cross_entropy::cross_entropy;
 pub(crate) use depthwise::depthwise;
 pub use depthwise::depthwise_conv2d;
 pub use gelu::gelu;
+pub use gelu_linear::gelu_linear;
 pub use layer_norm::layer_norm;
 pub use linear::linear;
-pub use parameters::{Moving, adamw_of_all, blend_all, scale_all, squares_of_all, takes_lists};
-pub use recorded::{Scratch, in_burns_operations, recorded_scratch};
+pub use parameters::{Moving, adamw_of_all, blend_all, is_card, scale_all, squares_of_all, takes_lists};
+pub use recorded::{Scratch, in_burns_operations, recorded_overwrites, recorded_scratch};
 pub(crate) use residual::residual;
 pub use response_norm::response_norm;
 pub use softmax::softmax;

@@ -1,14 +1,21 @@
 //! Passes over all parameters at once: the optimizer's step, sums of squares, and sums of gradients, in a few launches on CubeCL devices.
 //!
-//! Tensors here are flat, in f32 and off the tape. Memory that nobody else sees is written in place.
+//! Tensors here are flat, in f32 and off the tape. Memory that nobody else sees is written in place. The device that only records notes the passes of a
+//! card.
+
+pub(crate) mod plan;
 
 #[cfg(feature = "cuda")]
 use burn::backend::Cuda;
-use burn::backend::DispatchDevice;
 #[cfg(feature = "wgpu")]
 use burn::backend::Wgpu;
+use burn::backend::{Capture, DispatchDevice, TensorMetadata};
 use burn::tensor::{Device, Tensor};
 use cpu_kernels::AdamWStep;
+
+use super::recorded::{notes_ours, record_in_place, record_scratch};
+use crate::is_captured;
+use crate::tape::primitive;
 
 /// A parameter before or after its step, with what is kept for it.
 #[derive(Debug, Clone)]
@@ -21,8 +28,13 @@ pub struct Moving {
     pub average: Option<Tensor<1>>,
 }
 
-/// Whether [`adamw_of_all`], [`blend_all`], [`scale_all`] and [`squares_of_all`] run on this device.
+/// Whether [`adamw_of_all`], [`blend_all`], [`scale_all`] and [`squares_of_all`] run on this device, or are noted by it.
 pub fn takes_lists(device: &Device) -> bool {
+    notes_ours() && (is_card(device) || is_captured(device))
+}
+
+/// Whether the device, with a tape or without, is one of CubeCL's.
+pub fn is_card(device: &Device) -> bool {
     match device.clone().inner().as_dispatch() {
         #[cfg(feature = "cuda")]
         DispatchDevice::Cuda(_) => true,
@@ -93,8 +105,27 @@ fn run(pass: ListPass, tensors: Vec<Tensor<1>>) -> Vec<Tensor<1>> {
         DispatchDevice::Cuda(_) => gpu::run::<Cuda, _>(pass, tensors),
         #[cfg(feature = "wgpu")]
         DispatchDevice::Wgpu(_) => gpu::run::<Wgpu, _>(pass, tensors),
+        DispatchDevice::Capture(_) => noted(&pass, tensors),
         _ => unreachable!("the caller asks `takes_lists` first, and tensors are off the tape"),
     }
+}
+
+/// The pass as the recording has it: one operation, whatever the number of launches.
+fn noted(pass: &ListPass, tensors: Vec<Tensor<1>>) -> Vec<Tensor<1>> {
+    let tensors: Vec<_> = tensors.into_iter().map(primitive::<Capture, 1>).collect();
+    let count = tensors.len();
+    let outputs = match pass {
+        ListPass::AdamW { steps, .. } => {
+            record_in_place(plan::ADAMW, tensors, &plan::moved_by_adamw(steps.len(), count))
+        }
+        ListPass::Blend { .. } => record_in_place(plan::BLEND, tensors, &(0..count / 2).collect::<Vec<_>>()),
+        ListPass::Scale(_) => record_in_place(plan::SCALE, tensors, &(0..count).collect::<Vec<_>>()),
+        ListPass::Squares => {
+            let form = plan::sums_of_squares(tensors.iter().map(|tensor| tensor.shape().num_elements()));
+            record_scratch(plan::SQUARES, tensors, vec![form], &[])
+        }
+    };
+    outputs.into_iter().map(Tensor::from_primitive::<Capture>).collect()
 }
 
 #[cfg(test)]

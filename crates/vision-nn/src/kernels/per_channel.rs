@@ -94,11 +94,12 @@ fn sums_scratch(map: &Shape, summed: Summed) -> Scratch {
     Scratch { bytes: (numbers * size_of::<f32>()) as u64, most_bytes: u64::MAX }
 }
 
+/// Whether a card runs its kernels over such a map: it takes it, and not all is to be in Burn's operations.
 fn is_ours(map: &Shape) -> bool {
     notes_ours() && cards_take(map)
 }
 
-/// Where a card runs its kernels, they are what is recorded, unless all is to be in Burn's operations.
+/// Where a card runs its kernels, they are what is recorded.
 impl PerChannel for Capture {
     fn channel_sums(maps: [FloatTensor<Self>; 2], summed: Summed) -> FloatTensor<Self> {
         let shape = maps[0].shape();

@@ -32,8 +32,8 @@ use crate::tape::{on_captured, primitive};
 pub(crate) const WINDOW_ATTENTION: &str = "window attention";
 pub(crate) const WINDOW_ATTENTION_GRADIENTS: &str = "window attention gradients";
 
-/// Whether [`window_attention`] runs over such a map: windows tile it, and on a card its kernels take them. Recordings have it where cards do, unless
-/// all is to be in Burn's operations.
+/// Whether [`window_attention`] runs over such a map: windows tile it, and on a card its kernels take them, unless all is to be in Burn's operations.
+/// Recordings have it where cards do.
 ///
 /// # Shapes
 /// - `map`: `[B, H, W, C]`
@@ -42,7 +42,7 @@ pub fn has_window_attention(map: &Tensor<4>, window: [usize; 2], heads: usize) -
     let tiles = height.is_multiple_of(window[0]) && width.is_multiple_of(window[1]);
     let head_width = channels / heads;
     let windows = WindowAttention { batch, grid: [height, width], window, shift: [0, 0], heads, head_width };
-    tiles && (is_cpu(&device) || plan::cards_take(&windows) && (!is_captured(&device) || notes_ours()))
+    tiles && (is_cpu(&device) || notes_ours() && plan::cards_take(&windows))
 }
 
 /// What each token of a map sees in its window, where [`has_window_attention`] says so.

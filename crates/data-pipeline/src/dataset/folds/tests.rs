@@ -80,7 +80,7 @@ fn what_cannot_be_folded_is_refused() {
     assert_eq!(error.to_string(), "class `bee` has 1 image, but a split needs at least 2");
     let grouped = dataset(&[0, 0, 1, 1], &[Some("a"), Some("b"), Some("c"), Some("c")]);
     let error = grouped.stratified_folds(2, 1).unwrap_err();
-    assert_eq!(error.to_string(), "all 2 images of class `bee` are in one group, but folds need at least 2");
+    assert_eq!(error.to_string(), "all 2 images of class `bee` are in one group, but a split needs at least 2");
     let grouped = dataset(&[0, 0, 1, 1], &[Some("a"), Some("b"), Some("a"), Some("b")]);
     assert_eq!(grouped.stratified_folds(3, 1).unwrap_err().to_string(), "3 folds cannot be made of 2 groups");
 }

@@ -122,3 +122,38 @@ fn the_area_of_rectangles_is_what_was_asked_for_inside_the_image() {
     assert!(inside.len() > 300);
     assert!(inside.iter().all(|rectangle| rectangle.area() == 50 * 30));
 }
+
+/// Sides of the tiles of mix.png.
+const SIDE: usize = 24;
+
+fn fixture(name: &str) -> std::path::PathBuf {
+    std::path::PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures")).join(name)
+}
+
+/// Images that timm made: `python scripts/augment_fixtures.py`. A half may be rounded either way: the share of mixup is one of 32,768 here.
+#[test]
+fn mixed_images_and_their_shares_are_those_of_timm() {
+    let image = crate::decode(&fixture("mix.png"), &crate::DecodeOptions::default()).unwrap();
+    let tiles: Vec<&[u8]> = image.pixels().chunks(SIDE * SIDE * 3).collect();
+    let lines = std::fs::read_to_string(fixture("mix.txt")).unwrap();
+    assert_eq!(tiles.len(), 2 + 2 * lines.lines().count());
+    for (line, expected) in lines.lines().zip(tiles[2..].chunks(2)) {
+        let numbers: Vec<f32> = line.split(' ').skip(1).map(|number| number.parse().unwrap()).collect();
+        let (mix, share) = match numbers[..] {
+            [share] => (Mix::Blend(share), share),
+            [top, bottom, left, right, share] => {
+                let [rows, columns] = [[top, bottom], [left, right]].map(|span| span.map(|place| place as usize));
+                (Mix::Paste(Rectangle { rows, columns }), share)
+            }
+            _ => panic!("{line}"),
+        };
+        assert!((mix.share(SIDE * SIDE) - share).abs() < 1e-6, "{line}");
+        let [mut upper, mut lower] = [tiles[0].to_vec(), tiles[1].to_vec()];
+        mix_pair(&mut upper, &mut lower, [mix, mix], [SIDE, SIDE, 3]);
+        let allowed = u8::from(numbers.len() == 1);
+        for (found, expected) in [upper, lower].iter().zip(expected) {
+            let off = found.iter().zip(*expected).map(|(found, expected)| found.abs_diff(*expected)).max();
+            assert!(off <= Some(allowed), "`{line}`: off by {off:?}");
+        }
+    }
+}

@@ -17,8 +17,10 @@ const ALL_CARDS: &str = "the first plans for every card of the catalogue";
 const ABSENT: &str = "the first plans for a card that is not here, the second for one that is";
 const ONE_OF_ALL: &str = "there is one for each card, and `--all-gpus` plans for all of them";
 const PREDICTS: &str = "prediction has no optimizer step";
+const PRINTED: &str = "a plan of prediction is printed, and changes no configuration";
+const NO_TIMELINE: &str = "memory is told moment by moment for training steps alone";
 
-const EXCLUSIONS: [Exclusion; 21] = [
+const EXCLUSIONS: [Exclusion; 26] = [
     (
         "--test-only",
         "--save-config",
@@ -72,6 +74,11 @@ const EXCLUSIONS: [Exclusion; 21] = [
     ("--inference", "--effective-batch-size", PREDICTS, "bound the batch of prediction with `--max-batch-size`"),
     ("--inference", "--learning-rate-scaling", PREDICTS, "leave `--learning-rate-scaling` out"),
     ("--inference", "--write-team-settings", "team settings are for training", "leave one of the two out"),
+    ("--inference", "--save-config", PRINTED, "set `predict.batch_size` to what it prints"),
+    ("--inference", "--save-profile", NO_TIMELINE, "leave `--inference` out for the profile of a training step"),
+    ("--inference", "--save-picture", NO_TIMELINE, "leave `--inference` out for the picture of a training step"),
+    ("--inference", "--report", NO_TIMELINE, "leave `--report` out: `--inference` tells its reasons anyway"),
+    ("--gpu-ids", "--report", "a report is of one card", "name the card with `--device cuda:N`"),
     (SOURCE, "--gpu", NOT_HERE, "use `--source captured`, or leave `--source` out"),
     (SOURCE, "--gpu-memory", NOT_HERE, "use `--source captured`, or leave `--source` out"),
     (SOURCE, "--all-gpus", NOT_HERE, "use `--source captured`, or leave `--source` out"),
@@ -190,6 +197,7 @@ pub(super) fn refuse_settings_given_twice(arguments: &PlanArguments) -> Result<(
         ("--img-size", "model.image_size", &arguments.img_size),
         ("--device", "device", &device),
         ("--safety-margin", "memory.safety_margin", &arguments.safety_margin),
+        ("--memory-fraction", "memory.fraction", &arguments.memory_fraction),
         ("--rounding", "memory.rounding", &rounding),
         ("--precision", precision_key, &precision),
         ("--effective-batch-size", "train.effective_batch_size", &arguments.effective_batch_size),

@@ -69,7 +69,7 @@ pub struct PlanArguments {
     /// Images per optimizer step, instead of the configuration's; the plan keeps it exactly
     #[arg(long, value_name = "COUNT", help_heading = BATCH, allow_negative_numbers = true)]
     pub effective_batch_size: Option<String>,
-    /// How the learning rate follows when `--effective-batch-size` changes the batch [default: none]
+    /// How the learning rate follows when the effective batch changes; with `--gpu-ids`, what it is for all cards is told [default: none]
     #[arg(long, value_name = "RULE", help_heading = BATCH)]
     pub learning_rate_scaling: Option<LearningRateScaling>,
     /// How the batch that fits is rounded down [default: what the configuration says]
@@ -88,7 +88,8 @@ pub struct PlanArguments {
     /// Write the plan into a copy of the configuration, and leave the original as it is
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = OUTPUT)]
     pub save_config: Option<PathBuf>,
-    /// With `--all-gpus`: save the table, from which `train` takes the line of the card it runs on
+    /// With `--all-gpus`: save the table, from which `train` takes the line of the card it runs on: by `memory.team_settings`, or else
+    /// `team_settings.yaml` beside the configuration, or else `configs/team_settings.yaml`
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = OUTPUT)]
     pub write_team_settings: Option<PathBuf>,
     /// Write the footprint and its timeline as JSON

@@ -208,7 +208,8 @@ impl PlanArguments {
 
     fn warnings(&self) -> Vec<String> {
         let sets_batch = |setting: &String| setting.trim_start().starts_with("train.effective_batch_size");
-        let changes_batch = self.effective_batch_size.is_some() || self.settings.iter().any(sets_batch);
+        let is_free = self.config.is_none() || self.gpu_ids.is_some();
+        let changes_batch = is_free || self.effective_batch_size.is_some() || self.settings.iter().any(sets_batch);
         let scales = self.learning_rate_scaling.is_some_and(|rule| rule != LearningRateScaling::None);
         let pointless = scales && !changes_batch;
         let sentence = "`--learning-rate-scaling` has no effect, because the effective batch size stays; \

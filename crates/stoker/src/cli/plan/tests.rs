@@ -56,6 +56,26 @@ fn the_flags_are_consistent_and_the_help_teaches() {
 }
 
 #[test]
+fn a_report_is_of_one_card_and_prediction_has_none() {
+    assert_excluded("--config a.yaml --gpu-ids 0,1 --report", "--gpu-ids 0,1", "--report", "--device cuda:N");
+    let predicts = "--config a.yaml --inference";
+    assert_excluded(&format!("{predicts} --report"), "--inference", "--report", "leave `--report` out");
+    assert_excluded(&format!("{predicts} --save-config b.yaml"), "--inference", "--save-config b.yaml", "batch_size");
+    assert_excluded(&format!("{predicts} --save-profile p.json"), "--inference", "--save-profile p.json", "profile");
+    assert_excluded(&format!("{predicts} --save-picture p.svg"), "--inference", "--save-picture p.svg", "picture");
+}
+
+#[test]
+fn a_rule_for_the_learning_rate_has_an_effect_where_the_batch_may_change() {
+    let warned = |words: &str| !task(words).warnings.is_empty();
+    assert!(warned("--config a.yaml --learning-rate-scaling sqrt"));
+    for words in ["--config a.yaml --gpu-ids 0,1", "--model convnext_atto", "--config a.yaml --effective-batch-size 8"]
+    {
+        assert!(!warned(&format!("{words} --learning-rate-scaling sqrt")), "{words}");
+    }
+}
+
+#[test]
 fn the_examples_of_the_help_are_right() {
     let examples = PLAN_EXAMPLES.lines().filter_map(|line| line.strip_prefix("  stoker plan "));
     let commands: Vec<&str> = examples.map(|line| line.split("   ").next().unwrap_or(line)).collect();

@@ -10,7 +10,7 @@ use trainer::Normalization;
 
 use super::Configuration;
 use crate::cli::BenchInferArguments;
-use crate::commands::predict::fitting_batch;
+use crate::commands::predict::{Needs, fitting_batch};
 use crate::error::CommandError;
 use crate::registry::Network;
 use crate::run::compute::Compute;
@@ -121,6 +121,8 @@ struct Case<'a> {
     preset: Preset,
     options: PredictOptions<'a>,
     batch: usize,
+    /// Most images in a pass, each view counted as one.
+    at_once: usize,
     times: Vec<Duration>,
     peak_bytes: u64,
 }
@@ -143,14 +145,25 @@ fn time_model(
     for (preset, views) in &views {
         let precision = configuration.rung.precision;
         let (normalization, device) = (&normalization, &compute.device);
-        let options =
-            PredictOptions { views, merge: &Merge::Mean, normalization, device, precision, classes: &classes };
+        let options = PredictOptions {
+            views,
+            merge: &Merge::Mean,
+            normalization,
+            device,
+            precision,
+            classes: &classes,
+            fixed_shapes: !compute.is_cpu(),
+        };
         let planned = match arguments.batch.exactly() {
             Some(batch) => batch,
             None => planned_batch(&model, image, &options, compute)?,
         };
-        let batches = if planned == 1 { vec![1] } else { vec![1, planned] };
-        let case = |batch| Case { preset: *preset, options, batch, times: Vec::new(), peak_bytes: 0 };
+        // A single image has all its views in one pass, as in a prediction, unless memory allows one at a time.
+        let is_tight = planned == 1 && arguments.batch.exactly().is_none();
+        let alone = (1, if is_tight { 1 } else { views.len() });
+        let batches = if planned == 1 { vec![alone] } else { vec![alone, (planned, planned)] };
+        let case =
+            |(batch, at_once)| Case { preset: *preset, options, batch, at_once, times: Vec::new(), peak_bytes: 0 };
         cases.extend(batches.into_iter().map(case));
     }
     for round in 0..=arguments.rounds {
@@ -169,7 +182,8 @@ fn planned_batch(
     compute: &Compute,
 ) -> Result<usize, CommandError> {
     let budget = compute.budget(&BudgetRequest::default())?;
-    fitting_batch(model, image, options, compute, usize::MAX, &budget, &|_| 0).map(|fitting| fitting.images)
+    let needs = Needs { work: usize::MAX, later_bytes: 0, beside: &|_| 0 };
+    fitting_batch(model, image, options, compute, &budget, &needs).map(|fitting| fitting.at_once)
 }
 
 impl Case<'_> {
@@ -183,7 +197,7 @@ impl Case<'_> {
         meter.reset();
         let start = Instant::now();
         // Reading the scores waits for the device.
-        rehearse(model, image, self.batch, &self.options)
+        rehearse(model, image, self.batch, self.at_once, &self.options)
             .map_err(|error| CommandError::from_run(&error).with_hint(error.hint()))?;
         if is_counted {
             self.times.push(start.elapsed());

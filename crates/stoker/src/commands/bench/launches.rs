@@ -1,4 +1,5 @@
-//! `bench step --launches`: what a training step launches on a card, counted in a dry run, and the bytes that its kernels read and write.
+//! `bench step --launches`: what a training step launches on a card, counted in a dry run, and the bytes that its kernels read and write. With
+//! `--composed`, what it would launch in Burn's own operations stands beside it.
 
 use std::collections::BTreeMap;
 
@@ -6,6 +7,7 @@ use burn::tensor::Device;
 use memory_planner::{Checkpointing, Rung, format_bytes};
 use memory_probe::{LaunchLog, LaunchesError, StepRequest, Traffic, step_traffic};
 use serde::Serialize;
+use vision_nn::in_burns_operations;
 
 use super::Configuration;
 use super::step::Place;
@@ -27,10 +29,18 @@ struct Report {
     launches: usize,
     /// By the kernel's name.
     kernels: BTreeMap<String, usize>,
+    /// The same step in Burn's own operations, where it was asked for.
+    composed: Option<Composed>,
     /// Of the recorded graph.
     bytes: u64,
     /// By the kind of operation.
     operations: BTreeMap<String, OfKind>,
+}
+
+#[derive(Debug, Serialize)]
+struct Composed {
+    launches: usize,
+    kernels: BTreeMap<String, usize>,
 }
 
 #[derive(Debug, Serialize)]
@@ -79,7 +89,12 @@ fn report(
     let mut request: StepRequest = subject.step(configuration.rung);
     request.options.ema_decay = Some(EMA_DECAY);
     let build = |device: &Device| subject.build(device);
-    let kernels = log.of_step(&request, arguments.batch, &place.device, &build).map_err(|error| refused(&error))?;
+    let count = || log.of_step(&request, arguments.batch, &place.device, &build).map_err(|error| refused(&error));
+    let kernels = count()?;
+    let composed = match arguments.composed {
+        true => Some(Composed::of(in_burns_operations(count)?)),
+        false => None,
+    };
     let traffic = step_traffic(&request, arguments.batch, &build);
     let of_kind = |(kind, Traffic { kernels, bytes })| (kind, OfKind { kernels, bytes });
     Ok(Report {
@@ -90,9 +105,27 @@ fn report(
         checkpointing: configuration.rung.checkpointing,
         launches: kernels.values().sum(),
         kernels,
+        composed,
         bytes: traffic.values().map(|traffic| traffic.bytes).sum(),
         operations: traffic.into_iter().map(of_kind).collect(),
     })
+}
+
+impl Composed {
+    fn of(kernels: BTreeMap<String, usize>) -> Self {
+        Self { launches: kernels.values().sum(), kernels }
+    }
+}
+
+/// A table of kernels, those that are launched most first.
+fn table(title: &str, kernels: &BTreeMap<String, usize>) -> String {
+    let mut text = format!("\n\n| {title} | launches |\n|---|---|");
+    let mut kernels: Vec<(&String, &usize)> = kernels.iter().collect();
+    kernels.sort_by_key(|(_, launches)| std::cmp::Reverse(**launches));
+    for (name, launches) in kernels {
+        text.push_str(&format!("\n| `{name}` | {launches} |"));
+    }
+    text
 }
 
 impl Report {
@@ -100,13 +133,16 @@ impl Report {
         let Self { model, image_size, batch, device, checkpointing, launches, bytes, .. } = self;
         let mut text = format!(
             "{model} at {image_size}x{image_size}, batch {batch}, checkpointing {checkpointing}, {device}: {launches} launches a step, {} read \
-             and written\n\n| kernel | launches |\n|---|---|",
+             and written",
             format_bytes(*bytes)
         );
-        let mut kernels: Vec<(&String, &usize)> = self.kernels.iter().collect();
-        kernels.sort_by_key(|(_, launches)| std::cmp::Reverse(**launches));
-        for (name, launches) in kernels {
-            text.push_str(&format!("\n| `{name}` | {launches} |"));
+        if let Some(Composed { launches: composed, .. }) = &self.composed {
+            let share = 100.0 * *launches as f64 / (*composed).max(1) as f64;
+            text.push_str(&format!("; {composed} launches in Burn's own operations, of which these are {share:.1} %"));
+        }
+        text.push_str(&table("kernel", &self.kernels));
+        if let Some(Composed { kernels, .. }) = &self.composed {
+            text.push_str(&table("kernel of Burn's own operations", kernels));
         }
         text.push_str("\n\n| operations of the recorded graph | kernels | bytes |\n|---|---|---|");
         let mut operations: Vec<(&String, &OfKind)> = self.operations.iter().collect();

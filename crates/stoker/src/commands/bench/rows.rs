@@ -3,10 +3,8 @@
 use memory_planner::{Checkpointing, Precision, format_bytes};
 use serde::Serialize;
 
-/// The head of a table of [`Row`]s.
-pub(super) const HEAD: &str = "\
-| model | image | precision | checkpointing | batch | source | predicted | real | error |
-|---|---|---|---|---|---|---|---|---|";
+/// How predictions are made.
+const SOURCES: [&str; 3] = ["measured", "dry run", "captured"];
 
 const ERRORS_HEAD: &str = "\
 | source | family | steps | median error | 95th percentile | largest | too low | by at most |
@@ -25,6 +23,9 @@ pub(super) struct Row {
     pub(super) source: &'static str,
     pub(super) predicted_bytes: u64,
     pub(super) real_bytes: u64,
+    /// By how much the driver says that the card filled meanwhile, where one is asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) driver_bytes: Option<u64>,
 }
 
 impl Row {
@@ -32,27 +33,79 @@ impl Row {
     fn error(&self) -> f64 {
         self.predicted_bytes as f64 / self.real_bytes as f64 - 1.0
     }
+}
 
-    pub(super) fn in_markdown(&self) -> String {
-        format!(
-            "| {} | {} | {} | {} | {} | {} | {} | {} | {:+.1} % |",
-            self.model,
-            self.image_size,
-            self.precision,
-            self.checkpointing,
-            self.batch,
-            self.source,
-            format_bytes(self.predicted_bytes),
-            format_bytes(self.real_bytes),
-            100.0 * self.error()
-        )
+/// A table with a line for each configuration and source, as `docs/benchmarks/memory.md` has it: what steps really take at the smallest and the largest batch,
+/// and the error of the prediction at each. What is the same in all lines has no column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Table {
+    pub(super) batches: Vec<usize>,
+    pub(super) shows_precision: bool,
+    pub(super) shows_source: bool,
+    pub(super) shows_driver: bool,
+}
+
+impl Table {
+    /// The head, two lines.
+    pub(super) fn head(&self) -> String {
+        let mut cells = vec!["model".to_owned(), "image".to_owned()];
+        cells.extend(self.shows_precision.then(|| "precision".to_owned()));
+        cells.push("checkpointing".to_owned());
+        cells.extend(self.shows_source.then(|| "source".to_owned()));
+        let ends = self.ends();
+        cells.extend(ends.iter().map(|batch| format!("real, batch {batch}")));
+        if self.shows_driver {
+            cells.extend(ends.iter().map(|batch| format!("driver, batch {batch}")));
+        }
+        let first = |index: usize| if index == 0 { "error at batch " } else { "" };
+        cells.extend(self.batches.iter().enumerate().map(|(index, batch)| format!("{}{batch}", first(index))));
+        format!("{}\n|{}", line(&cells), "---|".repeat(cells.len()))
     }
+
+    /// The rows of one configuration, a line for each source.
+    pub(super) fn lines(&self, rows: &[Row]) -> String {
+        let sources = SOURCES.iter().filter_map(|source| {
+            let of_source: Vec<&Row> = rows.iter().filter(|row| row.source == *source).collect();
+            of_source.first().map(|first| self.line(first, &of_source))
+        });
+        sources.collect::<Vec<_>>().join("\n")
+    }
+
+    fn line(&self, first: &Row, rows: &[&Row]) -> String {
+        let at = |batch: usize| rows.iter().find(|row| row.batch == batch);
+        let or_none = |cell: Option<String>| cell.unwrap_or_else(|| "-".to_owned());
+        let mut cells = vec![first.model.clone(), first.image_size.to_string()];
+        cells.extend(self.shows_precision.then(|| first.precision.to_string()));
+        cells.push(first.checkpointing.to_string());
+        cells.extend(self.shows_source.then(|| first.source.to_owned()));
+        let ends = self.ends();
+        cells.extend(ends.iter().map(|batch| or_none(at(*batch).map(|row| format_bytes(row.real_bytes)))));
+        if self.shows_driver {
+            let driver = |batch: usize| at(batch).and_then(|row| row.driver_bytes).map(format_bytes);
+            cells.extend(ends.iter().map(|batch| or_none(driver(*batch))));
+        }
+        let error = |batch| or_none(at(batch).map(|row| format!("{:+.1} %", 100.0 * row.error())));
+        cells.extend(self.batches.iter().map(|batch| error(*batch)));
+        line(&cells)
+    }
+
+    /// The smallest and the largest batch.
+    fn ends(&self) -> Vec<usize> {
+        let mut ends: Vec<usize> =
+            [self.batches.iter().min(), self.batches.iter().max()].into_iter().flatten().copied().collect();
+        ends.dedup();
+        ends
+    }
+}
+
+fn line(cells: &[String]) -> String {
+    format!("| {} |", cells.join(" | "))
 }
 
 /// How far each source is from what was real: family by family, and in all.
 pub(super) fn errors_in_markdown(rows: &[Row]) -> String {
     let mut lines = vec![ERRORS_HEAD.to_owned()];
-    for source in ["measured", "dry run", "captured"] {
+    for source in SOURCES {
         let of_source: Vec<&Row> = rows.iter().filter(|row| row.source == source).collect();
         let mut families: Vec<&str> = Vec::new();
         for row in &of_source {
@@ -104,7 +157,33 @@ mod tests {
             source,
             predicted_bytes,
             real_bytes: 1_000,
+            driver_bytes: None,
         }
+    }
+
+    /// The columns of `docs/benchmarks/memory.md`.
+    #[test]
+    fn a_configuration_is_a_line_with_its_errors_by_batch() {
+        let table = Table { batches: vec![1, 4, 16], shows_precision: false, shows_source: false, shows_driver: false };
+        assert_eq!(
+            table.head(),
+            "| model | image | checkpointing | real, batch 1 | real, batch 16 | error at batch 1 | 4 | 16 |\n|---|---|---|---|---|---|---|---|"
+        );
+        let of = |batch, predicted_bytes| Row { batch, ..row("ConvNeXt", "measured", predicted_bytes) };
+        let rows = [of(1, 1_010), of(4, 990), of(16, 1_000)];
+        assert_eq!(table.lines(&rows), "| convnext_atto | 64 | none | 1000 B | 1000 B | +1.0 % | -1.0 % | +0.0 % |");
+    }
+
+    #[test]
+    fn a_card_has_a_line_for_each_source_with_the_drivers_own_figure() {
+        let table = Table { batches: vec![4], shows_precision: true, shows_source: true, shows_driver: true };
+        let of = |source, predicted_bytes| Row { driver_bytes: Some(2_048), ..row("Swin", source, predicted_bytes) };
+        let lines = table.lines(&[of("captured", 1_100), of("dry run", 1_000)]);
+        let expected = "\
+| convnext_atto | 64 | fp32 | none | dry run | 1000 B | 2.0 KiB | +0.0 % |
+| convnext_atto | 64 | fp32 | none | captured | 1000 B | 2.0 KiB | +10.0 % |";
+        assert_eq!(lines, expected);
+        assert_eq!(table.head().matches('|').count(), 2 * (8 + 1));
     }
 
     #[test]

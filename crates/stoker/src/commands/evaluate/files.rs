@@ -98,13 +98,13 @@ struct Scores<'a> {
     checkpoint: &'a str,
     input: String,
     views: Vec<String>,
-    /// One a run, where they are calibrated.
-    temperatures: &'a [f64],
+    /// Of the mean of the runs; null where it is not calibrated.
+    temperature: Option<f64>,
     /// Found in the input.
     images: usize,
     not_evaluated: usize,
     without_tta: Summary,
-    /// With the views and the temperatures; null where the image is seen as it is, without either.
+    /// With the views and the temperature; null where the image is seen as it is, without either.
     with_tta: Option<Summary>,
     tta_changes: Changes,
     /// With the views.
@@ -161,7 +161,7 @@ impl<'a> Scores<'a> {
             checkpoint: subject.checkpoint,
             input: subject.input.display().to_string(),
             views: subject.views.iter().map(ToString::to_string).collect(),
-            temperatures: &subject.temperatures,
+            temperature: subject.temperature,
             images: dataset.len(),
             not_evaluated: evaluation.left_out.len(),
             without_tta: Summary::of(&evaluation.plain),

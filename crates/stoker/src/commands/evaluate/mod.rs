@@ -13,7 +13,8 @@ use inference::{Evaluation, Prediction, View};
 use self::files::Files;
 use crate::cli::EvaluateArguments;
 use crate::commands::next_step;
-use crate::commands::predict::{Predicted, Task, members};
+use crate::commands::predict::{Members, Predicted, Task, note_ignored};
+use crate::commands::scores::is_augmented;
 use crate::error::CommandError;
 use crate::run::checks::check_output_folder;
 use crate::run::compute::Compute;
@@ -21,26 +22,27 @@ use crate::run::recovery::Injection;
 
 /// Predicts labelled images, prints how good that is, and writes what explains it.
 pub(crate) fn evaluate(arguments: &EvaluateArguments, interrupt: &Arc<AtomicBool>) -> Result<(), CommandError> {
-    let members = members(&arguments.predictor)?;
+    let members = Members::open(&arguments.predictor.runs)?;
     let injection = Injection::from_environment()?;
-    let compute = Compute::select(arguments.predictor.weights.device)?;
-    let dataset = Arc::new(labelled_images(&arguments.input, &members.classes)?);
-    let in_folder = members.folder.as_ref().map(|folder| folder.join("evaluation"));
+    let compute = Compute::select(arguments.predictor.runs.weights.device)?;
+    let dataset = Arc::new(labelled_images(&arguments.input, members.classes())?);
+    note_ignored(&dataset);
+    let in_folder = members.folder.as_ref().map(|folder| folder.root().join("evaluation"));
     let output = arguments.output.clone().or(in_folder).ok_or_else(|| {
         CommandError::wrong_request("the evaluation of several runs belongs to none of their folders")
             .with_hint("say where it goes: `--output evaluation`".to_owned())
     })?;
     check_output_folder(&output, "--output")?;
     let task = Task { dataset: &dataset, compute: &compute, injection: &injection, interrupt };
-    let Predicted { predictions, views, temperatures } = members.predict(&task)?;
+    let Predicted { predictions, views, temperature } = members.predict(&task, &arguments.predictor)?;
     let subject = Subject {
         predictors: members.paths(),
-        checkpoint: arguments.predictor.weights.checkpoint.name(),
+        checkpoint: arguments.predictor.runs.weights.checkpoint.name(),
         input: &arguments.input,
         views,
-        temperatures,
+        temperature,
     };
-    let top_k = members.config.train.top_k;
+    let top_k = members.config().train.top_k;
     let evaluation = inference::evaluate(&dataset, &predictions, top_k).expect("an image has a label: it was checked");
     let files = Files::new(&output);
     files.write(&subject, &dataset, &predictions, &evaluation)?;
@@ -56,14 +58,14 @@ struct Subject<'a> {
     input: &'a Path,
     /// Of each image; the most where models differ in it.
     views: Vec<View>,
-    /// Of the probabilities with the views, a model each, where they are calibrated.
-    temperatures: Vec<f64>,
+    /// Of the probabilities with the views, of the mean of all models, where they are calibrated.
+    temperature: Option<f64>,
 }
 
 impl Subject<'_> {
     /// Whether what is merged is another thing than what the image alone says.
     fn changes_probabilities(&self) -> bool {
-        self.views.len() > 1 || !self.temperatures.is_empty()
+        is_augmented(&self.views) || self.temperature.is_some()
     }
 }
 

@@ -6,7 +6,8 @@ use metrics::ClassScores;
 
 use super::Subject;
 use super::files::Files;
-use crate::commands::scores::{score_head, score_row, without_and_with_views};
+use crate::commands::calibrate::short_temperature;
+use crate::commands::scores::{is_augmented, score_head, score_row, without_and_with_views};
 use crate::error::CommandError;
 use crate::ui;
 
@@ -19,12 +20,11 @@ pub(super) fn print(
     evaluation: &Evaluation,
     files: &Files,
 ) -> Result<(), CommandError> {
-    let views = subject.views.len();
     if evaluation.plain.confusion.total() > 0 {
-        print_scores(views, subject, evaluation)?;
+        print_scores(subject, evaluation)?;
         print_classes(evaluation)?;
     }
-    if views > 1 {
+    if is_augmented(&subject.views) {
         let [helped, hurt, still] =
             [Effect::Helped, Effect::Hurt, Effect::StillWrong].map(|effect| evaluation.count(effect));
         let changed = evaluation.changes.len();
@@ -44,11 +44,11 @@ pub(super) fn print(
 }
 
 /// Without and with the views, a row each.
-fn print_scores(views: usize, subject: &Subject<'_>, evaluation: &Evaluation) -> Result<(), CommandError> {
+fn print_scores(subject: &Subject<'_>, evaluation: &Evaluation) -> Result<(), CommandError> {
     let top_k = format!("top-{}", evaluation.plain.top_k.k);
     ui::out(format_args!("{} {top_k:>8} {:>8} {:>10} {:>8}", score_head(), "ECE", "NLL, nats", "Brier"))?;
-    let mut rows = without_and_with_views(views, &evaluation.plain, &evaluation.merged);
-    if views == 1 && subject.changes_probabilities() {
+    let mut rows = without_and_with_views(&subject.views, &evaluation.plain, &evaluation.merged);
+    if !is_augmented(&subject.views) && subject.changes_probabilities() {
         rows.push(("calibrated".to_owned(), &evaluation.merged));
     }
     for (name, Judged { confusion, top_k, probabilities }) in rows {
@@ -57,9 +57,8 @@ fn print_scores(views: usize, subject: &Subject<'_>, evaluation: &Evaluation) ->
         let (top_k, brier) = (top_k.accuracy, probabilities.brier);
         ui::out(format_args!("{row} {top_k:>8.4} {error:>8.4} {loss:>10.4} {brier:>8.4}"))?;
     }
-    if !subject.temperatures.is_empty() {
-        let temperatures: Vec<String> = subject.temperatures.iter().map(|value| format!("{value:.4}")).collect();
-        ui::out(format_args!("the last row is at temperature {}", temperatures.join(", ")))?;
+    if let Some(temperature) = subject.temperature {
+        ui::out(format_args!("the last row is at temperature {}", short_temperature(temperature)))?;
     }
     Ok(())
 }

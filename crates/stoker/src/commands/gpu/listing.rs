@@ -7,6 +7,7 @@ use memory_planner::{Budget, BudgetRequest, MemoryReading, Tier, format_bytes};
 
 use crate::config::Precision;
 use crate::error::CommandError;
+use crate::run::kernel_cache::kernel_file;
 use crate::run::precision::{Arithmetic, Precisions};
 use crate::ui;
 
@@ -39,6 +40,11 @@ pub(super) fn list(detailed: bool) -> Result<(), CommandError> {
         if detailed {
             row.details.iter().try_for_each(|detail| ui::out(format_args!("{:<10}{detail}", "")))?;
         }
+    }
+    if detailed && !cards.is_empty() {
+        let (path, bytes) = kernel_file();
+        let size = bytes.map_or_else(|| "not there yet".to_owned(), format_bytes);
+        ui::out(format_args!("{:<10}kernels of cards are kept in {}, {size}", "", path.display()))?;
     }
     let selection = device::select(DeviceRequest::Auto, CompiledBackends { cuda: cfg!(feature = "cuda") });
     let selection = selection.map_err(|error| CommandError::from_request(&error).with_hint(error.hint()))?;

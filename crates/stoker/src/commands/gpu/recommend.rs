@@ -1,4 +1,4 @@
-//! Presets of test-time augmentation, measured on a sample of a run's validation images.
+//! Presets of test-time augmentation, measured on a sample of the images that a run or an ensemble held out.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,15 +7,14 @@ use std::time::Duration;
 
 use data_pipeline::Dataset;
 use device::{Card, CardCatalogue};
-use inference::{Merge, Preset, score};
+use inference::{Preset, score};
 
 use super::estimate::views_per_second;
 use super::verdict::{Goal, Measured};
-use crate::cli::{Checkpoint, GpuArguments, PredictorArguments, ViewArguments, WeightsArguments};
-use crate::commands::calibrate::validation_of;
+use crate::cli::{Checkpoint, GpuArguments, PredictorArguments, RunsArguments, ViewArguments, WeightsArguments};
 use crate::commands::next_step;
-use crate::commands::predict::{Sight, Task, TrainedRun};
-use crate::config::{MergeRule, UserConfig};
+use crate::commands::predict::{HeldOut, Judged, Members, Task, TrainedRun, of_preset};
+use crate::config::{DeviceRequest, Tta, UserConfig};
 use crate::error::CommandError;
 use crate::run::compute::Compute;
 use crate::run::recovery::Injection;
@@ -37,108 +36,133 @@ pub(super) fn recommend(arguments: &GpuArguments, interrupt: &Arc<AtomicBool>) -
     let card = card.map_err(|error| CommandError::from_request(&error).with_hint(error.hint()))?;
     let newest = || config.as_ref().map_or_else(|| PathBuf::from("experiments/train"), |config| config.output.clone());
     let path = arguments.run.clone().unwrap_or_else(|| newest().join("latest"));
-    let weights = WeightsArguments { checkpoint: Checkpoint::Best, device: arguments.device, batch_size: None };
-    let run = TrainedRun::open(&path, &weights)?;
+    let members = Members::open(&one_run(path.clone(), arguments.device))?;
     let images = match arguments.images {
         Some(images) => images,
-        None => test_images(config.as_ref().unwrap_or(&run.config), &run)?,
+        None => test_images(config.as_ref().unwrap_or(members.config()), members.classes())?,
     };
     let goal = Goal { images, time: arguments.target_time.map(|time| time.0), macro_f1: arguments.min_f1 };
     let compute = Compute::select(arguments.device)?;
     let injection = Injection::from_environment()?;
-    let validation = Arc::new(validation_of(&run)?);
-    let task = Task { dataset: &validation, compute: &compute, injection: &injection, interrupt };
-    let measured = measure(&run, &task, run.merge_rule(&NOTHING_ASKED), card)?;
+    let held_out = HeldOut::of(&members)?;
+    let task = Task { dataset: &held_out.images, compute: &compute, injection: &injection, interrupt };
+    let measured = measure(&members, &held_out, &task, &LEFT_OPEN, card)?;
     for row in table(&measured, &goal, &compute, card) {
         ui::out(row)?;
     }
     let best = decide(&measured, &goal)?;
     ui::out(reason(best, &goal))?;
-    let command = format!("predict --run {} --input FOLDER --tta {}", run.folder.root().display(), best.preset);
+    let root = members.folder.as_ref().map_or(&*path, |folder| folder.root());
+    let command = format!("predict --run {} --input FOLDER --tta {}", root.display(), best.preset);
     ui::out(format_args!("\nnext, predict:\n  {}", next_step(&command)))
 }
 
 /// The preset for the images of `task`, by a measurement that is told on the way.
 pub(crate) fn choose_preset(
-    run: &TrainedRun,
+    members: &Members,
     task: &Task<'_>,
-    arguments: &PredictorArguments,
+    asked: &PredictorArguments,
 ) -> Result<Preset, CommandError> {
     let images = task.dataset.len() as u64;
-    let goal = Goal { images, time: arguments.target_time.map(|time| time.0), macro_f1: arguments.min_f1 };
-    let validation = Arc::new(validation_of(run)?);
-    let measured = measure(run, &Task { dataset: &validation, ..*task }, run.merge_rule(&arguments.views), None)?;
+    let goal = Goal { images, time: asked.target_time.map(|time| time.0), macro_f1: asked.min_f1 };
+    let measured = measure(members, &HeldOut::of(members)?, task, &asked.views, None)?;
     table(&measured, &goal, task.compute, None).into_iter().for_each(ui::note);
     let best = decide(&measured, &goal)?;
     ui::note(reason(best, &goal));
     Ok(best.preset)
 }
 
-const NOTHING_ASKED: ViewArguments = ViewArguments { tta: None, views: Vec::new(), merge: None };
+fn one_run(path: PathBuf, device: DeviceRequest) -> RunsArguments {
+    let weights = WeightsArguments { checkpoint: Checkpoint::Best, device, batch_size: None, precision: None };
+    RunsArguments { runs: vec![path], weights, fold_results: None, weight_by_score: false }
+}
+
+/// All views are left to the measurement.
+const LEFT_OPEN: ViewArguments = ViewArguments { tta: Some(Tta::Auto), views: Vec::new(), merge: None };
 
 /// How many images there are to predict.
-fn test_images(config: &UserConfig, run: &TrainedRun) -> Result<u64, CommandError> {
+fn test_images(config: &UserConfig, classes: &[String]) -> Result<u64, CommandError> {
     let hint = || "say how many images there are: `--images 100000`".to_owned();
     let test = config.data.test.as_ref().ok_or_else(|| {
         CommandError::wrong_request("the configuration names no test images (`data.test`)").with_hint(hint())
     })?;
-    let dataset = Dataset::open_for_prediction(test, &run.weights.card.classes).map_err(|error| {
+    let dataset = Dataset::open_for_prediction(test, classes).map_err(|error| {
         CommandError::from_request(&error).in_context("cannot count the test images").with_hint(hint())
     })?;
     Ok(dataset.len() as u64)
 }
 
-/// Predicts a sample of the images of `task`, which have labels, with each preset. On a card that is not here the speed is an estimate.
+/// Predicts a sample of the images that the models held out, with each preset in the place of views that are left open. Of an ensemble the time
+/// is that of all models together, and the score is that of their mean. On a card that is not here the speed is an estimate.
 fn measure(
-    run: &TrainedRun,
+    members: &Members,
+    held_out: &HeldOut,
     task: &Task<'_>,
-    rule: MergeRule,
+    asked: &ViewArguments,
     card: Option<&Card>,
 ) -> Result<Vec<Measured>, CommandError> {
-    let merge = rule.without_weights().ok_or_else(|| {
-        CommandError::wrong_request("learned weights belong to one list of views, and this compares several")
-            .with_hint("choose by another rule, as in `--merge mean`, or name the views".to_owned())
-    })?;
-    let sample = sample(run, task, &merge)?;
-    let task = Task { dataset: &sample, ..*task };
-    let estimated = card.map(|card| views_per_second(run, card)).transpose()?;
+    refuse_learned_weights(members, asked)?;
+    let sample = sample(members, held_out, task, asked)?;
+    let rates = |card| members.runs().map(|run| views_per_second(run, card)).collect::<Result<Vec<f64>, _>>();
+    let estimated = card.map(rates).transpose()?;
     let mut all = Vec::new();
     for preset in Preset::ALL {
-        let sight = Sight { views: preset.views(), merge: merge.clone() };
-        let (predictions, time) = run.predict_timed(&task, &sight)?;
-        let scores = score(&sample, &predictions).filter(|scores| scores.merged.total() > 0);
+        let sights = members.sights(asked, &of_preset(preset, asked))?;
+        let Judged { predictions, times } = sample.predict(members, task, &sights)?;
+        let scores = score(&sample.images, &predictions).filter(|scores| scores.merged.total() > 0);
         let scores = scores.ok_or_else(|| CommandError::failed("none of the validation images could be scored"))?;
-        let here = sample.len() as f64 / time.as_secs_f64().max(Duration::from_millis(1).as_secs_f64());
-        let images_per_second = estimated.map_or(here, |views| views / sight.views.len() as f64);
-        all.push(Measured { preset, images_per_second, macro_f1: scores.merged.macro_f1() });
+        let seconds_per_image: f64 = match &estimated {
+            Some(rates) => rates.iter().zip(&sights).map(|(rate, sight)| sight.views.len() as f64 / rate).sum(),
+            None => times.into_iter().map(seconds_for_image).sum(),
+        };
+        all.push(Measured { preset, images_per_second: 1.0 / seconds_per_image, macro_f1: scores.merged.macro_f1() });
     }
     Ok(all)
 }
 
-/// As many of the images as all presets have time for, evenly from the whole, which has class after class.
-fn sample(run: &TrainedRun, task: &Task<'_>, merge: &Merge) -> Result<Arc<Dataset>, CommandError> {
-    let total = task.dataset.len();
-    let few = Arc::new(evenly(task.dataset, WARM_UP_IMAGES));
-    let first = Task { dataset: &few, ..*task };
-    let sight = Sight { views: Preset::Essential.views(), merge: merge.clone() };
-    run.predict_timed(&first, &sight)?;
-    let (_, time) = run.predict_timed(&first, &sight)?;
+/// Of one model; a clock that stood still is not believed.
+fn seconds_for_image((images, time): (usize, Duration)) -> f64 {
+    time.max(Duration::from_millis(1)).as_secs_f64() / images.max(1) as f64
+}
+
+fn refuse_learned_weights(members: &Members, asked: &ViewArguments) -> Result<(), CommandError> {
+    let is_learned = |run: &TrainedRun| run.is_auto(asked) && run.merge_rule(asked).without_weights().is_none();
+    if !members.runs().any(is_learned) {
+        return Ok(());
+    }
+    Err(CommandError::wrong_request("learned weights belong to one list of views, and this compares several")
+        .with_hint("choose by another rule, as in `--merge mean`, or name the views".to_owned()))
+}
+
+/// As many of the held-out images as all presets have time for, evenly from the whole, which has class after class.
+fn sample(members: &Members, all: &HeldOut, task: &Task<'_>, asked: &ViewArguments) -> Result<HeldOut, CommandError> {
+    let sights = members.sights(asked, &of_preset(Preset::Essential, asked))?;
     let views: usize = Preset::ALL.iter().map(|preset| preset.views().len()).sum();
-    let seconds_per_view = time.as_secs_f64() / (few.len() * sight.views.len()) as f64;
-    let affordable = (MEASURED_SECONDS / (seconds_per_view * views as f64)) as usize;
-    let images = affordable.max(LEAST_IMAGES).min(total);
+    // Of the folds of a run each sees a part of the images.
+    let (mut seconds_per_image, mut largest_share) = (0.0, 1.0_f64);
+    for (member, (run, sight)) in members.runs().zip(&sights).enumerate() {
+        let places = all.places_of(member);
+        let few = evenly(&places, WARM_UP_IMAGES);
+        all.predict_places(run, task, sight, &few)?;
+        let (_, time) = all.predict_places(run, task, sight, &few)?;
+        let seconds_per_view = seconds_for_image((few.len(), time)) / sight.views.len() as f64;
+        let share = places.len() as f64 / all.images.len() as f64;
+        seconds_per_image += seconds_per_view * views as f64 * share;
+        largest_share = largest_share.max(1.0 / share.max(f64::MIN_POSITIVE));
+    }
+    let total = all.images.len();
+    let least = (LEAST_IMAGES as f64 * largest_share).ceil() as usize;
+    let images = ((MEASURED_SECONDS / seconds_per_image) as usize).max(least).min(total);
     if images < total {
         ui::note(format_args!("measuring on {images} of {total} validation images, for about {MEASURED_SECONDS} s"));
     }
-    Ok(Arc::new(evenly(task.dataset, images)))
+    Ok(all.evenly(images))
 }
 
-/// So many of the samples, or all where there are fewer.
-fn evenly(dataset: &Dataset, images: usize) -> Dataset {
-    let total = dataset.len();
-    let images = images.min(total);
-    let samples = (0..images).map(|place| dataset.samples[place * total / images].clone()).collect();
-    Dataset { samples, ..dataset.clone() }
+/// So many of the places, or all where there are fewer.
+fn evenly(places: &[usize], count: usize) -> Vec<usize> {
+    let count = count.min(places.len());
+    (0..count).map(|place| places[place * places.len() / count]).collect()
 }
 
 fn table(measured: &[Measured], goal: &Goal, compute: &Compute, card: Option<&Card>) -> Vec<String> {

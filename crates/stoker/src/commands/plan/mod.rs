@@ -1,27 +1,33 @@
 //! `plan`: what fits, on this machine or on any card, and the configuration that says so.
 
+mod cards;
+mod learning_rate;
 mod output;
 mod prediction;
+mod saving;
 mod team;
 
 use std::path::Path;
 
-use memory_planner::{Budget, BudgetRequest, CardToPlan, LearningRateRule, PlanRequest, plan_for_cards};
+use data_pipeline::Dataset;
+use memory_planner::{Budget, BudgetRequest, PlanRequest};
 
-use crate::cli::{AbsentCard, Destination, LearningRateScaling, PlanArguments, PlanSource, PlanTask, Target};
+use crate::cli::{AbsentCard, PlanArguments, PlanSource, PlanTask, Target};
 use crate::commands::config;
-use crate::config::{DeviceRequest, Edit, UserConfig, save_as, save_in_place};
+use crate::config::{DeviceRequest, Edit, UserConfig};
 use crate::error::CommandError;
 use crate::registry::Architecture;
 use crate::run::absent::{PlannedCard, Recorded, catalogue_card};
 use crate::run::compute::Compute;
-use crate::run::data::training_classes;
+use crate::run::data::images_to_plan_for;
 use crate::run::groups::check_freezing;
-use crate::run::memory::{Planned, plan_here, refused_plan};
+use crate::run::memory::{LoaderNeeds, Planned, plan_here, refused_plan};
 use crate::run::precision::Arithmetic;
 use crate::run::resolved::ResolvedConfig;
 use crate::run::subject::{ASSUMED_CLASSES, Subject, planner_rounding};
 use crate::ui;
+
+use learning_rate::Rate;
 
 /// Plans, shows the plan, and writes it where it was asked to go.
 pub(crate) fn plan(arguments: &PlanArguments) -> Result<(), CommandError> {
@@ -34,9 +40,10 @@ pub(crate) fn plan(arguments: &PlanArguments) -> Result<(), CommandError> {
     if let Some(asked) = &task.inference {
         return prediction::plan_prediction(&request, asked.tta);
     }
+    saving::check_places(&task)?;
     match &task.target {
         Target::Catalogue => team::plan_all(&request),
-        Target::Cards(ids) => request.plan_cards(ids),
+        Target::Cards(ids) => cards::plan_cards(&request, ids),
         Target::Absent(card) => request.finish(request.absent(card)?),
         Target::Device(device) => request.finish(request.here(*device)?),
     }
@@ -48,7 +55,9 @@ struct Request<'a> {
     resolved: ResolvedConfig,
     architecture: Architecture,
     num_classes: usize,
-    train_samples: Option<usize>,
+    /// The images, and how many are trained on, where they are here.
+    images: Option<(Dataset, usize)>,
+    rate: Rate,
 }
 
 impl<'a> Request<'a> {
@@ -61,22 +70,24 @@ impl<'a> Request<'a> {
         if let Some(rounding) = task.rounding {
             user.memory.rounding = rounding;
         }
-        let base_batch = user.train.effective_batch_size;
+        let rate = Rate::of(task, &user);
         if let Some(batch) = task.effective_batch_size {
             user.train.effective_batch_size = batch;
-            user.train.learning_rate = task.scaled_rate(user.train.learning_rate, base_batch)?;
+        }
+        let scaled = rate.at(user.train.effective_batch_size)?.0;
+        if rate.is_changed(scaled) {
+            user.train.learning_rate = Some(scaled);
         }
         let resolved = ResolvedConfig::new(user, task.config.as_deref().unwrap_or(Path::new("plan")));
         let architecture = resolved.architecture()?;
-        let known = task.config.as_ref().and_then(|_| training_classes(&resolved));
-        if task.config.is_some() && known.is_none() {
+        let images = task.config.as_ref().and_then(|_| images_to_plan_for(&resolved));
+        if task.config.is_some() && images.is_none() {
             let data = resolved.config.data.train.display();
             ui::note(format_args!("note: no data at `{data}`: planned for {ASSUMED_CLASSES} classes"));
         }
-        let (num_classes, train_samples) =
-            known.map_or((ASSUMED_CLASSES, None), |(classes, samples)| (classes, Some(samples)));
+        let num_classes = images.as_ref().map_or(ASSUMED_CLASSES, |(images, _)| images.classes.len());
         check_freezing(&resolved, &architecture, num_classes)?;
-        Ok(Self { task, resolved, architecture, num_classes, train_samples })
+        Ok(Self { task, resolved, architecture, num_classes, images, rate })
     }
 
     fn subject(&self) -> Subject<'_> {
@@ -84,16 +95,27 @@ impl<'a> Request<'a> {
             resolved: &self.resolved,
             architecture: &self.architecture,
             num_classes: self.num_classes,
-            train_samples: self.train_samples,
+            train_samples: self.images.as_ref().map(|(_, samples)| *samples),
             loader_bytes: 0,
         }
+    }
+
+    /// On the CPU the loader's images lie in the same memory as the step.
+    fn subject_on(&self, compute: &Compute) -> Subject<'_> {
+        let loader_bytes = match &self.images {
+            Some((images, samples)) if compute.is_cpu() => {
+                LoaderNeeds::of(&self.resolved, images, *samples, compute.default_workers()).bytes()
+            }
+            _ => 0,
+        };
+        Subject { loader_bytes, ..self.subject() }
     }
 
     fn budget(&self) -> BudgetRequest {
         let of_config = self.resolved.budget_request();
         BudgetRequest {
             safety_margin: self.task.safety_margin.or(of_config.safety_margin),
-            memory_fraction: self.task.memory_fraction,
+            memory_fraction: self.task.memory_fraction.or(of_config.memory_fraction),
             ..of_config
         }
     }
@@ -122,16 +144,22 @@ impl<'a> Request<'a> {
         let subject = self.subject();
         let precisions = subject.precisions(card.arithmetic, &card.title)?;
         let planned = Recorded::of(&subject).plan(card, &precisions, budget, &self.plan_request());
-        planned.map_err(|error| refused_plan(error, &subject))
+        planned.map_err(|error| refused_plan(error, &subject, card.arithmetic.half()))
     }
 
-    fn here(&self, device: Option<DeviceRequest>) -> Result<Planned, CommandError> {
+    /// The device at hand that was asked for.
+    fn select(&self, device: Option<DeviceRequest>) -> Result<Compute, CommandError> {
         let compute = Compute::select(device.unwrap_or(self.resolved.config.device))?;
         if compute.is_cpu() && self.task.source == PlanSource::Captured {
             let message = "`--source captured` describes a card, and this plan is for the CPU";
             let hint = "name the card, as in `--gpu rtx3060` or `--gpu-memory 6GiB`, or leave `--source` out";
             return Err(CommandError::wrong_request(message).with_hint(hint.to_owned()));
         }
+        Ok(compute)
+    }
+
+    fn here(&self, device: Option<DeviceRequest>) -> Result<Planned, CommandError> {
+        let compute = self.select(device)?;
         let budget = compute.budget(&self.budget())?;
         match (self.task.source, &compute.selected) {
             (PlanSource::Captured, device::SelectedDevice::Cuda(card)) => {
@@ -140,48 +168,19 @@ impl<'a> Request<'a> {
                 self.recorded(&card, budget)
             }
             (source, selected) => {
-                let subject = self.subject();
+                let subject = self.subject_on(&compute);
                 let precisions = subject.precisions(Arithmetic::of(selected), &selected.describe())?;
                 plan_here(&subject, &compute, source, &precisions, budget, &self.plan_request())
             }
         }
     }
 
-    /// Several cards of this machine: each alone, and the plan that all of them hold.
-    fn plan_cards(&self, ids: &[usize]) -> Result<(), CommandError> {
-        let planned = ids.iter().map(|id| self.here(Some(DeviceRequest::Cuda(*id)))).collect::<Result<Vec<_>, _>>()?;
-        let cards: Vec<CardToPlan<'_>> = planned
-            .iter()
-            .map(|planned| CardToPlan {
-                name: planned.analysis.device.clone(),
-                footprint: &planned.analysis.footprint,
-                budget: planned.analysis.budget.clone(),
-            })
-            .collect();
-        let shared = plan_for_cards(&cards, &self.plan_request())
-            .map_err(|error| CommandError::from_request(&error).with_hint(error.hint()))?;
-        output::show_cards(&shared, self.task.json)?;
-        let smallest = planned.into_iter().nth(shared.smallest).expect("the smallest is one of them");
-        self.save(&smallest)
-    }
-
     /// Shows a plan and writes what is asked for.
-    fn finish(&self, planned: Planned) -> Result<(), CommandError> {
+    fn finish(&self, mut planned: Planned) -> Result<(), CommandError> {
+        let rate = self.rate.choice(&planned.analysis.plan)?;
+        planned.analysis.plan.choices.extend(rate);
         output::show(self, &planned)?;
-        self.save(&planned)
-    }
-
-    fn save(&self, planned: &Planned) -> Result<(), CommandError> {
-        output::save_profile(self, planned)?;
-        let Some(config) = &self.task.config else { return Ok(()) };
-        let edits = self.edits(planned)?;
-        let saved = match &self.task.destination {
-            Destination::InPlace => save_in_place(config, &edits),
-            Destination::Copy(path) => save_as(config, path, &edits),
-            Destination::Nowhere | Destination::TeamSettings(_) => return Ok(()),
-        };
-        let saved = saved.map_err(|error| CommandError::from_request(&error).with_hint(error.hint()))?;
-        output::tell_saved(&saved, &edits)
+        saving::save(self, &planned)
     }
 
     /// What the plan changes in the configuration, with the flags that it rests on.
@@ -190,9 +189,10 @@ impl<'a> Request<'a> {
         let config = &self.resolved.config;
         if self.task.effective_batch_size.is_some() {
             edits.push(Edit::new("train.effective_batch_size", config.train.effective_batch_size));
-            if self.task.learning_rate_scaling != LearningRateScaling::None {
-                edits.push(Edit::new("train.learning_rate", config.train.learning_rate));
-            }
+        }
+        let rate = config.train.highest_learning_rate();
+        if self.rate.is_changed(rate) {
+            edits.push(Edit::new("train.learning_rate", rate));
         }
         edits.push(Edit::new("train.micro_batch_size", planned.analysis.plan.micro_batch));
         if planned.lowered {
@@ -204,23 +204,10 @@ impl<'a> Request<'a> {
         if let Some(margin) = self.task.safety_margin {
             edits.push(Edit::new("memory.safety_margin", margin));
         }
+        if let Some(fraction) = self.task.memory_fraction {
+            edits.push(Edit::new("memory.fraction", fraction));
+        }
         Ok(edits)
-    }
-}
-
-impl PlanTask {
-    /// The learning rate at the effective batch that the flags ask for.
-    fn scaled_rate(&self, rate: f64, base_batch: usize) -> Result<f64, CommandError> {
-        let scaling = match self.learning_rate_scaling {
-            LearningRateScaling::None => memory_planner::LearningRateScaling::None,
-            LearningRateScaling::Sqrt => memory_planner::LearningRateScaling::Sqrt,
-            LearningRateScaling::Linear => memory_planner::LearningRateScaling::Linear,
-        };
-        let rule = LearningRateRule { base_rate: rate, base_batch, scaling };
-        let batch = self.effective_batch_size.unwrap_or(base_batch);
-        let (scaled, _) =
-            rule.for_batch(batch).map_err(|error| CommandError::from_request(&error).with_hint(error.hint()))?;
-        Ok(scaled)
     }
 }
 

@@ -1,14 +1,13 @@
 //! How plans are shown and kept.
 
 use memory_planner::{
-    Liveness, MemoryAnalysis, MultiCardPlan, PRECISION_CHOICE, Precision, Profile, Rung, format_bytes,
-    memory_timeline_svg, render_peak,
+    Choice, FootprintSource, Liveness, MemoryAnalysis, MultiCardPlan, PRECISION_CHOICE, Precision, Rung, SharedRung,
+    format_bytes, render_peak,
 };
-use memory_probe::capture_step;
 use serde::Serialize;
 
 use super::Request;
-use crate::config::{Edit, SavedConfig};
+use crate::config::SavedConfig;
 use crate::error::CommandError;
 use crate::run::memory::Planned;
 use crate::ui;
@@ -27,18 +26,28 @@ struct PlanJson<'a> {
 
 /// Prints a plan: JSON, the whole report, or what was decided and why.
 pub(super) fn show(request: &Request<'_>, planned: &Planned) -> Result<(), CommandError> {
-    let Planned { analysis, rung, .. } = planned;
-    if request.task.json {
-        let (precision, checkpointing) = (rung.precision.to_string(), rung.checkpointing.to_string());
-        return ui::out(json(&PlanJson { analysis, precision, checkpointing }));
-    }
-    if request.task.report {
-        return with_liveness(request, planned, planned.rung, |liveness| {
-            ui::out(with_saving(request, planned, liveness.peak_bytes)?.render())?;
+    match (request.task.json, request.task.report) {
+        (true, false) => ui::out(as_json(&planned.analysis, planned.rung)),
+        (false, false) => ui::out(summary(&planned.analysis)),
+        (is_json, true) => with_liveness(request, planned, planned.rung, |liveness| {
+            let analysis = with_saving(request, planned, liveness.peak_bytes)?;
+            let analysis = match analysis.footprint.source {
+                // What real steps hold at their peak nobody recorded.
+                FootprintSource::Measured { .. } => analysis,
+                _ => analysis.with_recorded_peak(liveness),
+            };
+            if is_json {
+                return ui::out(as_json(&analysis, planned.rung));
+            }
+            ui::out(analysis.render())?;
             ui::out(render_peak(liveness, SHOWN).trim_end())
-        });
+        }),
     }
-    ui::out(summary(analysis))
+}
+
+fn as_json(analysis: &MemoryAnalysis, rung: Rung) -> String {
+    let (precision, checkpointing) = (rung.precision.to_string(), rung.checkpointing.to_string());
+    json(&PlanJson { analysis, precision, checkpointing })
 }
 
 /// The plan in a few lines.
@@ -75,10 +84,25 @@ fn summary(analysis: &MemoryAnalysis) -> String {
     text
 }
 
-/// Prints the plans of several cards, and the one that all of them hold.
-pub(super) fn show_cards(plans: &MultiCardPlan, as_json: bool) -> Result<(), CommandError> {
+/// What `--json` prints for several cards.
+#[derive(Serialize)]
+struct CardsJson<'a> {
+    #[serde(flatten)]
+    plans: &'a MultiCardPlan,
+    precision: String,
+    checkpointing: String,
+    learning_rate: Option<&'a Choice>,
+}
+
+/// Prints the plans of several cards, and the one that all of them hold, computed as `rung` says; with what becomes of the learning rate.
+pub(super) fn show_cards(
+    SharedRung { rung, plans, .. }: &SharedRung,
+    rate: Option<&Choice>,
+    as_json: bool,
+) -> Result<(), CommandError> {
     if as_json {
-        return ui::out(json(plans));
+        let (precision, checkpointing) = (rung.precision.to_string(), rung.checkpointing.to_string());
+        return ui::out(json(&CardsJson { plans, precision, checkpointing, learning_rate: rate }));
     }
     for card in &plans.cards {
         let plan = &card.plan;
@@ -93,47 +117,28 @@ pub(super) fn show_cards(plans: &MultiCardPlan, as_json: bool) -> Result<(), Com
     }
     let shared = &plans.shared;
     ui::out(format_args!(
-        "all cards: micro-batch {} x {}, as {} holds it; global batch {}: {}",
+        "all cards: micro-batch {} x {} in {rung}, as {} holds it; global batch {}: {}",
         shared.micro_batch,
         shared.accumulation_steps,
         plans.cards[plans.smallest].name,
         plans.global_batch,
         plans.choice.reason
-    ))
-}
-
-/// Writes the footprint with its timeline, and the picture, where they are asked for.
-pub(super) fn save_profile(request: &Request<'_>, planned: &Planned) -> Result<(), CommandError> {
-    if request.task.profile.is_none() && request.task.picture.is_none() {
-        return Ok(());
+    ))?;
+    match rate {
+        Some(rate) => ui::out(format_args!("learning rate {} for the global batch: {}", rate.value, rate.reason)),
+        None => Ok(()),
     }
-    let analysis = &planned.analysis;
-    with_liveness(request, planned, planned.rung, |liveness| {
-        if let Some(path) = &request.task.profile {
-            let profile = Profile::of(liveness, &analysis.device, &analysis.model, analysis.plan.micro_batch)
-                .with_footprint(analysis.footprint.clone())
-                .with_plan(analysis.plan.clone());
-            write(path, &json(&profile))?;
-        }
-        if let Some(path) = &request.task.picture {
-            let subject = format!("{}, batch {}", analysis.model, analysis.plan.micro_batch);
-            write(path, &memory_timeline_svg(liveness, &subject, Some(analysis.budget.budget_bytes)))?;
-        }
-        Ok(())
-    })
 }
 
 /// Records the planned step as a rung computes it, to look into it.
-fn with_liveness<T>(
+pub(super) fn with_liveness<T>(
     request: &Request<'_>,
     planned: &Planned,
     rung: Rung,
     see: impl FnOnce(&Liveness<'_>) -> Result<T, CommandError>,
 ) -> Result<T, CommandError> {
-    let subject = request.subject();
-    let mut step = subject.step(rung);
-    step.accumulates = planned.analysis.plan.accumulation_steps > 1;
-    let trace = capture_step(&step, planned.analysis.plan.micro_batch, &|device| subject.build(device));
+    let plan = &planned.analysis.plan;
+    let trace = request.subject().recorded(rung, plan.micro_batch, plan.accumulation_steps > 1);
     let liveness = Liveness::of(&trace).map_err(|error| CommandError::from_run(&error).with_hint(error.hint()))?;
     see(&liveness)
 }
@@ -155,9 +160,8 @@ fn with_saving(request: &Request<'_>, planned: &Planned, live_bytes: u64) -> Res
 }
 
 /// Says where the plan went and what it changed.
-pub(super) fn tell_saved(saved: &SavedConfig, edits: &[Edit]) -> Result<(), CommandError> {
+pub(super) fn tell_saved(saved: &SavedConfig, keys: &[&str]) -> Result<(), CommandError> {
     let path = saved.path.display();
-    let keys: Vec<&str> = edits.iter().map(Edit::key).collect();
     match &saved.backup {
         Some(backup) => {
             ui::note(format_args!(

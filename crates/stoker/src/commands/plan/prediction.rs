@@ -1,19 +1,24 @@
 //! Plans of prediction: how many images, and how many views of each, go through the model at once.
 
 use burn::tensor::Device;
-use device::{CardCatalogue, heap};
+use device::{CardCatalogue, SelectedDevice, heap};
 use inference::Preset;
-use memory_planner::{Budget, Footprint, InferencePlan, PlanRequest, format_bytes, plan_inference};
-use memory_probe::{CapturedSource, dry_run_footprint, measure_prediction};
+use memory_planner::{
+    Budget, Checkpointing, Footprint, InferencePlan, PlanError, PlanRequest, Precision, Rung, format_bytes,
+    plan_inference,
+};
+use memory_probe::{AllocatorModel, CapturedSource, PoolLayout, measure_prediction};
 
 use super::output::json;
 use super::{Request, find_card};
 use crate::cli::{PlanSource, Target};
 use crate::commands::predict::prediction_precision;
-use crate::config::{PredictSection, Tta};
+use crate::config::{DeviceRequest, PredictSection, Tta};
 use crate::error::CommandError;
 use crate::run::absent::PlannedCard;
 use crate::run::compute::Compute;
+use crate::run::dry_process::Job;
+use crate::run::memory::dry_run_elsewhere;
 use crate::run::precision::Precisions;
 use crate::ui;
 
@@ -31,9 +36,7 @@ pub(super) fn plan_prediction(request: &Request<'_>, tta: Option<Tta>) -> Result
             let card = find_card(asked)?;
             show(request, &card.title.clone(), Ok(on_card(request, &card, views)?))
         }
-        Target::Cards(ids) => {
-            ids.iter().try_for_each(|id| here(request, Some(crate::config::DeviceRequest::Cuda(*id)), views))
-        }
+        Target::Cards(ids) => ids.iter().try_for_each(|id| here(request, Some(DeviceRequest::Cuda(*id)), views)),
         Target::Device(device) => here(request, *device, views),
     }
 }
@@ -46,43 +49,65 @@ fn views(config: &PredictSection, asked: Option<Tta>) -> usize {
     }
 }
 
-fn here(request: &Request<'_>, device: Option<crate::config::DeviceRequest>, views: usize) -> Result<(), CommandError> {
-    let compute = Compute::select(device.unwrap_or(request.resolved.config.device))?;
+fn here(request: &Request<'_>, device: Option<DeviceRequest>, views: usize) -> Result<(), CommandError> {
+    let compute = request.select(device)?;
     let budget = compute.budget(&request.budget())?;
-    let footprint = match (request.task.source, compute.is_cpu()) {
-        (PlanSource::Measured, _) | (_, true) => measured(request, &compute, &budget)?,
-        _ => {
-            let subject = request.subject();
-            let build = |device: &Device| subject.build(device);
-            let plan = plan_request(request);
-            let precision = prediction_precision(&request.resolved.config, &compute)?;
-            dry_run_footprint(&subject.prediction(precision), &compute.device, &build, budget.budget_bytes, &plan)
-                .map_err(|error| CommandError::from_run(&error))?
+    let precision = prediction_precision(&request.resolved.config, &compute)?;
+    let footprint = match (request.task.source, &compute.selected) {
+        (PlanSource::Captured, SelectedDevice::Cuda(card)) => {
+            recorded(request, AllocatorModel::cuda(card.total_bytes), precision, &budget)?
         }
+        (PlanSource::Measured, _) | (_, SelectedDevice::Cpu { .. }) => measured(request, &compute, precision, &budget)?,
+        _ => match dry_run(request, &compute, precision, &budget) {
+            Some(footprint) => footprint,
+            None => measured(request, &compute, precision, &budget)?,
+        },
     };
     show(request, &compute.selected.describe(), planned(request, &footprint, &budget, views))
 }
 
-fn measured(request: &Request<'_>, compute: &Compute, budget: &Budget) -> Result<Footprint, CommandError> {
+/// The pass on the card's own allocator, in a process that tuning may break. None where it did.
+fn dry_run(request: &Request<'_>, compute: &Compute, precision: Precision, budget: &Budget) -> Option<Footprint> {
+    let rung = Rung { precision, checkpointing: Checkpointing::None };
+    let (device, plan) = (compute.selected.request().to_string(), plan_request(request));
+    let job = Job::of(&request.subject(), device, rung, PoolLayout::Runtime, (budget.budget_bytes, &plan));
+    dry_run_elsewhere(&job.of_prediction(), "forward passes")
+}
+
+fn measured(
+    request: &Request<'_>,
+    compute: &Compute,
+    precision: Precision,
+    budget: &Budget,
+) -> Result<Footprint, CommandError> {
     let subject = request.subject();
     let build = |device: &Device| subject.build(device);
     let base_bytes = heap::current_bytes();
     let meter = compute.meter();
-    let step = subject.prediction(prediction_precision(&request.resolved.config, compute)?);
+    let step = subject.prediction(precision);
     measure_prediction(&step, &compute.device, &build, meter.as_ref(), base_bytes, budget.budget_bytes)
         .map_err(|error| CommandError::from_run(&error).in_context("cannot measure the memory of a forward pass"))
 }
 
 fn on_card(request: &Request<'_>, card: &PlannedCard, views: usize) -> Result<InferencePlan, CommandError> {
-    let subject = request.subject();
     let budget = card.budget(&request.budget())?;
     let asked = request.resolved.config.predict.precision;
     let precision = Precisions::choose("predict.precision", asked, card.arithmetic, &card.title)?.first;
-    let source = CapturedSource::record(&subject.prediction(precision), |device: &Device| subject.build(device));
-    let footprint = source
-        .footprint(card.allocator(), budget.budget_bytes, &plan_request(request))
-        .map_err(|error| CommandError::from_run(&error))?;
+    let footprint = recorded(request, card.allocator(), precision, &budget)?;
     planned(request, &footprint, &budget, views)
+}
+
+/// The recorded pass in a card's pools.
+fn recorded(
+    request: &Request<'_>,
+    allocator: AllocatorModel,
+    precision: Precision,
+    budget: &Budget,
+) -> Result<Footprint, CommandError> {
+    let subject = request.subject();
+    let source = CapturedSource::record(&subject.prediction(precision), |device: &Device| subject.build(device));
+    let footprint = source.footprint(allocator, budget.budget_bytes, &plan_request(request));
+    footprint.map_err(|error| CommandError::from_run(&error))
 }
 
 fn planned(
@@ -91,11 +116,20 @@ fn planned(
     budget: &Budget,
     views: usize,
 ) -> Result<InferencePlan, CommandError> {
-    plan_inference(footprint, budget, views, request.task.max_batch_size)
-        .map_err(|error| CommandError::from_request(&error).with_hint(error.hint()))
+    // The effective batch is training's.
+    let asked = PlanRequest { effective_batch: None, current: None, ..request.plan_request() };
+    plan_inference(footprint, budget, views, &asked).map_err(|error| {
+        let fewer = match (&error, request.task.min_batch_size) {
+            (PlanError::DoesNotFit { .. }, Some(fewest)) if fewest > 1 => {
+                Some(format!("ask for fewer than `--min-batch-size {fewest}` images at once"))
+            }
+            _ => error.hint(),
+        };
+        CommandError::from_request(&error).with_hint(fewer)
+    })
 }
 
-/// A prediction has no effective batch.
+/// What is asked of the footprint: a prediction has no effective batch, and its bounds are in images, not in views.
 fn plan_request(request: &Request<'_>) -> PlanRequest {
     PlanRequest { effective_batch: None, current: None, maximum: None, minimum: None, ..request.plan_request() }
 }
@@ -104,7 +138,9 @@ fn show(request: &Request<'_>, device: &str, plan: Result<InferencePlan, Command
     let plan = match plan {
         Ok(plan) => plan,
         // In a list of cards, one that is too small is a line.
-        Err(error) if request.task.target == Target::Catalogue => return ui::out(format_args!("{device}: {error}")),
+        Err(error) if request.task.target == Target::Catalogue => {
+            return ui::out(format_args!("{device}: {}", error.message));
+        }
         Err(error) => return Err(error),
     };
     if request.task.json {

@@ -39,7 +39,7 @@ pub(super) fn plan_all(request: &Request<'_>) -> Result<(), CommandError> {
             Err(memory_planner::LadderError::NothingFits(nothing)) => {
                 TeamRow::does_not_fit(&card.name, &budget, nothing)
             }
-            Err(error) => return Err(refused_plan(error, &subject)),
+            Err(error) => return Err(refused_plan(error, &subject, planned.arithmetic.half())),
         });
         progress.set(done as u64 + 1);
     }

@@ -1,8 +1,10 @@
-//! How many images go through the model at once: as many as were asked for, or as memory allows.
+//! How many images go through the model at once: as many as were asked for, or as memory allows. Each view of an image counts as one.
+
+use std::mem::discriminant;
 
 use data_pipeline::{Dataset, LoaderOptions, largest_decode_bytes};
 use device::heap;
-use inference::{PredictOptions, rehearse};
+use inference::{Merge, PredictError, PredictOptions, Symmetry, View, rehearse, rehearse_pass};
 use memory_planner::{Budget, BudgetRequest, PlanCheck, Rounding, format_bytes};
 use memory_probe::Meter;
 
@@ -18,7 +20,7 @@ const LARGEST_ON_CPU: usize = 32;
 /// Most images at once on a card: beyond, what loads them holds gigabytes.
 const LARGEST_ON_CARD: usize = 256;
 
-/// A batch is rehearsed where there are at least so many times its images to predict; it would be much of the work otherwise.
+/// A pass is rehearsed where there are at least so many times its images to predict, each view counted; it would be much of the work otherwise.
 const WORTH_REHEARSING: usize = 4;
 
 /// The peak of the same pass differs from time to time by up to 1 % (`docs/benchmarks/memory.md`).
@@ -36,17 +38,22 @@ pub(super) struct BatchSubject<'a> {
 
 /// What becomes of the answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Answers {
+pub(crate) enum Answers {
     /// They are held until the last is there.
-    Held,
+    Held {
+        /// How often as much is held later, by what other models have said.
+        later: usize,
+    },
     /// They are written as they come.
     Written,
 }
 
 /// The batch, and what it is to take.
 pub(super) struct PlannedBatch {
-    /// Images at once.
+    /// Images that are loaded together.
     pub(super) images: usize,
+    /// Most images in a pass of the model, each view of an image counted as one.
+    pub(super) at_once: usize,
     /// None where the batch was asked for.
     expected: Option<Expected>,
 }
@@ -61,8 +68,8 @@ struct Expected {
 /// A batch that fits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FittingBatch {
-    /// Images at once.
-    pub(crate) images: usize,
+    /// Most images in a pass, each view of an image counted as one.
+    pub(crate) at_once: usize,
     /// Of a pass, what lies beside it not counted.
     peak_bytes: u64,
     /// Whether the peak is no measured one but at most as high, by a smaller batch's.
@@ -78,37 +85,55 @@ impl BatchSubject<'_> {
         model: &Network,
         options: &PredictOptions<'_>,
     ) -> Result<PlannedBatch, CommandError> {
-        let samples = self.dataset.len();
-        if let Some(images) = asked.exactly().or((samples == 1).then_some(1)) {
-            return Ok(PlannedBatch { images, expected: None });
+        let work = self.dataset.len().saturating_mul(options.views.len());
+        if let Some(asked) = asked.exactly().or((work == 1).then_some(1)) {
+            return Ok(PlannedBatch { images: asked, at_once: asked.min(work).max(1), expected: None });
         }
         // An ensemble's model before this one has set it, and a rehearsal is no work to be given up.
         heap::set_limit(None);
         let budget = self.compute.budget(budget)?;
         let worker_bytes = self.worker_bytes();
-        let beside = |images| self.bytes_beside(images, worker_bytes);
-        let fitting = fitting_batch(model, self.image, options, self.compute, samples, &budget, &beside)?;
-        let peak_bytes = fitting.peak_bytes + beside(fitting.images);
-        self.tell(&fitting, peak_bytes, &budget);
+        let beside = |at_once| self.bytes_beside(self.images_of(at_once), worker_bytes);
+        let needs = Needs { work, later_bytes: self.later_bytes(), beside: &beside };
+        let fitting = fitting_batch(model, self.image, options, self.compute, &budget, &needs)?;
+        let peak_bytes = fitting.peak_bytes + beside(fitting.at_once);
+        self.tell(&fitting, work, peak_bytes, &budget);
         let meter = self.compute.meter();
         meter.reset();
         let (budget_bytes, is_bound) = (budget.budget_bytes, fitting.is_bound);
         let expected = Some(Expected { peak_bytes, budget_bytes, is_bound, meter });
-        Ok(PlannedBatch { images: fitting.images, expected })
+        Ok(PlannedBatch { images: self.images_of(fitting.at_once), at_once: fitting.at_once, expected })
     }
 
-    /// The most that lies in the same memory as passes of so many images: batches that wait, what workers have in their hands, and answers that
-    /// are held. On a card nothing does.
+    /// Images that are loaded together for passes of so many.
+    fn images_of(&self, at_once: usize) -> usize {
+        at_once.min(self.dataset.len())
+    }
+
+    /// The most that lies in the same memory as passes over so many images: batches that wait, what workers have in their hands, and answers
+    /// that are held. On a card nothing does.
     fn bytes_beside(&self, images: usize, worker_bytes: u64) -> u64 {
         if !self.compute.is_cpu() {
             return 0;
         }
         let waiting = (self.loader.prefetch_batches * images).min(self.dataset.len().saturating_sub(images));
         let working = if waiting > 0 { worker_bytes } else { 0 };
-        let held = if self.answers == Answers::Held { self.dataset.len() } else { images };
-        // Probabilities without and with the views.
-        let answers = held * 2 * self.dataset.classes.len() * size_of::<f32>();
-        waiting as u64 * self.image_bytes() + working + answers as u64
+        let held = if self.answers == Answers::Written { images } else { self.dataset.len() };
+        waiting as u64 * self.image_bytes() + working + self.answer_bytes(held)
+    }
+
+    /// What models that come after this one hold beside their own answers: room for it is kept from the first on, so that none of them finds out
+    /// after hours that it is missing.
+    fn later_bytes(&self) -> u64 {
+        match self.answers {
+            Answers::Held { later } if self.compute.is_cpu() => later as u64 * self.answer_bytes(self.dataset.len()),
+            _ => 0,
+        }
+    }
+
+    /// Probabilities without and with the views.
+    fn answer_bytes(&self, images: usize) -> u64 {
+        (images * 2 * self.dataset.classes.len() * size_of::<f32>()) as u64
     }
 
     fn worker_bytes(&self) -> u64 {
@@ -120,16 +145,18 @@ impl BatchSubject<'_> {
         self.image.iter().product::<usize>() as u64
     }
 
-    fn tell(&self, fitting: &FittingBatch, peak_bytes: u64, budget: &Budget) {
-        let reason = match fitting.images {
-            images if images == self.dataset.len() => "all of them",
-            images if images == largest_batch(self.compute) => "as many as are of use",
+    /// `work` is all that there is to compute: each image in each view.
+    fn tell(&self, fitting: &FittingBatch, work: usize, peak_bytes: u64, budget: &Budget) {
+        let reason = match fitting.at_once {
+            all if all == work && all > self.dataset.len() => "all of them in all views",
+            all if all == work => "all of them",
+            at_once if at_once == largest_batch(self.compute) => "as many as are of use",
             _ => "as many as fit",
         };
         let at_most = if fitting.is_bound { "at most " } else { "" };
         ui::note(format_args!(
             "{} images at once: {reason}; predicted peak {at_most}{} of {} ({})",
-            fitting.images,
+            fitting.at_once,
             format_bytes(peak_bytes),
             format_bytes(budget.budget_bytes),
             budget.reason
@@ -155,44 +182,83 @@ fn largest_batch(compute: &Compute) -> usize {
     if compute.is_cpu() { LARGEST_ON_CPU } else { LARGEST_ON_CARD }
 }
 
-/// The largest batch of use for `samples` images (H, W, C) that fits the budget with what `beside` says, found by real passes.
+/// What a batch has to leave room for.
+pub(crate) struct Needs<'a> {
+    /// All that there is to compute: each image in each view.
+    pub(crate) work: usize,
+    /// Held by those that come later, whatever the batch.
+    pub(crate) later_bytes: u64,
+    /// Held beside passes of so many images.
+    pub(crate) beside: &'a dyn Fn(usize) -> u64,
+}
+
+/// The most images (H, W, C) in a pass, each view of an image counted as one, that are of use and fit the budget with what else is needed, found
+/// by real passes.
 pub(crate) fn fitting_batch(
     model: &Network,
     image: [usize; 3],
     options: &PredictOptions<'_>,
     compute: &Compute,
-    samples: usize,
     budget: &Budget,
-    beside: &dyn Fn(usize) -> u64,
+    needs: &Needs<'_>,
 ) -> Result<FittingBatch, CommandError> {
     let progress = Progress::start("measuring forward passes", "passes", 0);
     let meter = compute.meter();
-    // Every view but the image itself takes the same: one of them will do.
-    let options = PredictOptions { views: &options.views[..options.views.len().min(2)], ..*options };
-    let mut measure = |batch| {
-        meter.reset();
-        rehearse(model, image, batch, &options).map_err(|error| {
-            let hint = error.hint();
-            CommandError::from_run(&error).with_hint(hint).in_context("cannot measure the memory of a forward pass")
-        })?;
-        Ok((meter.peak_bytes() as f64 * ALLOWANCE) as u64)
+    let failed = |error: &PredictError| {
+        CommandError::from_run(error).with_hint(error.hint()).in_context("cannot measure the memory of a forward pass")
     };
     let base_bytes = meter.current_bytes();
+    let mut shown = vec![View::IDENTITY];
+    shown.extend(heaviest_view(model, image, options, meter.as_ref()).map_err(|error| failed(&error))?);
+    let options = PredictOptions { views: &shown, merge: &Merge::Mean, ..*options };
+    let mut measure = |at_once| {
+        meter.reset();
+        rehearse_pass(model, image, at_once, &options).map_err(|error| failed(&error))?;
+        Ok((meter.peak_bytes() as f64 * ALLOWANCE) as u64)
+    };
     measure(1)?; // threads make their scratch, and a card tunes its kernels
-    let room = Room { samples, ceiling: samples.min(largest_batch(compute)), base_bytes, budget, beside };
+    let room = Room { needs, ceiling: needs.work.min(largest_batch(compute)), base_bytes, budget };
     let fitting = room.search(&mut measure)?;
     progress.finish("done");
     Ok(fitting)
 }
 
+/// The view whose pass holds the most, of those that show more than the image as it is: views of one kind take the same, so that one of each is
+/// tried, with a single image.
+fn heaviest_view(
+    model: &Network,
+    image: [usize; 3],
+    options: &PredictOptions<'_>,
+    meter: &dyn Meter,
+) -> Result<Option<View>, PredictError> {
+    let kind = |view: &View| (view.symmetry == Symmetry::Identity, discriminant(&view.variation));
+    let mut kinds: Vec<View> = Vec::new();
+    for view in options.views.iter().filter(|&&view| view != View::IDENTITY) {
+        if !kinds.iter().any(|known| kind(known) == kind(view)) {
+            kinds.push(*view);
+        }
+    }
+    if kinds.len() < 2 {
+        return Ok(kinds.pop());
+    }
+    let peak_of = |view: View| {
+        let options = PredictOptions { views: &[view], merge: &Merge::Mean, ..*options };
+        meter.reset();
+        rehearse(model, image, 1, 1, &options).map(|()| meter.peak_bytes())
+    };
+    peak_of(kinds[0])?; // what a first pass makes ready is not the view's
+    let peaks = kinds.iter().map(|&view| Ok((peak_of(view)?, view))).collect::<Result<Vec<_>, PredictError>>()?;
+    let heavier = |best: (u64, View), next: (u64, View)| if next.0 > best.0 { next } else { best };
+    Ok(peaks.into_iter().reduce(heavier).map(|(_, view)| view))
+}
+
 /// What a batch has to fit.
 struct Room<'a> {
-    samples: usize,
+    needs: &'a Needs<'a>,
     ceiling: usize,
     /// Held before a pass.
     base_bytes: u64,
     budget: &'a Budget,
-    beside: &'a dyn Fn(usize) -> u64,
 }
 
 impl Room<'_> {
@@ -201,46 +267,50 @@ impl Room<'_> {
         &self,
         measure: &mut dyn FnMut(usize) -> Result<u64, CommandError>,
     ) -> Result<FittingBatch, CommandError> {
-        let mut fitting = FittingBatch { images: 1, peak_bytes: measure(1)?, is_bound: false };
+        let mut fitting = FittingBatch { at_once: 1, peak_bytes: measure(1)?, is_bound: false };
         if !self.holds(1, fitting.peak_bytes) {
             return Err(self.refuse(fitting.peak_bytes));
         }
         loop {
-            let images = self.next_after(&fitting);
-            if images == fitting.images {
+            let at_once = self.next_after(&fitting);
+            if at_once == fitting.at_once {
                 return Ok(fitting);
             }
-            if images * WORTH_REHEARSING > self.samples {
-                return Ok(FittingBatch { images, peak_bytes: self.bound(&fitting, images), is_bound: true });
+            if at_once * WORTH_REHEARSING > self.needs.work {
+                return Ok(FittingBatch { at_once, peak_bytes: self.bound(&fitting, at_once), is_bound: true });
             }
-            let peak_bytes = measure(images)?;
-            if !self.holds(images, peak_bytes) {
+            let peak_bytes = measure(at_once)?;
+            if !self.holds(at_once, peak_bytes) {
                 return Ok(fitting);
             }
-            fitting = FittingBatch { images, peak_bytes, is_bound: false };
+            fitting = FittingBatch { at_once, peak_bytes, is_bound: false };
         }
     }
 
     /// The most that a larger pass holds: passes of many images take no more for each than those of few.
-    fn bound(&self, measured: &FittingBatch, images: usize) -> u64 {
+    fn bound(&self, measured: &FittingBatch, at_once: usize) -> u64 {
         let of_pass = u128::from(measured.peak_bytes.saturating_sub(self.base_bytes));
-        self.base_bytes + (of_pass * images as u128).div_ceil(measured.images as u128) as u64
+        self.base_bytes + (of_pass * at_once as u128).div_ceil(measured.at_once as u128) as u64
     }
 
     /// The largest batch that is bound to fit, rounded as plans are; the same one where that is no fifth more.
     fn next_after(&self, measured: &FittingBatch) -> usize {
-        let fits = |images: &usize| self.holds(*images, self.bound(measured, *images));
-        let largest = (measured.images..=self.ceiling).rev().find(fits).unwrap_or(measured.images);
+        let fits = |at_once: &usize| self.holds(*at_once, self.bound(measured, *at_once));
+        let largest = (measured.at_once..=self.ceiling).rev().find(fits).unwrap_or(measured.at_once);
         let rounded = if largest == self.ceiling { largest } else { Rounding::default().round_down(largest).max(1) };
-        if largest < self.ceiling && rounded * 5 <= measured.images * 6 { measured.images } else { rounded }
+        if largest < self.ceiling && rounded * 5 <= measured.at_once * 6 { measured.at_once } else { rounded }
     }
 
-    fn holds(&self, images: usize, peak_bytes: u64) -> bool {
-        peak_bytes.saturating_add((self.beside)(images)) <= self.budget.budget_bytes
+    fn holds(&self, at_once: usize, peak_bytes: u64) -> bool {
+        self.needed(at_once, peak_bytes) <= self.budget.budget_bytes
+    }
+
+    fn needed(&self, at_once: usize, peak_bytes: u64) -> u64 {
+        peak_bytes.saturating_add((self.needs.beside)(at_once)).saturating_add(self.needs.later_bytes)
     }
 
     fn refuse(&self, peak_bytes: u64) -> CommandError {
-        let needed = peak_bytes + (self.beside)(1);
+        let needed = self.needed(1, peak_bytes);
         let Budget { budget_bytes, reason, user_limit_bytes, .. } = self.budget;
         let message = format!(
             "a single image needs {}, but {} may be taken ({reason})",
@@ -264,12 +334,22 @@ mod tests {
     use super::*;
 
     /// What was measured, and the batch that was found, where a pass takes `peak` and each image that waits one byte.
-    fn search(samples: usize, limit: u64, peak: impl Fn(usize) -> u64) -> (Vec<usize>, Option<FittingBatch>) {
+    fn search(work: usize, limit: u64, peak: impl Fn(usize) -> u64) -> (Vec<usize>, Option<FittingBatch>) {
+        search_beside(work, 0, limit, peak)
+    }
+
+    fn search_beside(
+        work: usize,
+        later_bytes: u64,
+        limit: u64,
+        peak: impl Fn(usize) -> u64,
+    ) -> (Vec<usize>, Option<FittingBatch>) {
         let reading = MemoryReading { total_bytes: 1 << 30, free_bytes: 1 << 30, own_bytes: 0 };
         let request = BudgetRequest { limit_bytes: Some(limit), ..BudgetRequest::default() };
         let budget = Budget::for_host(reading, &request).unwrap();
         let beside = |images| images as u64;
-        let room = Room { samples, ceiling: samples.min(32), base_bytes: 1_000, budget: &budget, beside: &beside };
+        let needs = Needs { work, later_bytes, beside: &beside };
+        let room = Room { needs: &needs, ceiling: work.min(32), base_bytes: 1_000, budget: &budget };
         let mut measured = Vec::new();
         let found = room.search(&mut |images| {
             measured.push(images);
@@ -288,25 +368,33 @@ mod tests {
         for limit in 1_041..1_400 {
             let (measured, found) = search(1_000, limit, even_from_four);
             let found = found.unwrap();
-            assert!(found.peak_bytes + found.images as u64 <= limit && !found.is_bound, "{found:?} of {limit}");
+            assert!(found.peak_bytes + found.at_once as u64 <= limit && !found.is_bound, "{found:?} of {limit}");
             assert!(measured.iter().all(|images| even_from_four(*images) + *images as u64 <= limit), "{measured:?}");
             let largest = (1..=32).rev().find(|images| even_from_four(*images) + *images as u64 <= limit).unwrap();
             // Where scratch is most of the budget, little can be told from small passes.
-            assert!(limit < 1_200 || found.images * 10 >= largest * 7, "{found:?} of {largest}");
+            assert!(limit < 1_200 || found.at_once * 10 >= largest * 7, "{found:?} of {largest}");
             assert!(measured.iter().sum::<usize>() <= 4 * 32, "{measured:?}");
         }
-        assert_eq!(search(1_000, 10_000, even_from_four).1.unwrap().images, 32);
+        assert_eq!(search(1_000, 10_000, even_from_four).1.unwrap().at_once, 32);
     }
 
     #[test]
     fn few_images_are_not_rehearsed_and_their_peak_is_a_bound() {
         let (measured, found) = search(12, 10_000, even_from_four);
-        assert_eq!((measured, found), (vec![1], Some(FittingBatch { images: 12, peak_bytes: 1_480, is_bound: true })));
+        assert_eq!((measured, found), (vec![1], Some(FittingBatch { at_once: 12, peak_bytes: 1_480, is_bound: true })));
     }
 
     #[test]
     fn one_image_that_does_not_fit_is_refused() {
         assert_eq!(search(12, 1_040, even_from_four).1, None);
-        assert_eq!(search(12, 1_041, even_from_four).1.map(|found| found.images), Some(1));
+        assert_eq!(search(12, 1_041, even_from_four).1.map(|found| found.at_once), Some(1));
+    }
+
+    #[test]
+    fn what_later_models_hold_is_left_free_from_the_first_on() {
+        let found = |later_bytes, limit| search_beside(1_000, later_bytes, limit, even_from_four).1;
+        assert_eq!(found(300, 1_700), found(0, 1_400));
+        assert_ne!(found(300, 1_400), found(0, 1_400));
+        assert_eq!(found(300, 1_340), None, "one image fits alone, but not with what comes later");
     }
 }

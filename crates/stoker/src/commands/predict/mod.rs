@@ -1,18 +1,23 @@
 //! `predict`: trained runs, images, a table.
 
 mod batch;
+mod held_out;
 mod members;
 mod output;
 mod parts;
+mod temperature;
 mod trained_run;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use data_pipeline::Dataset;
+use inference::View;
 
-pub(crate) use self::batch::fitting_batch;
-pub(crate) use self::members::{Predicted, members};
+pub(crate) use self::batch::{Answers, Needs, fitting_batch};
+pub(crate) use self::held_out::{HeldOut, Judged};
+use self::members::InParts;
+pub(crate) use self::members::{Members, Predicted, of_preset};
 use self::output::Output;
 use self::parts::{Summary, write_table};
 pub(crate) use self::trained_run::{Sight, TrainedRun, prediction_precision, runs_of_folds};
@@ -25,18 +30,32 @@ use crate::ui;
 
 /// Classifies images and writes the table.
 pub(crate) fn predict(arguments: &PredictArguments, interrupt: &Arc<AtomicBool>) -> Result<(), CommandError> {
-    let members = members(&arguments.predictor)?;
+    let members = Members::open(&arguments.predictor.runs)?;
     let injection = Injection::from_environment()?;
-    let compute = Compute::select(arguments.predictor.weights.device)?;
-    let dataset = Dataset::open_for_prediction(&arguments.input, &members.classes)
+    let compute = Compute::select(arguments.predictor.runs.weights.device)?;
+    let dataset = Dataset::open_for_prediction(&arguments.input, members.classes())
         .map_err(|error| CommandError::from_request(&error).with_hint(error.hint()))?;
-    let columns = &members.config.predict.columns;
-    let output = Output::resolve(&arguments.output, columns, members.folder.as_deref(), &members.classes)?;
+    let columns = &members.config().predict.columns;
+    let folder = members.folder.as_ref().map(|folder| folder.root());
+    let output = Output::resolve(&arguments.output, columns, folder, members.classes())?;
     let dataset = Arc::new(output.arrange(dataset)?);
+    note_ignored(&dataset);
     let task = Task { dataset: &dataset, compute: &compute, injection: &injection, interrupt };
-    let (kept, views) = members.predict_into(&task, &output)?;
-    let summary = write_table(&output, &dataset, kept)?;
-    report(&dataset, &summary, views, &output)
+    let InParts { mut models, place, views, temperature } =
+        members.predict_into(&task, &arguments.predictor, &output)?;
+    let summary = write_table(&output, &dataset, &mut models, temperature)?;
+    // What is kept goes last: until then the same command has nothing to predict again.
+    let reported = report(&dataset, &summary, &views, &output);
+    place.remove(models)?;
+    reported
+}
+
+/// Says how many files of the input have no row, for they are no images by their names.
+pub(crate) fn note_ignored(dataset: &Dataset) {
+    if dataset.ignored_files > 0 {
+        let (count, noun) = (dataset.ignored_files, if dataset.ignored_files == 1 { "file" } else { "files" });
+        ui::note(format_args!("note: {count} other {noun} passed over (not images)"));
+    }
 }
 
 /// What is predicted, and where.
@@ -49,7 +68,7 @@ pub(crate) struct Task<'a> {
 }
 
 /// Prints where the predictions are, and how good they are where labels are known.
-fn report(dataset: &Dataset, summary: &Summary, views: usize, output: &Output) -> Result<(), CommandError> {
+fn report(dataset: &Dataset, summary: &Summary, views: &[View], output: &Output) -> Result<(), CommandError> {
     let Summary { rows, failed, first_failure, scores } = summary;
     if let Some(scores) = scores.as_ref().filter(|_| failed < rows) {
         ui::out(score_head())?;

@@ -59,13 +59,10 @@ impl Output {
         self.layout.has_errors()
     }
 
-    /// Where the predictions of one of several models are kept until all are there.
-    pub(super) fn part(&self, member: usize, members: usize) -> PathBuf {
+    /// Where predictions are kept until all are there: beside the file, under its name.
+    pub(super) fn place_of_parts(&self) -> PathBuf {
         let mut name = self.path.file_name().unwrap_or_default().to_owned();
         name.push(".part");
-        if members > 1 {
-            name.push(format!(".{member}"));
-        }
         self.path.with_file_name(name)
     }
 }

@@ -1,13 +1,15 @@
 //! Predictions on their way to the table: a file for each model, which a stopped run goes on with.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use checkpoint::CheckpointError;
 use data_pipeline::Dataset;
 use inference::{
-    FittedCalibration, PartError, PartFile, PartHeader, PredictError, Prediction, PredictionTable, Scores, View,
-    average, score,
+    PartError, PartFile, PartHeader, PredictError, Prediction, PredictionTable, Scores, View, average, score,
+    temper_merged,
 };
 
+use super::batch::PlannedBatch;
 use super::output::Output;
 use crate::error::{CommandError, Outcome};
 use crate::ui;
@@ -21,16 +23,19 @@ pub(super) type Facts = Vec<(String, String)>;
 /// Where a model goes on.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Start {
+    /// Images that are loaded together.
     pub(super) batch_size: usize,
     pub(super) first_batch: usize,
-    /// How many images memory allowed at once so far, where that was a limit.
+    /// Most images in a pass, each view of an image counted as one.
+    pub(super) pass_size: usize,
+    /// How many of them memory allowed so far, where that was a limit.
     pub(super) at_once: Option<usize>,
 }
 
 impl Start {
-    /// With the first image, in batches of this size.
-    pub(super) fn of(batch_size: usize) -> Self {
-        Self { batch_size, first_batch: 0, at_once: None }
+    /// With the first image, as it was planned.
+    pub(super) fn of(planned: &PlannedBatch) -> Self {
+        Self { batch_size: planned.images, first_batch: 0, pass_size: planned.at_once, at_once: None }
     }
 }
 
@@ -42,7 +47,13 @@ pub(super) struct Kept {
     /// What they count for beside others.
     pub(super) weight: f64,
     pub(super) part: PartFile,
-    pub(super) calibration: Option<FittedCalibration>,
+}
+
+/// Where the predictions of all models are kept until the table is there: a file, or for several models a folder with a file for each, so that
+/// they are given up together.
+pub(super) struct Place {
+    path: PathBuf,
+    models: usize,
 }
 
 /// What the table says, in short.
@@ -55,23 +66,34 @@ pub(super) struct Summary {
     pub(super) scores: Option<Scores>,
 }
 
-/// Has `predict` add to the file at `path` what is missing there. Batches stay as they were begun, so that a run that is gone on with
+/// What an earlier run left at `path`, and tells it; none where that is nothing.
+pub(super) fn found(path: &Path, header: &PartHeader, views: &[View]) -> Result<Option<PartFile>, CommandError> {
+    let part = PartFile::reopen(path, header, views).map_err(|error| refused(&error))?;
+    if let Some(part) = part.as_ref().filter(|part| part.images_done() > 0) {
+        let (done, images) = (part.images_done(), part.images());
+        ui::note(format_args!("going on after {done} of {images} images: `{}`", path.display()));
+    }
+    Ok(part)
+}
+
+/// A file at `path` with nothing in it yet.
+pub(super) fn begun(path: &Path, header: &PartHeader, views: &[View]) -> Result<PartFile, CommandError> {
+    PartFile::open(path, header, views).map_err(|error| refused(&error))
+}
+
+/// Has `predict` add to the file at `path` what is missing there. Batches and passes stay as they were begun, so that a run that is gone on with
 /// computes what it would have computed.
 pub(super) fn complete(
+    mut part: PartFile,
     path: &Path,
-    header: &PartHeader,
-    views: &[View],
     predict: impl FnOnce(Start, &mut Take<'_>) -> Result<(), CommandError>,
 ) -> Result<PartFile, CommandError> {
-    let mut part = PartFile::open(path, header, views).map_err(|error| refused(&error))?;
-    let before = part.images_done();
-    if before > 0 {
-        ui::note(format_args!("going on after {before} of {} images: `{}`", part.images(), path.display()));
-    }
-    if part.is_complete() {
-        return Ok(part);
-    }
-    let start = Start { batch_size: part.batch_size(), first_batch: part.batches_done(), at_once: part.at_once() };
+    let start = Start {
+        batch_size: part.batch_size(),
+        first_batch: part.batches_done(),
+        pass_size: part.pass_size(),
+        at_once: part.at_once(),
+    };
     let mut is_full = false;
     let done = predict(start, &mut |batch, at_once| {
         let added = part.append(&batch, at_once);
@@ -90,6 +112,7 @@ fn stopped(error: CommandError, part: PartFile, path: &Path, is_full: bool) -> C
     if done == 0 {
         // Nothing is lost with it; should it stay, it is in nobody's way.
         let _ = part.remove();
+        let _ = path.parent().filter(|folder| is_place(folder)).map(std::fs::remove_dir);
         return error;
     }
     let kept = format!("{done} of {images} images are done and kept in `{}`", path.display());
@@ -132,46 +155,127 @@ pub(super) fn note_score(name: &Path, scores: &Scores) {
     ui::note(format_args!("{}: macro-F1 {:.4}", name.display(), scores.merged.macro_f1()));
 }
 
-/// Writes the mean of the models' probabilities, and removes the files that they were kept in.
-pub(super) fn write_table(output: &Output, dataset: &Dataset, mut models: Vec<Kept>) -> Result<Summary, CommandError> {
-    let summary = rows(output, dataset, &mut models).map_err(|error| {
+/// Writes the mean of the models' probabilities, at a temperature where they are calibrated.
+pub(super) fn write_table(
+    output: &Output,
+    dataset: &Dataset,
+    models: &mut [Kept],
+    temperature: Option<f64>,
+) -> Result<Summary, CommandError> {
+    rows(output, dataset, models, temperature).map_err(|error| {
         let hint = format!("all {} images are done: the same command goes on with writing", dataset.len());
         failed(&error).with_hint(hint)
-    })?;
-    for model in models {
-        model.part.remove().map_err(|error| failed(&error.into()))?;
-    }
-    Ok(summary)
+    })
 }
 
-fn rows(output: &Output, dataset: &Dataset, models: &mut [Kept]) -> Result<Summary, PredictError> {
+fn rows(
+    output: &Output,
+    dataset: &Dataset,
+    models: &mut [Kept],
+    temperature: Option<f64>,
+) -> Result<Summary, PredictError> {
     let mut table = PredictionTable::create(&output.path, output.format, &output.layout, dataset)?;
     let mut summary = Summary { rows: 0, failed: 0, first_failure: None, scores: None };
     let mut streams = models
         .iter_mut()
-        .map(|model| {
-            let rows = model.part.predictions()?;
-            Ok((model.weight, model.calibration.as_ref(), rows))
-        })
+        .map(|model| Ok((model.weight, model.part.predictions()?)))
         .collect::<Result<Vec<_>, PredictError>>()?;
     while summary.rows < dataset.len() {
         let mut chunks = Vec::with_capacity(streams.len());
-        for (weight, calibration, rows) in &mut streams {
-            let mut chunk = rows.take(CHUNK).collect::<Result<Vec<_>, _>>()?;
-            if let Some(calibration) = calibration {
-                calibration.apply(&mut chunk);
-            }
-            chunks.push((*weight, chunk));
+        for (weight, rows) in &mut streams {
+            chunks.push((*weight, rows.take(CHUNK).collect::<Result<Vec<_>, _>>()?));
         }
-        let merged = if chunks.len() == 1 { chunks.remove(0).1 } else { average(&chunks)? };
+        let mut merged = if chunks.len() == 1 { chunks.remove(0).1 } else { average(chunks)? };
         if merged.is_empty() {
             break; // `finish` tells what is missing
+        }
+        if let Some(temperature) = temperature {
+            temper_merged(&mut merged, temperature);
         }
         merged.iter().try_for_each(|prediction| table.push(prediction))?;
         summary.add(dataset, &merged);
     }
     table.finish()?;
     Ok(summary)
+}
+
+/// What follows the name of a folder of kept predictions once their table is there.
+const DONE: &str = ".done";
+
+impl Place {
+    /// Beside the output, for so many models; nothing is written yet.
+    pub(super) fn find(output: &Output, models: usize) -> Result<Self, CommandError> {
+        let place = Self { path: output.place_of_parts(), models };
+        let (path, is_folder) = (&place.path, models > 1);
+        if path.exists() && path.is_dir() != is_folder {
+            let there = if is_folder { "one model" } else { "several models" };
+            let message = format!("`{}` keeps predictions that were begun with {there}", path.display());
+            let remove = if is_folder { "rm" } else { "rm -r" };
+            return Err(CommandError::wrong_request(message).with_hint(format!(
+                "finish those with the request that began them, write elsewhere with `--output FILE`, or give them up: `{remove} '{}'`",
+                path.display()
+            )));
+        }
+        Ok(place)
+    }
+
+    /// Makes the folder, where there is one, and takes away what a process that was killed as it ended has left.
+    pub(super) fn make(&self) -> Result<(), CommandError> {
+        if self.models == 1 {
+            return Ok(());
+        }
+        clear(&self.given_up());
+        let write = |source| failed(&CheckpointError::Write { path: self.path.clone(), source }.into());
+        std::fs::create_dir_all(&self.path).map_err(write)
+    }
+
+    /// The file of one model.
+    pub(super) fn of(&self, model: usize) -> PathBuf {
+        if self.models > 1 { self.path.join(model.to_string()) } else { self.path.clone() }
+    }
+
+    /// The views of predictions that were begun here; none where there are none.
+    pub(super) fn views(&self) -> Option<Vec<View>> {
+        let header = (0..self.models).find_map(|model| PartHeader::read(&self.of(model)))?;
+        header.fact("views")?.split(", ").map(|name| name.parse().ok()).collect()
+    }
+
+    /// Removes what was kept, now that the table is there. Of several models all at once: were one file gone and another not, the same command
+    /// would predict the first again.
+    pub(super) fn remove(self, models: Vec<Kept>) -> Result<(), CommandError> {
+        let path = self.path.clone();
+        let write = |source| failed(&CheckpointError::Write { path, source }.into());
+        if self.models > 1 {
+            std::fs::rename(&self.path, self.given_up()).map_err(write)?;
+            drop(models);
+            clear(&self.given_up());
+            return Ok(());
+        }
+        models.into_iter().try_for_each(|model| model.part.remove()).map_err(|error| failed(&error.into()))
+    }
+
+    fn given_up(&self) -> PathBuf {
+        let mut name = self.path.file_name().unwrap_or_default().to_owned();
+        name.push(DONE);
+        self.path.with_file_name(name)
+    }
+}
+
+/// Whether a folder is named as one of kept predictions.
+fn is_place(folder: &Path) -> bool {
+    folder.extension().is_some_and(|extension| extension == "part")
+}
+
+/// Removes the files of a folder that are named by a number, and the folder where nothing else is in it. What stays is in nobody's way.
+fn clear(folder: &Path) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    for path in entries.flatten().map(|entry| entry.path()) {
+        let is_ours = path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.parse::<usize>().is_ok());
+        if is_ours {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+    let _ = std::fs::remove_dir(folder);
 }
 
 impl Summary {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use checkpoint::{Checkpoint as Weights, CheckpointError, RunFolder};
+use checkpoint::{Checkpoint as Weights, CheckpointError, ModelCard, RunFolder};
 use data_pipeline::{Channels, EvalTransform, Loader, LoaderOptions, batches};
 use inference::{
     FittedCalibration, FittedTo, Merge, PartFile, PartHeader, PredictError, PredictOptions, Prediction, View,
@@ -16,7 +16,7 @@ use vision_nn::ClassifierSpec;
 
 use super::Task;
 use super::batch::{Answers, BatchSubject, PlannedBatch};
-use super::parts::{Facts, Start, complete};
+use super::parts::{Facts, Start, begun, complete, found};
 use crate::cli::{Checkpoint, ViewArguments, WeightsArguments};
 use crate::commands::calibrate;
 use crate::config::{AutoCount, Decode, MergeRule, Tta, UserConfig};
@@ -26,9 +26,10 @@ use crate::run::compute::Compute;
 use crate::run::precision::{Arithmetic, Precisions, check_device};
 use crate::run::recovery::tell_out_of_memory;
 use crate::run::resolved::{ResolvedConfig, resize_from_name};
-use crate::ui::Progress;
+use crate::ui::{Progress, short_number};
 
 /// How a model looks at an image.
+#[derive(Debug, Clone)]
 pub(crate) struct Sight {
     pub(crate) views: Vec<View>,
     pub(crate) merge: Merge,
@@ -37,17 +38,19 @@ pub(crate) struct Sight {
 /// A model, and all it needs to go through the images once.
 struct OnePass<'a> {
     model: &'a Network,
-    loader: Loader,
+    loader: &'a mut Loader,
     options: PredictOptions<'a>,
     pieces: &'a mut Pieces,
     progress: &'a mut dyn FnMut(Scoring<'_>),
 }
 
-/// A run folder with the weights that are asked for.
+/// A run folder and what the weights that are asked for say of themselves. The weights are read when they are needed: of an ensemble one model
+/// at a time is in memory.
 pub(crate) struct TrainedRun {
     pub(crate) folder: RunFolder,
+    /// With what the flags say in its place.
     pub(crate) config: UserConfig,
-    pub(crate) weights: Weights,
+    pub(crate) card: ModelCard,
     checkpoint: Checkpoint,
     pub(super) path: PathBuf,
     /// Images at once that were asked for.
@@ -57,14 +60,15 @@ pub(crate) struct TrainedRun {
 impl TrainedRun {
     pub(crate) fn open(run: &Path, arguments: &WeightsArguments) -> Result<Self, CommandError> {
         let folder = RunFolder::open(run).map_err(|error| request(&error))?;
-        let config = UserConfig::load(&folder.resolved_config(), &[])?;
+        let mut config = UserConfig::load(&folder.resolved_config(), &[])?;
+        config.predict.precision = arguments.precision.unwrap_or(config.predict.precision);
         let path = arguments.checkpoint.of_run(&folder);
         if !path.exists() && folder.fold_results().exists() {
             return Err(runs_of_folds(&folder));
         }
-        let weights = Weights::read(&path).map_err(|error| request(&error))?;
-        if weights.card.model != config.model.name {
-            let (found, expected) = (&weights.card.model, &config.model.name);
+        let card = Weights::read(&path).map_err(|error| request(&error))?.card;
+        if card.model != config.model.name {
+            let (found, expected) = (&card.model, &config.model.name);
             return Err(CommandError::wrong_request(format!(
                 "`{}` holds weights of `{found}`, but the run trained `{expected}`",
                 path.display()
@@ -72,7 +76,7 @@ impl TrainedRun {
             .with_hint("it was copied from another run: name that run with `--run`".to_owned()));
         }
         let batch_size = arguments.batch_size.unwrap_or(config.predict.batch_size);
-        Ok(Self { folder, config, weights, checkpoint: arguments.checkpoint, path, batch_size })
+        Ok(Self { folder, config, card, checkpoint: arguments.checkpoint, path, batch_size })
     }
 
     /// Whether the views are left to a measurement.
@@ -121,20 +125,24 @@ impl TrainedRun {
     /// What a fit to this run's answers in these views holds for.
     pub(crate) fn fitted_to(&self, views: &[View]) -> FittedTo {
         let views = views.iter().map(ToString::to_string).collect();
-        FittedTo { views, checkpoint: self.checkpoint.name().to_owned(), step: self.weights.card.progress.step }
+        FittedTo { views, checkpoint: self.checkpoint.name().to_owned(), step: self.card.progress.step }
     }
 
-    /// The temperature that was fitted to what this run's weights say, seen so, from its file.
-    pub(super) fn calibration(&self, sight: &Sight) -> Result<FittedCalibration, CommandError> {
-        let path = self.folder.calibration();
-        let calibration = FittedCalibration::read(&path).map_err(|error| calibrate::failed(&error))?;
-        let checked = calibration.check(&self.fitted_to(&sight.views), sight.merge.name(), &path);
-        checked.map(|()| calibration).map_err(|error| calibrate::failed(&error))
+    /// The temperature that was fitted to what this run's weights say, seen so, from the file at `path`.
+    pub(super) fn temperature(&self, sight: &Sight, path: &Path) -> Result<f64, CommandError> {
+        let calibration = FittedCalibration::read(path).map_err(|error| calibrate::failed(&error))?;
+        let checked = calibration.check(&self.fitted_to(&sight.views), sight.merge.name(), path);
+        checked.map(|()| calibration.calibration.temperature).map_err(|error| calibrate::failed(&error))
     }
 
     /// One prediction an image, in their order.
-    pub(crate) fn predict(&self, task: &Task<'_>, sight: &Sight) -> Result<Vec<Prediction>, CommandError> {
-        self.predict_timed(task, sight).map(|(predictions, _)| predictions)
+    pub(crate) fn predict(
+        &self,
+        task: &Task<'_>,
+        sight: &Sight,
+        answers: Answers,
+    ) -> Result<Vec<Prediction>, CommandError> {
+        self.predict_timed(task, sight, answers).map(|(predictions, _)| predictions)
     }
 
     /// With the time from the first image to the last answer; loading the model and planning the batch are not in it.
@@ -142,9 +150,10 @@ impl TrainedRun {
         &self,
         task: &Task<'_>,
         sight: &Sight,
+        answers: Answers,
     ) -> Result<(Vec<Prediction>, Duration), CommandError> {
-        let (model, planned) = self.planned(task, sight, Answers::Held)?;
-        let found = self.pass(task, sight, &model, ("predicting", Start::of(planned.images)), |pass| {
+        let (model, planned) = self.planned(task, sight, answers)?;
+        let found = self.pass(task, sight, &model, ("predicting", Start::of(&planned)), |pass| {
             let start = Instant::now();
             let predictions =
                 predict(pass.model, task.dataset, pass.loader, &pass.options, pass.pieces, pass.progress)?;
@@ -154,29 +163,44 @@ impl TrainedRun {
         Ok(found)
     }
 
-    /// One prediction an image, kept in the file at `path` as they come; what an earlier run left there is gone on with.
+    /// One prediction an image, kept in the file at `path` as they come; what an earlier run left there is gone on with, and where it is all,
+    /// the model is not even built.
     pub(super) fn predict_into(&self, path: &Path, task: &Task<'_>, sight: &Sight) -> Result<PartFile, CommandError> {
+        let facts = self.facts(task, sight)?;
+        let (images, classes) = (task.dataset.len(), self.card.classes.len());
+        let header = |batch_size| PartHeader::new(facts.clone(), images, classes, batch_size);
+        let there = match found(path, &header(1), &sight.views)? {
+            Some(part) if part.is_complete() => return Ok(part),
+            there => there,
+        };
         let (model, planned) = self.planned(task, sight, Answers::Written)?;
-        let (images, classes) = (task.dataset.len(), self.weights.card.classes.len());
-        let header = PartHeader::new(self.facts(task, sight)?, images, classes, planned.images);
-        complete(path, &header, &sight.views, |start, take| {
-            let mut take = |batch, at_once| take(batch, Some(at_once).filter(|&limit| limit < start.batch_size));
+        let part = match there {
+            Some(part) => part,
+            None => begun(path, &header(planned.images).in_passes_of(planned.at_once), &sight.views)?,
+        };
+        complete(part, path, |start, take| {
+            let mut take = |batch, at_once| take(batch, Some(at_once).filter(|&limit| limit < start.pass_size));
             self.pass(task, sight, &model, ("predicting", start), |pass| {
                 let OnePass { model, loader, options, pieces, progress } = pass;
                 predict_batches(model, task.dataset, loader, &options, pieces, progress, &mut take)
             })?;
-            // Batches stay as they were begun, with another plan perhaps.
-            if start.batch_size == planned.images {
+            // Passes stay as they were begun, with another plan perhaps.
+            if start.pass_size == planned.at_once {
                 planned.tell_peak();
             }
             Ok(())
         })
     }
 
+    /// Fingerprint of the weights' file.
+    pub(crate) fn fingerprint(&self) -> Result<String, CommandError> {
+        weights_fingerprint(&self.path).map_err(|error| request(&error))
+    }
+
     /// What predictions depend on.
     fn facts(&self, task: &Task<'_>, sight: &Sight) -> Result<Facts, CommandError> {
-        let (checkpoint, step) = (self.checkpoint.name(), self.weights.card.progress.step);
-        let content = weights_fingerprint(&self.path).map_err(|error| request(&error))?;
+        let (checkpoint, step) = (self.checkpoint.name(), self.card.progress.step);
+        let content = self.fingerprint()?;
         let compute = task.compute;
         let device = if compute.is_cpu() { "cpu".to_owned() } else { compute.selected.describe() };
         let decode = if self.config.data.decode == Decode::Scaled { "scaled" } else { "exact" };
@@ -196,8 +220,8 @@ impl TrainedRun {
     /// What each view by itself says of the true classes.
     pub(crate) fn view_likelihoods(&self, task: &Task<'_>, views: &[View]) -> Result<ViewLikelihoods, CommandError> {
         let sight = Sight { views: views.to_vec(), merge: Merge::Mean };
-        let (model, planned) = self.planned(task, &sight, Answers::Held)?;
-        self.pass(task, &sight, &model, ("weighing views", Start::of(planned.images)), |pass| {
+        let (model, planned) = self.planned(task, &sight, Answers::Held { later: 0 })?;
+        self.pass(task, &sight, &model, ("weighing views", Start::of(&planned)), |pass| {
             view_likelihoods(pass.model, task.dataset, pass.loader, &pass.options, pass.pieces, pass.progress)
         })
     }
@@ -209,7 +233,7 @@ impl TrainedRun {
         sight: &Sight,
         answers: Answers,
     ) -> Result<(Network, PlannedBatch), CommandError> {
-        let card = &self.weights.card;
+        let card = &self.card;
         let model = self.model(task.compute)?;
         let budget = ResolvedConfig::new(self.config.clone(), &self.folder.resolved_config()).budget_request();
         let loader = self.loader_options(task);
@@ -239,23 +263,26 @@ impl TrainedRun {
         injection.hold_heap_to(self.config.memory.limit.as_ref(), compute);
         let normalization = self.normalization();
         let options = self.options(task, sight, &normalization)?;
-        let loader = self.loader(task, start)?;
+        let mut loader = self.loader(task, start)?;
         let mut progress = Progress::start(name, "images", dataset.len() as u64);
         let before = start.first_batch.saturating_mul(start.batch_size);
         let pieces = Pieces::new(Phase::Prediction, injection.faults.clone());
-        let mut pieces = pieces.at_most(start.at_once.unwrap_or(start.batch_size));
+        let mut pieces = pieces.at_most(start.at_once.unwrap_or(start.pass_size));
         let mut heard = |scoring: Scoring<'_>| match scoring {
             Scoring::Done(done) => progress.set((before + done) as u64),
             Scoring::OutOfMemory(event) => tell_out_of_memory(event),
         };
-        let pass = OnePass { model, loader, options, pieces: &mut pieces, progress: &mut heard };
+        let pass = OnePass { model, loader: &mut loader, options, pieces: &mut pieces, progress: &mut heard };
         let done = work(pass).map_err(|error| self.failed(&error))?;
-        progress.finish("done");
+        let seconds = progress.elapsed().as_secs_f64().max(f64::MIN_POSITIVE);
+        let rate = dataset.len().saturating_sub(before) as f64 / seconds;
+        let waiting = 100.0 * loader.wait_seconds() / seconds;
+        progress.finish(format_args!("{} images/s, {waiting:.0} % waiting for data", short_number(rate)));
         Ok(done)
     }
 
     fn normalization(&self) -> Normalization {
-        Normalization { mean: self.weights.card.mean.clone(), std: self.weights.card.std.clone() }
+        Normalization { mean: self.card.mean.clone(), std: self.card.std.clone() }
     }
 
     fn options<'a>(
@@ -270,7 +297,8 @@ impl TrainedRun {
             normalization,
             device: &task.compute.device,
             precision: prediction_precision(&self.config, task.compute)?,
-            classes: &self.weights.card.classes,
+            classes: &self.card.classes,
+            fixed_shapes: !task.compute.is_cpu(),
         })
     }
 
@@ -308,7 +336,7 @@ impl TrainedRun {
 
     /// The model's, at the size of the run's images.
     pub(crate) fn architecture(&self) -> Result<Architecture, CommandError> {
-        let card = &self.weights.card;
+        let card = &self.card;
         let architecture = find_architecture(&card.model).map_err(|_| {
             CommandError::wrong_request(format!("`{}` needs the model `{}`", self.path.display(), card.model))
                 .with_hint("this program does not know it: update stoker, or see `stoker models`".to_owned())
@@ -321,18 +349,19 @@ impl TrainedRun {
     }
 
     fn model(&self, compute: &Compute) -> Result<Network, CommandError> {
-        let card = &self.weights.card;
+        let card = &self.card;
         let spec = ClassifierSpec {
             in_channels: card.in_channels,
             ..ClassifierSpec::new(card.classes.len(), &compute.device)
         };
         let changed = "the file was changed since it was saved: try the other one with `--checkpoint`, or train again";
-        let loaded = self.weights.load_for_prediction(self.architecture()?.build(&spec), &self.path);
+        let weights = Weights::read(&self.path).map_err(|error| request(&error))?;
+        let loaded = weights.load_for_prediction(self.architecture()?.build(&spec), &self.path);
         loaded.map_err(|error| request(&error).with_hint(changed.to_owned()))
     }
 
     fn transform(&self) -> Result<EvalTransform, CommandError> {
-        let card = &self.weights.card;
+        let card = &self.card;
         let known = resize_from_name(&card.resize).zip(Channels::from_count(card.in_channels));
         let (resize, channels) = known.ok_or_else(|| {
             CommandError::wrong_request(format!(

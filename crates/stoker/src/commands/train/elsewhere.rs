@@ -3,35 +3,52 @@
 use memory_planner::{MemoryAnalysis, format_bytes};
 
 use super::Request;
-use crate::config::{AutoCount, Checkpointing};
+use crate::config::{AutoCount, Checkpointing, DeviceRequest, Precision};
 use crate::ui;
 
 impl Request {
-    /// Leaves the micro-batch of a resumed run open again, and what is computed twice, when a plan chose them for another device, or for more memory than
-    /// there is now. What the user had set stays, and so does the effective batch: the same images in the same order make each step.
-    pub(super) fn reopen_elsewhere(&mut self, device: &str, budget_bytes: u64) {
-        let Some(before) = self.plan_before() else { return };
-        let peak_bytes = before.plan.predicted_peak_bytes;
-        let reason = if before.device != device {
-            format!("it was for {}", before.device)
-        } else if peak_bytes > budget_bytes {
-            format!("it takes {}, and there are {}", format_bytes(peak_bytes), format_bytes(budget_bytes))
-        } else {
-            return;
-        };
-        ui::note(format_args!("micro-batch {} is planned anew: {reason}", before.plan.micro_batch));
-        self.resolved.config.train.micro_batch_size = AutoCount::Auto;
-        if self.was_chosen("memory.checkpointing") {
-            self.resolved.config.memory.checkpointing = Checkpointing::Auto;
+    /// Leaves the device of a resumed run open again when it was found and not asked for: it may be on another machine. `asked` tells whether a flag asks for
+    /// one now.
+    pub(super) fn reopen_device(&mut self, asked: bool) {
+        if !asked && self.was_chosen("device") {
+            self.resolved.config.device = DeviceRequest::Auto;
         }
     }
 
-    /// The plan that a resumed run began with; none where the user has set the micro-batch, then or now.
+    /// Leaves the micro-batch of a resumed run open again, and what is computed twice, when a plan chose them for another device, or for more memory than
+    /// there is now; on another device the precision as well. What the user had set stays, and so does the effective batch: the same images in the same
+    /// order make each step.
+    pub(super) fn reopen_elsewhere(&mut self, device: &str, budget_bytes: u64) {
+        let Some(before) = self.plan_before() else { return };
+        let is_elsewhere = before.device != device;
+        // What suits a card may be refused by another; on the same one there is no reason to compute in something else.
+        if is_elsewhere && self.was_chosen("train.precision") {
+            self.resolved.config.train.precision = Precision::Auto;
+        }
+        let peak_bytes = before.plan.predicted_peak_bytes;
+        let reason = match is_elsewhere {
+            true => format!("it was for {}", before.device),
+            false => format!("it takes {}, and there are {}", format_bytes(peak_bytes), format_bytes(budget_bytes)),
+        };
+        if self.is_as_planned(&before) && (is_elsewhere || peak_bytes > budget_bytes) {
+            ui::note(format_args!("micro-batch {} is planned anew: {reason}", before.plan.micro_batch));
+            self.resolved.config.train.micro_batch_size = AutoCount::Auto;
+            if self.was_chosen("memory.checkpointing") {
+                self.resolved.config.memory.checkpointing = Checkpointing::Auto;
+            }
+        }
+    }
+
+    /// The plan that a resumed run began with.
     fn plan_before(&self) -> Option<MemoryAnalysis> {
         let folder = self.resumed.as_ref()?;
-        let before: MemoryAnalysis = serde_json::from_slice(&std::fs::read(folder.plan()).ok()?).ok()?;
-        let is_as_planned = self.resolved.config.train.micro_batch_size.exactly() == Some(before.plan.micro_batch);
-        (is_as_planned && self.was_chosen("micro-batch")).then_some(before)
+        serde_json::from_slice(&std::fs::read(folder.plan()).ok()?).ok()
+    }
+
+    /// Whether the micro-batch is the plan's, and the user has set none, then or now.
+    fn is_as_planned(&self, before: &MemoryAnalysis) -> bool {
+        let size = self.resolved.config.train.micro_batch_size.exactly();
+        size == Some(before.plan.micro_batch) && self.was_chosen("micro-batch")
     }
 
     /// Whether the head of the resumed run's configuration has this among the choices that were left to the program.

@@ -52,16 +52,16 @@ impl Request {
         data.folds.is_some() && (self.resumed.is_none() || data.fold.is_none())
     }
 
-    /// The request for one of its folds: to begin it in the folder of all, or to go on with what is there.
-    pub(crate) fn of_fold(&self, group: &RunFolder, fold: usize) -> Result<Self, CommandError> {
+    /// The request for one of its folds: to begin it in the folder of all, or to go on with what is there unless that is to be replaced.
+    pub(crate) fn of_fold(&self, group: &RunFolder, fold: usize, replaced: bool) -> Result<Self, CommandError> {
         let root = group.of_fold(fold);
-        if RunFolder::is_occupied(&root) {
+        if !replaced && RunFolder::is_occupied(&root) {
             return Self::of_resumed(&root, self.overrides.clone());
         }
         let (config, overrides) = (self.config.clone(), self.overrides.clone());
         let mut resolved = self.resolved.clone();
         resolved.config.data.fold = Some(fold);
-        Ok(Self { resolved, config, resumed: None, root, overwrite: false, overrides })
+        Ok(Self { resolved, config, resumed: None, root, overwrite: replaced, overrides })
     }
 
     fn of_resumed(run: &Path, overrides: Vec<Override>) -> Result<Self, CommandError> {
@@ -69,15 +69,18 @@ impl Request {
         let path = folder.resolved_config();
         let resolved = ResolvedConfig::new(UserConfig::load(&path, &overrides)?, &path);
         let root = folder.root().to_owned();
-        Ok(Self { resolved, config: None, root, resumed: Some(folder), overwrite: false, overrides })
+        let asked = overrides.iter().any(|given| given.path() == "device");
+        let mut request = Self { resolved, config: None, root, resumed: Some(folder), overwrite: false, overrides };
+        request.reopen_device(asked);
+        Ok(request)
     }
 }
 
 /// The settings of `--mode`, which it says; others overrule them.
 fn recipe_of(arguments: &TrainArguments) -> Result<Vec<Override>, CommandError> {
     let (Some(mode), Some(path)) = (arguments.mode, &arguments.config) else { return Ok(Vec::new()) };
-    let (overrides, told) = mode.fill(path)?;
-    let told = if told.is_empty() { "nothing: the configuration says it all".to_owned() } else { told.join(", ") };
+    let (overrides, told) = mode.fill(path, &arguments.overrides()?)?;
+    let told = if told.is_empty() { "nothing: all of it is set already".to_owned() } else { told.join(", ") };
     ui::note(format_args!("mode {} sets {told}", mode.name()));
     Ok(overrides)
 }

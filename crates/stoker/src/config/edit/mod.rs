@@ -17,7 +17,7 @@ use std::path::Path;
 use serde_yaml::Mapping;
 
 pub use error::{EditError, Obstacle};
-pub use save::{SavedConfig, save_as, save_in_place};
+pub use save::{PreparedConfig, SavedConfig, prepare_as, prepare_in_place, save_as, save_in_place};
 pub use scalar::Scalar;
 
 use super::check::drop_empty_sections;

@@ -21,16 +21,56 @@ pub struct SavedConfig {
     pub backup: Option<PathBuf>,
 }
 
+/// A changed configuration that can be written, and is not yet.
+#[derive(Debug)]
+pub struct PreparedConfig {
+    path: PathBuf,
+    /// What it replaces.
+    old: Option<(String, Metadata)>,
+    text: String,
+}
+
+impl PreparedConfig {
+    /// Writes it.
+    ///
+    /// # Errors
+    /// See [`EditError`]; the file is as it was, and no copy is left.
+    pub fn commit(self) -> Result<SavedConfig, EditError> {
+        let Self { path, old, text } = self;
+        let Some((old, metadata)) = old else {
+            replace(&path, None, |file| file.write_all(text.as_bytes()))?;
+            return Ok(SavedConfig { path, backup: None });
+        };
+        if old == text {
+            return Ok(SavedConfig { path, backup: None });
+        }
+        let backup = keep_copy(&path, &metadata, &old)?;
+        replace(&path, Some(&metadata), |file| file.write_all(text.as_bytes())).inspect_err(|_| {
+            // The original is untouched, and a copy of it would only puzzle; the first error is the one worth telling.
+            let _ = fs::remove_file(&backup);
+        })?;
+        Ok(SavedConfig { path, backup: Some(backup) })
+    }
+}
+
 /// Sets keys in a configuration file. The original is kept beside it as `NAME.bak`, `NAME.bak.1` and so on, and no older copy is touched.
 /// When the values are there already, nothing is written.
 ///
 /// # Errors
 /// See [`EditError`]; the file is as it was, and no copy is left.
 pub fn save_in_place(path: &Path, edits: &[Edit]) -> Result<SavedConfig, EditError> {
+    prepare_in_place(path, edits)?.commit()
+}
+
+/// All of [`save_in_place`] but the writing: what can be refused is refused.
+///
+/// # Errors
+/// See [`EditError`].
+pub fn prepare_in_place(path: &Path, edits: &[Edit]) -> Result<PreparedConfig, EditError> {
     refuse_special(path)?;
     let text = read_text(path)?;
     let edited = edit_text(path, &text, edits)?;
-    replace_config(&behind_links(path), &text, &edited)
+    prepare_config(&behind_links(path), text, edited)
 }
 
 /// Writes a changed copy of a configuration to `output`, and leaves the configuration as it is.
@@ -41,6 +81,14 @@ pub fn save_in_place(path: &Path, edits: &[Edit]) -> Result<SavedConfig, EditErr
 /// # Errors
 /// See [`EditError`]; what stood at `output` is as it was.
 pub fn save_as(path: &Path, output: &Path, edits: &[Edit]) -> Result<SavedConfig, EditError> {
+    prepare_as(path, output, edits)?.commit()
+}
+
+/// All of [`save_as`] but the writing: what can be refused is refused.
+///
+/// # Errors
+/// See [`EditError`].
+pub fn prepare_as(path: &Path, output: &Path, edits: &[Edit]) -> Result<PreparedConfig, EditError> {
     let text = read_text(path)?;
     let edited = edit_text(path, &text, edits)?;
     if output.is_dir() {
@@ -54,34 +102,27 @@ pub fn save_as(path: &Path, output: &Path, edits: &[Edit]) -> Result<SavedConfig
         return Err(EditError::SameFile { path: output.to_owned() });
     }
     if !output.exists() {
-        replace(output, None, |file| file.write_all(edited.as_bytes()))?;
-        return Ok(SavedConfig { path: output.to_owned(), backup: None });
+        return Ok(PreparedConfig { path: output.to_owned(), old: None, text: edited });
     }
     refuse_special(output)?;
     let replaced = read_text(output)
         .and_then(|text| UserConfig::from_text(output, &text, &[]).map(|_| text))
         .map_err(|reason| EditError::NotAConfig { path: output.to_owned(), reason: Box::new(reason) })?;
-    replace_config(&behind_links(output), &replaced, &edited)
+    prepare_config(&behind_links(output), replaced, edited)
 }
 
-/// Puts a new text where an old one is, and the old one beside it.
-fn replace_config(path: &Path, old: &str, new: &str) -> Result<SavedConfig, EditError> {
-    if old == new {
-        return Ok(SavedConfig { path: path.to_owned(), backup: None });
-    }
+/// A new text for where an old one is, if it may be written there.
+fn prepare_config(path: &Path, old: String, text: String) -> Result<PreparedConfig, EditError> {
     let failed = |source| EditError::Write { path: path.to_owned(), source };
     let metadata = fs::metadata(path).map_err(failed)?;
-    // The superuser may write anything; a protected file is still not meant to be.
-    if metadata.permissions().readonly() {
-        return Err(EditError::ReadOnly { path: path.to_owned() });
+    if old != text {
+        // The superuser may write anything; a protected file is still not meant to be.
+        if metadata.permissions().readonly() {
+            return Err(EditError::ReadOnly { path: path.to_owned() });
+        }
+        OpenOptions::new().append(true).open(path).map_err(failed)?;
     }
-    OpenOptions::new().append(true).open(path).map_err(failed)?;
-    let backup = keep_copy(path, &metadata, old)?;
-    replace(path, Some(&metadata), |file| file.write_all(new.as_bytes())).inspect_err(|_| {
-        // The original is untouched, and a copy of it would only puzzle; the first error is the one worth telling.
-        let _ = fs::remove_file(&backup);
-    })?;
-    Ok(SavedConfig { path: path.to_owned(), backup: Some(backup) })
+    Ok(PreparedConfig { path: path.to_owned(), old: Some((old, metadata)), text })
 }
 
 /// More copies than this are not looked through for a free name.

@@ -7,10 +7,11 @@ use burn_fusion::Fusion;
 use super::{FusedBatchNorm, NormForm, cards_take, composed};
 use crate::kernels::cube::batch_norm::{Backward, Forward, Moments};
 use crate::kernels::cube::launch;
+use crate::kernels::recorded::notes_ours;
 
 impl<R: CubeRuntime> FusedBatchNorm for Fusion<CubeBackend<R>> {
     fn fused_moments(rows: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        if !cards_take(&rows.shape) {
+        if !notes_ours() || !cards_take(&rows.shape) {
             return composed::moments::<Self>(rows);
         }
         launch(Moments, [rows]).into()
@@ -24,7 +25,7 @@ impl<R: CubeRuntime> FusedBatchNorm for Fusion<CubeBackend<R>> {
         variance: FloatTensor<Self>,
         form: NormForm,
     ) -> FloatTensor<Self> {
-        if !cards_take(&rows.shape) {
+        if !notes_ours() || !cards_take(&rows.shape) {
             return composed::forward::<Self>(rows, [weight, bias, mean, variance], form);
         }
         let [output] = launch(Forward(form), [rows, weight, bias, mean, variance]);
@@ -40,7 +41,7 @@ impl<R: CubeRuntime> FusedBatchNorm for Fusion<CubeBackend<R>> {
         gradient: FloatTensor<Self>,
         form: NormForm,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        if !cards_take(&rows.shape) {
+        if !notes_ours() || !cards_take(&rows.shape) {
             return composed::gradient::<Self>(rows, [weight, bias, mean, variance], gradient, form);
         }
         launch(Backward(form), [rows, weight, bias, mean, variance, gradient]).into()

@@ -125,8 +125,9 @@ where
     DispatchTensor: DispatchKindConversion<B>,
 {
     use Activation::{Identity, Relu, Silu};
-    // One row; odd channels, and more than a tile has; more rows than one chunk, and than a chunk has for one of many tiles.
-    for shape in [[1, 3], [5, 1], [33, 130], [700, 24], [2, 2500], [40_000, 8], [300, 1001]] {
+    // One row; odd channels, and more than a tile has; more rows than one chunk, and than a chunk has for one of many tiles. Not two rows, whose moments
+    // leave next to nothing of their gradients: what is left is rounding, on every device.
+    for shape in [[1, 3], [5, 1], [33, 130], [700, 24], [20, 2500], [40_000, 8], [300, 1001]] {
         assert_defined::<B>(device, shape, DType::F32, (Silu, true));
     }
     for form in [(Identity, true), (Relu, true), (Silu, false), (Identity, false), (Relu, false)] {

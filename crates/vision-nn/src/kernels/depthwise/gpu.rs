@@ -8,7 +8,7 @@ use burn::backend::Wgpu;
 use burn::backend::tensor::FloatTensor;
 use cpu_kernels::StridedDepthwise;
 
-use super::plan::covers;
+use super::plan::is_ours;
 use super::{Depthwise, composed, sum_over_positions};
 use crate::kernels::cube::depthwise::{BiasedForward, Forward, MapGradient, ParameterGradients};
 use crate::kernels::cube::launch;
@@ -21,7 +21,7 @@ macro_rules! on_cubecl {
                 weight: FloatTensor<Self>,
                 windows: StridedDepthwise,
             ) -> FloatTensor<Self> {
-                if !covers(&windows, map.dtype()) {
+                if !is_ours(&windows, map.dtype()) {
                     return composed::forward::<Self>(map, weight, None, &windows);
                 }
                 let [output] = launch(Forward(windows), [map, weight]);
@@ -34,7 +34,7 @@ macro_rules! on_cubecl {
                 bias: FloatTensor<Self>,
                 windows: StridedDepthwise,
             ) -> FloatTensor<Self> {
-                if !covers(&windows, map.dtype()) {
+                if !is_ours(&windows, map.dtype()) {
                     return composed::forward::<Self>(map, weight, Some(bias), &windows);
                 }
                 let [output] = launch(BiasedForward(windows), [map, weight, bias]);
@@ -46,7 +46,7 @@ macro_rules! on_cubecl {
                 gradient: FloatTensor<Self>,
                 windows: StridedDepthwise,
             ) -> FloatTensor<Self> {
-                if !covers(&windows, gradient.dtype()) {
+                if !is_ours(&windows, gradient.dtype()) {
                     return composed::map_gradient::<Self>(weight, gradient, &windows);
                 }
                 let [of_map] = launch(MapGradient(windows), [weight, gradient]);
@@ -59,7 +59,7 @@ macro_rules! on_cubecl {
                 gradient: FloatTensor<Self>,
                 windows: StridedDepthwise,
             ) -> FloatTensor<Self> {
-                if !covers(&windows, map.dtype()) {
+                if !is_ours(&windows, map.dtype()) {
                     return composed::weight_gradient::<Self>(map, weight, gradient, &windows);
                 }
                 let [of_weight, _] = launch(ParameterGradients(windows), [map, gradient]);
@@ -72,7 +72,7 @@ macro_rules! on_cubecl {
                 gradient: FloatTensor<Self>,
                 windows: StridedDepthwise,
             ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-                if !covers(&windows, map.dtype()) {
+                if !is_ours(&windows, map.dtype()) {
                     let of_bias = sum_over_positions::<Self>(gradient.clone());
                     return (composed::weight_gradient::<Self>(map, weight, gradient, &windows), of_bias);
                 }

@@ -3,7 +3,8 @@
 use burn::tensor::{DType, Shape};
 use cpu_kernels::{DepthwiseShape, StridedDepthwise};
 
-use crate::kernels::recorded::{Form, Scratch};
+use crate::kernels::chunks::Chunks;
+use crate::kernels::recorded::{Form, Scratch, notes_ours};
 
 /// Kernels up to this side are written out in registers.
 const LARGEST_KERNEL: usize = 7;
@@ -26,6 +27,11 @@ pub(crate) fn covers(windows: &StridedDepthwise, storage: DType) -> bool {
         && is_centred(1, shape.width)
 }
 
+/// Whether a card runs a kernel of ours: the kernels cover it, and not all is to be in Burn's operations.
+pub(super) fn is_ours(windows: &StridedDepthwise, storage: DType) -> bool {
+    notes_ours() && covers(windows, storage)
+}
+
 pub(crate) fn map_shape(windows: &StridedDepthwise) -> Shape {
     let DepthwiseShape { batch, height, width, channels, .. } = windows.shape;
     Shape::new([batch, height, width, channels])
@@ -42,39 +48,20 @@ pub(crate) fn parameter_forms(windows: &StridedDepthwise) -> [Form; 2] {
     [(Shape::new([channels, 1, kernel, kernel]), DType::F32), (Shape::new([channels]), DType::F32)]
 }
 
-/// The rows of all outputs in stretches, each of which is summed by itself for the gradients of weight and bias. As many as there are rows, up to a
-/// number that no batch exceeds: a plan for any batch size can then be made from two.
-pub(crate) struct Chunks {
-    pub(crate) count: usize,
-    /// Rows of each, but for the first `longer`, which have one more.
-    pub(crate) rows_each: usize,
-    pub(crate) longer: usize,
+/// The rows of all outputs in stretches, each of which is summed by itself for the gradients of weight and bias.
+pub(crate) fn chunks_of(windows: &StridedDepthwise) -> Chunks {
+    Chunks::of(windows.shape.batch * windows.output[0], most_chunks(windows))
 }
 
-impl Chunks {
-    pub(crate) fn of(windows: &StridedDepthwise) -> Self {
-        let rows = windows.shape.batch * windows.output[0];
-        let count = rows.clamp(1, Self::most(windows));
-        Self { count, rows_each: rows / count, longer: rows % count }
-    }
-
-    fn most(windows: &StridedDepthwise) -> usize {
-        (ROWS_OF_TAPS_AT_ONCE / (windows.shape.channels * windows.shape.kernel).max(1)).max(1)
-    }
-}
-
-/// The weight with its channels side by side.
-pub(super) fn weight_scratch(windows: &StridedDepthwise) -> Scratch {
-    let DepthwiseShape { channels, kernel, .. } = windows.shape;
-    let bytes = bytes_of_f32(channels * kernel * kernel);
-    Scratch { bytes, most_bytes: bytes }
+fn most_chunks(windows: &StridedDepthwise) -> usize {
+    (ROWS_OF_TAPS_AT_ONCE / (windows.shape.channels * windows.shape.kernel).max(1)).max(1)
 }
 
 /// The sums of the chunks, one for each tap and one for the bias: at most `k + 1 / k` MiB, or one chunk.
 pub(super) fn chunk_scratch(windows: &StridedDepthwise) -> Scratch {
     let DepthwiseShape { channels, kernel, .. } = windows.shape;
     let of_chunks = |count: usize| bytes_of_f32(count * (kernel * kernel + 1) * channels);
-    Scratch { bytes: of_chunks(Chunks::of(windows).count), most_bytes: of_chunks(Chunks::most(windows)) }
+    Scratch { bytes: of_chunks(chunks_of(windows).count), most_bytes: of_chunks(most_chunks(windows)) }
 }
 
 fn bytes_of_f32(numbers: usize) -> u64 {

@@ -2,12 +2,11 @@
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Capture, TensorMetadata};
-use burn::tensor::DType;
 use cpu_kernels::StridedDepthwise;
 
-use super::plan::{chunk_scratch, covers, map_shape, output_shape, parameter_forms, weight_scratch};
+use super::plan::{chunk_scratch, is_ours, map_shape, output_shape, parameter_forms};
 use super::{Depthwise, composed, sum_over_positions};
-use crate::kernels::recorded::{notes_ours, record};
+use crate::kernels::recorded::record;
 
 impl Depthwise for Capture {
     fn depthwise(map: FloatTensor<Self>, weight: FloatTensor<Self>, windows: StridedDepthwise) -> FloatTensor<Self> {
@@ -15,7 +14,7 @@ impl Depthwise for Capture {
             return composed::forward::<Self>(map, weight, None, &windows);
         }
         let form = (output_shape(&windows), map.dtype());
-        let [output] = record("depthwise convolution", [map, weight], [form], &[weight_scratch(&windows)]);
+        let [output] = record("depthwise convolution", [map, weight], [form], &[]);
         output
     }
 
@@ -29,7 +28,7 @@ impl Depthwise for Capture {
             return composed::forward::<Self>(map, weight, Some(bias), &windows);
         }
         let form = (output_shape(&windows), map.dtype());
-        let [output] = record("depthwise convolution", [map, weight, bias], [form], &[weight_scratch(&windows)]);
+        let [output] = record("depthwise convolution", [map, weight, bias], [form], &[]);
         output
     }
 
@@ -42,7 +41,7 @@ impl Depthwise for Capture {
             return composed::map_gradient::<Self>(weight, gradient, &windows);
         }
         let form = (map_shape(&windows), gradient.dtype());
-        let [of_map] = record("depthwise map gradient", [weight, gradient], [form], &[weight_scratch(&windows)]);
+        let [of_map] = record("depthwise map gradient", [weight, gradient], [form], &[]);
         of_map
     }
 
@@ -72,9 +71,4 @@ impl Depthwise for Capture {
         let [of_weight, of_bias] = record("depthwise parameter gradients", [map, gradient], forms, &scratch);
         (of_weight, of_bias)
     }
-}
-
-/// Whether a card would run a kernel of ours, and the recording is to say so.
-fn is_ours(windows: &StridedDepthwise, storage: DType) -> bool {
-    notes_ours() && covers(windows, storage)
 }

@@ -185,6 +185,21 @@ fn cases() -> Vec<StridedDepthwise> {
     cases
 }
 
+/// Shapes that nobody chose: the same ones in every run.
+fn drawn_cases(count: u64) -> impl Iterator<Item = StridedDepthwise> {
+    (0..count).map(|case| {
+        let draw = |which: u64, most: u64| (1 + crate::pass::mix(31 * case + which) % most) as usize;
+        let [batch, height, width, channels] = [draw(0, 4), draw(1, 21), draw(2, 21), draw(3, 45)];
+        let (kernel, stride) = (1 + 2 * draw(4, 3), draw(5, 2));
+        let shape = DepthwiseShape { batch, height, width, channels, kernel };
+        let sides = [height, width];
+        let output = sides.map(|side| side.div_ceil(stride));
+        let same = [0, 1].map(|axis| ((output[axis] - 1) * stride + kernel).saturating_sub(sides[axis]) / 2);
+        let before = if draw(6, 2) == 1 { [kernel / 2; 2] } else { same };
+        StridedDepthwise { shape, stride, before, output }
+    })
+}
+
 /// 401,408 positions: in half precision a sum of so many stops growing at the 256th or the 2048th.
 fn many_positions() -> StridedDepthwise {
     let shape = DepthwiseShape { batch: 8, height: 224, width: 224, channels: 4, kernel: 3 };
@@ -199,8 +214,35 @@ fn the_cpu_follows_the_definition() {
             given.check(&given.found::<Flex>(&Device::flex()));
         }
     }
+    for (windows, storage) in drawn_cases(60).zip([DType::F32, DType::BF16, DType::F16].into_iter().cycle()) {
+        let given = Given::draw(windows, storage);
+        given.check(&given.found::<Flex>(&Device::flex()));
+    }
     let given = Given::draw(many_positions(), DType::BF16);
     given.check(&given.found::<Flex>(&Device::flex()));
+}
+
+#[test]
+fn a_frozen_weight_leaves_the_map_and_the_bias_their_gradients() {
+    let device = Device::flex().autodiff();
+    let given = Given::draw(cases()[0], DType::F32);
+    let [map, weight, bias, gradient] = given.tensors::<Flex>(&Device::flex());
+    let [map, weight, gradient] = [map, weight, gradient].map(Tensor::<4>::from_primitive::<Flex>);
+    let bias = Tensor::<1>::from_primitive::<Flex>(bias);
+    let [map, weight, upstream] =
+        [map, weight, gradient].map(|tensor| Tensor::<4>::from_data(tensor.into_data(), &device));
+    let (map, bias) = (map.require_grad(), Tensor::<1>::from_data(bias.into_data(), &device).require_grad());
+    let output = depthwise(map.clone(), weight.clone(), Some(bias.clone()), given.windows);
+    let tape = (output * upstream).sum().backward();
+    assert!(weight.grad(&tape).is_none());
+    let [_, of_map, _, of_bias] = given.defined();
+    let found = [map.grad(&tape).unwrap().into_data(), bias.grad(&tape).unwrap().into_data()];
+    for (found, expected) in found.into_iter().zip([of_map, of_bias]) {
+        let largest = expected.iter().fold(0.0f64, |largest, number| largest.max(number.abs()));
+        for (found, expected) in found.iter::<f64>().zip(expected) {
+            assert!((found - expected).abs() <= 1e-5 * largest, "{found} is not {expected}");
+        }
+    }
 }
 
 #[test]
@@ -255,6 +297,7 @@ mod on_vulkan {
             given.check(&given.found::<Wgpu>(&device));
         };
         cases().into_iter().for_each(|windows| check(windows, DType::F32));
+        drawn_cases(12).for_each(|windows| check(windows, DType::F32));
         if device.supports_dtype(DType::F16) {
             // Most of the time goes into compiling: a kernel for each side, stride and width.
             cases().into_iter().step_by(4).for_each(|windows| check(windows, DType::F16));
@@ -280,7 +323,7 @@ mod on_cuda {
     fn the_kernels_follow_the_definition() {
         let device = Device::cuda(0);
         for storage in [DType::F32, DType::BF16, DType::F16] {
-            for windows in cases().into_iter().chain([many_positions()]) {
+            for windows in cases().into_iter().chain(drawn_cases(60)).chain([many_positions()]) {
                 let given = Given::draw(windows, storage);
                 given.check(&given.found::<Cuda>(&device));
             }

@@ -5,8 +5,9 @@ use burn_cubecl::{CubeBackend, CubeRuntime};
 use burn_fusion::Fusion;
 
 use super::{FusedLayerNorm, cards_take, composed};
-use crate::kernels::cube::launch;
 use crate::kernels::cube::layer_norm::{Backward, Forward};
+use crate::kernels::cube::{Queued, launch};
+use crate::kernels::recorded::notes_ours;
 
 impl<R: CubeRuntime> FusedLayerNorm for Fusion<CubeBackend<R>> {
     fn fused_layer_norm(
@@ -15,7 +16,7 @@ impl<R: CubeRuntime> FusedLayerNorm for Fusion<CubeBackend<R>> {
         bias: FloatTensor<Self>,
         epsilon: f32,
     ) -> FloatTensor<Self> {
-        if !cards_take(&input.shape) {
+        if !is_ours(&input) {
             return composed::forward::<Self>(input, weight, bias, epsilon);
         }
         let [output] = launch(Forward(epsilon), [input, weight, bias]);
@@ -28,9 +29,15 @@ impl<R: CubeRuntime> FusedLayerNorm for Fusion<CubeBackend<R>> {
         gradient: FloatTensor<Self>,
         epsilon: f32,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        if !cards_take(&input.shape) {
+        if !is_ours(&input) {
             return composed::gradient::<Self>(input, weight, gradient, epsilon);
         }
         launch(Backward(epsilon), [input, weight, gradient]).into()
     }
+}
+
+/// Whether the device of the input runs the kernels, and not all is to be in Burn's operations.
+fn is_ours<R: CubeRuntime>(input: &Queued<R>) -> bool {
+    let shared_bytes = R::client(input.client.device()).properties().hardware.max_shared_memory_size;
+    notes_ours() && cards_take(&input.shape, shared_bytes)
 }

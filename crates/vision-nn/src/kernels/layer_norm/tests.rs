@@ -135,5 +135,20 @@ fn views_are_normalised_as_what_they_show(device: &Device) {
     let [weight, bias] = [3, 4].map(|seed| tensor(&numbers(seed, 12), [12], device, DType::F32));
     let of_view = layer_norm(map.clone().swap_dims(1, 2), weight.clone(), bias.clone(), EPSILON);
     let of_copy = Tensor::<3>::from_data(map.swap_dims(1, 2).into_data(), device);
-    assert_near("view", &host(of_view), &host(layer_norm(of_copy, weight, bias, EPSILON)), 0.0);
+    assert_near("view", &host(of_view), &host(layer_norm(of_copy, weight.clone(), bias.clone(), EPSILON)), 0.0);
+    // A part of longer rows: a card reads them where they are.
+    let rows = tensor(&numbers(1, 6 * 40), [6, 40], device, DType::F32);
+    let part = rows.narrow(1, 8, 12);
+    let of_copy = Tensor::<2>::from_data(part.to_data(), device);
+    let of_part = layer_norm(part, weight.clone(), bias.clone(), EPSILON);
+    assert_near("part", &host(of_part), &host(layer_norm(of_copy, weight, bias, EPSILON)), 0.0);
+}
+
+#[test]
+fn a_card_takes_the_rows_that_its_shared_memory_holds() {
+    let takes = |channels, shared_bytes| cards_take(&Shape::new([3, channels]), shared_bytes);
+    // What every WebGPU has, which 2048 channels are too many for; and what every CUDA card has.
+    assert!(takes(1920, 16 << 10) && !takes(2048, 16 << 10));
+    assert!(takes(2048, 48 << 10) && !takes(2049, 48 << 10));
+    assert!(!cards_take(&Shape::new([0, 8]), 48 << 10));
 }

@@ -4,13 +4,13 @@ use burn::backend::tensor::FloatTensor;
 use burn_cubecl::{CubeBackend, CubeRuntime};
 use burn_fusion::Fusion;
 
-use super::{PerChannel, Summed, Weighed, cards_take, composed};
+use super::{PerChannel, Summed, Weighed, composed, is_ours};
 use crate::kernels::cube::launch;
 use crate::kernels::cube::per_channel::{Blend, Shift, Sums, Weigh};
 
 impl<R: CubeRuntime> PerChannel for Fusion<CubeBackend<R>> {
     fn channel_sums(maps: [FloatTensor<Self>; 2], summed: Summed) -> FloatTensor<Self> {
-        if !cards_take(&maps[0].shape) {
+        if !is_ours(&maps[0].shape) {
             return composed::channel_sums::<Self>(maps, summed);
         }
         let [map, other] = maps;
@@ -22,7 +22,7 @@ impl<R: CubeRuntime> PerChannel for Fusion<CubeBackend<R>> {
     }
 
     fn weighed(map: Weighed<Self>) -> FloatTensor<Self> {
-        if !cards_take(&map.map.shape) {
+        if !is_ours(&map.map.shape) {
             return composed::weighed::<Self>(map);
         }
         let [output] = launch(Weigh, [map.map, map.factors]);
@@ -30,7 +30,7 @@ impl<R: CubeRuntime> PerChannel for Fusion<CubeBackend<R>> {
     }
 
     fn weighed_and_shifted(map: Weighed<Self>, shift: FloatTensor<Self>) -> FloatTensor<Self> {
-        if !cards_take(&map.map.shape) {
+        if !is_ours(&map.map.shape) {
             return composed::weighed_and_shifted::<Self>(map, shift);
         }
         let [output] = launch(Shift, [map.map, map.factors, shift]);
@@ -38,7 +38,7 @@ impl<R: CubeRuntime> PerChannel for Fusion<CubeBackend<R>> {
     }
 
     fn blended(first: Weighed<Self>, second: Weighed<Self>) -> FloatTensor<Self> {
-        if !cards_take(&first.map.shape) {
+        if !is_ours(&first.map.shape) {
             return composed::blended::<Self>(first, second);
         }
         let [output] = launch(Blend, [first.map, first.factors, second.map, second.factors]);

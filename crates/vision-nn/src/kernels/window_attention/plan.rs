@@ -14,6 +14,9 @@ const MOST_HEAD_WIDTH: usize = 64;
 /// Numbers that the gradients of the bias may take before they are added up: 32 MiB, which stay in the cache of a large card.
 const MOST_SUMS: usize = 1 << 23;
 
+/// Parts are an axis of a launch, which has no more cubes on any device.
+const MOST_PARTS: usize = u16::MAX as usize;
+
 /// Whether the kernels take such windows, which tile the map. Heads are read in vectors of four.
 pub(crate) fn cards_take(windows: &WindowAttention) -> bool {
     let WindowAttention { batch, grid, heads, head_width, .. } = *windows;
@@ -56,7 +59,7 @@ impl Parts {
     }
 
     fn most(windows: &WindowAttention) -> usize {
-        (MOST_SUMS / sums_of_a_part(windows).max(1)).max(1)
+        (MOST_SUMS / sums_of_a_part(windows).max(1)).clamp(1, MOST_PARTS)
     }
 }
 
@@ -87,12 +90,12 @@ mod tests {
 
     #[test]
     fn every_window_is_in_one_part() {
-        for (batch, heads, window) in [(1, 1, 7), (256, 4, 7), (64, 32, 12), (3, 1, 1)] {
+        for (batch, heads, window) in [(1, 1, 7), (256, 4, 7), (64, 32, 12), (3, 1, 1), (100_000, 1, 1)] {
             let grid = [2 * window, 3 * window];
             let windows = WindowAttention { batch, grid, window: [window; 2], shift: [0, 0], heads, head_width: 32 };
             let Parts { count: parts, windows_each } = Parts::of(&windows);
             assert!(parts * windows_each >= count(&windows) && (parts - 1) * windows_each < count(&windows));
-            assert!(parts <= Parts::most(&windows));
+            assert!(parts <= Parts::most(&windows) && parts <= 65_535);
         }
     }
 }

@@ -7,14 +7,13 @@ use burn::tensor::{DType, Shape};
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::kernel::{cast, into_contiguous};
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
-use burn_cubecl::ops::permute;
 use burn_cubecl::tensor::CubeTensor;
 use cpu_kernels::StridedDepthwise;
 
 use super::convolve::convolve;
 use super::correlate::{UNITS_OF_A_CUBE, correlate_chunks, strips_of, sum_chunks};
 use super::spread::spread;
-use crate::kernels::depthwise::plan::{Chunks, map_shape, output_shape, parameter_forms};
+use crate::kernels::depthwise::plan::{chunks_of, map_shape, output_shape, parameter_forms};
 
 /// Vectors of four: a plane of 32 units then reads 512 bytes of f32 or 256 of half precision at once, and a row of sums still fits in registers.
 const LARGEST_VECTOR: usize = 4;
@@ -25,14 +24,15 @@ pub(super) fn forward<R: CubeRuntime>(
     weight: CubeTensor<R>,
     bias: Option<CubeTensor<R>>,
 ) -> CubeTensor<R> {
-    let (map, weight) = (with_adjacent_channels(map), taps_by_channel(weight));
-    let bias = bias.map(|bias| into_contiguous(cast(bias, DType::F32)));
+    let (map, weight) = (with_adjacent_channels(map), in_f32(weight));
+    let bias = bias.map(in_f32);
     let output = empty(&map, output_shape(windows), map.dtype);
     let size = vector_size(&[&map, &output]);
     let [height, width] = windows.output;
     let (vectors, columns) = (windows.shape.channels / size, columns_of_a_unit(width, 1));
     let runs = width.div_ceil(columns);
-    let Some(grid) = Grid::of(&map, windows.shape.batch * height * runs * vectors) else {
+    let all_runs = windows.shape.batch * height * runs;
+    let Some(blocks) = Blocks::of(&map, vectors, all_runs) else {
         return output;
     };
     let (has_bias, storage) = (bias.is_some(), dtype_to_storage_type(map.dtype));
@@ -40,23 +40,25 @@ pub(super) fn forward<R: CubeRuntime>(
     unsafe {
         convolve::launch_unchecked(
             &output.client,
-            grid.count,
-            grid.cube,
+            blocks.count,
+            blocks.cube,
             address_type(&[&map, &output]),
             size,
             map.into_tensor_arg(),
             weight.clone().into_tensor_arg(),
             bias.unwrap_or(weight).into_tensor_arg(),
             output.clone().into_tensor_arg(),
-            vectors as u32,
+            blocks.of_channels as u32,
             runs as u32,
             height as u32,
-            grid.units as u32,
+            vectors as u32,
+            all_runs as u32,
             windows.before[0] as i32,
             windows.before[1] as i32,
             windows.shape.kernel,
             windows.stride,
             columns,
+            blocks.lanes,
             has_bias,
             storage,
         );
@@ -69,14 +71,15 @@ pub(super) fn map_gradient<R: CubeRuntime>(
     weight: CubeTensor<R>,
     gradient: CubeTensor<R>,
 ) -> CubeTensor<R> {
-    let (gradient, weight) = (with_adjacent_channels(gradient), taps_by_channel(weight));
+    let (gradient, weight) = (with_adjacent_channels(gradient), in_f32(weight));
     let of_map = empty(&gradient, map_shape(windows), gradient.dtype);
     let size = vector_size(&[&gradient, &of_map]);
     let (shape, stride, [top, left]) = (windows.shape, windows.stride, windows.before);
     let (vectors, places) = (shape.channels / size, left % stride + shape.width);
     let columns = columns_of_a_unit(places, stride);
     let runs = places.div_ceil(columns);
-    let Some(grid) = Grid::of(&gradient, shape.batch * shape.height * runs * vectors) else {
+    let all_runs = shape.batch * shape.height * runs;
+    let Some(blocks) = Blocks::of(&gradient, vectors, all_runs) else {
         return of_map;
     };
     let storage = dtype_to_storage_type(gradient.dtype);
@@ -84,22 +87,24 @@ pub(super) fn map_gradient<R: CubeRuntime>(
     unsafe {
         spread::launch_unchecked(
             &of_map.client,
-            grid.count,
-            grid.cube,
+            blocks.count,
+            blocks.cube,
             address_type(&[&gradient, &of_map]),
             size,
             gradient.into_tensor_arg(),
             weight.into_tensor_arg(),
             of_map.clone().into_tensor_arg(),
-            vectors as u32,
+            blocks.of_channels as u32,
             runs as u32,
             shape.height as u32,
-            grid.units as u32,
+            vectors as u32,
+            all_runs as u32,
             top as u32,
             left as u32,
             shape.kernel,
             stride,
             columns,
+            blocks.lanes,
             storage,
         );
     }
@@ -145,7 +150,7 @@ fn chunk_sums<R: CubeRuntime>(
     gradient: CubeTensor<R>,
 ) -> CubeTensor<R> {
     let (shape, [height, width]) = (windows.shape, windows.output);
-    let chunks = Chunks::of(windows);
+    let chunks = chunks_of(windows);
     let form = Shape::new([chunks.count, shape.kernel * shape.kernel + 1, shape.channels]);
     let partial = empty(&map, form, DType::F32);
     let size = vector_size(&[&map, &gradient]);
@@ -181,6 +186,28 @@ fn chunk_sums<R: CubeRuntime>(
     partial
 }
 
+/// Cubes whose units have a few vectors of channels, the same for all of the cube, and many stretches of rows.
+struct Blocks {
+    /// Vectors of channels of a cube.
+    lanes: usize,
+    /// Cubes that have all channels among them.
+    of_channels: usize,
+    cube: CubeDim,
+    count: CubeCount,
+}
+
+impl Blocks {
+    /// None where there is nothing to do.
+    fn of<R: CubeRuntime>(tensor: &CubeTensor<R>, vectors: usize, all_runs: usize) -> Option<Self> {
+        // Eight vectors of f32 are a line of the cache; 256 units are as many as every WebGPU has.
+        let lanes = vectors.clamp(1, 8);
+        let (of_channels, cube) = (vectors.div_ceil(lanes), CubeDim::new_2d(lanes as u32, 32));
+        let units = of_channels * all_runs.next_multiple_of(32) * lanes;
+        let count = calculate_cube_count_elemwise(&tensor.client, units, cube);
+        (units > 0).then_some(Self { lanes, of_channels, cube, count })
+    }
+}
+
 /// Cubes enough for a number of units, one a place of the output.
 struct Grid {
     units: usize,
@@ -210,9 +237,8 @@ fn with_adjacent_channels<R: CubeRuntime>(map: CubeTensor<R>) -> CubeTensor<R> {
     if map.meta.strides()[3] == 1 { map } else { into_contiguous(map) }
 }
 
-/// `[C, 1, k, k]` to `[k, k, 1, C]` in f32, so that the taps of neighbouring channels are one stretch of memory.
-fn taps_by_channel<R: CubeRuntime>(weight: CubeTensor<R>) -> CubeTensor<R> {
-    into_contiguous(permute(cast(weight, DType::F32), &[2, 3, 1, 0]))
+fn in_f32<R: CubeRuntime>(parameter: CubeTensor<R>) -> CubeTensor<R> {
+    into_contiguous(cast(parameter, DType::F32))
 }
 
 /// A tensor on the device of `like`, without gaps: CUDA would otherwise make its rows longer, up to multiples of 512 bytes.

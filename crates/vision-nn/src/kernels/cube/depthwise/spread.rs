@@ -4,7 +4,7 @@ use burn::cubecl;
 use burn::cubecl::prelude::*;
 use burn::cubecl::std::FastDivmod;
 
-use super::window::{read, sums_from, taps_of_row};
+use super::window::{read, share_taps, sums_from, taps_of_row};
 
 /// A unit makes the gradients of `columns` neighbouring cells of a row, for one vector of channels: it gathers from the outputs whose windows have
 /// these cells, so that nothing is added atomically.
@@ -14,29 +14,35 @@ use super::window::{read, sums_from, taps_of_row};
 ///
 /// # Shapes
 /// - `gradient`: `[B, H', W', C]`
-/// - `weight`: `[k, k, 1, C]`
+/// - `weight`: `[C, 1, k, k]`
 /// - `of_map`: `[B, H, W, C]`
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub(super) fn spread<E: Float, N: Size>(
     gradient: &Tensor<Vector<E, N>>,
-    weight: &Tensor<Vector<f32, N>>,
+    weight: &Tensor<f32>,
     of_map: &mut Tensor<Vector<E, N>>,
-    vectors: FastDivmod<u32>,
+    blocks: FastDivmod<u32>,
     runs: FastDivmod<u32>,
     rows: FastDivmod<u32>,
-    units: u32,
+    vectors: u32,
+    all_runs: u32,
     before_rows: u32,
     before_columns: u32,
     #[comptime] kernel: usize,
     #[comptime] stride: usize,
     #[comptime] columns: usize,
+    #[comptime] lanes: usize,
     #[define(E)] _storage: ElemType,
 ) {
-    if ABSOLUTE_POS >= units as usize {
+    let (group, block) = blocks.div_mod(CUBE_POS as u32);
+    let mut taps_shared = Shared::<[Vector<f32, N>]>::new_slice(comptime!(kernel * kernel * lanes));
+    share_taps::<N>(weight, &mut taps_shared, block * lanes as u32, vectors, kernel, lanes);
+    let vector = block * lanes as u32 + UNIT_POS_X;
+    let at = group * CUBE_DIM_Y + UNIT_POS_Y;
+    if vector >= vectors || at >= all_runs {
         terminate!();
     }
-    let (rest, vector) = vectors.div_mod(ABSOLUTE_POS as u32);
-    let (rest, run) = runs.div_mod(rest);
+    let (rest, run) = runs.div_mod(at);
     let (image, row) = rows.div_mod(rest);
     let size = of_map.vector_size();
     let vector = vector as usize;
@@ -56,7 +62,7 @@ pub(super) fn spread<E: Float, N: Size>(
         let line = last_line as i32 - back as i32;
         if down < kernel as u32 && line >= 0 && line < height {
             let begin = image as usize * gradient.stride(0) + line as usize * gradient.stride(1) + vector * size;
-            let taps = taps_of_row::<N>(weight, down as usize, vector, kernel);
+            let taps = taps_of_row::<N>(&taps_shared, down as usize, kernel, lanes);
             #[unroll]
             for window in 0..comptime!(columns / stride + reach) {
                 let column = first_window + window as i32 - reach as i32;

@@ -18,18 +18,47 @@ pub(super) fn read<E: Float, N: Size>(
     value
 }
 
-/// The taps of a row of the kernel. `weight` is `[k, k, 1, C]`.
+/// Lays the taps of the cube's channels side by side in memory that its units share, `[k, k, lanes]`: as they are stored, those of neighbouring
+/// channels lie a whole kernel apart. Every unit of the cube must come here.
+///
+/// # Shapes
+/// - `weight`: `[C, 1, k, k]`
+#[cube]
+pub(super) fn share_taps<N: Size>(
+    weight: &Tensor<f32>,
+    shared: &mut Shared<[Vector<f32, N>]>,
+    first_vector: u32,
+    vectors: u32,
+    #[comptime] kernel: usize,
+    #[comptime] lanes: usize,
+) {
+    let taps = comptime!(kernel * kernel);
+    for place in range_stepped(UNIT_POS as usize, comptime!(kernel * kernel * lanes), CUBE_DIM as usize) {
+        let vector = first_vector as usize + place % lanes;
+        let mut value = Vector::<f32, N>::zero();
+        if vector < vectors as usize {
+            #[unroll]
+            for channel in 0..value.vector_size() {
+                value.insert(channel, weight[(vector * value.vector_size() + channel) * taps + place / lanes]);
+            }
+        }
+        shared[place] = value;
+    }
+    sync_cube();
+}
+
+/// The taps of a row of the kernel, of the unit's channels.
 #[cube]
 pub(super) fn taps_of_row<N: Size>(
-    weight: &Tensor<Vector<f32, N>>,
+    shared: &Shared<[Vector<f32, N>]>,
     down: usize,
-    vector: usize,
     #[comptime] kernel: usize,
+    #[comptime] lanes: usize,
 ) -> Array<Vector<f32, N>> {
     let mut taps = Array::<Vector<f32, N>>::new(kernel);
     #[unroll]
     for across in 0..kernel {
-        taps[across] = weight[(down * kernel + across) * weight.stride(1) / weight.vector_size() + vector];
+        taps[across] = shared[(down * kernel + across) * lanes + UNIT_POS_X as usize];
     }
     taps
 }

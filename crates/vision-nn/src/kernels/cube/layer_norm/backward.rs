@@ -17,6 +17,9 @@ pub(super) fn input_gradient<E: Float, N: Size>(
     rows: u32,
     lines: u32,
     turns: u32,
+    // Vectors from a row to the next.
+    input_step: u32,
+    gradient_step: u32,
     epsilon: f32,
     #[comptime] vectors: usize,
     #[comptime] steps: usize,
@@ -38,9 +41,9 @@ pub(super) fn input_gradient<E: Float, N: Size>(
     for turn in 0..turns {
         let row = line + turn * lines;
         // A line without a row of its own works on the last one, for all must come to the sums.
-        let start = min(row, rows - 1) as usize * vectors;
-        load::<E, N>(input, start, &mut normalised, vectors, steps);
-        load::<E, N>(gradient, start, &mut slope, vectors, steps);
+        let row_read = min(row, rows - 1) as usize;
+        load::<E, N>(input, row_read * input_step as usize, &mut normalised, vectors, steps);
+        load::<E, N>(gradient, row_read * gradient_step as usize, &mut slope, vectors, steps);
         let scale = centre::<N>(&mut normalised, &mut shared, epsilon, vectors, steps, has_planes);
         let is_own = row < rows;
         let mut sums = Vector::<f32, N>::zero();
@@ -70,7 +73,7 @@ pub(super) fn input_gradient<E: Float, N: Size>(
                 let vector = step * CUBE_DIM_X as usize + UNIT_POS_X as usize;
                 if vector < vectors {
                     let value = (slope[step] - mean - normalised[step] * share) * Vector::new(scale);
-                    output[start + vector] = Vector::cast_from(value);
+                    output[row_read * vectors + vector] = Vector::cast_from(value);
                 }
             }
         }

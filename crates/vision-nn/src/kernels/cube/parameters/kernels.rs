@@ -1,4 +1,4 @@
-//! Kernels over lists of flat tensors. The cubes of a launch are dealt out to the tensors in order, [`CHUNK`](super::CHUNK) numbers to each.
+//! Kernels over lists of flat tensors. The cubes of a launch are dealt out to the tensors in order, [`CHUNK`](crate::kernels::parameters::plan::CHUNK) numbers to each.
 
 use burn::cubecl;
 use burn::cubecl::prelude::*;

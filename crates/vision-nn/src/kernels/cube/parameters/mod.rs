@@ -5,7 +5,6 @@
 mod kernels;
 
 use burn::cubecl::prelude::*;
-use burn::tensor::{DType, Shape};
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
@@ -14,9 +13,7 @@ use cpu_kernels::AdamWStep;
 
 use super::Form;
 use super::many::ListOperation;
-
-/// Numbers of a cube: sixteen a unit, so that a launch over 30 million parameters has some 7000 cubes.
-pub(super) const CHUNK: usize = 4096;
+use crate::kernels::parameters::plan::{ADAMW, BLEND, CHUNK, SCALE, SQUARES, moved_by_adamw, sums_of_squares};
 
 const UNITS: u32 = 256;
 
@@ -39,11 +36,10 @@ pub(crate) struct AdamW {
 }
 
 impl ListOperation for AdamW {
-    const NAME: &'static str = "adamw";
+    const NAME: &'static str = ADAMW;
 
     fn outputs(&self, inputs: &[Form]) -> Vec<Form> {
-        let count = self.steps.len();
-        inputs[..count].iter().chain(&inputs[2 * count..]).cloned().collect()
+        moved_by_adamw(self.steps.len(), inputs.len()).into_iter().map(|place| inputs[place].clone()).collect()
     }
 
     fn run<R: CubeRuntime>(&self, inputs: Vec<CubeTensor<R>>) -> Vec<CubeTensor<R>> {
@@ -116,17 +112,17 @@ impl AdamW {
 pub(crate) struct Squares;
 
 impl ListOperation for Squares {
-    const NAME: &'static str = "squares";
+    const NAME: &'static str = SQUARES;
 
     fn outputs(&self, inputs: &[Form]) -> Vec<Form> {
-        let parts = inputs.iter().map(|(shape, _)| shape.num_elements().div_ceil(CHUNK)).sum::<usize>();
-        vec![(Shape::new([parts]), DType::F32)]
+        vec![sums_of_squares(inputs.iter().map(|(shape, _)| shape.num_elements()))]
     }
 
     fn run<R: CubeRuntime>(&self, inputs: Vec<CubeTensor<R>>) -> Vec<CubeTensor<R>> {
         let tensors: Vec<_> = inputs.into_iter().map(into_contiguous).collect();
         let (client, device) = (tensors[0].client.clone(), tensors[0].device.clone());
-        let sums = empty_device_contiguous_dtype(client, device, Shape::new([cubes_of(&tensors)]), DType::F32);
+        let (shape, dtype) = sums_of_squares(tensors.iter().map(|tensor| tensor.meta.num_elements()));
+        let sums = empty_device_contiguous_dtype(client, device, shape, dtype);
         let mut first_sum = 0;
         for part in tensors.chunks(tensors_at_once(&tensors, 1)) {
             // SAFETY: units stay below the length of their tensor, and each cube that has one writes the sum of its own.
@@ -157,7 +153,7 @@ pub(crate) struct Blend {
 }
 
 impl ListOperation for Blend {
-    const NAME: &'static str = "blend";
+    const NAME: &'static str = BLEND;
 
     fn outputs(&self, inputs: &[Form]) -> Vec<Form> {
         inputs[..inputs.len() / 2].to_vec()
@@ -192,7 +188,7 @@ impl ListOperation for Blend {
 pub(crate) struct Scale(pub(crate) f64);
 
 impl ListOperation for Scale {
-    const NAME: &'static str = "scale";
+    const NAME: &'static str = SCALE;
 
     fn outputs(&self, inputs: &[Form]) -> Vec<Form> {
         inputs.to_vec()

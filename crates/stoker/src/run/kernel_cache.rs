@@ -1,0 +1,27 @@
+//! Where the kernels of cards are kept between runs.
+//!
+//! A card's kernels are compiled and tuned when a shape is first met: some hundred of them for a training step. CubeCL keeps what it has tuned, and
+//! what it has compiled where it is told to, in one SQLite file. `cubecl.toml` may say another place, as CubeCL documents it.
+
+use std::path::PathBuf;
+
+use burn::cubecl::config::cache::CacheConfig;
+use burn::cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
+use burn::cubecl::environment;
+
+/// Has kernels compiled once, and kept in the user's cache folder whatever folder a command is given in. To be called before any device is used.
+pub fn keep_kernels() {
+    let mut config = CubeClRuntimeConfig::from_current_dir().override_from_env();
+    config.compilation.cache = true;
+    if matches!(config.environment.path, CacheConfig::Target) {
+        config.environment.path = CacheConfig::Global;
+    }
+    CubeClRuntimeConfig::try_set(config);
+}
+
+/// The file, and its bytes when it is there.
+pub(crate) fn kernel_file() -> (PathBuf, Option<u64>) {
+    let path = environment::path();
+    let bytes = std::fs::metadata(&path).ok().map(|file| file.len());
+    (path, bytes)
+}

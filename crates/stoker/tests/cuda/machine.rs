@@ -1,0 +1,131 @@
+//! A machine with cards that are not there, and `stoker` run on it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+use image::{Rgb, RgbImage};
+use tempfile::TempDir;
+
+pub(crate) const GIB: u64 = 1 << 30;
+
+/// 24 images in three batches of eight.
+const CONFIG: &str = "
+name: tiny
+device: cuda:0
+output: runs
+data: { train: data/train, validation: data/validation, workers: 1 }
+model: { name: convnext_atto, image_size: 32 }
+train: { epochs: 2, effective_batch_size: 8 }
+";
+
+/// A folder of its own with data, a configuration, a stand-in for the driver, and a place for compiled kernels that no real card shares.
+pub(crate) struct Machine {
+    folder: TempDir,
+    environment: Vec<(&'static str, String)>,
+}
+
+impl Machine {
+    /// A machine with one card of `bytes`, of compute capability 8.6.
+    pub(crate) fn with_card(bytes: u64) -> Self {
+        let machine =
+            Self { folder: TempDir::new().expect("the temporary folder is writable"), environment: Vec::new() };
+        machine.write("tiny.yaml", CONFIG.as_bytes());
+        machine.write("toolkit/include/cuda_fp16.h", b"");
+        for (set, count) in [("train", 12), ("validation", 4)] {
+            machine.draw_set(set, count);
+        }
+        machine.set("STAND_IN_CARD_MEMORY", &bytes.to_string())
+    }
+
+    /// The machine with a setting of its driver; see `stand_in/driver.rs`.
+    pub(crate) fn set(mut self, name: &'static str, value: &str) -> Self {
+        self.environment.push((name, value.to_owned()));
+        self
+    }
+
+    /// Runs `stoker` with arguments that are separated by single spaces.
+    pub(crate) fn run(&self, arguments: &str) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_stoker"));
+        command.args(arguments.split(' ')).current_dir(self.folder.path()).env("NO_COLOR", "1");
+        command.env("LD_LIBRARY_PATH", libraries()).env("CUDA_PATH", self.path("toolkit"));
+        command.env("XDG_CACHE_HOME", self.path("cache")).env("STAND_IN_CARD_STATISTICS", self.path("statistics"));
+        // On a card that computes nothing every kernel is as fast as any other.
+        command.env("CUBECL_AUTOTUNE_LEVEL", "minimal");
+        command.env_remove("CARGO_MANIFEST_DIR").env_remove("STAND_IN_COMPILER");
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.output().expect("the binary was built for this test")
+    }
+
+    /// Runs what must end well; what it printed, and what it said meanwhile.
+    pub(crate) fn succeed(&self, arguments: &str) -> (String, String) {
+        let output = self.run(arguments);
+        let [stdout, stderr] =
+            [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+        assert!(output.status.success(), "`stoker {arguments}`\n{stdout}\n{stderr}");
+        (stdout, stderr)
+    }
+
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
+        self.folder.path().join(path)
+    }
+
+    /// What the driver counted over all processes so far.
+    pub(crate) fn statistics(&self) -> Statistics {
+        let bytes = fs::read(self.path("statistics")).expect("the driver wrote it");
+        let number =
+            |place: usize| u64::from_ne_bytes(bytes[8 * place..8 * place + 8].try_into().expect("eight bytes"));
+        Statistics { peak_bytes: number(0), launches: number(1), kernels: number(2), refusals: number(3) }
+    }
+
+    fn write(&self, path: &str, content: &[u8]) {
+        let path = self.path(path);
+        fs::create_dir_all(path.parent().expect("it is below the folder")).expect("writable");
+        fs::write(path, content).expect("writable");
+    }
+
+    fn draw_set(&self, set: &str, count: u8) {
+        for (class, shade) in [("dark", 40), ("light", 200)] {
+            let folder = self.path(&format!("data/{set}/{class}"));
+            fs::create_dir_all(&folder).expect("writable");
+            for index in 0..count {
+                let image = RgbImage::from_pixel(32, 32, Rgb([shade, shade + index, shade]));
+                image.save(folder.join(format!("{index}.png"))).expect("writable");
+            }
+        }
+    }
+}
+
+/// What the driver counted.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Statistics {
+    /// The most that was allocated at once, without contexts.
+    pub(crate) peak_bytes: u64,
+    pub(crate) launches: u64,
+    pub(crate) kernels: u64,
+    pub(crate) refusals: u64,
+}
+
+/// The folder with the stand-ins for driver and compiler, compiled once.
+fn libraries() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("stand_in_card");
+        fs::create_dir_all(&folder).expect("the target folder is writable");
+        for (source, name, library) in [("driver.rs", "cuda", "libcuda.so.1"), ("compiler.rs", "nvrtc", "libnvrtc.so")]
+        {
+            compile(source, name, &folder.join(library));
+        }
+        folder
+    })
+}
+
+fn compile(source: &str, name: &str, library: &Path) {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cuda/stand_in").join(source);
+    let compiler = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let mut command = Command::new(compiler);
+    command.args(["--edition", "2024", "--crate-type", "cdylib", "-O", "-D", "warnings", "--crate-name", name, "-o"]);
+    let output = command.arg(library).arg(source).output().expect("the Rust compiler runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}

@@ -1,0 +1,597 @@
+//! A CUDA driver whose cards hold memory and compute nothing.
+//!
+//! It counts what is allocated as a card would, refuses what does not fit, copies bytes in and out, takes kernels and never runs them: fresh memory
+//! is zero and stays so. With it the whole way of a run on CUDA goes through CubeCL's own runtime, allocator and kernel sources on a machine
+//! without a card; only numbers mean nothing. Pages are reserved, not committed: a card of 141 GiB stands on a laptop.
+//!
+//! Compiled by `rustc` as `libcuda.so.1`, without dependencies. Set by the environment, read once:
+//!
+//! - `STAND_IN_CARD_MEMORY`: bytes of each card, 12 GiB when unset.
+//! - `STAND_IN_CARD_CAPABILITY`: compute capability, `8.6` when unset.
+//! - `STAND_IN_CARD_NAME`: product name, `NVIDIA GeForce RTX 3060` when unset.
+//! - `STAND_IN_CARD_COUNT`: number of cards, 1 when unset.
+//! - `STAND_IN_CARD_THIEF`: `1000:2147483648` has somebody else take so many bytes of each card once this process has launched 1000 kernels.
+//! - `STAND_IN_CARD_STATISTICS`: a file for five numbers of eight bytes; see [`Statistic`].
+//!
+//! Signatures and numbers are those of the CUDA driver API: <https://docs.nvidia.com/cuda/cuda-driver-api/>.
+#![allow(non_snake_case, clippy::missing_safety_doc)]
+#![warn(missing_docs)]
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
+use std::os::fd::AsRawFd;
+use std::ptr;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+
+type Code = c_int;
+type Address = u64;
+
+const SUCCESS: Code = 0;
+const INVALID_VALUE: Code = 1;
+const OUT_OF_MEMORY: Code = 2;
+const INVALID_DEVICE: Code = 101;
+const INVALID_CONTEXT: Code = 201;
+const NOT_FOUND: Code = 500;
+
+/// What a context takes on a card before anything is allocated; a few hundred MiB on real ones.
+const CONTEXT_BYTES: u64 = 300 << 20;
+
+/// Memory is mapped in pages of 2 MiB on real cards.
+const PAGE_BYTES: u64 = 2 << 20;
+
+/// The places of the file of statistics.
+#[derive(Clone, Copy)]
+enum Statistic {
+    /// The most bytes of all cards that were allocated at once, without contexts.
+    Peak,
+    /// Kernels launched.
+    Launches,
+    /// Kernels loaded.
+    Kernels,
+    /// Allocations refused.
+    Refusals,
+    /// Bytes allocated now.
+    Held,
+}
+
+struct Settings {
+    memory_bytes: u64,
+    capability: (c_int, c_int),
+    name: String,
+    count: c_int,
+    /// After how many launches somebody else takes how many bytes.
+    thief: Option<(u64, u64)>,
+}
+
+static SETTINGS: LazyLock<Settings> = LazyLock::new(|| {
+    let text = |name: &str| std::env::var(format!("STAND_IN_CARD_{name}")).ok();
+    let capability = text("CAPABILITY").unwrap_or_else(|| "8.6".to_owned());
+    let (major, minor) = capability.split_once('.').expect("a capability is `8.6` or the like");
+    Settings {
+        memory_bytes: text("MEMORY").map_or(12 << 30, |bytes| bytes.parse().expect("memory is a number of bytes")),
+        capability: (major.parse().expect("a number"), minor.parse().expect("a number")),
+        name: text("NAME").unwrap_or_else(|| "NVIDIA GeForce RTX 3060".to_owned()),
+        count: text("COUNT").map_or(1, |count| count.parse().expect("a number of cards")),
+        thief: text("THIEF").map(|thief| {
+            let (launches, bytes) = thief.split_once(':').expect("a thief is launches and bytes");
+            (launches.parse().expect("a number of launches"), bytes.parse().expect("a number of bytes"))
+        }),
+    }
+});
+
+/// Kernels launched by this process.
+static LAUNCHES: AtomicU64 = AtomicU64::new(0);
+
+/// What somebody else holds of each card.
+fn stolen_bytes() -> u64 {
+    SETTINGS.thief.map_or(0, |(launches, bytes)| if LAUNCHES.load(SeqCst) >= launches { bytes } else { 0 })
+}
+
+/// What a card holds.
+#[derive(Default)]
+struct Card {
+    /// Bytes of each allocation, by its address.
+    blocks: HashMap<Address, u64>,
+    held_bytes: u64,
+    has_context: bool,
+}
+
+impl Card {
+    fn free_bytes(&self) -> u64 {
+        let context = if self.has_context { CONTEXT_BYTES } else { 0 };
+        SETTINGS.memory_bytes.saturating_sub(self.held_bytes + context + stolen_bytes())
+    }
+}
+
+static CARDS: LazyLock<Mutex<Vec<Card>>> =
+    LazyLock::new(|| Mutex::new((0..SETTINGS.count).map(|_| Card::default()).collect()));
+
+fn cards() -> MutexGuard<'static, Vec<Card>> {
+    CARDS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+thread_local! {
+    /// The card of the context that is current on this thread, plus one; zero without.
+    static CURRENT: Cell<usize> = const { Cell::new(0) };
+}
+
+/// The card that this thread computes on.
+fn current() -> Option<usize> {
+    CURRENT.get().checked_sub(1)
+}
+
+static STATISTICS: LazyLock<Option<usize>> = LazyLock::new(|| {
+    let path = std::env::var_os("STAND_IN_CARD_STATISTICS")?;
+    let file = std::fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).ok()?;
+    file.set_len(64).ok()?;
+    // SAFETY: the file has that many bytes, and the mapping outlives its descriptor.
+    let address = unsafe { mmap(ptr::null_mut(), 64, READ_AND_WRITE, SHARED, file.as_raw_fd(), 0) };
+    (address as isize != -1).then_some(address as usize)
+});
+
+fn statistic(place: Statistic) -> Option<&'static AtomicU64> {
+    // SAFETY: the mapping stays for the life of the process, is aligned to a page, and holds eight such numbers.
+    STATISTICS.map(|address| unsafe { &*(address as *const AtomicU64).add(place as usize) })
+}
+
+fn count(place: Statistic) {
+    if let Some(number) = statistic(place) {
+        number.fetch_add(1, SeqCst);
+    }
+}
+
+const READ_AND_WRITE: c_int = 1 | 2;
+const SHARED: c_int = 1;
+/// `MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE` on Linux.
+const RESERVED: c_int = 0x2 | 0x20 | 0x4000;
+
+unsafe extern "C" {
+    fn mmap(address: *mut c_void, length: usize, protection: c_int, flags: c_int, file: c_int, offset: i64)
+    -> *mut c_void;
+    fn munmap(address: *mut c_void, length: usize) -> c_int;
+}
+
+/// Takes memory of a card, or refuses as a full one does.
+fn allocate(bytes: usize) -> Result<Address, Code> {
+    let mut cards = cards();
+    let card = current().and_then(|index| cards.get_mut(index)).ok_or(INVALID_CONTEXT)?;
+    let bytes = (bytes as u64).max(1).next_multiple_of(PAGE_BYTES);
+    if bytes > card.free_bytes() {
+        count(Statistic::Refusals);
+        return Err(OUT_OF_MEMORY);
+    }
+    // SAFETY: a fresh mapping of nothing else.
+    let address = unsafe { mmap(ptr::null_mut(), bytes as usize, READ_AND_WRITE, RESERVED, -1, 0) };
+    if address as isize == -1 {
+        return Err(OUT_OF_MEMORY);
+    }
+    card.held_bytes += bytes;
+    card.blocks.insert(address as Address, bytes);
+    tell_held(&cards);
+    Ok(address as Address)
+}
+
+fn free(address: Address) -> Code {
+    let mut cards = cards();
+    let Some(card) = cards.iter_mut().find(|card| card.blocks.contains_key(&address)) else { return INVALID_VALUE };
+    let bytes = card.blocks.remove(&address).expect("the card was found by it");
+    card.held_bytes -= bytes;
+    // SAFETY: the mapping was made by `allocate` with this length, and the card no longer knows it.
+    unsafe { munmap(address as *mut c_void, bytes as usize) };
+    tell_held(&cards);
+    SUCCESS
+}
+
+fn tell_held(cards: &[Card]) {
+    let held = cards.iter().map(|card| card.held_bytes).sum();
+    if let (Some(now), Some(peak)) = (statistic(Statistic::Held), statistic(Statistic::Peak)) {
+        now.store(held, SeqCst);
+        peak.fetch_max(held, SeqCst);
+    }
+}
+
+// The driver's start, and what it says of its cards.
+
+/// Starts the driver.
+#[unsafe(no_mangle)]
+pub extern "system" fn cuInit(flags: c_uint) -> Code {
+    if flags == 0 { SUCCESS } else { INVALID_VALUE }
+}
+
+/// The newest version of CUDA that is supported.
+#[unsafe(no_mangle)]
+pub unsafe extern "system" fn cuDriverGetVersion(version: *mut c_int) -> Code {
+    unsafe { *version = 13_000 };
+    SUCCESS
+}
+
+/// The name of a code.
+#[unsafe(no_mangle)]
+pub unsafe extern "system" fn cuGetErrorName(code: Code, name: *mut *const c_char) -> Code {
+    unsafe { *name = error_text(code).as_ptr() };
+    SUCCESS
+}
+
+/// The meaning of a code.
+#[unsafe(no_mangle)]
+pub unsafe extern "system" fn cuGetErrorString(code: Code, text: *mut *const c_char) -> Code {
+    unsafe { *text = error_text(code).as_ptr() };
+    SUCCESS
+}
+
+fn error_text(code: Code) -> &'static CStr {
+    match code {
+        OUT_OF_MEMORY => c"CUDA_ERROR_OUT_OF_MEMORY",
+        INVALID_DEVICE => c"CUDA_ERROR_INVALID_DEVICE",
+        INVALID_CONTEXT => c"CUDA_ERROR_INVALID_CONTEXT",
+        _ => c"CUDA_ERROR_INVALID_VALUE",
+    }
+}
+
+/// Tables of functions that are documented nowhere: there are none. NVRTC asks for one, and does without.
+#[unsafe(no_mangle)]
+pub extern "system" fn cuGetExportTable(_table: *mut *const c_void, _name: *const c_void) -> Code {
+    NOT_FOUND
+}
+
+/// How many cards there are.
+#[unsafe(no_mangle)]
+pub unsafe extern "system" fn cuDeviceGetCount(count: *mut c_int) -> Code {
+    unsafe { *count = SETTINGS.count };
+    SUCCESS
+}
+
+/// A card's handle, which is its number.
+#[unsafe(no_mangle)]
+pub unsafe extern "system" fn cuDeviceGet(device: *mut c_int, ordinal: c_int) -> Code {
+    if !(0..SETTINGS.count).contains(&ordinal) {
+        return INVALID_DEVICE;
+    }
+    unsafe { *device = ordinal };
+    SUCCESS
+}
+
+/// A card's product name, cut to the buffer and ended by a zero.
+#[unsafe(no_mangle)]
+pub unsafe extern "system" fn cuDeviceGetName(name: *mut c_char, length: c_int, _device: c_int) -> Code {
+    let bytes = SETTINGS.name.bytes().take((length as usize).saturating_sub(1)).chain([0]);
+    for (place, byte) in bytes.enumerate() {
+        unsafe { *name.add(place) = byte as c_char };
+    }
+    SUCCESS
+}
+
+/// All memory of a card.
+#[unsafe(no_mangle)]
+pub unsafe extern "system" fn cuDeviceTotalMem_v2(bytes: *mut usize, _device: c_int) -> Code {
+    unsafe { *bytes = SETTINGS.memory_bytes as usize };
+    SUCCESS
+}
+
+/// A property of a card, by its number in `CUdevice_attribute`. Those of an Ampere card where its capability does not decide.
+#[unsafe(no_mangle)]
+pub unsafe extern "system" fn cuDeviceGetAttribute(value: *mut c_int, attribute: c_int, _device: c_int) -> Code {
+    let (major, minor) = SETTINGS.capability;
+    let found = match attribute {
+        1 | 2 | 3 => 1024,
+        4 => 64,
+        5 => i32::MAX,
+        6 | 7 => 65_535,
+        8 => 49_152,
+        10 => 32,
+        16 => 28,
+        75 => major,
+        76 => minor,
+        97 => shared_bytes_of_a_block((major, minor)),
+        _ => 0,
+    };
+    unsafe { *value = found };
+    SUCCESS
+}
+
+/// The most shared memory that a block may ask for: "Technical Specifications per Compute Capability" in NVIDIA's CUDA C++ Programming Guide.
+fn shared_bytes_of_a_block(capability: (c_int, c_int)) -> c_int {
+    let kibibytes = match capability {
+        (..=6, _) => 48,
+        (7, 0..=2) => 96,
+        (7, _) => 64,
+        (8, 0 | 7) => 163,
+        (8, _) | (12, _) => 99,
+        _ => 227,
+    };
+    kibibytes << 10
+}
+
+// Contexts: one a card.
+
+/// Makes a card's context, or gives the one there is.
+#[unsafe(no_mangle)]
+pub unsafe extern "system" fn cuDevicePrimaryCtxRetain(context: *mut *mut c_void, device: c_int) -> Code {
+    let mut cards = cards();
+    let Some(card) = cards.get_mut(device as usize) else { return INVALID_DEVICE };
+    card.has_context = true;
+    unsafe { *context = (device as usize + 1) as *mut c_void };
+    SUCCESS
+}
+
+/// Lets go of a context, which stays as long as the process.
+#[unsafe(no_mangle)]
+pub extern "system" fn cuDevicePrimaryCtxRelease_v2(_device: c_int) -> Code {
+    SUCCESS
+}
+
+/// Makes a context the current one of this thread.
+#[unsafe(no_mangle)]
+pub extern "system" fn cuCtxSetCurrent(context: *mut c_void) -> Code {
+    CURRENT.set(context as usize);
+    SUCCESS
+}
+
+/// The current context of this thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "system" fn cuCtxGetCurrent(context: *mut *mut c_void) -> Code {
+    unsafe { *context = CURRENT.get() as *mut c_void };
+    SUCCESS
+}
+
+/// Makes a context the current one for a while.
+#[unsafe(no_mangle)]
+pub extern "system" fn cuCtxPushCurrent_v2(context: *mut c_void) -> Code {
+    cuCtxSetCurrent(context)
+}
+
+/// Ends that while.
+#[unsafe(no_mangle)]
+pub unsafe extern "system" fn cuCtxPopCurrent_v2(context: *mut *mut c_void) -> Code {
+    unsafe { cuCtxGetCurrent(context) };
+    cuCtxSetCurrent(ptr::null_mut())
+}
+
+/// There is one priority.
+#[unsafe(no_mangle)]
+pub unsafe extern "system" fn cuCtxGetStreamPriorityRange(least: *mut c_int, greatest: *mut c_int) -> Code {
+    unsafe {
+        *least = 0;
+        *greatest = 0;
+    }
+    SUCCESS
+}
+
+// Memory.
+
+/// Free and total bytes of the current card.
+#[unsafe(no_mangle)]
+pub unsafe extern "system" fn cuMemGetInfo_v2(free: *mut usize, total: *mut usize) -> Code {
+    let cards = cards();
+    let Some(card) = current().and_then(|index| cards.get(index)) else { return INVALID_CONTEXT };
+    unsafe {
+        *free = card.free_bytes() as usize;
+        *total = SETTINGS.memory_bytes as usize;
+    }
+    SUCCESS
+}
+
+/// Allocates.
+#[unsafe(no_mangle)]
+pub unsafe extern "system" fn cuMemAlloc_v2(address: *mut Address, bytes: usize) -> Code {
+    match allocate(bytes) {
+        Ok(found) => unsafe { *address = found },
+        Err(code) => return code,
+    }
+    SUCCESS
+}
+
+/// Allocates, in the order of a stream.
+#[unsafe(no_mangle)]
+pub unsafe extern "system" fn cuMemAllocAsync(address: *mut Address, bytes: usize, _stream: *mut c_void) -> Code {
+    unsafe { cuMemAlloc_v2(address, bytes) }
+}
+
+/// Frees.
+#[unsafe(no_mangle)]
+pub extern "system" fn cuMemFree_v2(address: Address) -> Code {
+    free(address)
+}
+
+/// Frees, in the order of a stream.
+#[unsafe(no_mangle)]
+pub extern "system" fn cuMemFreeAsync(address: Address, _stream: *mut c_void) -> Code {
+    free(address)
+}
+
+/// Allocates memory of the host, 64 bytes of which in front of it hold its length.
+#[unsafe(no_mangle)]
+pub unsafe extern "system" fn cuMemAllocHost_v2(pointer: *mut *mut c_void, bytes: usize) -> Code {
+    let length = bytes + 64;
+    unsafe {
+        let block = mmap(ptr::null_mut(), length, READ_AND_WRITE, RESERVED, -1, 0);
+        if block as isize == -1 {
+            return OUT_OF_MEMORY;
+        }
+        block.cast::<usize>().write(length);
+        *pointer = block.byte_add(64);
+    }
+    SUCCESS
+}
+
+/// Frees memory of the host.
+#[unsafe(no_mangle)]
+pub unsafe extern "system" fn cuMemFreeHost(pointer: *mut c_void) -> Code {
+    unsafe {
+        let block = pointer.byte_sub(64);
+        munmap(block, block.cast::<usize>().read());
+    }
+    SUCCESS
+}
+
+/// Copies to a card.
+#[unsafe(no_mangle)]
+pub unsafe extern "system" fn cuMemcpyHtoDAsync_v2(
+    to: Address,
+    from: *const c_void,
+    bytes: usize,
+    _stream: *mut c_void,
+) -> Code {
+    unsafe { ptr::copy(from.cast::<u8>(), to as *mut u8, bytes) };
+    SUCCESS
+}
+
+/// Copies from a card.
+#[unsafe(no_mangle)]
+pub unsafe extern "system" fn cuMemcpyDtoHAsync_v2(
+    to: *mut c_void,
+    from: Address,
+    bytes: usize,
+    _stream: *mut c_void,
+) -> Code {
+    unsafe { ptr::copy(from as *const u8, to.cast::<u8>(), bytes) };
+    SUCCESS
+}
+
+/// `CUDA_MEMCPY2D`.
+#[repr(C)]
+pub struct Rectangle {
+    from_x: usize,
+    from_y: usize,
+    from_type: c_uint,
+    from_host: *const u8,
+    from_device: Address,
+    from_array: *mut c_void,
+    from_pitch: usize,
+    to_x: usize,
+    to_y: usize,
+    to_type: c_uint,
+    to_host: *mut u8,
+    to_device: Address,
+    to_array: *mut c_void,
+    to_pitch: usize,
+    width: usize,
+    height: usize,
+}
+
+/// Copies a rectangle of bytes between host and card.
+#[unsafe(no_mangle)]
+pub unsafe extern "system" fn cuMemcpy2DAsync_v2(copy: *const Rectangle, _stream: *mut c_void) -> Code {
+    const HOST: c_uint = 1;
+    unsafe {
+        let copy = &*copy;
+        let from = if copy.from_type == HOST { copy.from_host } else { copy.from_device as *const u8 };
+        let to = if copy.to_type == HOST { copy.to_host } else { copy.to_device as *mut u8 };
+        for row in 0..copy.height {
+            let from = from.add((copy.from_y + row) * copy.from_pitch + copy.from_x);
+            let to = to.add((copy.to_y + row) * copy.to_pitch + copy.to_x);
+            ptr::copy(from, to, copy.width);
+        }
+    }
+    SUCCESS
+}
+
+// Streams and events: all is done when it is asked for.
+
+/// Makes a stream.
+#[unsafe(no_mangle)]
+pub unsafe extern "system" fn cuStreamCreate(stream: *mut *mut c_void, _flags: c_uint) -> Code {
+    unsafe { *stream = ptr::dangling_mut::<u64>().cast() };
+    SUCCESS
+}
+
+/// Makes a stream of a priority.
+#[unsafe(no_mangle)]
+pub unsafe extern "system" fn cuStreamCreateWithPriority(
+    stream: *mut *mut c_void,
+    flags: c_uint,
+    _priority: c_int,
+) -> Code {
+    unsafe { cuStreamCreate(stream, flags) }
+}
+
+/// Waits for a stream.
+#[unsafe(no_mangle)]
+pub extern "system" fn cuStreamSynchronize(_stream: *mut c_void) -> Code {
+    SUCCESS
+}
+
+/// Has a stream wait for an event.
+#[unsafe(no_mangle)]
+pub extern "system" fn cuStreamWaitEvent(_stream: *mut c_void, _event: *mut c_void, _flags: c_uint) -> Code {
+    SUCCESS
+}
+
+/// Makes an event.
+#[unsafe(no_mangle)]
+pub unsafe extern "system" fn cuEventCreate(event: *mut *mut c_void, flags: c_uint) -> Code {
+    unsafe { cuStreamCreate(event, flags) }
+}
+
+/// Records an event.
+#[unsafe(no_mangle)]
+pub extern "system" fn cuEventRecord(_event: *mut c_void, _stream: *mut c_void) -> Code {
+    SUCCESS
+}
+
+/// Waits for an event.
+#[unsafe(no_mangle)]
+pub extern "system" fn cuEventSynchronize(_event: *mut c_void) -> Code {
+    SUCCESS
+}
+
+/// Ends an event.
+#[unsafe(no_mangle)]
+pub extern "system" fn cuEventDestroy_v2(_event: *mut c_void) -> Code {
+    SUCCESS
+}
+
+// Kernels: loaded, never run.
+
+/// Loads compiled code.
+#[unsafe(no_mangle)]
+pub unsafe extern "system" fn cuModuleLoadData(module: *mut *mut c_void, image: *const c_void) -> Code {
+    if image.is_null() {
+        return INVALID_VALUE;
+    }
+    count(Statistic::Kernels);
+    unsafe { cuStreamCreate(module, 0) }
+}
+
+/// A kernel of loaded code.
+#[unsafe(no_mangle)]
+pub unsafe extern "system" fn cuModuleGetFunction(
+    function: *mut *mut c_void,
+    _module: *mut c_void,
+    _name: *const c_char,
+) -> Code {
+    unsafe { cuStreamCreate(function, 0) }
+}
+
+/// Sets an attribute of a kernel.
+#[unsafe(no_mangle)]
+pub extern "system" fn cuFuncSetAttribute(_function: *mut c_void, _attribute: c_int, _value: c_int) -> Code {
+    SUCCESS
+}
+
+/// Takes a kernel of a size that a card would take, and does nothing.
+#[unsafe(no_mangle)]
+pub extern "system" fn cuLaunchKernel(
+    _function: *mut c_void,
+    grid_x: c_uint,
+    grid_y: c_uint,
+    grid_z: c_uint,
+    block_x: c_uint,
+    block_y: c_uint,
+    block_z: c_uint,
+    shared_bytes: c_uint,
+    _stream: *mut c_void,
+    _parameters: *mut *mut c_void,
+    _extra: *mut *mut c_void,
+) -> Code {
+    let is_grid = grid_x > 0 && (1..=65_535).contains(&grid_y) && (1..=65_535).contains(&grid_z);
+    let is_block = (1..=1024).contains(&(block_x * block_y * block_z));
+    if !is_grid || !is_block || shared_bytes as c_int > shared_bytes_of_a_block(SETTINGS.capability) {
+        return INVALID_VALUE;
+    }
+    LAUNCHES.fetch_add(1, SeqCst);
+    count(Statistic::Launches);
+    SUCCESS
+}
