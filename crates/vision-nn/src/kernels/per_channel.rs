@@ -63,7 +63,7 @@ pub(crate) trait PerChannel: Backend {
     /// - output: `[B, P, C]`, in the type of the map
     fn weighed(map: Weighed<Self>) -> FloatTensor<Self>;
 
-    /// The same and `shift`, `[B, C]`, f32.
+    /// The same and `shift`, f32, `[B, C]`, or `[1, C]` where it is that of all samples.
     fn weighed_and_shifted(map: Weighed<Self>, shift: FloatTensor<Self>) -> FloatTensor<Self>;
 
     /// The sum of two maps times their factors.
@@ -99,6 +99,11 @@ fn is_ours(map: &Shape) -> bool {
     notes_ours() && cards_take(map)
 }
 
+/// A shift as kernels read it, `[B, C]`.
+fn of_each_sample<B: Backend>(shift: FloatTensor<B>, shape: Shape) -> FloatTensor<B> {
+    if shift.shape() == shape { shift } else { B::float_expand(shift, shape) }
+}
+
 /// Where a card runs its kernels, they are what is recorded.
 impl PerChannel for Capture {
     fn channel_sums(maps: [FloatTensor<Self>; 2], summed: Summed) -> FloatTensor<Self> {
@@ -129,6 +134,7 @@ impl PerChannel for Capture {
             return composed::weighed_and_shifted::<Self>(map, shift);
         }
         let form = (map.map.shape(), map.map.dtype());
+        let shift = of_each_sample::<Self>(shift, map.factors.shape());
         let [output] = record(CHANNEL_BLEND, [map.map, map.factors, shift], [form], &[]);
         output
     }

@@ -4,7 +4,7 @@ use burn::backend::tensor::FloatTensor;
 use burn_cubecl::{CubeBackend, CubeRuntime};
 use burn_fusion::Fusion;
 
-use super::{PerChannel, Summed, Weighed, composed, is_ours};
+use super::{PerChannel, Summed, Weighed, composed, is_ours, of_each_sample};
 use crate::kernels::cube::launch;
 use crate::kernels::cube::per_channel::{Blend, Shift, Sums, Weigh};
 
@@ -33,6 +33,7 @@ impl<R: CubeRuntime> PerChannel for Fusion<CubeBackend<R>> {
         if !is_ours(&map.map.shape) {
             return composed::weighed_and_shifted::<Self>(map, shift);
         }
+        let shift = of_each_sample::<Self>(shift, map.factors.shape.clone());
         let [output] = launch(Shift, [map.map, map.factors, shift]);
         output
     }

@@ -54,14 +54,17 @@ where
     let expect = |value: &dyn Fn(usize, usize) -> f64| -> Vec<f64> {
         (0..map.len()).map(|at| value(at, at / (positions * channels) * channels + at % channels)).collect()
     };
+    let shift = primitive_of::<B, 2>(&others[..channels], [1, channels], device, DType::F32);
     let found = [
         B::weighed(weighed(&map, &factors)),
         B::weighed_and_shifted(weighed(&map, &factors), of_sample(&others)),
+        B::weighed_and_shifted(weighed(&map, &factors), shift),
         B::blended(weighed(&map, &factors), weighed(&other, &others)),
     ];
     let expected = [
         expect(&|at, of| map[at] * factors[of]),
         expect(&|at, of| map[at] * factors[of] + others[of]),
+        expect(&|at, of| map[at] * factors[of] + others[of % channels]),
         expect(&|at, of| map[at] * factors[of] + other[at] * others[of]),
     ];
     for (part, (found, expected)) in found.into_iter().zip(&expected).enumerate() {

@@ -44,8 +44,7 @@ pub(super) fn forward<B: PerChannel>(
     let squares = B::channel_sums([cells.clone(), cells.clone()], Summed::Squares); // [B, 1, C]
     let squares = B::float_reshape(squares, Shape::new([batch, channels]));
     let scale = scale::<B>(responses::<B>(squares, epsilon).responses, row(weight)); // [B, C]
-    let shift = B::float_expand(row(bias), Shape::new([batch, channels]));
-    B::weighed_and_shifted(Weighed { map: cells, factors: scale }, shift)
+    B::weighed_and_shifted(Weighed { map: cells, factors: scale }, row(bias))
 }
 
 /// With lengths `g`, their mean with epsilon `m`, responses `n = g / m` and `s` the sum of gradient times cell over a channel's positions: the response's

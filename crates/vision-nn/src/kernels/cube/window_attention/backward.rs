@@ -61,11 +61,7 @@ pub(super) fn gradients<E: Float, N: Size>(
         let own_region = region(index, token, form);
         let is_first = index == first_window;
         let window = Window { index, head, start, token, own_region, factor, sums, is_first };
-        // What the last window had here has been read.
-        sync_cube();
-        if UNIT_POS < comptime!(form.tokens) {
-            regions[token as usize] = own_region;
-        }
+        keep_region(&window, &mut regions, form);
         look_back::<E, N>(
             projected,
             turned_bias,
@@ -105,6 +101,15 @@ pub(super) fn gradients<E: Float, N: Size>(
             &means,
             form,
         );
+    }
+}
+
+/// Leaves the region of each token, once all units have read what the last window had there.
+#[cube]
+fn keep_region(window: &Window, regions: &mut Shared<[u32]>, #[comptime] form: Form) {
+    sync_cube();
+    if UNIT_POS < comptime!(form.tokens) {
+        regions[window.token as usize] = window.own_region;
     }
 }
 
