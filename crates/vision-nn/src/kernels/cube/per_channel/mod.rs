@@ -139,6 +139,7 @@ fn sums<R: CubeRuntime>(summed: Summed, map: CubeTensor<R>, other: CubeTensor<R>
 }
 
 /// What is added to a weighed map.
+#[allow(clippy::large_enum_variant, reason = "there is one at a time, which is taken apart at once")]
 enum Beside<R: CubeRuntime> {
     Nothing,
     /// `[B, C]`

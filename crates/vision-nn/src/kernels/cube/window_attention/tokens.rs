@@ -216,7 +216,8 @@ pub(super) fn scale<N: Size>(row: &mut Array<Vector<f32, N>>, factor: f32, #[com
 pub(super) fn blocked(one: u32, other: u32, #[comptime] form: Form) -> f32 {
     let mut added = 0.0f32;
     if comptime!(form.is_shifted()) {
-        if one != other {
+        let is_blocked = one != other;
+        if is_blocked {
             added = f32::new(-100.0_f32);
         }
     }
