@@ -43,18 +43,17 @@ fn definition(
     [output, of_cells, of_weight, of_bias]
 }
 
-type Form<B> = fn(
-    FloatTensor<B>,
-    [FloatTensor<B>; 2],
-    FloatTensor<B>,
-) -> (FloatTensor<B>, (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>));
+/// Output, and the gradients of cells, weight and bias.
+type Found<B> = (FloatTensor<B>, (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>));
+
+type Form<B> = fn(FloatTensor<B>, [FloatTensor<B>; 2], FloatTensor<B>) -> Found<B>;
 
 /// The backend's own form.
 fn own<B: ResponseNorm>(
     cells: FloatTensor<B>,
     [weight, bias]: [FloatTensor<B>; 2],
     upstream: FloatTensor<B>,
-) -> (FloatTensor<B>, (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>)) {
+) -> Found<B> {
     let output = B::response_norm(cells.clone(), weight.clone(), bias, EPSILON as f32);
     (output, B::response_norm_gradient(cells, weight, upstream, EPSILON as f32))
 }
