@@ -1,11 +1,11 @@
-//! Batch normalisation over rows, with SiLU behind it where one follows, keeping nothing for the backward pass but its input.
+//! Batch normalisation over rows, with an activation behind it where one follows, keeping nothing for the backward pass but its input.
 //!
 //! Ioffe and Szegedy, "Batch Normalization", 2015; SiLU is `z σ(z)` (Hendrycks and Gimpel, 2016).
 
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-use crate::exponential::{sigmoid, silu_slope};
+use crate::activation::Activation;
 use crate::output::{in_tasks, in_tasks_with};
 
 /// Numbers a task.
@@ -44,8 +44,8 @@ pub struct BatchNorm<'a> {
     pub bias: &'a [f32],
     /// Added to the variance.
     pub epsilon: f32,
-    /// Whether SiLU follows.
-    pub silu: bool,
+    /// What follows.
+    pub activation: Activation,
 }
 
 /// Mean and variance over rows, in one pass over memory. Rows are summed in tasks of a fixed size and in their order.
@@ -155,9 +155,7 @@ fn forward_task(rows: &[f32], norm: &BatchNorm<'_>, scale: &[f32], output: &mut 
             output[c] = (row[c] - mean[c]).mul_add(scale[c], bias[c]);
         }
     }
-    if norm.silu {
-        output.iter_mut().for_each(|z| *z *= sigmoid(*z));
-    }
+    norm.activation.apply(output);
 }
 
 /// The gradient at the norm's output, dz, to `output`; the sums over rows of dz and of dz (x - mean).
@@ -175,8 +173,11 @@ fn before_norm_task(
     let inputs = rows.chunks_exact(channels).zip(gradient.chunks_exact(channels));
     for (output, (row, gradient)) in output.chunks_exact_mut(channels).zip(inputs) {
         for c in 0..channels {
-            let slope = if norm.silu { silu_slope((row[c] - mean[c]).mul_add(scale[c], bias[c])) } else { 1.0 };
-            output[c] = gradient[c] * slope;
+            output[c] = (row[c] - mean[c]).mul_add(scale[c], bias[c]);
+        }
+        norm.activation.replace_by_slopes(output);
+        for c in 0..channels {
+            output[c] *= gradient[c];
         }
         for c in 0..channels {
             sums[c] += output[c];
@@ -226,14 +227,14 @@ mod tests {
     const EPSILON: f32 = 1e-3;
 
     /// Mean and biased variance of a channel, in f64.
-    fn moments_of(rows: &[f32], channels: usize, c: usize) -> (f64, f64) {
-        let values: Vec<f64> = rows.iter().skip(c).step_by(channels).map(|x| f64::from(*x)).collect();
+    fn moments_of(rows: &[f64], channels: usize, c: usize) -> (f64, f64) {
+        let values: Vec<f64> = rows.iter().skip(c).step_by(channels).copied().collect();
         let mean = values.iter().sum::<f64>() / values.len() as f64;
         (mean, values.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / values.len() as f64)
     }
 
     /// The layer in f64, by its own moments or by those given.
-    fn reference(rows: &[f32], weight: &[f32], bias: &[f32], fixed: Option<&Moments>, silu: bool) -> Vec<f64> {
+    fn reference([rows, weight, bias]: &[Vec<f64>; 3], fixed: Option<&Moments>, activation: Activation) -> Vec<f64> {
         let channels = weight.len();
         let mut output = vec![0.0; rows.len()];
         for c in 0..channels {
@@ -242,16 +243,23 @@ mod tests {
                 None => moments_of(rows, channels, c),
             };
             for at in (c..rows.len()).step_by(channels) {
-                let normal = (f64::from(rows[at]) - mean) / (variance + f64::from(EPSILON)).sqrt();
-                let z = normal * f64::from(weight[c]) + f64::from(bias[c]);
-                output[at] = if silu { z / (1.0 + (-z).exp()) } else { z };
+                let z = (rows[at] - mean) / (variance + f64::from(EPSILON)).sqrt() * weight[c] + bias[c];
+                output[at] = match activation {
+                    Activation::Identity => z,
+                    Activation::Relu => z.max(0.0),
+                    Activation::Silu => z / (1.0 + (-z).exp()),
+                };
             }
         }
         output
     }
 
-    fn norm<'a>(moments: &'a Moments, weight: &'a [f32], bias: &'a [f32], silu: bool) -> BatchNorm<'a> {
-        BatchNorm { mean: &moments.mean, variance: &moments.variance, weight, bias, epsilon: EPSILON, silu }
+    fn in_f64(numbers: &[f32]) -> Vec<f64> {
+        numbers.iter().map(|number| f64::from(*number)).collect()
+    }
+
+    fn norm<'a>(moments: &'a Moments, weight: &'a [f32], bias: &'a [f32], activation: Activation) -> BatchNorm<'a> {
+        BatchNorm { mean: &moments.mean, variance: &moments.variance, weight, bias, epsilon: EPSILON, activation }
     }
 
     #[test]
@@ -260,7 +268,7 @@ mod tests {
             let rows: Vec<f32> = numbers(rows * channels, 1).iter().map(|x| 30.0 + x).collect();
             let found = moments(&rows, channels);
             for c in 0..channels {
-                let (mean, variance) = moments_of(&rows, channels, c);
+                let (mean, variance) = moments_of(&in_f64(&rows), channels, c);
                 assert!((f64::from(found.mean[c]) - mean).abs() < 1e-5, "mean {mean}, found {}", found.mean[c]);
                 assert!((f64::from(found.variance[c]) - variance).abs() < 1e-5, "{variance}, {}", found.variance[c]);
             }
@@ -269,39 +277,42 @@ mod tests {
 
     #[test]
     fn rows_follow_the_definition() {
-        for (rows, channels, silu) in [(2, 1, false), (700, 40, true), (9, 17, false), (3, 9000, true)] {
+        use Activation::{Identity, Relu, Silu};
+        for (rows, channels, activation) in [(2, 1, Identity), (700, 40, Silu), (9, 17, Relu), (3, 9000, Silu)] {
             let (input, weight, bias) = (numbers(rows * channels, 1), numbers(channels, 2), numbers(channels, 3));
-            let output = norm(&moments(&input, channels), &weight, &bias, silu).forward(&input);
-            for (found, expected) in output.iter().zip(reference(&input, &weight, &bias, None, silu)) {
+            let output = norm(&moments(&input, channels), &weight, &bias, activation).forward(&input);
+            let inputs = [&input, &weight, &bias].map(|numbers| in_f64(numbers));
+            for (found, expected) in output.iter().zip(reference(&inputs, None, activation)) {
                 assert!((f64::from(*found) - expected).abs() < 1e-5, "{found} is not {expected}");
             }
         }
     }
 
     #[test]
-    fn gradients_are_those_of_finite_differences_in_f64() {
+    fn gradients_are_those_of_differences_in_f64() {
         let (rows, channels) = (7, 5);
         let [input, upstream] = [4, 7].map(|seed| numbers(rows * channels, seed));
         let (weight, bias) = (numbers(channels, 5), numbers(channels, 6));
-        for (silu, of_batch) in [(true, true), (false, true), (true, false), (false, false)] {
+        let inputs = [&input, &weight, &bias].map(|numbers| in_f64(numbers));
+        let forms = [Activation::Identity, Activation::Relu, Activation::Silu].into_iter();
+        for (activation, of_batch) in forms.flat_map(|activation| [(activation, true), (activation, false)]) {
             let moments = moments(&input, channels);
-            let found = norm(&moments, &weight, &bias, silu).gradient(&input, &upstream, of_batch);
+            let found = norm(&moments, &weight, &bias, activation).gradient(&input, &upstream, of_batch);
             let fixed = (!of_batch).then_some(&moments);
-            let check = |at: usize, found: f32, which: usize| {
-                let step = 1e-3f32;
-                let moved = |by: f32| -> f64 {
-                    let mut values = [input.clone(), weight.clone(), bias.clone()];
-                    values[which][at] += by;
-                    let outputs = reference(&values[0], &values[1], &values[2], fixed, silu);
-                    outputs.iter().zip(&upstream).map(|(output, gradient)| output * f64::from(*gradient)).sum()
-                };
-                let slope = (moved(step) - moved(-step)) / (2.0 * f64::from(step));
-                // The step's own error is of order step² times the third derivative.
-                assert!((slope - f64::from(found)).abs() < 3e-4, "slope {slope}, found {found}");
-            };
-            (0..rows * channels).for_each(|at| check(at, found.input[at], 0));
-            (0..channels).for_each(|at| check(at, found.weight[at], 1));
-            (0..channels).for_each(|at| check(at, found.bias[at], 2));
+            for (which, found) in [&found.input, &found.weight, &found.bias].into_iter().enumerate() {
+                for (at, found) in found.iter().enumerate() {
+                    let step = 1e-6;
+                    let moved = |by: f64| -> f64 {
+                        let mut inputs = inputs.clone();
+                        inputs[which][at] += by;
+                        let outputs = reference(&inputs, fixed, activation);
+                        outputs.iter().zip(&upstream).map(|(output, slope)| output * f64::from(*slope)).sum()
+                    };
+                    let slope = (moved(step) - moved(-step)) / (2.0 * step);
+                    // Rounding of the differences is of order 1e-16 / step, and numbers are of order one.
+                    assert!((slope - f64::from(*found)).abs() < 1e-5, "slope {slope}, found {found}");
+                }
+            }
         }
     }
 
@@ -312,7 +323,7 @@ mod tests {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| {
                 let moments = moments(&input, 40);
-                let gradient = norm(&moments, &weight, &weight, true).gradient(&input, &input, true);
+                let gradient = norm(&moments, &weight, &weight, Activation::Silu).gradient(&input, &input, true);
                 (moments, gradient)
             })
         };

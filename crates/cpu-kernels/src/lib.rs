@@ -5,10 +5,12 @@
 
 #![warn(missing_docs)]
 
+mod activation;
 mod adamw;
 mod attention;
 mod batch_norm;
 mod block;
+mod cross_entropy;
 mod depthwise;
 mod exponential;
 mod gelu;
@@ -16,18 +18,22 @@ mod layer_norm;
 mod matrix;
 mod output;
 mod residual;
+mod response_norm;
 mod squeeze_excite;
 mod sums;
 #[cfg(test)]
 mod test_numbers;
 
+pub use activation::Activation;
 pub use adamw::AdamWStep;
 pub use attention::{WindowAttention, WindowAttentionGradient};
 pub use batch_norm::{BatchNorm, BatchNormGradient, Moments, moments};
+pub use cross_entropy::{cross_entropy, cross_entropy_gradient};
 pub use depthwise::{DepthwiseShape, StridedDepthwise};
 pub use gelu::{gelu, gelu_gradient, gelu_with_gradient};
 pub use layer_norm::{LayerNormGradient, layer_norm, layer_norm_gradient};
 pub use matrix::{Matrix, product};
 pub use residual::Residual;
+pub use response_norm::{ResponseNorm, ResponseNormGradient};
 pub use squeeze_excite::{SqueezeExcite, SqueezeExciteGradient};
 pub use sums::{sum_of_rows, sum_of_squares};

@@ -203,8 +203,8 @@ fn a_sample_leaves_behind_what_arithmetic_says() {
     // The pooled map into the norm and the classifier.
     let head = 2 * 128;
     let saved = saved_activations(&request(), &build);
-    // The loss begins in a kernel of its own, behind the classifier's product.
-    assert_eq!(saved.bytes_per_sample, 4 * (stem + blocks + downsamples + head));
+    // The logits, into the loss, which is one operation and makes its probabilities again.
+    assert_eq!(saved.bytes_per_sample, 4 * (stem + blocks + downsamples + head + CLASSES as u64));
     assert_eq!(saved.parts.iter().map(|part| part.bytes_per_sample).sum::<u64>(), saved.bytes_per_sample);
 }
 

@@ -1,14 +1,15 @@
 use burn::module::{Module, Param};
-use burn::tensor::{DType, Tensor, activation};
+use burn::tensor::{DType, Tensor};
+use cpu_kernels::Activation;
 
-use crate::fused_batch_norm::{self, NormForm, is_fused};
+use crate::kernels::batch_norm::{self, NormForm};
 use crate::pass::stored_as;
 use crate::{Initializer, Pass, RunningStatistic};
 
 /// PyTorch's and timm's default share of a new batch in the running statistics.
 pub const BATCH_NORM_MOMENTUM: f64 = 0.1;
 
-/// Batch normalisation over a channels-last map, with PyTorch's parameter names and semantics, and SiLU behind it where one follows.
+/// Batch normalisation over a channels-last map, with PyTorch's parameter names and semantics, and the activation behind it where one follows.
 ///
 /// Ioffe and Szegedy, "Batch Normalization", 2015. A training pass normalises by the batch's mean and *biased* variance, and moves the running
 /// statistics towards its mean and *unbiased* variance; an evaluation pass normalises by the running statistics.
@@ -32,7 +33,8 @@ pub struct BatchNorm {
     pub running_var: RunningStatistic,
     epsilon: f64,
     momentum: f64,
-    silu: bool,
+    #[module(skip)]
+    activation: Activation,
 }
 
 impl BatchNorm {
@@ -47,13 +49,18 @@ impl BatchNorm {
             weight,
             epsilon,
             momentum: BATCH_NORM_MOMENTUM,
-            silu: false,
+            activation: Activation::Identity,
         }
     }
 
-    /// The same with `z σ(z)` applied to what it gives (timm's `BatchNormAct2d` with SiLU).
+    /// The same with `activation` applied to what it gives (timm's `BatchNormAct2d`).
+    pub fn with(self, activation: Activation) -> Self {
+        Self { activation, ..self }
+    }
+
+    /// The same with `z σ(z)` applied to what it gives.
     pub fn with_silu(self) -> Self {
-        Self { silu: true, ..self }
+        self.with(Activation::Silu)
     }
 
     /// Normalises each channel over batch and grid.
@@ -67,60 +74,22 @@ impl BatchNorm {
     pub fn forward(&self, map: Tensor<4>, pass: &Pass) -> Tensor<4> {
         let [batch, height, width, channels] = map.dims();
         let rows = map.reshape([batch * height * width, channels]); // [N, C]
-        let dtype = rows.dtype();
-        let output = match (is_fused(&rows.device()), pass.moves(&self.running_mean)) {
-            (true, training) => self.fused(rows, training),
-            (false, true) => stored_as(self.by_batch(in_f32(rows)), dtype),
-            (false, false) => stored_as(self.by_running_statistics(in_f32(rows)), dtype),
-        };
-        output.reshape([batch, height, width, channels])
+        self.over_rows(rows, pass.moves(&self.running_mean)).reshape([batch, height, width, channels])
     }
 
     /// # Shapes
     /// - `rows` and output: `[N, C]`
-    fn fused(&self, rows: Tensor<2>, training: bool) -> Tensor<2> {
+    fn over_rows(&self, rows: Tensor<2>, of_batch: bool) -> Tensor<2> {
         let [count, _] = rows.dims();
-        let moments = if training {
-            let [mean, variance] = fused_batch_norm::moments(rows.clone()); // [C]
+        let moments = if of_batch {
+            let [mean, variance] = batch_norm::moments(rows.clone()); // [C]
             self.observe(mean.clone(), variance.clone(), count);
             [mean, variance]
         } else {
             [&self.running_mean, &self.running_var].map(|running| in_f32(running.value())) // [C]
         };
-        let form = NormForm { epsilon: self.epsilon as f32, silu: self.silu, of_batch: training };
-        fused_batch_norm::normalize(rows, in_f32(self.weight.val()), in_f32(self.bias.val()), moments, form)
-    }
-
-    /// Of what has the map's size, the tape keeps the centred rows, and with SiLU its input and σ.
-    ///
-    /// # Shapes
-    /// - `rows` and output: `[N, C]`
-    fn by_batch(&self, rows: Tensor<2>) -> Tensor<2> {
-        let [count, channels] = rows.dims();
-        let mean = rows.clone().mean_dim(0); // [1, C]
-        let centred = rows - mean.clone(); // [N, C]
-        let variance = (centred.clone() * centred.clone()).mean_dim(0); // [1, C]
-        self.observe(mean.reshape([channels]), variance.clone().reshape([channels]), count);
-        self.scale_and_shift(centred, variance)
-    }
-
-    /// # Shapes
-    /// - `rows` and output: `[N, C]`
-    fn by_running_statistics(&self, rows: Tensor<2>) -> Tensor<2> {
-        let [mean, variance] =
-            [&self.running_mean, &self.running_var].map(|running| in_f32(running.value()).unsqueeze::<2>()); // [1, C]
-        self.scale_and_shift(rows - mean, variance)
-    }
-
-    /// # Shapes
-    /// - `centred` and output: `[N, C]`
-    /// - `variance`: `[1, C]`
-    fn scale_and_shift(&self, centred: Tensor<2>, variance: Tensor<2>) -> Tensor<2> {
-        let weight = in_f32(self.weight.val()).unsqueeze::<2>(); // [1, C]
-        let bias = in_f32(self.bias.val()).unsqueeze::<2>(); // [1, C]
-        let scale = weight / variance.add_scalar(self.epsilon).sqrt(); // [1, C]
-        let normalised = centred * scale + bias; // [N, C]
-        if self.silu { activation::silu(normalised) } else { normalised }
+        let form = NormForm { epsilon: self.epsilon as f32, activation: self.activation, of_batch };
+        batch_norm::normalize(rows, in_f32(self.weight.val()), in_f32(self.bias.val()), moments, form)
     }
 
     /// Moves the running statistics towards those of `count` positions.
@@ -166,39 +135,6 @@ mod tests {
             running_var,
             ..norm
         }
-    }
-
-    /// Output, gradients of rows, weight and bias, and the statistics then.
-    fn run(form: impl Fn(&BatchNorm, Tensor<2>) -> Tensor<2>) -> Vec<Vec<f32>> {
-        let device = Device::flex().autodiff();
-        let norm = norm(&device);
-        let rows = Tensor::<2>::from_data(TensorData::new(numbers(5.0, SHAPE[0] * SHAPE[1]), SHAPE), &device);
-        let rows = rows.require_grad();
-        let output = form(&norm, rows.clone());
-        let upstream = Tensor::from_data(TensorData::new(numbers(6.0, SHAPE[0] * SHAPE[1]), SHAPE), &device);
-        let tape = (output.clone() * upstream).sum().backward();
-        let found = [
-            output.into_data(),
-            rows.grad(&tape).unwrap().into_data(),
-            norm.weight.val().grad(&tape).unwrap().into_data(),
-            norm.bias.val().grad(&tape).unwrap().into_data(),
-            norm.running_mean.value().into_data(),
-            norm.running_var.value().into_data(),
-        ];
-        found.map(|data| data.iter::<f32>().collect()).to_vec()
-    }
-
-    fn assert_equal(left: &[Vec<f32>], right: &[Vec<f32>]) {
-        for (left, right) in left.iter().flatten().zip(right.iter().flatten()) {
-            // Sums of two dozen numbers of order one, in f32.
-            assert!((left - right).abs() < 1e-5, "{left} {right}");
-        }
-    }
-
-    #[test]
-    fn with_and_without_the_fused_operation_it_is_the_same() {
-        assert_equal(&run(|norm, rows| norm.fused(rows, true)), &run(BatchNorm::by_batch));
-        assert_equal(&run(|norm, rows| norm.fused(rows, false)), &run(BatchNorm::by_running_statistics));
     }
 
     #[test]

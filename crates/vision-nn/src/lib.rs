@@ -12,7 +12,6 @@ mod conv;
 mod convolution;
 mod drop_path;
 mod dropout;
-mod fused_batch_norm;
 mod init;
 mod kernels;
 mod layer_names;
@@ -28,12 +27,12 @@ pub use batch_norm::{BATCH_NORM_MOMENTUM, BatchNorm};
 pub use classifier::{Classifier, ClassifierSpec, block_of_segment, is_trained};
 pub use conv::{DepthwiseConv2d, PatchConv2d};
 pub use convolution::{Conv2d, Padding};
-pub use cpu_kernels::AdamWStep;
+pub use cpu_kernels::{Activation, AdamWStep};
 pub use drop_path::{DropPath, drop_path_schedule};
 pub use dropout::Dropout;
 pub use init::{Initialization, Initializer};
 pub use kernels::{
-    Moving, Scratch, adamw, adamw_of_all, blend_all, depthwise_conv2d, gelu, gelu_linear, has_adamw,
+    Moving, Scratch, adamw, adamw_of_all, blend_all, cross_entropy, depthwise_conv2d, gelu, gelu_linear, has_adamw,
     has_window_attention, in_burns_operations, is_card, layer_norm, linear, recorded_overwrites, recorded_scratch,
     response_norm, scale_all, softmax, squares_of_all, sum_of_squares, takes_lists, window_attention,
 };

@@ -29,15 +29,15 @@ impl WindowAttention {
         }
     }
 
-    /// Lets the tokens of each window of a map look at each other; `shift_mask` is the layout's.
+    /// Lets the tokens of each window of a map look at each other: as one operation where there is one for such windows.
     ///
     /// # Shapes
     /// - `map` and output: `[B, H, W, C]`
-    /// - `shift_mask`: `[nW, N, N]`
-    pub fn over_map(&self, map: Tensor<4>, layout: WindowLayout, shift_mask: Option<&Tensor<3>>) -> Tensor<4> {
+    pub fn over_map(&self, map: Tensor<4>, layout: WindowLayout) -> Tensor<4> {
         let [batch, height, width, channels] = map.dims();
-        if !has_window_attention(&map, layout.size) {
-            return layout.join(self.forward(layout.cut(map), shift_mask), [height, width]);
+        let [_, heads] = self.relative_position_bias_table.dims();
+        if !has_window_attention(&map, layout.size, heads) {
+            return self.over_cut_map(map, layout);
         }
         let rows = map.reshape([batch * height * width, channels]); // [B*H*W, C]
         let projected = self.qkv.forward(rows).reshape([batch, height, width, 3 * channels]); // [B, H, W, 3 C]
@@ -45,6 +45,17 @@ impl WindowAttention {
         let seen = window_attention(projected, bias, layout.size, layout.shift); // [B, H, W, C]
         let rows = self.proj.forward(seen.reshape([batch * height * width, channels])); // [B*H*W, C]
         rows.reshape([batch, height, width, channels])
+    }
+
+    /// The same over windows that are cut from the map.
+    ///
+    /// # Shapes
+    /// - `map` and output: `[B, H, W, C]`
+    fn over_cut_map(&self, map: Tensor<4>, layout: WindowLayout) -> Tensor<4> {
+        let [_, height, width, _] = map.dims();
+        // Made when it is needed, from a few bytes. timm keeps one for each block.
+        let mask = layout.shift_mask([height, width], &map.device()); // [nW, N, N]
+        layout.join(self.forward(layout.cut(map), mask.as_ref()), [height, width])
     }
 
     /// Lets the tokens of each window look at each other. `shift_mask` is that of [`WindowLayout::shift_mask`].
@@ -98,5 +109,45 @@ impl WindowAttention {
         let mask = mask.clone().cast(scores.dtype()).reshape([1, windows, 1, tokens, tokens]);
         let of_samples = scores.reshape([count / windows, windows, heads, tokens, tokens]) + mask; // [B, nW, nH, N, N]
         of_samples.reshape([count, heads, tokens, tokens])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, Distribution};
+    use vision_nn::{Initialization, Initializer};
+
+    use super::*;
+
+    #[test]
+    fn with_and_without_the_fused_operation_it_is_the_same() {
+        let device = Device::flex().autodiff();
+        for shift in [[0, 0], [2, 1]] {
+            let layout = WindowLayout { size: [4, 3], shift };
+            let mut init = Initializer::new(1, Initialization::FanIn, &device);
+            let attention = WindowAttention::init(8, 2, layout, &mut init);
+            let map = Tensor::<4>::random([2, 8, 6, 8], Distribution::Normal(0.0, 1.0), &device);
+            let upstream = Tensor::<4>::random([2, 8, 6, 8], Distribution::Normal(0.0, 1.0), &device);
+            let run = |form: &dyn Fn(Tensor<4>) -> Tensor<4>| -> Vec<f32> {
+                let map = map.clone().require_grad();
+                let output = form(map.clone());
+                let tape = (output.clone() * upstream.clone()).sum().backward();
+                let found = [
+                    output.into_data(),
+                    map.grad(&tape).unwrap().into_data(),
+                    attention.relative_position_bias_table.val().grad(&tape).unwrap().into_data(),
+                    attention.qkv.weight.val().grad(&tape).unwrap().into_data(),
+                ];
+                found.iter().flat_map(|data| data.iter::<f32>().collect::<Vec<_>>()).collect()
+            };
+            assert!(has_window_attention(&map, layout.size, 2));
+            let (fused, composed) =
+                (run(&|map| attention.over_map(map, layout)), run(&|map| attention.over_cut_map(map, layout)));
+            assert_eq!(fused.len(), composed.len());
+            for (fused, composed) in fused.into_iter().zip(composed) {
+                // Sums of some hundred numbers of order one, in f32.
+                assert!((fused - composed).abs() < 5e-5, "{fused} is not {composed}");
+            }
+        }
     }
 }

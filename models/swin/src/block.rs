@@ -35,20 +35,13 @@ impl Block {
         }
     }
 
-    /// Refines a feature map, cut as `layout` says; `shift_mask` is the layout's.
+    /// Refines a feature map, cut as `layout` says.
     ///
     /// # Shapes
     /// - `map` and output: `[B, H, W, C]`
-    /// - `shift_mask`: `[nW, N, N]`
-    pub fn forward(
-        &self,
-        map: Tensor<4>,
-        layout: WindowLayout,
-        shift_mask: Option<&Tensor<3>>,
-        pass: &mut Pass,
-    ) -> Tensor<4> {
+    pub fn forward(&self, map: Tensor<4>, layout: WindowLayout, pass: &mut Pass) -> Tensor<4> {
         let [batch, height, width, channels] = map.dims();
-        let branch = self.attn.over_map(self.norm1.forward(map.clone()), layout, shift_mask); // [B, H, W, C]
+        let branch = self.attn.over_map(self.norm1.forward(map.clone()), layout); // [B, H, W, C]
         let map = self.drop_path1.add(map, branch, None, pass);
 
         let rows = self.norm2.forward(map.clone()).reshape([batch * height * width, channels]); // [B*H*W, C]

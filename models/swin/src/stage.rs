@@ -45,13 +45,8 @@ impl Stage {
             Some(merging) if block == 0 => merging.forward(map), // [B, H/2, W/2, out]
             _ => map,
         };
-        if block.is_multiple_of(2) {
-            return self.blocks[block].forward(map, self.layout.unshifted(), None, pass);
-        }
-        let [_, height, width, _] = map.dims();
-        // Made when it is needed, from a few bytes. timm keeps one for each block.
-        let mask = self.layout.shift_mask([height, width], &map.device()); // [nW, N, N]
-        self.blocks[block].forward(map, self.layout, mask.as_ref(), pass)
+        let layout = if block.is_multiple_of(2) { self.layout.unshifted() } else { self.layout };
+        self.blocks[block].forward(map, layout, pass)
     }
 
     /// Whether a gradient is wanted for anything that [`forward_block`](Self::forward_block) reads.

@@ -1,14 +1,16 @@
-use burn::tensor::{Tensor, activation};
+use burn::tensor::Tensor;
+use vision_nn::cross_entropy;
 
-/// Cross-entropy against target distributions, summed over the batch, in nats.
+/// Cross-entropy against target distributions, summed over the batch, in nats. No gradient goes to the targets.
 ///
 /// The sum, not the mean: micro-batches of one effective batch add up, and the caller divides once by the whole.
 ///
 /// # Shapes
-/// - `logits`, `targets`: `[B, K]`
-/// - output: `[1]`
+/// - `logits`: `[B, K]`, in f32 or in half precision
+/// - `targets`: `[B, K]`, f32
+/// - output: `[1]`, f32
 pub fn cross_entropy_sum(logits: Tensor<2>, targets: Tensor<2>) -> Tensor<1> {
-    (activation::log_softmax(logits, 1) * targets).sum().neg()
+    cross_entropy(logits, targets)
 }
 
 /// The same loss of one row on the host, in double precision, for the record.

@@ -69,11 +69,11 @@ impl LossOptions {
     /// The loss, summed over the batch. Reads nothing from the device.
     ///
     /// # Shapes
-    /// - `logits`, `targets`: `[B, K]`, of a row of targets no number below 0 and none above 1; logits in f32 or in half precision, out of which they are
-    ///   taken here, where nobody else holds on to them: Burn 0.22.0-pre.3 cannot fuse the softmax's sums with a cast whose result must be written
+    /// - `logits`, `targets`: `[B, K]`, of a row of targets no number below 0 and none above 1; logits in f32 or in half precision. Where the
+    ///   loss is not one operation they are taken out of it here, where nobody else holds on to them: Burn 0.22.0-pre.3 cannot fuse the softmax's sums with a
+    ///   cast whose result must be written
     /// - output: `[1]`, f32
     pub fn sum(&self, logits: Tensor<2>, targets: Tensor<2>) -> Tensor<1> {
-        let logits = stored_as(logits, DType::F32);
         let weights = self.class_weights.as_ref().map(|weights| {
             Tensor::<2>::from_data(TensorData::new(weights.clone(), [1, weights.len()]), &logits.device())
         });
@@ -83,8 +83,12 @@ impl LossOptions {
         };
         match self.kind {
             LossKind::CrossEntropy => cross_entropy_sum(logits, weighted(targets, weights)),
-            LossKind::BinaryCrossEntropy => binary::binary_cross_entropy_sum(logits, targets, weights),
-            LossKind::Focal { gamma } => focal::focal_sum(logits, weighted(targets, weights), gamma),
+            LossKind::BinaryCrossEntropy => {
+                binary::binary_cross_entropy_sum(stored_as(logits, DType::F32), targets, weights)
+            }
+            LossKind::Focal { gamma } => {
+                focal::focal_sum(stored_as(logits, DType::F32), weighted(targets, weights), gamma)
+            }
         }
     }
 

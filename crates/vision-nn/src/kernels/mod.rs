@@ -4,7 +4,10 @@
 //! own operations. What is stored in half precision is computed on in f32.
 
 mod adamw;
+pub(crate) mod batch_norm;
 mod chunks;
+mod columns;
+mod cross_entropy;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod cube;
 mod depthwise;
@@ -14,6 +17,7 @@ pub(crate) mod host;
 mod layer_norm;
 mod linear;
 mod parameters;
+pub(crate) mod per_channel;
 mod recorded;
 mod residual;
 mod response_norm;
@@ -21,10 +25,13 @@ mod softmax;
 mod squeeze_excite;
 pub(crate) mod storage;
 #[cfg(test)]
+pub(crate) mod test_definition;
+#[cfg(test)]
 pub(crate) mod test_tensors;
 mod window_attention;
 
 pub use adamw::{adamw, has_adamw, sum_of_squares};
+pub use cross_entropy::cross_entropy;
 pub(crate) use depthwise::depthwise;
 pub use depthwise::depthwise_conv2d;
 pub use gelu::gelu;

@@ -88,9 +88,11 @@ impl<B: Backend + FusedSoftmax, C: CheckpointStrategy> FusedSoftmax for Autodiff
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::{Device, Distribution, activation};
+    use burn::backend::{DispatchKindConversion, DispatchTensor};
+    use burn::tensor::{DType, Device, Distribution, activation};
 
     use super::*;
+    use crate::kernels::test_definition::{assert_near, host, numbers, primitive_of, rounded, rounding};
 
     /// Output, and the gradient of the sum of output times `weights`.
     fn run(scores: &Tensor<3>, weights: &Tensor<3>, softmax: impl Fn(Tensor<3>) -> Tensor<3>) -> [Tensor<3>; 2] {
@@ -116,5 +118,58 @@ mod tests {
             // Both are sums of 49 terms below one in f32: a few units in the last place.
             assert!(largest < 2e-6, "off by {largest:e}");
         }
+    }
+
+    fn shares_of(scores: &[f64], length: usize) -> Vec<f64> {
+        let of_row = |scores: &[f64]| -> Vec<f64> {
+            let highest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let sum: f64 = scores.iter().map(|score| (score - highest).exp()).sum();
+            scores.iter().map(|score| (score - highest).exp() / sum).collect()
+        };
+        scores.chunks_exact(length).flat_map(of_row).collect()
+    }
+
+    fn slopes_of(shares: &[f64], upstream: &[f64], length: usize) -> Vec<f64> {
+        let of_row = |(shares, upstream): (&[f64], &[f64])| -> Vec<f64> {
+            let mean: f64 = shares.iter().zip(upstream).map(|(share, slope)| share * slope).sum();
+            shares.iter().zip(upstream).map(|(share, slope)| share * (slope - mean)).collect()
+        };
+        shares.chunks_exact(length).zip(upstream.chunks_exact(length)).flat_map(of_row).collect()
+    }
+
+    fn assert_defined<B: Backend + FusedSoftmax>(device: &Device, storages: &[DType])
+    where
+        DispatchTensor: DispatchKindConversion<B>,
+    {
+        for (&storage, shape) in
+            storages.iter().flat_map(|storage| [[3, 5, 1], [5, 7, 49]].map(|shape| (storage, shape)))
+        {
+            let count = shape.iter().product();
+            let scores: Vec<f64> = numbers(1, count).iter().map(|number| 5.0 * number).collect();
+            let [scores, upstream] = [scores, numbers(2, count)].map(|map| rounded(&map, device, storage));
+            let stored = |map: &[f64]| primitive_of::<B, 3>(map, shape, device, storage);
+            let output = B::fused_softmax(stored(&scores));
+            let gradient = B::fused_softmax_gradient(output.clone(), stored(&upstream));
+            let found = [output, gradient].map(|map| (map.dtype(), host::<B, 3>(map)));
+            // The gradient is that of what was kept.
+            let slopes = slopes_of(&found[0].1, &upstream, shape[2]);
+            let shares = shares_of(&scores, shape[2]);
+            for ((dtype, found), expected) in found.iter().zip([shares, slopes]) {
+                assert_eq!(*dtype, storage);
+                assert_near(&format!("{shape:?} in {storage:?}"), found, &expected, 1e-5 + rounding(storage));
+            }
+        }
+    }
+
+    #[test]
+    fn the_definition_holds_on_the_cpu() {
+        assert_defined::<Flex>(&Device::flex(), &[DType::F32, DType::BF16, DType::F16]);
+    }
+
+    /// WebGPU has no bf16.
+    #[cfg(feature = "wgpu")]
+    #[test]
+    fn the_definition_holds_on_software_vulkan() {
+        assert_defined::<Wgpu>(&Device::wgpu(burn::tensor::DeviceKind::DefaultDevice), &[DType::F32, DType::F16]);
     }
 }

@@ -1,5 +1,16 @@
-//! Squeeze and excitation as one operation that keeps nothing for the backward pass but its map, on the CPU.
+//! Squeeze and excitation as one operation that keeps nothing for the backward pass but its map.
+//!
+//! On the CPU it runs the loops of `cpu-kernels`; on cards it is made of kernels that read the map once each, and of Burn's arithmetic on a few numbers of
+//! each sample. All but the map is computed in f32.
 
+mod composed;
+#[cfg(test)]
+mod tests;
+
+#[cfg(feature = "cuda")]
+use burn::backend::Cuda;
+#[cfg(feature = "wgpu")]
+use burn::backend::Wgpu;
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -7,31 +18,41 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
-use burn::tensor::{DType, Tensor};
+use burn::backend::{Autodiff, Backend, Capture, Dispatch, Flex, backend_extension};
+use burn::tensor::Tensor;
 use cpu_kernels::SqueezeExcite;
 
-use super::host::{Values, is_cpu, tensor, values};
-use crate::Pointwise;
+use super::host::{Values, tensor, tensor_like, values};
+use crate::tape::{on_captured, primitive};
+use crate::{Pointwise, is_captured};
 
-/// Weighs the channels of a map; none where there is no such operation: off the CPU, and in half precision.
+/// Weighs the channels of a map.
 ///
 /// # Shapes
-/// - `map` and output: `[B, P, C]`
-/// - `reduce`: weight `[R, C, 1, 1]` and bias `[R]`; `expand`: `[C, R, 1, 1]` and `[C]`
-pub(crate) fn squeeze_excite(map: &Tensor<3>, reduce: &Pointwise, expand: &Pointwise) -> Option<Tensor<3>> {
-    let runs = is_cpu(&map.device()) && map.dtype() == DType::F32;
-    runs.then(|| {
-        let [reduce, expand] =
-            [reduce, expand].map(|layer| (layer.weight.val().into_dispatch(), layer.bias.val().into_dispatch()));
-        let map = map.clone().into_dispatch();
-        Tensor::from_dispatch(Dispatch::fused_squeeze_excite(map, reduce.0, reduce.1, expand.0, expand.1))
-    })
+/// - `map` and output: `[B, P, C]`, of one type
+/// - `reduce`: weight `[R, C, 1, 1]` and bias `[R]`; `expand`: `[C, R, 1, 1]` and `[C]`, f32
+pub(crate) fn squeeze_excite(map: Tensor<3>, reduce: &Pointwise, expand: &Pointwise) -> Tensor<3> {
+    let device = map.device();
+    let [reduce_weight, expand_weight] = [reduce, expand].map(|layer| layer.weight.val());
+    let [reduce_bias, expand_bias] = [reduce, expand].map(|layer| layer.bias.val());
+    if is_captured(&device) {
+        return on_captured!(device, B => {
+            let [reduce_weight, expand_weight] = [reduce_weight, expand_weight].map(primitive::<B, 4>);
+            let [reduce_bias, expand_bias] = [reduce_bias, expand_bias].map(primitive::<B, 1>);
+            let map = primitive::<B, 3>(map);
+            let output = B::fused_squeeze_excite(map, reduce_weight, reduce_bias, expand_weight, expand_bias);
+            Tensor::from_primitive::<B>(output)
+        });
+    }
+    let [reduce_weight, expand_weight] = [reduce_weight, expand_weight].map(Tensor::into_dispatch);
+    let [reduce_bias, expand_bias] = [reduce_bias, expand_bias].map(Tensor::into_dispatch);
+    let map = map.into_dispatch();
+    Tensor::from_dispatch(Dispatch::fused_squeeze_excite(map, reduce_weight, reduce_bias, expand_weight, expand_bias))
 }
 
-/// The operation on the CPU, in f32.
+/// The operation on a backend.
 #[allow(unreachable_pub, reason = "the macro implements the trait for a type of another crate")]
-#[backend_extension(Flex, Autodiff)]
+#[backend_extension(Flex, Cuda: cfg(feature = "cuda"), Wgpu: cfg(feature = "wgpu"), Autodiff)]
 pub trait FusedSqueezeExcite: Backend {
     /// See [`squeeze_excite`].
     fn fused_squeeze_excite(
@@ -54,6 +75,40 @@ pub trait FusedSqueezeExcite: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 }
 
+/// A backend on which the operation is made of those of [`PerChannel`](super::per_channel::PerChannel).
+macro_rules! composed_on {
+    ($backend:ty) => {
+        impl FusedSqueezeExcite for $backend {
+            fn fused_squeeze_excite(
+                map: FloatTensor<Self>,
+                reduce: FloatTensor<Self>,
+                reduce_bias: FloatTensor<Self>,
+                expand: FloatTensor<Self>,
+                expand_bias: FloatTensor<Self>,
+            ) -> FloatTensor<Self> {
+                composed::forward::<Self>(map, [reduce, reduce_bias, expand, expand_bias])
+            }
+
+            fn fused_squeeze_excite_gradient(
+                map: FloatTensor<Self>,
+                reduce: FloatTensor<Self>,
+                reduce_bias: FloatTensor<Self>,
+                expand: FloatTensor<Self>,
+                expand_bias: FloatTensor<Self>,
+                gradient: FloatTensor<Self>,
+            ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+                composed::gradient::<Self>(map, [reduce, reduce_bias, expand, expand_bias], gradient).into()
+            }
+        }
+    };
+}
+
+composed_on!(Capture);
+#[cfg(feature = "cuda")]
+composed_on!(Cuda);
+#[cfg(feature = "wgpu")]
+composed_on!(Wgpu);
+
 impl FusedSqueezeExcite for Flex {
     fn fused_squeeze_excite(
         map: FloatTensor<Self>,
@@ -63,7 +118,7 @@ impl FusedSqueezeExcite for Flex {
         expand_bias: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
         let weights = [&reduce, &reduce_bias, &expand, &expand_bias].map(values);
-        tensor(layer(&weights).forward(&values(&map), positions(&map)), map.layout().shape())
+        tensor_like(layer(&weights).forward(&values(&map), positions(&map)), &map)
     }
 
     fn fused_squeeze_excite_gradient(
@@ -77,7 +132,7 @@ impl FusedSqueezeExcite for Flex {
         let weights = [&reduce, &reduce_bias, &expand, &expand_bias].map(values);
         let found = layer(&weights).gradient(&values(&map), &values(&gradient), positions(&map));
         (
-            tensor(found.map, map.layout().shape()),
+            tensor_like(found.map, &map),
             tensor(found.reduce, reduce.layout().shape()),
             tensor(found.reduce_bias, reduce_bias.layout().shape()),
             tensor(found.expand, expand.layout().shape()),

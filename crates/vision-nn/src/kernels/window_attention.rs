@@ -1,42 +1,74 @@
-//! Attention within the windows of a map as one operation that keeps no scores, on the CPU.
+//! Attention within the windows of a map as one operation that keeps no scores.
+//!
+//! On the CPU it runs the loops of `cpu-kernels`, on CUDA and WebGPU the kernels of `cube`. Where [`has_window_attention`] says that there is no such operation,
+//! its caller composes it.
 
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+mod gpu;
+pub(crate) mod plan;
+#[cfg(test)]
+mod tests;
+
+#[cfg(feature = "cuda")]
+use burn::backend::Cuda;
+#[cfg(feature = "wgpu")]
+use burn::backend::Wgpu;
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
-use burn::tensor::{DType, Shape, Tensor};
+use burn::backend::{Autodiff, Backend, Capture, Dispatch, Flex, TensorMetadata, backend_extension};
+use burn::tensor::{DType, Tensor};
 use cpu_kernels::WindowAttention;
 
-use super::host::{is_cpu, tensor, values};
+use super::host::{is_cpu, stored_tensor, tensor, values};
+use super::recorded::{notes_ours, record};
+use crate::is_captured;
+use crate::tape::{on_captured, primitive};
 
-/// Whether [`window_attention`] runs over this map: on the CPU, in f32, with windows that tile it.
-pub fn has_window_attention(map: &Tensor<4>, window: [usize; 2]) -> bool {
-    let [_, height, width, _] = map.dims();
+/// The names of the operations in recorded graphs.
+pub(crate) const WINDOW_ATTENTION: &str = "window attention";
+pub(crate) const WINDOW_ATTENTION_GRADIENTS: &str = "window attention gradients";
+
+/// Whether [`window_attention`] runs over such a map: windows tile it, and on a card its kernels take them, unless all is to be in Burn's operations.
+/// Recordings have it where cards do.
+///
+/// # Shapes
+/// - `map`: `[B, H, W, C]`
+pub fn has_window_attention(map: &Tensor<4>, window: [usize; 2], heads: usize) -> bool {
+    let ([batch, height, width, channels], device) = (map.dims(), map.device());
     let tiles = height.is_multiple_of(window[0]) && width.is_multiple_of(window[1]);
-    tiles && is_cpu(&map.device()) && map.dtype() == DType::F32
+    let head_width = channels / heads;
+    let windows = WindowAttention { batch, grid: [height, width], window, shift: [0, 0], heads, head_width };
+    tiles && (is_cpu(&device) || notes_ours() && plan::cards_take(&windows))
 }
 
 /// What each token of a map sees in its window, where [`has_window_attention`] says so.
 ///
 /// # Shapes
 /// - `projected`: `[B, H, W, 3 C]`, queries, keys and values
-/// - `bias`: `[nH, N, N]`, added to the scores
-/// - output: `[B, H, W, C]`
+/// - `bias`: `[nH, N, N]`, added to the scores, f32
+/// - output: `[B, H, W, C]`, of the type of `projected`
 pub fn window_attention(projected: Tensor<4>, bias: Tensor<3>, window: [usize; 2], shift: [usize; 2]) -> Tensor<4> {
-    let [batch, height, width, triple] = projected.dims();
+    let ([batch, height, width, triple], device) = (projected.dims(), projected.device());
     let [heads, _, _] = bias.dims();
     let head_width = triple / 3 / heads;
     let windows = WindowAttention { batch, grid: [height, width], window, shift, heads, head_width };
+    if is_captured(&device) {
+        return on_captured!(device, B => {
+            let (projected, bias) = (primitive::<B, 4>(projected), primitive::<B, 3>(bias));
+            Tensor::from_primitive::<B>(B::fused_window_attention(projected, bias, windows))
+        });
+    }
     let output = Dispatch::fused_window_attention(projected.into_dispatch(), bias.into_dispatch(), windows);
     Tensor::from_dispatch(output)
 }
 
-/// The operation on the CPU, in f32.
+/// The operation on a backend. Projections, output and their gradients have one type, the bias and its gradient are f32.
 #[allow(unreachable_pub, reason = "the macro implements the trait for a type of another crate")]
-#[backend_extension(Flex, Autodiff)]
+#[backend_extension(Flex, Cuda: cfg(feature = "cuda"), Wgpu: cfg(feature = "wgpu"), Autodiff)]
 pub trait FusedWindowAttention: Backend {
     /// See [`window_attention`].
     fn fused_window_attention(
@@ -61,8 +93,7 @@ impl FusedWindowAttention for Flex {
         windows: WindowAttention,
     ) -> FloatTensor<Self> {
         let output = windows.forward(&values(&projected), &values(&bias));
-        let [height, width] = windows.grid;
-        tensor(output, &Shape::new([windows.batch, height, width, windows.heads * windows.head_width]))
+        stored_tensor(output, &plan::output_shape(&windows), projected.dtype())
     }
 
     fn fused_window_attention_gradient(
@@ -72,7 +103,32 @@ impl FusedWindowAttention for Flex {
         windows: WindowAttention,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let found = windows.gradient(&values(&projected), &values(&bias), &values(&gradient));
-        (tensor(found.projected, projected.layout().shape()), tensor(found.bias, bias.layout().shape()))
+        let of_projected = stored_tensor(found.projected, projected.layout().shape(), projected.dtype());
+        (of_projected, tensor(found.bias, bias.layout().shape()))
+    }
+}
+
+/// As a card runs it: [`has_window_attention`] has been asked.
+impl FusedWindowAttention for Capture {
+    fn fused_window_attention(
+        projected: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        windows: WindowAttention,
+    ) -> FloatTensor<Self> {
+        let form = (plan::output_shape(&windows), projected.dtype());
+        let [output] = record(WINDOW_ATTENTION, [projected, bias], [form], &[plan::bias_scratch(&windows)]);
+        output
+    }
+
+    fn fused_window_attention_gradient(
+        projected: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        windows: WindowAttention,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let forms = [(projected.shape(), projected.dtype()), (bias.shape(), DType::F32)];
+        let scratch = [plan::bias_scratch(&windows), plan::sums_scratch(&windows)];
+        record(WINDOW_ATTENTION_GRADIENTS, [projected, bias, gradient], forms, &scratch).into()
     }
 }
 

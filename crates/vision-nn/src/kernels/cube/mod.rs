@@ -3,11 +3,18 @@
 //! Tensors of these backends are promises: Burn's fusion queues operations, and hands real buffers to a kernel when its turn comes. An operation
 //! here is put into that queue by [`launch`], and is given contiguous or strided [`CubeTensor`]s by it.
 
+pub(crate) mod activation;
+pub(crate) mod batch_norm;
+pub(crate) mod columns;
+pub(crate) mod cross_entropy;
 pub(crate) mod depthwise;
 pub(crate) mod layer_norm;
 pub(crate) mod many;
 pub(crate) mod parameters;
+pub(crate) mod per_channel;
 pub(crate) mod residual;
+pub(crate) mod tensors;
+pub(crate) mod window_attention;
 
 use std::fmt::Debug;
 use std::marker::PhantomData;

