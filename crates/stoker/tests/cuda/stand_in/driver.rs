@@ -10,12 +10,14 @@
 //! - `STAND_IN_CARD_CAPABILITY`: compute capability, `8.6` when unset.
 //! - `STAND_IN_CARD_NAME`: product name, `NVIDIA GeForce RTX 3060` when unset.
 //! - `STAND_IN_CARD_COUNT`: number of cards, 1 when unset.
-//! - `STAND_IN_CARD_THIEF`: `1000:2147483648` has somebody else take so many bytes of each card once this process has launched 1000 kernels.
 //! - `STAND_IN_CARD_STATISTICS`: a file for five numbers of eight bytes; see [`Statistic`].
 //!
 //! Signatures and numbers are those of the CUDA driver API: <https://docs.nvidia.com/cuda/cuda-driver-api/>.
 #![allow(non_snake_case, clippy::missing_safety_doc)]
 #![warn(missing_docs)]
+
+mod memory;
+mod queue;
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -61,8 +63,6 @@ struct Settings {
     capability: (c_int, c_int),
     name: String,
     count: c_int,
-    /// After how many launches somebody else takes how many bytes.
-    thief: Option<(u64, u64)>,
 }
 
 static SETTINGS: LazyLock<Settings> = LazyLock::new(|| {
@@ -74,20 +74,8 @@ static SETTINGS: LazyLock<Settings> = LazyLock::new(|| {
         capability: (major.parse().expect("a number"), minor.parse().expect("a number")),
         name: text("NAME").unwrap_or_else(|| "NVIDIA GeForce RTX 3060".to_owned()),
         count: text("COUNT").map_or(1, |count| count.parse().expect("a number of cards")),
-        thief: text("THIEF").map(|thief| {
-            let (launches, bytes) = thief.split_once(':').expect("a thief is launches and bytes");
-            (launches.parse().expect("a number of launches"), bytes.parse().expect("a number of bytes"))
-        }),
     }
 });
-
-/// Kernels launched by this process.
-static LAUNCHES: AtomicU64 = AtomicU64::new(0);
-
-/// What somebody else holds of each card.
-fn stolen_bytes() -> u64 {
-    SETTINGS.thief.map_or(0, |(launches, bytes)| if LAUNCHES.load(SeqCst) >= launches { bytes } else { 0 })
-}
 
 /// What a card holds.
 #[derive(Default)]
@@ -101,7 +89,7 @@ struct Card {
 impl Card {
     fn free_bytes(&self) -> u64 {
         let context = if self.has_context { CONTEXT_BYTES } else { 0 };
-        SETTINGS.memory_bytes.saturating_sub(self.held_bytes + context + stolen_bytes())
+        SETTINGS.memory_bytes.saturating_sub(self.held_bytes + context)
     }
 }
 
@@ -356,242 +344,5 @@ pub unsafe extern "system" fn cuCtxGetStreamPriorityRange(least: *mut c_int, gre
         *least = 0;
         *greatest = 0;
     }
-    SUCCESS
-}
-
-// Memory.
-
-/// Free and total bytes of the current card.
-#[unsafe(no_mangle)]
-pub unsafe extern "system" fn cuMemGetInfo_v2(free: *mut usize, total: *mut usize) -> Code {
-    let cards = cards();
-    let Some(card) = current().and_then(|index| cards.get(index)) else { return INVALID_CONTEXT };
-    unsafe {
-        *free = card.free_bytes() as usize;
-        *total = SETTINGS.memory_bytes as usize;
-    }
-    SUCCESS
-}
-
-/// Allocates.
-#[unsafe(no_mangle)]
-pub unsafe extern "system" fn cuMemAlloc_v2(address: *mut Address, bytes: usize) -> Code {
-    match allocate(bytes) {
-        Ok(found) => unsafe { *address = found },
-        Err(code) => return code,
-    }
-    SUCCESS
-}
-
-/// Allocates, in the order of a stream.
-#[unsafe(no_mangle)]
-pub unsafe extern "system" fn cuMemAllocAsync(address: *mut Address, bytes: usize, _stream: *mut c_void) -> Code {
-    unsafe { cuMemAlloc_v2(address, bytes) }
-}
-
-/// Frees.
-#[unsafe(no_mangle)]
-pub extern "system" fn cuMemFree_v2(address: Address) -> Code {
-    free(address)
-}
-
-/// Frees, in the order of a stream.
-#[unsafe(no_mangle)]
-pub extern "system" fn cuMemFreeAsync(address: Address, _stream: *mut c_void) -> Code {
-    free(address)
-}
-
-/// Allocates memory of the host, 64 bytes of which in front of it hold its length.
-#[unsafe(no_mangle)]
-pub unsafe extern "system" fn cuMemAllocHost_v2(pointer: *mut *mut c_void, bytes: usize) -> Code {
-    let length = bytes + 64;
-    unsafe {
-        let block = mmap(ptr::null_mut(), length, READ_AND_WRITE, RESERVED, -1, 0);
-        if block as isize == -1 {
-            return OUT_OF_MEMORY;
-        }
-        block.cast::<usize>().write(length);
-        *pointer = block.byte_add(64);
-    }
-    SUCCESS
-}
-
-/// Frees memory of the host.
-#[unsafe(no_mangle)]
-pub unsafe extern "system" fn cuMemFreeHost(pointer: *mut c_void) -> Code {
-    unsafe {
-        let block = pointer.byte_sub(64);
-        munmap(block, block.cast::<usize>().read());
-    }
-    SUCCESS
-}
-
-/// Copies to a card.
-#[unsafe(no_mangle)]
-pub unsafe extern "system" fn cuMemcpyHtoDAsync_v2(
-    to: Address,
-    from: *const c_void,
-    bytes: usize,
-    _stream: *mut c_void,
-) -> Code {
-    unsafe { ptr::copy(from.cast::<u8>(), to as *mut u8, bytes) };
-    SUCCESS
-}
-
-/// Copies from a card.
-#[unsafe(no_mangle)]
-pub unsafe extern "system" fn cuMemcpyDtoHAsync_v2(
-    to: *mut c_void,
-    from: Address,
-    bytes: usize,
-    _stream: *mut c_void,
-) -> Code {
-    unsafe { ptr::copy(from as *const u8, to.cast::<u8>(), bytes) };
-    SUCCESS
-}
-
-/// `CUDA_MEMCPY2D`.
-#[repr(C)]
-pub struct Rectangle {
-    from_x: usize,
-    from_y: usize,
-    from_type: c_uint,
-    from_host: *const u8,
-    from_device: Address,
-    from_array: *mut c_void,
-    from_pitch: usize,
-    to_x: usize,
-    to_y: usize,
-    to_type: c_uint,
-    to_host: *mut u8,
-    to_device: Address,
-    to_array: *mut c_void,
-    to_pitch: usize,
-    width: usize,
-    height: usize,
-}
-
-/// Copies a rectangle of bytes between host and card.
-#[unsafe(no_mangle)]
-pub unsafe extern "system" fn cuMemcpy2DAsync_v2(copy: *const Rectangle, _stream: *mut c_void) -> Code {
-    const HOST: c_uint = 1;
-    unsafe {
-        let copy = &*copy;
-        let from = if copy.from_type == HOST { copy.from_host } else { copy.from_device as *const u8 };
-        let to = if copy.to_type == HOST { copy.to_host } else { copy.to_device as *mut u8 };
-        for row in 0..copy.height {
-            let from = from.add((copy.from_y + row) * copy.from_pitch + copy.from_x);
-            let to = to.add((copy.to_y + row) * copy.to_pitch + copy.to_x);
-            ptr::copy(from, to, copy.width);
-        }
-    }
-    SUCCESS
-}
-
-// Streams and events: all is done when it is asked for.
-
-/// Makes a stream.
-#[unsafe(no_mangle)]
-pub unsafe extern "system" fn cuStreamCreate(stream: *mut *mut c_void, _flags: c_uint) -> Code {
-    unsafe { *stream = ptr::dangling_mut::<u64>().cast() };
-    SUCCESS
-}
-
-/// Makes a stream of a priority.
-#[unsafe(no_mangle)]
-pub unsafe extern "system" fn cuStreamCreateWithPriority(
-    stream: *mut *mut c_void,
-    flags: c_uint,
-    _priority: c_int,
-) -> Code {
-    unsafe { cuStreamCreate(stream, flags) }
-}
-
-/// Waits for a stream.
-#[unsafe(no_mangle)]
-pub extern "system" fn cuStreamSynchronize(_stream: *mut c_void) -> Code {
-    SUCCESS
-}
-
-/// Has a stream wait for an event.
-#[unsafe(no_mangle)]
-pub extern "system" fn cuStreamWaitEvent(_stream: *mut c_void, _event: *mut c_void, _flags: c_uint) -> Code {
-    SUCCESS
-}
-
-/// Makes an event.
-#[unsafe(no_mangle)]
-pub unsafe extern "system" fn cuEventCreate(event: *mut *mut c_void, flags: c_uint) -> Code {
-    unsafe { cuStreamCreate(event, flags) }
-}
-
-/// Records an event.
-#[unsafe(no_mangle)]
-pub extern "system" fn cuEventRecord(_event: *mut c_void, _stream: *mut c_void) -> Code {
-    SUCCESS
-}
-
-/// Waits for an event.
-#[unsafe(no_mangle)]
-pub extern "system" fn cuEventSynchronize(_event: *mut c_void) -> Code {
-    SUCCESS
-}
-
-/// Ends an event.
-#[unsafe(no_mangle)]
-pub extern "system" fn cuEventDestroy_v2(_event: *mut c_void) -> Code {
-    SUCCESS
-}
-
-// Kernels: loaded, never run.
-
-/// Loads compiled code.
-#[unsafe(no_mangle)]
-pub unsafe extern "system" fn cuModuleLoadData(module: *mut *mut c_void, image: *const c_void) -> Code {
-    if image.is_null() {
-        return INVALID_VALUE;
-    }
-    count(Statistic::Kernels);
-    unsafe { cuStreamCreate(module, 0) }
-}
-
-/// A kernel of loaded code.
-#[unsafe(no_mangle)]
-pub unsafe extern "system" fn cuModuleGetFunction(
-    function: *mut *mut c_void,
-    _module: *mut c_void,
-    _name: *const c_char,
-) -> Code {
-    unsafe { cuStreamCreate(function, 0) }
-}
-
-/// Sets an attribute of a kernel.
-#[unsafe(no_mangle)]
-pub extern "system" fn cuFuncSetAttribute(_function: *mut c_void, _attribute: c_int, _value: c_int) -> Code {
-    SUCCESS
-}
-
-/// Takes a kernel of a size that a card would take, and does nothing.
-#[unsafe(no_mangle)]
-pub extern "system" fn cuLaunchKernel(
-    _function: *mut c_void,
-    grid_x: c_uint,
-    grid_y: c_uint,
-    grid_z: c_uint,
-    block_x: c_uint,
-    block_y: c_uint,
-    block_z: c_uint,
-    shared_bytes: c_uint,
-    _stream: *mut c_void,
-    _parameters: *mut *mut c_void,
-    _extra: *mut *mut c_void,
-) -> Code {
-    let is_grid = grid_x > 0 && (1..=65_535).contains(&grid_y) && (1..=65_535).contains(&grid_z);
-    let is_block = (1..=1024).contains(&(block_x * block_y * block_z));
-    if !is_grid || !is_block || shared_bytes as c_int > shared_bytes_of_a_block(SETTINGS.capability) {
-        return INVALID_VALUE;
-    }
-    LAUNCHES.fetch_add(1, SeqCst);
-    count(Statistic::Launches);
     SUCCESS
 }

@@ -46,12 +46,9 @@ pub(super) fn spread<E: Float, N: Size>(
     let (image, row) = rows.div_mod(rest);
     let size = of_map.vector_size();
     let vector = vector as usize;
-    let height = gradient.shape(1) as i32;
-    let width = gradient.shape(2) as i32;
     let reach = comptime!((kernel - 1) / stride);
     // Windows that begin before the first of the unit's places have none of the map's cells before it.
-    let skipped = before_columns / stride as u32;
-    let first_window = (skipped + run * comptime!((columns / stride) as u32)) as i32;
+    let first_window = (before_columns / stride as u32 + run * comptime!((columns / stride) as u32)) as i32;
     let place = row + before_rows;
     let last_line = place / stride as u32;
     let first_tap = place % stride as u32;
@@ -60,13 +57,13 @@ pub(super) fn spread<E: Float, N: Size>(
     for back in 0..comptime!(reach as u32 + 1) {
         let down = first_tap + back * stride as u32;
         let line = last_line as i32 - back as i32;
-        if down < kernel as u32 && line >= 0 && line < height {
+        if down < kernel as u32 && line >= 0 && line < gradient.shape(1) as i32 {
             let begin = image as usize * gradient.stride(0) + line as usize * gradient.stride(1) + vector * size;
             let taps = taps_of_row::<N>(&taps_shared, down as usize, kernel, lanes);
             #[unroll]
             for window in 0..comptime!(columns / stride + reach) {
                 let column = first_window + window as i32 - reach as i32;
-                let value = read::<E, N>(gradient, begin, column, width);
+                let value = read::<E, N>(gradient, begin, column, gradient.shape(2) as i32);
                 #[unroll]
                 for across in 0..kernel {
                     // The place at which this window has this tap, if it is one of the unit's.

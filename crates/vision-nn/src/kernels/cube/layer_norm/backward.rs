@@ -30,13 +30,8 @@ pub(super) fn input_gradient<E: Float, N: Size>(
     let mut shared = Shared::<[f32]>::new_slice(shared_numbers);
     let mut normalised = Array::<Vector<f32, N>>::new(steps);
     let mut slope = Array::<Vector<f32, N>>::new(steps);
-    let mut of_weight = Array::<Vector<f32, N>>::new(steps);
-    let mut of_bias = Array::<Vector<f32, N>>::new(steps);
-    #[unroll]
-    for step in 0..steps {
-        of_weight[step] = Vector::zero();
-        of_bias[step] = Vector::zero();
-    }
+    let mut of_weight = zeros::<N>(steps);
+    let mut of_bias = zeros::<N>(steps);
     let line = CUBE_POS as u32 * CUBE_DIM_Y + UNIT_POS_Y;
     for turn in 0..turns {
         let row = line + turn * lines;
@@ -79,6 +74,16 @@ pub(super) fn input_gradient<E: Float, N: Size>(
         }
     }
     leave_totals::<N>(partial, &of_weight, &of_bias, vectors, steps);
+}
+
+#[cube]
+fn zeros<N: Size>(#[comptime] steps: usize) -> Array<Vector<f32, N>> {
+    let mut zeros = Array::<Vector<f32, N>>::new(steps);
+    #[unroll]
+    for step in 0..steps {
+        zeros[step] = Vector::zero();
+    }
+    zeros
 }
 
 /// Adds up what the lines of a cube have, each line in turn, and writes it to the cube's place in `partial`.
