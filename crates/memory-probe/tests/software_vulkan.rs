@@ -101,12 +101,13 @@ fn assert_median_below_8_percent(mut errors: Vec<f64>) {
     assert!(errors[errors.len() / 2] <= 0.08, "{errors:?}");
 }
 
-/// The same where the memory is cut as a plan cuts it: buffers of 2 MiB on pages of 3.
+/// The same where the memory is cut as a plan cuts it: buffers of 2 MiB on pages of 3. A page is an eighth of so small a step, and a batch of which the
+/// graph takes one page more shows nothing but that: the median of several counts, as above.
 fn predictions_hold_in_pages_of_one_size(device: &Device, captured: &CapturedSource<'_>) {
     let layout = PoolLayout::pages(12, 40 * MIB, weight_bytes());
     layout.install(device).expect("nothing is live in the pools");
-    let error = error_of(device, (&request(), captured), 32, layout);
-    assert!(error <= 0.08, "{error}");
+    let error = |batch| error_of(device, (&request(), captured), batch, layout);
+    assert_median_below_8_percent([8, 16, 32].map(error).to_vec());
     PoolLayout::Runtime.install(device).expect("nothing is live in the pools");
 }
 
@@ -126,8 +127,8 @@ fn error_of(
     predicted.abs_diff(real) as f64 / real as f64
 }
 
-/// A whole plan for a card of 20 MiB with the margin of its tier, and real steps on a device that has no more. Four pages, small pages and the weights,
-/// which lie apart, make up the budget, a fifth page the margin.
+/// A whole plan for a card of 20 MiB with the margin of its tier, and real steps on a device that has the budget and no more: four pages, small pages and
+/// the weights, which lie apart.
 fn a_plan_for_a_small_card_trains_and_the_next_larger_batch_does_not(device: &Device, captured: &CapturedSource<'_>) {
     const CARD_BYTES: u64 = 20 * MIB;
     const PAGES: u64 = 4;
@@ -147,7 +148,7 @@ fn a_plan_for_a_small_card_trains_and_the_next_larger_batch_does_not(device: &De
 
     let PoolLayout::Pages { page_bytes, small_page_bytes } = layout else { panic!("another layout") };
     let small = SlicedPool { page_size: small_page_bytes, pages: Some(4), max_slice: Some(small_page_bytes / 8) };
-    let pages = SlicedPool { page_size: page_bytes, pages: Some(PAGES + 1), max_slice: None };
+    let pages = SlicedPool { page_size: page_bytes, pages: Some(PAGES), max_slice: None };
     device.memory_cleanup();
     device.memory_install_pools(MemoryPoolLayout::Sliced(vec![small, pages])).expect("nothing is live in the pools");
     let (batch, mut step) = (batch(40), step(device));
