@@ -83,11 +83,11 @@ fn a_plan_counts_what_loading_takes_as_the_run_does() {
 /// A limit at which the batch must be cut is kept, and what it allows is used.
 #[test]
 fn a_run_under_a_limit_never_runs_out_of_memory_and_uses_most_of_it() {
-    for limit_mib in [100u64, 112] {
+    for limit_mib in [120u64, 132] {
         let stage = Stage::new();
         let train = format!(
-            "train --config tiny.yaml --set train.effective_batch_size=24 --set train.micro_batch_size=auto \
-             --set memory.limit={limit_mib}MiB"
+            "train --config tiny.yaml --set model.image_size=96 --set train.effective_batch_size=24 \
+             --set train.micro_batch_size=auto --set memory.limit={limit_mib}MiB"
         );
         let stderr = stage.succeed(&train, &[]);
         assert!(told(&stderr).is_empty() && !stderr.contains("the heap held "), "{limit_mib} MiB: {stderr}");

@@ -9,7 +9,7 @@ use metrics::{EpochRecord, read_records};
 use crate::stage::{RUN, Stage};
 
 /// All of the training images in one step, and in one micro-batch where memory allows it.
-const TRAIN: &str = "train --config tiny.yaml --set model.image_size=64 --set train.effective_batch_size=24";
+const TRAIN: &str = "train --config tiny.yaml --set model.image_size=96 --set train.effective_batch_size=24";
 
 fn records(stage: &Stage) -> Vec<EpochRecord> {
     read_records(&stage.run_path("metrics.jsonl")).expect("the run wrote it")

@@ -246,7 +246,9 @@ fn folds_share_one_temperature_that_is_fitted_out_of_fold_and_applied_to_their_m
     let loss = |temperature: f64| said.iter().map(|(row, label)| -tempered(row, temperature)[*label].ln()).sum::<f64>();
     assert_eq!(said.len(), 24);
     let least = loss(temperature) - 1e-9; // of a loss that hardly moves where the optimum is far off
-    assert!(least <= loss(temperature * 1.02) && least <= loss(temperature / 1.02), "{temperature}");
+    // The search ends at a million: folds that know nothing yet have their optimum beyond it.
+    let further = (temperature * 1.02).min(1e6);
+    assert!(least <= loss(further) && least <= loss(temperature / 1.02), "{temperature}");
 
     let plain = predict(&stage, &format!("--fold-results {RUN}"), "plain.csv");
     stage.succeed(&calibrated);
