@@ -22,7 +22,7 @@ pub struct AllocatorModel {
     pub alignment_bytes: u64,
     /// How the memory is cut.
     pub pools: PoolLayout,
-    /// Whether rows of what matrix products and convolutions write are padded: see [`row_pitch`].
+    /// Whether rows of what matrix products and convolutions write are padded: see `row_pitch`.
     pub pads_rows: bool,
 }
 
