@@ -25,16 +25,98 @@ pub struct AdamWStep {
     pub step: u64,
 }
 
+/// A parameter that takes a step, all slices of one length.
+#[derive(Debug)]
+pub struct Moved<'a> {
+    /// What moves.
+    pub weights: &'a mut [f32],
+    /// By what.
+    pub gradient: &'a [f32],
+    /// The two moments.
+    pub moments: [&'a mut [f32]; 2],
+    /// The moving average of the weights, where there is one.
+    pub average: Option<&'a mut [f32]>,
+    /// This parameter's constants.
+    pub step: AdamWStep,
+}
+
+/// Moves all parameters by their gradients times `factor`; averages keep `decay` of themselves. Each number is read and written once.
+///
+/// # Panics
+/// When a parameter's slices differ in length.
+pub fn adamw_of_all(parameters: Vec<Moved<'_>>, factor: f64, decay: f64) {
+    let factor = factor as f32;
+    let shares = [decay as f32, (1.0 - decay) as f32];
+    parameters.into_par_iter().flat_map(pieces).for_each(|mut piece| {
+        piece.move_weights(factor);
+        if let Some(average) = piece.average {
+            blend_task(average, piece.weights, shares);
+        }
+    });
+}
+
+/// `own * kept + other * share` in the place of `own`, for each pair of slices.
+///
+/// # Panics
+/// When a pair differs in length.
+pub fn blend_all(pairs: Vec<(&mut [f32], &[f32])>, kept: f64, share: f64) {
+    let shares = [kept as f32, share as f32];
+    pairs.into_par_iter().for_each(|(own, other)| {
+        assert_eq!(own.len(), other.len(), "a pair of one length");
+        own.par_chunks_mut(TASK).zip(other.par_chunks(TASK)).for_each(|(own, other)| blend_task(own, other, shares));
+    });
+}
+
+/// Multiplies every number.
+pub fn scale_all(slices: Vec<&mut [f32]>, factor: f64) {
+    let factor = factor as f32;
+    slices.into_par_iter().for_each(|slice| {
+        slice.par_chunks_mut(TASK).for_each(|part| part.iter_mut().for_each(|number| *number *= factor));
+    });
+}
+
+/// A stretch of a parameter that one task moves.
+struct Piece<'a> {
+    constants: Constants,
+    weights: &'a mut [f32],
+    gradient: &'a [f32],
+    first: &'a mut [f32],
+    second: &'a mut [f32],
+    average: Option<&'a mut [f32]>,
+}
+
+impl Piece<'_> {
+    fn move_weights(&mut self, factor: f32) {
+        task(&self.constants, factor, self.weights, self.gradient, self.first, self.second);
+    }
+}
+
+fn pieces(parameter: Moved<'_>) -> impl ParallelIterator<Item = Piece<'_>> {
+    let Moved { weights, gradient, moments: [first, second], mut average, step } = parameter;
+    let count = weights.len();
+    let others = [gradient.len(), first.len(), second.len()].into_iter().chain(average.as_ref().map(|all| all.len()));
+    assert!(others.into_iter().all(|length| length == count), "slices of {count} numbers");
+    let constants = step.constants();
+    let averages: Vec<Option<&mut [f32]>> = match average.take() {
+        Some(average) => average.chunks_mut(TASK).map(Some).collect(),
+        None => (0..count.div_ceil(TASK)).map(|_| None).collect(),
+    };
+    let slices = weights.par_chunks_mut(TASK).zip(gradient.par_chunks(TASK));
+    let moments = first.par_chunks_mut(TASK).zip(second.par_chunks_mut(TASK));
+    slices.zip(moments).zip(averages).map(move |(((weights, gradient), (first, second)), average)| Piece {
+        constants,
+        weights,
+        gradient,
+        first,
+        second,
+        average,
+    })
+}
+
 impl AdamWStep {
     /// Moves weights and moments. All slices are of one length.
     pub fn apply(&self, weights: &mut [f32], gradient: &[f32], moments: [&mut [f32]; 2]) {
-        let [first, second] = moments;
-        let constants = self.constants();
-        weights
-            .par_chunks_mut(TASK)
-            .zip(gradient.par_chunks(TASK))
-            .zip(first.par_chunks_mut(TASK).zip(second.par_chunks_mut(TASK)))
-            .for_each(|((weights, gradient), (first, second))| task(&constants, weights, gradient, first, second));
+        adamw_of_all(vec![Moved { weights, gradient, moments, average: None, step: *self }], 1.0, 0.0);
     }
 
     fn constants(&self) -> Constants {
@@ -50,6 +132,7 @@ impl AdamWStep {
     }
 }
 
+#[derive(Clone, Copy)]
 struct Constants {
     kept: f32,
     length: f32,
@@ -60,17 +143,29 @@ struct Constants {
 }
 
 #[multiversion(targets = "simd")]
-fn task(constants: &Constants, weights: &mut [f32], gradient: &[f32], first: &mut [f32], second: &mut [f32]) {
+fn task(
+    constants: &Constants,
+    factor: f32,
+    weights: &mut [f32],
+    gradient: &[f32],
+    first: &mut [f32],
+    second: &mut [f32],
+) {
     let &Constants { kept, length, beta, share, warmth, epsilon } = constants;
     let count = weights.len();
     let (gradient, first, second) = (&gradient[..count], &mut first[..count], &mut second[..count]);
     for at in 0..count {
-        let slope = gradient[at];
+        let slope = gradient[at] * factor;
         first[at] = beta[0].mul_add(first[at], share[0] * slope);
         second[at] = beta[1].mul_add(second[at], share[1] * slope * slope);
         let root = (second[at] * warmth).sqrt() + epsilon;
         weights[at] = kept.mul_add(weights[at], -length * first[at] / root);
     }
+}
+
+#[multiversion(targets = "simd")]
+fn blend_task(own: &mut [f32], other: &[f32], [kept, share]: [f32; 2]) {
+    own.iter_mut().zip(other).for_each(|(own, other)| *own = kept.mul_add(*own, share * other));
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ mod sums;
 mod test_numbers;
 
 pub use activation::Activation;
-pub use adamw::AdamWStep;
+pub use adamw::{AdamWStep, Moved, adamw_of_all, blend_all, scale_all};
 pub use attention::{WindowAttention, WindowAttentionGradient};
 pub use batch_norm::{BatchNorm, BatchNormGradient, Moments, moments};
 pub use cross_entropy::{cross_entropy, cross_entropy_gradient};
@@ -36,4 +36,4 @@ pub use matrix::{Matrix, product};
 pub use residual::Residual;
 pub use response_norm::{ResponseNorm, ResponseNormGradient};
 pub use squeeze_excite::{SqueezeExcite, SqueezeExciteGradient};
-pub use sums::{sum_of_rows, sum_of_squares};
+pub use sums::{squares_of_all, sum_of_rows, sum_of_squares};

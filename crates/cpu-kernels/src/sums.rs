@@ -37,7 +37,13 @@ fn sum_of_rows_task(rows: &[f32], columns: usize) -> Vec<f32> {
 
 /// The sum of squares.
 pub fn sum_of_squares(numbers: &[f32]) -> f64 {
-    let partial: Vec<f32> = numbers.par_chunks(TASK).map(sum_of_squares_task).collect();
+    squares_of_all(vec![numbers])
+}
+
+/// The sum of squares over all slices.
+pub fn squares_of_all(slices: Vec<&[f32]>) -> f64 {
+    let tasks = slices.into_par_iter().flat_map(|slice| slice.par_chunks(TASK));
+    let partial: Vec<f32> = tasks.map(sum_of_squares_task).collect();
     partial.into_iter().map(f64::from).sum()
 }
 

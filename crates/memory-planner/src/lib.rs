@@ -88,7 +88,7 @@ pub use precision::{Checkpointing, PRECISION_CHOICE, ParseCheckpointingError, Pa
 pub use recommend::{analyze_memory, recommend_batch_size};
 pub use report::MemoryAnalysis;
 pub use rounding::{ParseRoundingError, Rounding};
-pub use search::largest_fitting_batch;
+pub use search::{largest_fitting_batch, largest_fitting_batch_from};
 pub use team_settings::{TeamIdentity, TeamOutcome, TeamPlan, TeamRow, TeamSettings, TeamSettingsError};
 pub use throughput::{ThroughputSample, prefer_throughput, throughput_candidates};
 pub use trace::{

@@ -21,7 +21,37 @@ pub fn largest_fitting_batch<E>(
     if fits == limit {
         return Ok(fits);
     }
-    let mut too_large = next;
+    bisect(fits, next, budget_bytes, peak_bytes)
+}
+
+/// The same where `known` is known to fit: it looks close above first, in some `2 log2(answer - known)` calls.
+///
+/// # Errors
+/// The first error of `peak_bytes`.
+pub fn largest_fitting_batch_from<E>(
+    known: usize,
+    limit: usize,
+    budget_bytes: u64,
+    mut peak_bytes: impl FnMut(usize) -> Result<u64, E>,
+) -> Result<usize, E> {
+    let (mut fits, mut further) = (known, 1);
+    while fits < limit {
+        let next = fits.saturating_add(further).min(limit);
+        if peak_bytes(next)? > budget_bytes {
+            return bisect(fits, next, budget_bytes, peak_bytes);
+        }
+        (fits, further) = (next, further.saturating_mul(2));
+    }
+    Ok(fits)
+}
+
+/// The largest batch from `fits` on, and below `too_large`, that fits.
+fn bisect<E>(
+    mut fits: usize,
+    mut too_large: usize,
+    budget_bytes: u64,
+    mut peak_bytes: impl FnMut(usize) -> Result<u64, E>,
+) -> Result<usize, E> {
     while too_large - fits > 1 {
         let middle = fits + (too_large - fits) / 2;
         if peak_bytes(middle)? <= budget_bytes {
@@ -51,6 +81,21 @@ mod tests {
         for limit in [0, 1, 2, 3, 7, 64, 100] {
             for budget in 0..400 {
                 assert_eq!(search(limit, budget, 3).0, (budget as usize / 3).min(limit), "{limit} {budget}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_search_from_what_fits_agrees_and_asks_less() {
+        for known in 0..40 {
+            for limit in [known, known + 1, 50, 1000] {
+                let mut calls = 0;
+                let found = largest_fitting_batch_from(known, limit, 120, |batch| {
+                    calls += 1;
+                    Ok::<_, ()>(batch as u64 * 3)
+                });
+                assert_eq!(found, Ok(limit.min(40)), "from {known} to {limit}");
+                assert!(limit != 1000 || known != 36 || calls <= 6, "{calls}");
             }
         }
     }

@@ -20,7 +20,9 @@ fn main() -> ExitCode {
     crash::catch_messages();
     kernel_cache::keep_kernels();
     // Burn reports some failures of a device by panicking: they end as an error, like every other.
-    let result = panic::catch_unwind(AssertUnwindSafe(|| commands::execute(arguments.command)));
+    // Inside the pool that computes: what this thread hands out it also works on, and nobody is woken up for what is too small to share.
+    let execute = AssertUnwindSafe(|| rayon::scope(|_| commands::execute(arguments.command)));
+    let result = panic::catch_unwind(execute);
     match result.unwrap_or_else(|_| Err(crash::as_error())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -32,6 +32,12 @@ impl<'a> Matrix<'a> {
         Self { values, rows, columns, row_stride: columns, column_stride: 1 }
     }
 
+    /// `count` rows from row `first` on.
+    fn rows_from(self, first: usize, count: usize) -> Self {
+        assert!(first + count <= self.rows, "{first} and {count} more of {} rows", self.rows);
+        Self { values: &self.values[first * self.row_stride..], rows: count, ..self }
+    }
+
     /// The same numbers with rows for columns.
     pub fn transposed(self) -> Self {
         Self {

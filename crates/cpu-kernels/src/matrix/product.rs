@@ -1,7 +1,29 @@
+use std::mem::MaybeUninit;
+
+use rayon::prelude::*;
+
 use super::Matrix;
 
 /// Products below this many multiplications are not shared between threads.
 const SHARED: usize = 192 * 192 * 192;
+
+/// Numbers of the output that one task computes where there are many: in the second cache they find their bias.
+const BAND: usize = 1 << 18;
+
+/// Bands from which on each is one thread's; fewer would leave threads without.
+const MANY_BANDS: usize = 8;
+
+/// Depth that is summed over in one go where the output is small.
+const PART_DEPTH: usize = 3072;
+
+/// Parts of the depth, each of which holds an output of its own.
+const MOST_PARTS: usize = 8;
+
+/// The largest output that is held once a part, in numbers.
+const LONGEST_PART: usize = 1 << 18;
+
+/// Numbers of a task that only adds.
+const ROWS_TASK: usize = 1 << 15;
 
 /// `left * right`, row by row, and `bias` added to each row.
 ///
@@ -23,30 +45,85 @@ pub fn product(left: Matrix<'_>, right: Matrix<'_>, bias: Option<&[f32]>) -> Vec
     portable(left, right, bias)
 }
 
-/// By the `gemm` crate.
+/// By the `gemm` crate, cut so that no thread waits for another's copy of the operands, and by shapes alone.
 fn portable(left: Matrix<'_>, right: Matrix<'_>, bias: Option<&[f32]>) -> Vec<f32> {
     let (rows, columns, depth) = (left.rows, right.columns, left.columns);
-    let mut output = match bias {
-        Some(bias) => bias.repeat(rows),
-        None => vec![0.0; rows * columns],
-    };
-    if depth == 0 || output.is_empty() {
-        return output;
+    if depth == 0 || rows * columns == 0 {
+        return bias.map_or_else(|| vec![0.0; rows * columns], |bias| bias.repeat(rows));
     }
-    let shared = rows.saturating_mul(columns).saturating_mul(depth) >= SHARED;
-    let parallelism = if shared { gemm::Parallelism::Rayon(0) } else { gemm::Parallelism::None };
+    let parts = (depth / PART_DEPTH).min(MOST_PARTS);
+    if parts > 1 && rows * columns <= LONGEST_PART {
+        return in_parts_of_depth(left, right, bias, depth.div_ceil(parts));
+    }
+    let mut output = Vec::with_capacity(rows * columns);
+    let band = if rows * columns >= MANY_BANDS * BAND { BAND.div_ceil(columns) } else { rows };
+    let bands = output.spare_capacity_mut()[..rows * columns].par_chunks_mut(band * columns).enumerate();
+    bands.for_each(|(index, band_output)| {
+        let left = left.rows_from(index * band, band_output.len() / columns);
+        let is_shared = band == rows && rows.saturating_mul(columns).saturating_mul(depth) >= SHARED;
+        multiply(left, right, band_output, is_shared);
+        // SAFETY: the product wrote all of it.
+        let band_output = unsafe { &mut *(std::ptr::from_mut(band_output) as *mut [f32]) };
+        add_to_rows(band_output, bias, is_shared);
+    });
+    // SAFETY: the bands cover it, and each was written whole.
+    unsafe { output.set_len(rows * columns) };
+    output
+}
+
+/// A product of little but depth, such as the gradient of a weight: each part of the depth is a task, and their results are added in order.
+fn in_parts_of_depth(left: Matrix<'_>, right: Matrix<'_>, bias: Option<&[f32]>, part: usize) -> Vec<f32> {
+    let (rows, columns, depth) = (left.rows, right.columns, left.columns);
+    let starts = (0..depth).step_by(part).collect::<Vec<_>>();
+    let of_part = |start: usize| {
+        let mut output = Vec::with_capacity(rows * columns);
+        let length = (depth - start).min(part);
+        let left = left.transposed().rows_from(start, length).transposed();
+        multiply(left, right.rows_from(start, length), &mut output.spare_capacity_mut()[..rows * columns], false);
+        // SAFETY: the product wrote all of it.
+        unsafe { output.set_len(rows * columns) };
+        output
+    };
+    let mut parts: Vec<Vec<f32>> = starts.into_par_iter().map(of_part).collect();
+    let mut output = std::mem::take(&mut parts[0]);
+    output.par_chunks_mut(ROWS_TASK).enumerate().for_each(|(task, output)| {
+        for part in &parts[1..] {
+            output.iter_mut().zip(&part[task * ROWS_TASK..]).for_each(|(sum, number)| *sum += number);
+        }
+    });
+    add_to_rows(&mut output, bias, true);
+    output
+}
+
+fn add_to_rows(output: &mut [f32], bias: Option<&[f32]>, is_shared: bool) {
+    let Some(bias) = bias else { return };
+    let add = |row: &mut [f32]| row.iter_mut().zip(bias).for_each(|(number, bias)| *number += bias);
+    match is_shared {
+        true => {
+            let task = (ROWS_TASK / bias.len()).max(1) * bias.len();
+            output.par_chunks_mut(task).for_each(|rows| rows.chunks_exact_mut(bias.len()).for_each(add));
+        }
+        false => output.chunks_exact_mut(bias.len()).for_each(add),
+    }
+}
+
+/// Writes `left * right`, row by row, to all of `output`, by all threads or by this one.
+fn multiply(left: Matrix<'_>, right: Matrix<'_>, output: &mut [MaybeUninit<f32>], is_shared: bool) {
+    let (rows, columns, depth) = (left.rows, right.columns, left.columns);
+    assert!(right.rows == depth && output.len() == rows * columns && depth > 0, "shapes");
+    let parallelism = if is_shared { gemm::Parallelism::Rayon(0) } else { gemm::Parallelism::None };
     let [left_strides, right_strides] =
         [left, right].map(|matrix| (matrix.column_stride as isize, matrix.row_stride as isize));
-    // SAFETY: a `Matrix` covers all that its shape and strides reach, the output all of `rows * columns`.
+    // SAFETY: a `Matrix` covers all that its shape and strides reach, the output all of `rows * columns`; nothing is read from it.
     unsafe {
         gemm::gemm(
             rows,
             columns,
             depth,
-            output.as_mut_ptr(),
+            output.as_mut_ptr().cast::<f32>(),
             1,
             columns as isize,
-            bias.is_some(),
+            false,
             left.values.as_ptr(),
             left_strides.0,
             left_strides.1,
@@ -61,16 +138,11 @@ fn portable(left: Matrix<'_>, right: Matrix<'_>, bias: Option<&[f32]>) -> Vec<f3
             parallelism,
         );
     }
-    output
 }
 
 /// On matrix registers.
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod on_tiles {
-    use std::mem::MaybeUninit;
-
-    use rayon::prelude::*;
-
     use super::super::pack::{Operand, Side};
     use super::super::tiles::{self, DEPTH, LEVELS, Registers, SQUARE, STEP_ROWS, Square, TileRow};
     use super::*;
@@ -270,8 +342,10 @@ mod tests {
     use crate::test_numbers::numbers;
 
     /// Rows, columns, depth.
-    const SHAPES: [[usize; 3]; 8] = [
+    const SHAPES: [[usize; 3]; 10] = [
         [1, 1, 1],
+        [5, 9, 10_000],
+        [9_000, 240, 3],
         [33, 47, 65],
         [700, 40, 17],
         [5, 2000, 300],
@@ -324,11 +398,15 @@ mod tests {
 
     #[test]
     fn the_number_of_threads_does_not_change_a_bit() {
-        let (left, right) = (numbers(300 * 700, 1), numbers(700 * 90, 2));
-        let run = |threads| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| product(Matrix::of_rows(&left, 700), Matrix::of_rows(&right, 90), None))
-        };
-        assert_eq!(run(1), run(3));
+        for [rows, columns, depth] in [[300, 90, 700], [40, 30, 20_000], [7_000, 320, 40]] {
+            let (left, right) = (numbers(rows * depth, 1), numbers(depth * columns, 2));
+            for compute in [product, portable] {
+                let run = |threads| {
+                    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                    pool.install(|| compute(Matrix::of_rows(&left, depth), Matrix::of_rows(&right, columns), None))
+                };
+                assert_eq!(run(1), run(3));
+            }
+        }
     }
 }

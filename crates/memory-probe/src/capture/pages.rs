@@ -1,7 +1,5 @@
 //! Two kinds of CubeCL's memory pools, told by sizes alone.
 
-use std::collections::BTreeMap;
-
 /// A sliced pool without a cap also takes what fills its page but for this part (`SlicedPool::accept`).
 const UNUSED_PART: u64 = 5;
 
@@ -15,8 +13,7 @@ const NEWEST_SHARE: f64 = 0.01;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {
     page: usize,
-    /// The address within the page.
-    start: u64,
+    slice: Slice,
 }
 
 /// Pages of one size that are cut into slices.
@@ -39,7 +36,7 @@ impl SlicedPages {
             return None;
         }
         let padded = bytes.next_multiple_of(alignment);
-        let on = |(page, of): (usize, &mut Page)| of.reserve(bytes, padded).map(|start| Place { page, start });
+        let on = |(page, of): (usize, &mut Page)| of.reserve(bytes, padded).map(|slice| Place { page, slice });
         if let Some(place) = self.pages.iter_mut().enumerate().find_map(on) {
             return Some((place, 0));
         }
@@ -47,13 +44,13 @@ impl SlicedPages {
             return None;
         }
         let mut page = Page::new(self.page_bytes);
-        page.reserve(bytes, padded);
+        let slice = page.reserve(bytes, padded)?;
         self.pages.push(page);
-        Some((Place { page: self.pages.len() - 1, start: 0 }, self.page_bytes))
+        Some((Place { page: self.pages.len() - 1, slice }, self.page_bytes))
     }
 
-    pub(super) fn free(&mut self, Place { page, start }: Place) {
-        self.pages[page].free(start);
+    pub(super) fn free(&mut self, Place { page, slice }: Place) {
+        self.pages[page].free(slice);
     }
 
     fn accepts(&self, bytes: u64) -> bool {
@@ -63,19 +60,19 @@ impl SlicedPages {
     }
 }
 
-/// A page with its slices, by where each begins. CubeCL joins free neighbours when it next looks for a place, here they are joined at once: nobody
-/// can see the difference.
+/// A page's free slices. CubeCL joins free neighbours when it next looks for a place, here they are joined at once: nobody can see the difference.
 struct Page {
-    held: BTreeMap<u64, Slice>,
-    /// Free ones, no two of them neighbours.
-    gaps: BTreeMap<u64, Slice>,
+    /// By where each begins, no two of them neighbours.
+    gaps: Vec<Slice>,
     /// No gap is larger.
     largest_gap_bytes: u64,
 }
 
 /// A stretch of a page.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Slice {
+    /// The address within the page.
+    start: u64,
     bytes: u64,
     /// Up to the next aligned address. It is not asked for while the slice is free and alone, as in CubeCL.
     padding: u64,
@@ -86,48 +83,62 @@ struct Slice {
 impl Slice {
     /// Two free neighbours as one.
     fn joined(self, next: Self) -> Self {
-        Self { bytes: self.bytes + self.padding + next.bytes + next.padding, padding: 0, end: next.end }
+        let bytes = self.bytes + self.padding + next.bytes + next.padding;
+        Self { start: self.start, bytes, padding: 0, end: next.end }
     }
 }
 
 impl Page {
     fn new(bytes: u64) -> Self {
-        let whole = Slice { bytes, padding: 0, end: bytes };
-        Self { held: BTreeMap::new(), gaps: BTreeMap::from([(0, whole)]), largest_gap_bytes: bytes }
+        Self { gaps: vec![Slice { start: 0, bytes, padding: 0, end: bytes }], largest_gap_bytes: bytes }
     }
 
-    /// Takes the first gap that is long enough, or a part of it, and tells where it begins.
-    fn reserve(&mut self, bytes: u64, padded: u64) -> Option<u64> {
+    /// Takes the first gap that is long enough, or a part of it.
+    fn reserve(&mut self, bytes: u64, padded: u64) -> Option<Slice> {
         if self.largest_gap_bytes < padded {
             return None;
         }
-        let Some((&start, &of)) = self.gaps.iter().find(|(_, gap)| gap.bytes >= padded) else {
-            self.largest_gap_bytes = self.gaps.values().map(|gap| gap.bytes).max().unwrap_or(0);
+        let Some(place) = self.gaps.iter().position(|gap| gap.bytes >= padded) else {
+            self.largest_gap_bytes = self.gaps.iter().map(|gap| gap.bytes).max().unwrap_or(0);
             return None;
         };
-        self.gaps.remove(&start);
-        let rest = of.bytes - padded;
-        let end = if rest > 0 { start + padded } else { of.end };
-        self.held.insert(start, Slice { bytes, padding: padded - bytes, end });
+        let gap = self.gaps[place];
+        let rest = gap.bytes - padded;
+        let start = gap.start;
+        let end = if rest > 0 { start + padded } else { gap.end };
         if rest > 0 {
-            self.gaps.insert(end, Slice { bytes: rest, padding: 0, end: of.end });
+            self.gaps[place] = Slice { start: end, bytes: rest, padding: 0, end: gap.end };
+        } else {
+            self.gaps.remove(place);
         }
-        Some(start)
+        Some(Slice { start, bytes, padding: padded - bytes, end })
     }
 
-    fn free(&mut self, start: u64) {
-        let Some(mut slice) = self.held.remove(&start) else { return };
-        let mut from = start;
-        if let Some((&before, &of)) = self.gaps.range(..start).next_back()
-            && of.end == start
-        {
-            (from, slice) = (before, of.joined(slice));
-        }
-        if let Some(next) = self.gaps.remove(&slice.end) {
-            slice = slice.joined(next);
-        }
-        self.largest_gap_bytes = self.largest_gap_bytes.max(slice.bytes);
-        self.gaps.insert(from, slice);
+    fn free(&mut self, slice: Slice) {
+        // The first gap behind.
+        let next = self.gaps.partition_point(|gap| gap.start < slice.start);
+        let is_before = next.checked_sub(1).filter(|before| self.gaps[*before].end == slice.start);
+        let is_behind = self.gaps.get(next).is_some_and(|gap| gap.start == slice.end);
+        let free = match (is_before, is_behind) {
+            (Some(before), true) => {
+                let behind = self.gaps.remove(next);
+                self.gaps[before] = self.gaps[before].joined(slice).joined(behind);
+                self.gaps[before]
+            }
+            (Some(before), false) => {
+                self.gaps[before] = self.gaps[before].joined(slice);
+                self.gaps[before]
+            }
+            (None, true) => {
+                self.gaps[next] = slice.joined(self.gaps[next]);
+                self.gaps[next]
+            }
+            (None, false) => {
+                self.gaps.insert(next, slice);
+                slice
+            }
+        };
+        self.largest_gap_bytes = self.largest_gap_bytes.max(free.bytes);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 
-use memory_planner::{LARGEST_BATCH, PlanRequest, largest_fitting_batch};
+use memory_planner::{LARGEST_BATCH, PlanRequest, largest_fitting_batch, largest_fitting_batch_from};
 
 use super::{AllocatorModel, CapturedSource, fixed_memory};
 use crate::PoolLayout;
@@ -46,7 +46,9 @@ impl CapturedSource<'_> {
         for layout in layouts {
             // One question is enough for pools that gain nothing.
             if best.largest < limit && search.fits(layout, best.largest + 1, accumulates) {
-                let largest = search.largest(layout, limit, accumulates);
+                let Ok(largest) = largest_fitting_batch_from(best.largest + 1, limit, budget_bytes, |batch| {
+                    Ok::<u64, Infallible>(search.reserved(layout, batch, accumulates))
+                });
                 if plan.micro_batch.is_some()
                     || plan.rounding.round_down(largest) > plan.rounding.round_down(best.largest)
                 {

@@ -1,8 +1,10 @@
-//! Passes over all parameters at once: the optimizer's step, sums of squares, and sums of gradients, in a few launches on CubeCL devices.
+//! Passes over all parameters at once: the optimizer's step, sums of squares, and sums of gradients, in a few launches on CubeCL devices and in one pass
+//! of all threads on the CPU.
 //!
 //! Tensors here are flat, in f32 and off the tape. Memory that nobody else sees is written in place. The device that only records notes the passes of a
 //! card.
 
+mod on_cpu;
 pub(crate) mod plan;
 
 #[cfg(feature = "cuda")]
@@ -13,6 +15,7 @@ use burn::backend::{Capture, DispatchDevice, TensorMetadata};
 use burn::tensor::{Device, Tensor};
 use cpu_kernels::AdamWStep;
 
+use super::host::is_cpu;
 use super::recorded::{notes_ours, record_in_place, record_scratch};
 use crate::is_captured;
 use crate::tape::primitive;
@@ -30,7 +33,7 @@ pub struct Moving {
 
 /// Whether [`adamw_of_all`], [`blend_all`], [`scale_all`] and [`squares_of_all`] run on this device, or are noted by it.
 pub fn takes_lists(device: &Device) -> bool {
-    notes_ours() && (is_card(device) || is_captured(device))
+    notes_ours() && (is_card(device) || is_captured(device) || is_cpu(device))
 }
 
 /// Whether the device, with a tape or without, is one of CubeCL's.
@@ -106,6 +109,7 @@ fn run(pass: ListPass, tensors: Vec<Tensor<1>>) -> Vec<Tensor<1>> {
         #[cfg(feature = "wgpu")]
         DispatchDevice::Wgpu(_) => gpu::run::<Wgpu, _>(pass, tensors),
         DispatchDevice::Capture(_) => noted(&pass, tensors),
+        DispatchDevice::Flex(_) => on_cpu::run(pass, tensors),
         _ => unreachable!("the caller asks `takes_lists` first, and tensors are off the tape"),
     }
 }

@@ -111,8 +111,8 @@ fn assert_passes(device: &Device) {
 }
 
 #[test]
-fn the_cpu_takes_no_lists() {
-    assert!(!takes_lists(&Device::flex()));
+fn all_parameters_move_as_defined_on_the_cpu() {
+    assert_passes(&Device::flex());
 }
 
 #[cfg(feature = "wgpu")]
