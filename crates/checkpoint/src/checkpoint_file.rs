@@ -5,7 +5,8 @@ use burn::module::Module;
 use burn::tensor::TensorData;
 use vision_nn::{assign_parameters, is_batch_count};
 
-use crate::{CARD_VERSION, CheckpointError, ModelCard, read_tensors, write_tensors};
+use crate::tensor_file::write_live_tensors;
+use crate::{CARD_VERSION, CheckpointError, LiveTensor, ModelCard, read_tensors, write_tensors};
 
 /// Names of averaged weights start with this.
 pub(crate) const EMA_PREFIX: &str = "ema/";
@@ -35,11 +36,10 @@ impl Checkpoint {
     /// # Errors
     /// [`CheckpointError::Write`]; what stood at `path` before is untouched.
     pub fn write(&self, path: &Path) -> Result<(), CheckpointError> {
-        let card = serde_json::to_string(&self.card).expect("a card has string keys and plain values");
         let weights = self.weights.iter().map(|(name, data)| (name.clone(), data));
         let ema = prefixed(EMA_PREFIX, self.ema.as_ref());
         let optimizer = prefixed(OPTIMIZER_PREFIX, self.optimizer.as_ref());
-        write_tensors(path, weights.chain(ema).chain(optimizer), Some(card))
+        write_tensors(path, weights.chain(ema).chain(optimizer), Some(json_of(&self.card)))
     }
 
     /// Reads a checkpoint of ours.
@@ -71,6 +71,35 @@ impl Checkpoint {
         let weights = self.ema.as_ref().unwrap_or(&self.weights);
         load_weights(module, weights.clone(), &self.card.model, path)
     }
+}
+
+/// What [`Checkpoint`] holds, still on its device.
+#[derive(Debug, Clone, Default)]
+pub struct LiveState {
+    /// Weights by the reference's names.
+    pub weights: BTreeMap<String, LiveTensor>,
+    /// Averaged weights, where training keeps them.
+    pub ema: BTreeMap<String, LiveTensor>,
+    /// Optimizer state, named as in [`OptimizerState`].
+    pub optimizer: BTreeMap<String, LiveTensor>,
+}
+
+impl LiveState {
+    /// Writes the bytes that a [`Checkpoint`] of it would write, and holds one tensor at a time on the host.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Write`]; what stood at `path` before is untouched.
+    pub fn write(self, card: &ModelCard, path: &Path) -> Result<(), CheckpointError> {
+        let parts = [("", self.weights), (EMA_PREFIX, self.ema), (OPTIMIZER_PREFIX, self.optimizer)];
+        let named = parts.into_iter().flat_map(|(prefix, tensors)| {
+            tensors.into_iter().map(move |(name, tensor)| (format!("{prefix}{name}"), tensor))
+        });
+        write_live_tensors(path, named, Some(json_of(card)))
+    }
+}
+
+fn json_of(card: &ModelCard) -> String {
+    serde_json::to_string(card).expect("a card has string keys and plain values")
 }
 
 /// Puts named weights into `module`.
@@ -113,6 +142,8 @@ pub(crate) fn parse_card(path: &Path, json: &str) -> Result<ModelCard, Checkpoin
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::{Device, Tensor};
+
     use super::*;
     use crate::{BestEpoch, LossScale, PatienceState, PlateauState, Progress, RunningSums};
 
@@ -154,6 +185,27 @@ mod tests {
         let path = folder.path().join("last.safetensors");
         checkpoint().write(&path).unwrap();
         assert_eq!(Checkpoint::read(&path).unwrap(), checkpoint());
+    }
+
+    #[test]
+    fn tensors_on_their_device_are_written_as_the_same_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = ["host", "live"].map(|name| folder.path().join(name));
+        let device = Device::flex();
+        let numbers = [1.5, -2.0, f32::MIN_POSITIVE, 4.0, 5.0, 6.0];
+        let of = |names: &[&str]| {
+            let host = |name: &&str| ((*name).to_owned(), TensorData::new(numbers.to_vec(), [2, 3]));
+            let live =
+                |name: &&str| ((*name).to_owned(), LiveTensor::new(Tensor::from_floats(numbers, &device), vec![2, 3]));
+            (names.iter().map(host).collect::<BTreeMap<_, _>>(), names.iter().map(live).collect::<BTreeMap<_, _>>())
+        };
+        let ((weights, live_weights), (slots, live_slots)) = (of(&["b.weight", "a.weight"]), of(&["moment/a"]));
+        let host = Checkpoint { card: card(), ema: Some(weights.clone()), weights, optimizer: Some(slots) };
+        host.write(&paths[0]).unwrap();
+        let live = LiveState { ema: live_weights.clone(), weights: live_weights, optimizer: live_slots };
+        live.write(&card(), &paths[1]).unwrap();
+        let [host, live] = paths.map(|path| std::fs::read(path).unwrap());
+        assert_eq!(host, live);
     }
 
     #[test]

@@ -24,10 +24,10 @@ mod weights_file;
 
 pub use atomic_file::AtomicFile;
 pub use card::{BestEpoch, CARD_VERSION, LossScale, ModelCard, PatienceState, PlateauState, Progress, RunningSums};
-pub use checkpoint_file::{Checkpoint, OptimizerState, load_weights};
+pub use checkpoint_file::{Checkpoint, LiveState, OptimizerState, load_weights};
 pub use error::CheckpointError;
 pub use fit::{Mismatch, NetworkEnds, WeightsNote};
 pub use npy_file::{read_npy, write_npy};
 pub use run_folder::RunFolder;
-pub use tensor_file::{TensorFile, read_tensors, write_atomically, write_tensors};
+pub use tensor_file::{LiveTensor, TensorFile, read_tensors, write_atomically, write_tensors};
 pub use weights_file::{WeightsFile, read_weights};

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{DType, TensorData};
+use burn::tensor::{DType, Tensor, TensorData};
 use safetensors::{Dtype, SafeTensors, View};
 
 use crate::CheckpointError;
@@ -68,8 +68,27 @@ pub fn write_tensors<'a>(
     tensors: impl IntoIterator<Item = (String, &'a TensorData)>,
     card: Option<String>,
 ) -> Result<(), CheckpointError> {
+    write_views(path, tensors.into_iter().map(|(name, data)| (name, HostTensor::new(data))), card)
+}
+
+/// The same for tensors that live on a device: each comes to the host when it is its turn, so that no more than one is there at a time.
+///
+/// # Errors
+/// [`CheckpointError::Write`]; what stood at `path` before is untouched.
+pub(crate) fn write_live_tensors(
+    path: &Path,
+    tensors: impl IntoIterator<Item = (String, LiveTensor)>,
+    card: Option<String>,
+) -> Result<(), CheckpointError> {
+    write_views(path, tensors, card)
+}
+
+fn write_views<V: View>(
+    path: &Path,
+    tensors: impl IntoIterator<Item = (String, V)>,
+    card: Option<String>,
+) -> Result<(), CheckpointError> {
     let header = card.map(|card| HashMap::from([(CARD_KEY.to_owned(), card)]));
-    let tensors = tensors.into_iter().map(|(name, data)| (name, HostTensor::new(data)));
     replace(path, |temporary| {
         safetensors::serialize_to_file(tensors, header, temporary).map_err(|error| match error {
             safetensors::SafeTensorError::IoError(error) => error,
@@ -112,6 +131,47 @@ pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
     match path.parent().map(File::open) {
         Some(Ok(folder)) => folder.sync_all(),
         _ => Ok(()),
+    }
+}
+
+/// A tensor on its device, to be written as f32.
+#[derive(Debug, Clone)]
+pub struct LiveTensor {
+    shape: Vec<usize>,
+    values: Tensor<1>,
+}
+
+impl LiveTensor {
+    /// A tensor of this shape.
+    ///
+    /// # Shapes
+    /// - `values`: `[elements]`, in f32, with as many elements as the shape has
+    ///
+    /// # Panics
+    /// When it has others.
+    pub fn new(values: Tensor<1>, shape: Vec<usize>) -> Self {
+        assert_eq!(values.dims(), [shape.iter().product::<usize>()], "elements of {shape:?}");
+        Self { shape, values }
+    }
+}
+
+impl View for LiveTensor {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Waits for the device.
+    fn data(&self) -> Cow<'_, [u8]> {
+        let data = self.values.to_data().convert_dtype(DType::F32);
+        Cow::Owned(data.as_bytes().to_vec())
+    }
+
+    fn data_len(&self) -> usize {
+        self.shape.iter().product::<usize>() * size_of::<f32>()
     }
 }
 

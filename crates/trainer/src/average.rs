@@ -58,7 +58,7 @@ impl<M: Classifier> TrainSession<M> {
         if statistics_measured {
             model = self.measure(model, &statistics, data, device, interrupt, progress)?;
         }
-        self.checkpoint_of(&model).write(&path)?;
+        self.write_weights(&model, &path)?;
         Ok(Some(AveragedWeights { model, epochs, statistics_measured }))
     }
 

@@ -3,8 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use burn::module::{AutodiffModule, Module, ModuleVisitor, Param, ParamId};
 use burn::tensor::{Tensor, TensorData};
 use vision_nn::{
-    AssignError, ParameterMap, ParameterPath, assign_parameters, blend_all, map_parameters, named_parameters, off_tape,
-    takes_lists,
+    AssignError, ParameterMap, ParameterPath, assign_parameters, blend_all, map_parameters, off_tape, takes_lists,
 };
 
 use crate::ParameterGroups;
@@ -76,12 +75,7 @@ impl<M: AutodiffModule> Ema<M> {
         Self { model: put_back(self.model, taken), ..self }
     }
 
-    /// The averaged weights by name, copied to the host.
-    pub(crate) fn state(&self) -> BTreeMap<String, TensorData> {
-        named_parameters(&self.model).into_iter().map(|parameter| (parameter.name, parameter.data)).collect()
-    }
-
-    /// Takes up what [`state`](Self::state) gave.
+    /// Takes up the averaged weights that were saved.
     pub(crate) fn restore(self, state: BTreeMap<String, TensorData>) -> Result<Self, Box<AssignError>> {
         Ok(Self { model: assign_parameters(self.model, state)?, ..self })
     }
@@ -112,7 +106,7 @@ pub(crate) fn off_tape_model<M: Module>(model: &M) -> M {
 }
 
 /// Weights by name, off the tape; views of the model's own memory.
-fn flat_weights<M: Module>(model: &M) -> BTreeMap<String, Tensor<1>> {
+pub(crate) fn flat_weights<M: Module>(model: &M) -> BTreeMap<String, Tensor<1>> {
     struct Flat(ParameterPath, BTreeMap<String, Tensor<1>>);
     impl ModuleVisitor for Flat {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {

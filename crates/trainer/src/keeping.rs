@@ -20,10 +20,10 @@ impl<M: Classifier> Run<'_, M> {
         }
         let kept = keep_best > 1 && enter(&mut progress.kept, epoch, keep_best);
         if kept || improved {
-            let evaluated = self.session.evaluated_weights();
             let folder = &self.session.folder;
             let paths = [(kept, folder.kept(epoch.epoch)), (improved, folder.best())];
-            paths.iter().filter(|(wanted, _)| *wanted).try_for_each(|(_, path)| evaluated.write(path))?;
+            let wanted = paths.iter().filter(|(wanted, _)| *wanted);
+            wanted.map(|(_, path)| path).try_for_each(|path| self.session.write_evaluated(path))?;
         }
         Ok(improved)
     }

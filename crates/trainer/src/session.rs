@@ -1,11 +1,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use burn::tensor::{Device, TensorData};
-use checkpoint::{Checkpoint, ModelCard, Progress, RunFolder, load_weights};
-use vision_nn::{Classifier, named_parameters};
+use burn::tensor::Device;
+use checkpoint::{Checkpoint, LiveState, LiveTensor, ModelCard, Progress, RunFolder, load_weights};
+use vision_nn::{Classifier, parameter_shapes};
 
-use crate::ema::Ema;
+use crate::ema::flat_weights;
 use crate::micro_batch::MicroBatch;
 use crate::{MemoryLog, TrainError, TrainStep};
 
@@ -77,23 +77,24 @@ impl<M: Classifier> TrainSession<M> {
     pub(crate) fn save_state(&self, path: &Path) -> Result<(), TrainError> {
         let mut card = self.card.clone();
         card.progress.loss_scale = self.step.loss_scale;
-        let checkpoint = Checkpoint {
-            card,
-            weights: host_weights(self.step.model()),
-            ema: self.step.ema.as_ref().map(Ema::state),
-            optimizer: Some(self.step.optimizer.state()),
+        let step = &self.step;
+        let state = LiveState {
+            weights: live_weights(step.model()),
+            ema: step.ema.as_ref().map(|ema| live_weights(ema.model())).unwrap_or_default(),
+            optimizer: step.optimizer.live_state(),
         };
-        Ok(checkpoint.write(path)?)
+        Ok(state.write(&card, path)?)
     }
 
-    /// The evaluated weights alone, ready for prediction.
-    pub(crate) fn evaluated_weights(&self) -> Checkpoint {
-        self.checkpoint_of(&self.step.evaluation_model())
+    /// Writes the evaluated weights alone, ready for prediction.
+    pub(crate) fn write_evaluated(&self, path: &Path) -> Result<(), TrainError> {
+        self.write_weights(&self.step.evaluation_model(), path)
     }
 
-    /// A model's weights alone, as of now.
-    pub(crate) fn checkpoint_of(&self, model: &M) -> Checkpoint {
-        Checkpoint { card: self.card.clone(), weights: host_weights(model), ema: None, optimizer: None }
+    /// Writes a model's weights alone, with where training stands.
+    pub(crate) fn write_weights(&self, model: &M, path: &Path) -> Result<(), TrainError> {
+        let state = LiveState { weights: live_weights(model), ..LiveState::default() };
+        Ok(state.write(&self.card, path)?)
     }
 }
 
@@ -112,6 +113,9 @@ fn refuse_other_run(path: &Path, saved: &ModelCard, here: &ModelCard) -> Result<
     }
 }
 
-fn host_weights<M: Classifier>(model: &M) -> BTreeMap<String, TensorData> {
-    named_parameters(model).into_iter().map(|parameter| (parameter.name, parameter.data)).collect()
+/// A model's weights by name, where they are.
+fn live_weights<M: Classifier>(model: &M) -> BTreeMap<String, LiveTensor> {
+    let shapes: BTreeMap<String, Vec<usize>> = parameter_shapes(model).into_iter().collect();
+    let weights = flat_weights(model).into_iter();
+    weights.map(|(name, values)| (name.clone(), LiveTensor::new(values, shapes[&name].clone()))).collect()
 }

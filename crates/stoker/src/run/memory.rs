@@ -208,9 +208,8 @@ fn measured(
     if compute.is_cpu() {
         // On the CPU the loader lives in the same memory as the step.
         footprint.fixed.overhead += subject.loader_bytes;
-        // Saving copies all that training keeps, at a moment when no gradient and no activation lives.
-        let kept = known.weights + known.optimizer + known.ema;
-        footprint.floor_bytes = (footprint.floor_bytes + subject.loader_bytes).max(footprint.fixed.overhead + 2 * kept);
+        // A tensor is copied to be saved, one after the other, and there is a step's memory for that.
+        footprint.floor_bytes += subject.loader_bytes;
     }
     Ok(footprint.with_accumulation_extra(known.gradients))
 }

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 use burn::module::{Module, ParamId};
 use burn::tensor::{Device, Tensor, TensorData};
-use checkpoint::OptimizerState;
+use checkpoint::{LiveTensor, OptimizerState};
 use vision_nn::{ParameterMap, map_parameters, off_tape, onto_tape};
 
 use crate::{Gradients, ParameterGroups};
@@ -188,6 +188,18 @@ impl Optimizer {
         let of_parameter = |(name, slots): (&String, &Slots)| {
             let tensors = slots.iter().map(|(slot, tensor)| (format!("{slot}/{name}"), tensor.to_data()));
             tensors.collect::<Vec<(String, TensorData)>>()
+        };
+        self.states.iter().flat_map(of_parameter).collect()
+    }
+
+    /// What [`state`](Self::state) copies, where it is.
+    pub(crate) fn live_state(&self) -> BTreeMap<String, LiveTensor> {
+        let of_parameter = |(name, slots): (&String, &Slots)| {
+            let tensors = slots.iter().map(|(slot, tensor)| {
+                let [elements] = tensor.dims();
+                (format!("{slot}/{name}"), LiveTensor::new(tensor.clone(), vec![elements]))
+            });
+            tensors.collect::<Vec<_>>()
         };
         self.states.iter().flat_map(of_parameter).collect()
     }
