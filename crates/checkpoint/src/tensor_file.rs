@@ -26,7 +26,18 @@ pub struct TensorFile {
 /// # Errors
 /// A missing, unreadable, truncated or foreign file, or a tensor in a type that weights do not come in.
 pub fn read_tensors(path: &Path) -> Result<TensorFile, CheckpointError> {
-    parse(path, &read_file(path)?)
+    // Mapped, a file does not lie in memory beside the tensors that are copied out of it. An empty one cannot be mapped everywhere.
+    let read = |source: io::Error| CheckpointError::Read { path: path.to_owned(), source };
+    let file = File::open(path).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => CheckpointError::Missing { path: path.to_owned() },
+        _ => read(source),
+    })?;
+    if !file.metadata().map_err(read)?.is_file() || file.metadata().map_err(read)?.len() == 0 {
+        return parse(path, &read_file(path)?);
+    }
+    // SAFETY: checkpoints are replaced by a rename and never written in place; who cuts a file short while it is read ends this process.
+    let bytes = unsafe { memmap2::Mmap::map(&file) }.map_err(read)?;
+    parse(path, &bytes)
 }
 
 /// All bytes of a file.

@@ -59,7 +59,7 @@ impl PatchConv2d {
         let (rows, columns) = (height / kernel, width / kernel);
         let whole = images.slice([0..batch, 0..channels, 0..rows * kernel, 0..columns * kernel]);
         let patches = whole.reshape([batch, channels, rows, kernel, columns, kernel]).permute([0, 2, 4, 1, 3, 5]);
-        self.embed(patches, self.weight.val()) // [B, H/k, W/k, out]
+        self.embed(patches) // [B, H/k, W/k, out]
     }
 
     /// Embeds the patches of a channels-last map.
@@ -72,21 +72,19 @@ impl PatchConv2d {
         let [_, _, kernel, _] = self.weight.dims();
         let (rows, columns) = (height / kernel, width / kernel);
         let whole = map.slice([0..batch, 0..rows * kernel, 0..columns * kernel, 0..channels]);
-        // Rows of a window lie whole in the map; it is the weight, which is small, that is turned for them.
-        let patches = whole.reshape([batch, rows, kernel, columns, kernel, channels]).permute([0, 1, 3, 2, 4, 5]);
-        self.embed(patches, self.weight.val().permute([0, 2, 3, 1])) // [B, H/k, W/k, out]
+        let patches = whole.reshape([batch, rows, kernel, columns, kernel, channels]).permute([0, 1, 3, 5, 2, 4]);
+        self.embed(patches) // [B, H/k, W/k, out]
     }
 
     /// # Shapes
-    /// - `patches`: `[B, rows, columns, ..]`, and the three axes of a patch in the order of the weight's
-    /// - `weight`: `[out, ..]`
+    /// - `patches`: `[B, rows, columns, in, kernel, kernel]`
     /// - output: `[B, rows, columns, out]`
-    fn embed(&self, patches: Tensor<6>, weight: Tensor<4>) -> Tensor<4> {
-        let [batch, rows, columns, ..] = patches.dims();
-        let [out_channels, one, two, three] = weight.dims();
-        let patch = one * two * three;
+    fn embed(&self, patches: Tensor<6>) -> Tensor<4> {
+        let [batch, rows, columns, channels, kernel, _] = patches.dims();
+        let [out_channels, _, _, _] = self.weight.dims();
+        let patch = channels * kernel * kernel;
         let patches = patches.reshape([batch * rows * columns, patch]); // [N, in k k]
-        let weight = weight.reshape([out_channels, patch]); // [out, in k k]
+        let weight = self.weight.val().reshape([out_channels, patch]); // [out, in k k]
         linear(patches, weight, Some(self.bias.val())).reshape([batch, rows, columns, out_channels])
     }
 }

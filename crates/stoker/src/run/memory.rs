@@ -208,8 +208,9 @@ fn measured(
     if compute.is_cpu() {
         // On the CPU the loader lives in the same memory as the step.
         footprint.fixed.overhead += subject.loader_bytes;
-        // A tensor is copied to be saved, one after the other, and there is a step's memory for that.
-        footprint.floor_bytes += subject.loader_bytes;
+        // At the end the best weights are read into a model of their own, beside all that training keeps.
+        let at_end = known.weights + known.optimizer + known.ema + known.weights;
+        footprint.floor_bytes = (footprint.floor_bytes + subject.loader_bytes).max(footprint.fixed.overhead + at_end);
     }
     Ok(footprint.with_accumulation_extra(known.gradients))
 }

@@ -5,6 +5,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, DispatchTensor};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
+use super::test_tensors::numbers_count;
 use crate::pass::stored_as;
 use crate::tape::primitive;
 
@@ -46,9 +47,12 @@ pub(crate) fn rounded(numbers: &[f64], device: &Device, storage: DType) -> Vec<f
     tensor(numbers, [numbers.len()], device, storage).into_data().iter::<f64>().collect()
 }
 
-/// No number is further off than `tolerance` times the largest that is expected.
+/// No number is further off than `tolerance` times the largest that is expected, where [numbers count](numbers_count).
 pub(crate) fn assert_near(what: &str, found: &[f64], expected: &[f64], tolerance: f64) {
     assert_eq!(found.len(), expected.len(), "{what}");
+    if !numbers_count() {
+        return;
+    }
     let largest = expected.iter().fold(1e-3f64, |largest, number| largest.max(number.abs()));
     let off = found.iter().zip(expected).fold(0.0f64, |off, (one, other)| off.max((one - other).abs()));
     assert!(off <= tolerance * largest, "{what}: {off} of {largest}");
