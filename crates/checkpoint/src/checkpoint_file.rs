@@ -5,7 +5,7 @@ use burn::module::Module;
 use burn::tensor::TensorData;
 use vision_nn::{assign_parameters, is_batch_count};
 
-use crate::tensor_file::write_live_tensors;
+use crate::tensor_file::write_views;
 use crate::{CARD_VERSION, CheckpointError, LiveTensor, ModelCard, read_tensors, write_tensors};
 
 /// Names of averaged weights start with this.
@@ -94,7 +94,7 @@ impl LiveState {
         let named = parts.into_iter().flat_map(|(prefix, tensors)| {
             tensors.into_iter().map(move |(name, tensor)| (format!("{prefix}{name}"), tensor))
         });
-        write_live_tensors(path, named, Some(json_of(card)))
+        write_views(path, named, Some(json_of(card)))
     }
 }
 

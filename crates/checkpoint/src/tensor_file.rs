@@ -27,25 +27,26 @@ pub struct TensorFile {
 /// A missing, unreadable, truncated or foreign file, or a tensor in a type that weights do not come in.
 pub fn read_tensors(path: &Path) -> Result<TensorFile, CheckpointError> {
     // Mapped, a file does not lie in memory beside the tensors that are copied out of it. An empty one cannot be mapped everywhere.
-    let read = |source: io::Error| CheckpointError::Read { path: path.to_owned(), source };
-    let file = File::open(path).map_err(|source| match source.kind() {
-        io::ErrorKind::NotFound => CheckpointError::Missing { path: path.to_owned() },
-        _ => read(source),
-    })?;
-    if !file.metadata().map_err(read)?.is_file() || file.metadata().map_err(read)?.len() == 0 {
+    let file = File::open(path).map_err(|source| unreadable(path, source))?;
+    let metadata = file.metadata().map_err(|source| unreadable(path, source))?;
+    if !metadata.is_file() || metadata.len() == 0 {
         return parse(path, &read_file(path)?);
     }
     // SAFETY: checkpoints are replaced by a rename and never written in place; who cuts a file short while it is read ends this process.
-    let bytes = unsafe { memmap2::Mmap::map(&file) }.map_err(read)?;
+    let bytes = unsafe { memmap2::Mmap::map(&file) }.map_err(|source| unreadable(path, source))?;
     parse(path, &bytes)
 }
 
 /// All bytes of a file.
 pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, CheckpointError> {
-    fs::read(path).map_err(|source| match source.kind() {
+    fs::read(path).map_err(|source| unreadable(path, source))
+}
+
+fn unreadable(path: &Path, source: io::Error) -> CheckpointError {
+    match source.kind() {
         io::ErrorKind::NotFound => CheckpointError::Missing { path: path.to_owned() },
         _ => CheckpointError::Read { path: path.to_owned(), source },
-    })
+    }
 }
 
 /// Reads the bytes of a safetensors file; `path` is where they came from.
@@ -82,19 +83,11 @@ pub fn write_tensors<'a>(
     write_views(path, tensors.into_iter().map(|(name, data)| (name, HostTensor::new(data))), card)
 }
 
-/// The same for tensors that live on a device: each comes to the host when it is its turn, so that no more than one is there at a time.
+/// The same for whatever has bytes when it is its turn to be written: a [`LiveTensor`] comes to the host then, and leaves it before the next.
 ///
 /// # Errors
 /// [`CheckpointError::Write`]; what stood at `path` before is untouched.
-pub(crate) fn write_live_tensors(
-    path: &Path,
-    tensors: impl IntoIterator<Item = (String, LiveTensor)>,
-    card: Option<String>,
-) -> Result<(), CheckpointError> {
-    write_views(path, tensors, card)
-}
-
-fn write_views<V: View>(
+pub(crate) fn write_views<V: View>(
     path: &Path,
     tensors: impl IntoIterator<Item = (String, V)>,
     card: Option<String>,

@@ -92,12 +92,12 @@ impl Piece<'_> {
 }
 
 fn pieces(parameter: Moved<'_>) -> impl ParallelIterator<Item = Piece<'_>> {
-    let Moved { weights, gradient, moments: [first, second], mut average, step } = parameter;
+    let Moved { weights, gradient, moments: [first, second], average, step } = parameter;
     let count = weights.len();
     let others = [gradient.len(), first.len(), second.len()].into_iter().chain(average.as_ref().map(|all| all.len()));
     assert!(others.into_iter().all(|length| length == count), "slices of {count} numbers");
     let constants = step.constants();
-    let averages: Vec<Option<&mut [f32]>> = match average.take() {
+    let averages: Vec<Option<&mut [f32]>> = match average {
         Some(average) => average.chunks_mut(TASK).map(Some).collect(),
         None => (0..count.div_ceil(TASK)).map(|_| None).collect(),
     };
@@ -114,11 +114,6 @@ fn pieces(parameter: Moved<'_>) -> impl ParallelIterator<Item = Piece<'_>> {
 }
 
 impl AdamWStep {
-    /// Moves weights and moments. All slices are of one length.
-    pub fn apply(&self, weights: &mut [f32], gradient: &[f32], moments: [&mut [f32]; 2]) {
-        adamw_of_all(vec![Moved { weights, gradient, moments, average: None, step: *self }], 1.0, 0.0);
-    }
-
     fn constants(&self) -> Constants {
         let warmth = |beta: f64| 1.0 - beta.powf(self.step as f64);
         Constants {
@@ -184,7 +179,9 @@ mod tests {
                 AdamWStep { learning_rate: 1e-2, beta_1: 0.9, beta_2: 0.999, epsilon: 1e-8, weight_decay: 0.05, step };
             let gradient = numbers(count, 10 + step as u32);
             let [first, second] = &mut moments;
-            rule.apply(&mut weights, &gradient, [first, second]);
+            let moments = [&mut first[..], &mut second[..]];
+            let moved = Moved { weights: &mut weights, gradient: &gradient, moments, average: None, step: rule };
+            adamw_of_all(vec![moved], 1.0, 0.0);
             for ([weight, first, second], slope) in
                 expected.iter_mut().zip(gradient.iter().map(|slope| f64::from(*slope)))
             {

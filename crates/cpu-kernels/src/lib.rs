@@ -36,4 +36,4 @@ pub use matrix::{Matrix, product};
 pub use residual::Residual;
 pub use response_norm::{ResponseNorm, ResponseNormGradient};
 pub use squeeze_excite::{SqueezeExcite, SqueezeExciteGradient};
-pub use sums::{squares_of_all, sum_of_rows, sum_of_squares};
+pub use sums::{squares_of_all, sum_of_rows};

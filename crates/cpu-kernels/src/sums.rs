@@ -35,11 +35,6 @@ fn sum_of_rows_task(rows: &[f32], columns: usize) -> Vec<f32> {
     sums
 }
 
-/// The sum of squares.
-pub fn sum_of_squares(numbers: &[f32]) -> f64 {
-    squares_of_all(vec![numbers])
-}
-
 /// The sum of squares over all slices.
 pub fn squares_of_all(slices: Vec<&[f32]>) -> f64 {
     let tasks = slices.into_par_iter().flat_map(|slice| slice.par_chunks(TASK));
@@ -76,8 +71,8 @@ mod tests {
                 assert!((f64::from(found) - expected).abs() < 1e-4, "{found} is not {expected}");
             }
             let expected: f64 = values.iter().map(|value| f64::from(*value).powi(2)).sum();
-            assert!((sum_of_squares(&values) / expected - 1.0).abs() < 1e-6);
+            assert!((squares_of_all(vec![&values]) / expected - 1.0).abs() < 1e-6);
         }
-        assert!(sum_of_rows(&[], 3) == [0.0; 3] && sum_of_squares(&[]) == 0.0);
+        assert!(sum_of_rows(&[], 3) == [0.0; 3] && squares_of_all(vec![&[]]) == 0.0);
     }
 }

@@ -117,28 +117,19 @@ impl Page {
     fn free(&mut self, slice: Slice) {
         // The first gap behind.
         let next = self.gaps.partition_point(|gap| gap.start < slice.start);
-        let is_before = next.checked_sub(1).filter(|before| self.gaps[*before].end == slice.start);
         let is_behind = self.gaps.get(next).is_some_and(|gap| gap.start == slice.end);
-        let free = match (is_before, is_behind) {
-            (Some(before), true) => {
-                let behind = self.gaps.remove(next);
-                self.gaps[before] = self.gaps[before].joined(slice).joined(behind);
-                self.gaps[before]
+        let free = if is_behind { slice.joined(self.gaps.remove(next)) } else { slice };
+        let place = match next.checked_sub(1).filter(|before| self.gaps[*before].end == slice.start) {
+            Some(before) => {
+                self.gaps[before] = self.gaps[before].joined(free);
+                before
             }
-            (Some(before), false) => {
-                self.gaps[before] = self.gaps[before].joined(slice);
-                self.gaps[before]
-            }
-            (None, true) => {
-                self.gaps[next] = slice.joined(self.gaps[next]);
-                self.gaps[next]
-            }
-            (None, false) => {
-                self.gaps.insert(next, slice);
-                slice
+            None => {
+                self.gaps.insert(next, free);
+                next
             }
         };
-        self.largest_gap_bytes = self.largest_gap_bytes.max(free.bytes);
+        self.largest_gap_bytes = self.largest_gap_bytes.max(self.gaps[place].bytes);
     }
 }
 

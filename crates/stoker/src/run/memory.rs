@@ -209,7 +209,7 @@ fn measured(
         // On the CPU the loader lives in the same memory as the step.
         footprint.fixed.overhead += subject.loader_bytes;
         // At the end the best weights are read into a model of their own, beside all that training keeps.
-        let at_end = known.weights + known.optimizer + known.ema + known.weights;
+        let at_end = 2 * known.weights + known.optimizer + known.ema;
         footprint.floor_bytes = (footprint.floor_bytes + subject.loader_bytes).max(footprint.fixed.overhead + at_end);
     }
     Ok(footprint.with_accumulation_extra(known.gradients))

@@ -47,6 +47,23 @@ fn a_heap_limit_that_the_plan_did_not_know_is_kept_by_smaller_parts() {
     assert_same_losses(&stage.losses(), &losses);
 }
 
+/// Where the head alone is trained, a step holds little beside the weights, and the copy of a tensor that is saved is more: the limit lies between the two,
+/// and no smaller part would help. The images behind the last epoch need a model more than that.
+#[test]
+fn a_limit_that_saving_passes_is_told() {
+    let stage = Stage::new();
+    let train = "train --config tiny.yaml --set model.image_size=32 --set train.effective_batch_size=4 \
+                 --set train.micro_batch_size=1 --set train.epochs=1 --set model.freeze=[stem,stages]";
+    let ended = stage.run(train, &[("STOKER_INJECT_MEMORY_LIMIT", "17MiB")]);
+    let stderr = ended.stderr;
+    assert!(told(&stderr).is_empty(), "no step passed it: {stderr}");
+    let passed = "warning: the heap held ";
+    let line = stderr.lines().find(|line| line.starts_with(passed)).unwrap_or_else(|| panic!("{stderr}"));
+    assert!(line.contains(" of at most 17.0 MiB outside of forward and backward passes, before step "), "{line}");
+    assert!(line.contains("`memory.limit: "), "{line}");
+    assert!(stderr.contains("error: a single image does not fit in memory in prediction"), "{stderr}");
+}
+
 /// What is loaded lies in the memory of the step on the CPU: a plan that left it out would write a micro-batch that the run refuses.
 #[test]
 fn a_plan_counts_what_loading_takes_as_the_run_does() {

@@ -13,7 +13,7 @@ mod sgd;
 use std::collections::BTreeMap;
 
 use burn::module::{Module, ParamId};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 use checkpoint::{LiveTensor, OptimizerState};
 use vision_nn::{ParameterMap, map_parameters, off_tape, onto_tape};
 
@@ -185,23 +185,18 @@ impl Optimizer {
 
     /// What is kept, by role and parameter, copied to the host.
     pub fn state(&self) -> OptimizerState {
-        let of_parameter = |(name, slots): (&String, &Slots)| {
-            let tensors = slots.iter().map(|(slot, tensor)| (format!("{slot}/{name}"), tensor.to_data()));
-            tensors.collect::<Vec<(String, TensorData)>>()
-        };
-        self.states.iter().flat_map(of_parameter).collect()
+        self.named_slots().map(|(name, tensor)| (name, tensor.to_data())).collect()
     }
 
     /// What [`state`](Self::state) copies, where it is.
     pub(crate) fn live_state(&self) -> BTreeMap<String, LiveTensor> {
-        let of_parameter = |(name, slots): (&String, &Slots)| {
-            let tensors = slots.iter().map(|(slot, tensor)| {
-                let [elements] = tensor.dims();
-                (format!("{slot}/{name}"), LiveTensor::new(tensor.clone(), vec![elements]))
-            });
-            tensors.collect::<Vec<_>>()
-        };
-        self.states.iter().flat_map(of_parameter).collect()
+        self.named_slots().map(|(name, tensor)| (name, LiveTensor::new(tensor.clone(), tensor.dims().into()))).collect()
+    }
+
+    fn named_slots(&self) -> impl Iterator<Item = (String, &Tensor<1>)> {
+        let of_parameter =
+            |(name, slots)| Slots::iter(slots).map(move |(slot, tensor)| (format!("{slot}/{name}"), tensor));
+        self.states.iter().flat_map(of_parameter)
     }
 
     /// Takes up what [`state`](Self::state) gave after `step` steps. A parameter of which not all is there, or of another length, starts anew.

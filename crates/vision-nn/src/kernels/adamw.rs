@@ -1,11 +1,10 @@
 //! AdamW's step in one pass, on the CPU.
 
-use burn::backend::tensor::FloatTensor;
-use burn::backend::{Backend, Dispatch, Flex, backend_extension};
-use burn::tensor::{DType, Shape, Tensor};
+use burn::tensor::{DType, Tensor};
 use cpu_kernels::AdamWStep;
 
-use super::host::{alone, is_cpu, tensor, values};
+use super::host::is_cpu;
+use super::parameters::{Moving, adamw_of_all, squares_of_all};
 
 /// Whether [`adamw`] runs where this tensor lies, and in its type.
 pub fn has_adamw(weight: &Tensor<1>) -> bool {
@@ -22,11 +21,11 @@ pub fn adamw(
     moments: Option<[Tensor<1>; 2]>,
     step: AdamWStep,
 ) -> (Tensor<1>, [Tensor<1>; 2]) {
-    let [first, second] = moments.unwrap_or_else(|| [weight.zeros_like(), weight.zeros_like()]);
-    let (weight, gradient) = (weight.into_dispatch(), gradient.into_dispatch());
-    let (weight, first, second) =
-        Dispatch::fused_adamw(weight, gradient, first.into_dispatch(), second.into_dispatch(), step);
-    (Tensor::from_dispatch(weight), [first, second].map(Tensor::from_dispatch))
+    let moments = moments.unwrap_or_else(|| [weight.zeros_like(), weight.zeros_like()]);
+    let parameter = Moving { weight, moments, average: None };
+    let moved = adamw_of_all(vec![parameter], vec![gradient], vec![step], 1.0, 0.0).pop();
+    let Moving { weight, moments, .. } = moved.expect("one comes back for one");
+    (weight, moments)
 }
 
 /// The sum of squares, `[1]`. Burn's own runs wherever the one for the CPU does not.
@@ -35,45 +34,9 @@ pub fn adamw(
 /// - `numbers`: `[elements]`, off the tape
 pub fn sum_of_squares(numbers: Tensor<1>) -> Tensor<1> {
     if has_adamw(&numbers) && !numbers.device().is_autodiff() {
-        Tensor::from_dispatch(Dispatch::fused_sum_of_squares(numbers.into_dispatch()))
+        squares_of_all(vec![numbers]).expect("there is one tensor")
     } else {
         numbers.square().sum()
-    }
-}
-
-/// The operations on the CPU, in f32.
-#[allow(unreachable_pub, reason = "the macro implements the trait for a type of another crate")]
-#[backend_extension(Flex)]
-pub trait OptimizerPass: Backend {
-    /// See [`adamw`].
-    fn fused_adamw(
-        weight: FloatTensor<Self>,
-        gradient: FloatTensor<Self>,
-        first: FloatTensor<Self>,
-        second: FloatTensor<Self>,
-        step: AdamWStep,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
-
-    /// See [`sum_of_squares`].
-    fn fused_sum_of_squares(numbers: FloatTensor<Self>) -> FloatTensor<Self>;
-}
-
-impl OptimizerPass for Flex {
-    fn fused_adamw(
-        weight: FloatTensor<Self>,
-        gradient: FloatTensor<Self>,
-        first: FloatTensor<Self>,
-        second: FloatTensor<Self>,
-        step: AdamWStep,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        let [mut weight, mut first, mut second] = [weight, first, second].map(alone);
-        let moments = [first.storage_mut(), second.storage_mut()];
-        step.apply(weight.storage_mut(), &values(&gradient), moments);
-        (weight, first, second)
-    }
-
-    fn fused_sum_of_squares(numbers: FloatTensor<Self>) -> FloatTensor<Self> {
-        tensor(vec![cpu_kernels::sum_of_squares(&values(&numbers)) as f32], &Shape::new([1]))
     }
 }
 
