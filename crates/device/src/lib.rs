@@ -23,6 +23,7 @@ mod cuda_compiler;
 mod cuda_driver;
 pub mod heap;
 mod host;
+mod nccl;
 mod request;
 mod select;
 
@@ -30,5 +31,6 @@ pub use catalogue::{Card, CardCatalogue, CatalogueError, UnknownCard};
 pub use cuda::{CudaDevice, CudaDriver, CudaMemory, CudaUnavailable, probe_cuda, probe_cuda_library};
 pub use cuda_compiler::{CompilerUnavailable, CudaCompiler, find_compiler};
 pub use host::{HostMemory, HostMemoryError};
+pub use nccl::{NCCL_LIBRARY, has_nccl};
 pub use request::{DeviceRequest, ParseDeviceError};
 pub use select::{CompiledBackends, DeviceError, SelectedDevice, Selection, select};

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Budget, Footprint, LARGEST_BATCH, PlanRequest, largest_fitting_batch};
+use crate::{Budget, Footprint, LARGEST_BATCH, PlanRequest, Rounding, largest_fitting_batch};
 
 /// The `safe` level takes this share of the budget. The rest is about twice the 8 % by which the 95th percentile of
 /// predictions may be off.
@@ -66,18 +66,63 @@ impl Verdict {
 
 impl BatchLevels {
     pub(crate) fn new(footprint: &Footprint, budget: &Budget, request: &PlanRequest) -> Self {
-        let limit = request.maximum.unwrap_or(LARGEST_BATCH).min(LARGEST_BATCH);
-        let largest_within = |bytes| largest_batch(footprint, bytes, limit);
-        let level = |batch| Level { batch, peak_bytes: footprint.peak_bytes(batch) };
+        let passes = Passes::of(footprint, request);
         let safe_bytes = (budget.budget_bytes as f64 * SAFE_SHARE) as u64;
-        let maximum = level(largest_within(budget.budget_bytes));
-        let recommended = level(request.rounding.round_down(maximum.batch));
-        let safe = level(request.rounding.round_down(largest_within(safe_bytes)));
+        let maximum = passes.level(passes.largest_within(budget.budget_bytes));
+        let recommended = passes.rounded_within(budget.budget_bytes, request.rounding);
+        let safe = passes.rounded_within(safe_bytes, request.rounding);
         let current = request.current.map(|batch| {
-            let current = level(batch);
+            let current = passes.level(batch);
             (current, verdict(current, recommended, safe, budget))
         });
         Self { maximum, recommended, safe, current }
+    }
+}
+
+/// What a forward pass of a batch takes in its step: below the effective batch the step accumulates, and holds sums of gradients too.
+struct Passes<'a> {
+    whole: &'a Footprint,
+    part: Footprint,
+    /// Batches below it are parts of a step; none where the effective batch follows the micro-batch.
+    effective: usize,
+    limit: usize,
+}
+
+impl<'a> Passes<'a> {
+    fn of(footprint: &'a Footprint, request: &PlanRequest) -> Self {
+        Self {
+            whole: footprint,
+            part: footprint.accumulating(),
+            effective: request.effective_batch.unwrap_or(0),
+            limit: request.maximum.unwrap_or(LARGEST_BATCH).min(LARGEST_BATCH),
+        }
+    }
+
+    fn level(&self, batch: usize) -> Level {
+        let footprint = if batch < self.effective { &self.part } else { self.whole };
+        Level { batch, peak_bytes: footprint.peak_bytes(batch) }
+    }
+
+    /// The largest batch within so many bytes, or 0.
+    fn largest_within(&self, bytes: u64) -> usize {
+        match largest_batch(self.whole, bytes, self.limit) {
+            whole if whole >= self.effective => whole,
+            _ => self.largest_part_within(bytes),
+        }
+    }
+
+    fn largest_part_within(&self, bytes: u64) -> usize {
+        largest_batch(&self.part, bytes, self.limit.min(self.effective.saturating_sub(1)))
+    }
+
+    /// The largest within so many bytes that the policy admits, or 0.
+    fn rounded_within(&self, bytes: u64, rounding: Rounding) -> Level {
+        let rounded = self.level(rounding.round_down(self.largest_within(bytes)));
+        if rounded.peak_bytes <= bytes {
+            return rounded;
+        }
+        // Rounded below the effective batch, which alone fits without sums.
+        self.level(rounding.round_down(self.largest_part_within(bytes)))
     }
 }
 
@@ -144,6 +189,32 @@ mod tests {
         for (batch, verdict) in expected {
             assert_eq!(levels(Some(batch), None).current.unwrap().1, verdict, "{batch}");
         }
+    }
+
+    /// Sums of gradients take 500 bytes beside 1000 fixed and 10 a sample, of 8,000.
+    #[test]
+    fn a_batch_below_the_effective_one_is_judged_with_the_sums_that_it_accumulates() {
+        let known = FixedMemory { weights: 1_000, ..FixedMemory::default() };
+        let observations = [(1, 1_010), (2, 1_020)].map(|(batch, peak_bytes)| Observation { batch, peak_bytes });
+        let footprint = Footprint::from_measurements(known, 1, &observations).unwrap().with_accumulation_extra(500);
+        let reading = MemoryReading { total_bytes: 12_000, free_bytes: 10_000, own_bytes: 0 };
+        let budget = Budget::for_host(reading, &BudgetRequest::default()).unwrap();
+        let levels = |effective: usize, current: usize| {
+            let (effective_batch, current) = (Some(effective), Some(current));
+            BatchLevels::new(&footprint, &budget, &PlanRequest { effective_batch, current, ..PlanRequest::default() })
+        };
+        let parts = levels(1_000, 651);
+        assert_eq!(parts.maximum, Level { batch: 650, peak_bytes: 8_000 });
+        assert_eq!(parts.recommended, Level { batch: 648, peak_bytes: 7_980 });
+        assert_eq!(parts.current, Some((Level { batch: 651, peak_bytes: 8_010 }, Verdict::Risky)));
+        // The whole effective batch fits without sums, and what it rounds to does not fit with them.
+        let whole = levels(699, 699);
+        assert_eq!(whole.maximum, Level { batch: 700, peak_bytes: 8_000 });
+        assert_eq!(whole.recommended, Level { batch: 700, peak_bytes: 8_000 });
+        assert_eq!(whole.current, Some((Level { batch: 699, peak_bytes: 7_990 }, Verdict::Fits)));
+        let uneven = levels(700, 696);
+        assert_eq!(uneven.current, Some((Level { batch: 696, peak_bytes: 8_460 }, Verdict::Risky)));
+        assert_eq!(levels(699, 1).safe.peak_bytes, 6_780, "580 with their sums are above 85 %");
     }
 
     #[test]

@@ -225,9 +225,9 @@ one micro-batch of 76
   share of memory       2.0 %  predicted peak of 24.0 GiB in all
 
 batch sizes in one forward pass
-  maximum                  80   507.4 MiB  fits the budget
-  recommended              80   507.4 MiB  fits, rounded
-  safe                     64   422.3 MiB  within 85 % of the budget, rounded
+  maximum                  78   509.7 MiB  fits the budget
+  recommended              76   499.0 MiB  fits, rounded
+  safe                     64   435.2 MiB  within 85 % of the budget, rounded
   current                 100   613.9 MiB  too large: more than is free or allowed
 
 plan: 76 + 24 = 100 samples a step

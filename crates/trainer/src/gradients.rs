@@ -1,8 +1,10 @@
 use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 use vision_nn::{ParameterPath, Tape, blend_all, scale_all, squares_of_all, takes_lists};
+
+use crate::Exchange;
 
 /// Added to the norm before dividing, as PyTorch's `clip_grad_norm_` does.
 const CLIP_EPSILON: f64 = 1e-6;
@@ -28,6 +30,14 @@ impl Gradients {
         let mut visitor = Take { path: ParameterPath::default(), tapes, tensors: BTreeMap::new() };
         module.visit(&mut visitor);
         Self { tensors: visitor.tensors }
+    }
+
+    /// The same on another device.
+    pub(crate) fn carried(self, exchange: Exchange, device: &Device) -> Self {
+        // Nothing is read and written again where nothing moves.
+        let carry =
+            |tensor: Tensor<1>| if tensor.device() == *device { tensor } else { exchange.carry(tensor, device) };
+        Self { tensors: self.tensors.into_iter().map(|(name, tensor)| (name, carry(tensor))).collect() }
     }
 
     /// Adds another micro-batch's gradients.

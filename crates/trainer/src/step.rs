@@ -1,5 +1,6 @@
 use std::collections::BTreeSet;
 use std::convert::Infallible;
+use std::ops::Range;
 use std::sync::Arc;
 
 use burn::module::ParamId;
@@ -14,7 +15,8 @@ use crate::gradients::clip_factor;
 use crate::loss_scale::{initial_scale, scale_after_step};
 use crate::optimizer::Push;
 use crate::{
-    ComputeError, Gradients, MemoryWatch, Normalization, Optimizer, OutOfMemory, ParameterGroups, TrainOptions,
+    ComputeError, Exchange, Gradients, MemoryWatch, Normalization, Optimizer, OutOfMemory, ParameterGroups,
+    TrainOptions,
 };
 use crate::{LossOptions, backpropagate, images_to_tensor, storage_type, target_tensor};
 
@@ -44,6 +46,10 @@ pub struct TrainStep<M> {
     options: TrainOptions,
     normalization: Normalization,
     device: Device,
+    /// Devices that take part beside that one.
+    pub(crate) others: Vec<Device>,
+    /// How numbers get to those and back.
+    pub(crate) exchange: Exchange,
 }
 
 impl<M: Classifier> TrainStep<M> {
@@ -67,6 +73,8 @@ impl<M: Classifier> TrainStep<M> {
             options,
             normalization,
             device,
+            others: Vec::new(),
+            exchange: Exchange::default(),
         }
     }
 
@@ -89,6 +97,11 @@ impl<M: Classifier> TrainStep<M> {
     /// Running statistics of frozen norms.
     pub(crate) fn frozen_statistics(&self) -> &BTreeSet<ParamId> {
         &self.frozen_statistics
+    }
+
+    /// Where the weights and the optimizer are.
+    pub(crate) fn device(&self) -> &Device {
+        &self.device
     }
 
     /// How images are normalised.
@@ -180,13 +193,16 @@ impl<M: Classifier> TrainStep<M> {
     ) -> Result<(Gradients, StepScores), ComputeError> {
         let watch = MemoryWatch::begin(&self.device);
         let mut attempt = || -> Result<(Gradients, StepScores), ComputeError> {
-            let (gradients, mut scores) = self.accumulate(batch, step_seed, micro_batch_size, |index, work| {
-                let done = watch.run(work)?;
-                match strikes(index) {
-                    true => Err(ComputeError::from(OutOfMemory::Injected)),
-                    false => Ok(done),
-                }
-            })?;
+            let (gradients, mut scores) = match self.others.is_empty() {
+                false => self.accumulate_over_devices(batch, step_seed, micro_batch_size, &mut strikes)?,
+                true => self.accumulate(batch, step_seed, micro_batch_size, |index, work| {
+                    let done = watch.run(work)?;
+                    match strikes(index) {
+                        true => Err(ComputeError::from(OutOfMemory::Injected)),
+                        false => Ok(done),
+                    }
+                })?,
+            };
             // The last additions of gradients are waited for here, too.
             let (gradients, norm) = watch.run(|| {
                 let gradients = self.unscaled(gradients);
@@ -265,7 +281,9 @@ impl<M: Classifier> TrainStep<M> {
         let mut scores = StepScores { samples: batch.len() as u64, ..StepScores::default() };
         let mut first_sample = 0;
         for (index, samples) in split_effective_batch(batch.len(), micro_batch_size).into_iter().enumerate() {
-            let done = run(index, &|| self.micro_batch(batch, first_sample, samples, step_seed))?;
+            let rows = first_sample..first_sample + samples;
+            let lane = (self.model(), &self.device);
+            let done = run(index, &|| self.micro_batch(lane, batch, rows.clone(), step_seed))?;
             gradients.add(done.gradients);
             score(&mut scores, done.logits, batch, first_sample, &self.options.loss);
             first_sample += samples;
@@ -273,23 +291,28 @@ impl<M: Classifier> TrainStep<M> {
         Ok((gradients, scores))
     }
 
-    /// Forward and backward over `samples` samples from `first_sample` on.
-    fn micro_batch(&self, batch: &Batch, first_sample: usize, samples: usize, step_seed: u64) -> MicroBatchResult {
-        let sample_bytes = batch.sample_bytes();
-        let pixels = &batch.pixels[first_sample * sample_bytes..(first_sample + samples) * sample_bytes];
-        let rows = first_sample..first_sample + samples;
+    /// Forward and backward over some samples of a batch, by weights on a device.
+    pub(crate) fn micro_batch(
+        &self,
+        (model, device): (&M, &Device),
+        batch: &Batch,
+        rows: Range<usize>,
+        step_seed: u64,
+    ) -> MicroBatchResult {
+        let (first_sample, sample_bytes) = (rows.start, batch.sample_bytes());
+        let pixels = &batch.pixels[rows.start * sample_bytes..rows.end * sample_bytes];
         let labels: Vec<u32> = batch.labels[rows.clone()].iter().flatten().copied().collect();
         let partners = batch.partners.get(rows).unwrap_or_default();
-        let images = images_to_tensor(pixels, batch.size, &self.normalization, &self.device); // [B, C, H, W]
+        let images = images_to_tensor(pixels, batch.size, &self.normalization, device); // [B, C, H, W]
         let options = &self.options.loss;
         let loss = |logits: Tensor<2>| {
             let [_, num_classes] = logits.dims();
             let targets = options.mixed_targets(&labels, partners, num_classes);
-            let targets = target_tensor(targets, num_classes, &self.device); // [B, K]
+            let targets = target_tensor(targets, num_classes, device); // [B, K]
             self.scaled(mean_loss(options, logits, targets, divisor(options, batch, num_classes)))
         };
         let pass = self.pass(step_seed, first_sample);
-        let (gradients, logits) = backpropagate(self.model(), images, pass, self.options.recompute, loss, &mut |_| {});
+        let (gradients, logits) = backpropagate(model, images, pass, self.options.recompute, loss, &mut |_| {});
         MicroBatchResult { gradients, logits }
     }
 }
@@ -301,10 +324,10 @@ pub fn mean_loss(loss: &LossOptions, logits: Tensor<2>, targets: Tensor<2>, divi
 }
 
 /// What a micro-batch adds to its step.
-struct MicroBatchResult {
-    gradients: Gradients,
+pub(crate) struct MicroBatchResult {
+    pub(crate) gradients: Gradients,
     /// `[B, K]`, off the tape.
-    logits: Tensor<2>,
+    pub(crate) logits: Tensor<2>,
 }
 
 /// What the sum of the loss over the whole effective batch is divided by.
@@ -316,7 +339,13 @@ fn divisor(loss: &LossOptions, batch: &Batch, num_classes: usize) -> f64 {
 }
 
 /// Adds the losses and hits of a micro-batch from `first_sample` on. Waits for the device.
-fn score(scores: &mut StepScores, logits: Tensor<2>, batch: &Batch, first_sample: usize, loss: &LossOptions) {
+pub(crate) fn score(
+    scores: &mut StepScores,
+    logits: Tensor<2>,
+    batch: &Batch,
+    first_sample: usize,
+    loss: &LossOptions,
+) {
     let [_, num_classes] = logits.dims();
     let share = batch.len() as f64 / divisor(loss, batch, num_classes);
     let logits: Vec<f32> = logits.into_data().iter::<f32>().collect();
@@ -378,6 +407,26 @@ mod tests {
             ..TrainOptions::default()
         };
         TrainStep::new(model, options, Normalization::imagenet(3), device)
+    }
+
+    #[test]
+    fn with_several_devices_statistics_are_those_of_the_first_ones_samples() {
+        let batch = |samples: std::ops::Range<usize>| Batch {
+            index: 0,
+            pixels: (samples.start * 192..samples.end * 192).map(|position| (position % 200) as u8).collect(),
+            labels: samples.clone().map(|sample| Some((sample % 2) as u32)).collect(),
+            samples: samples.collect(),
+            corrupt: Vec::new(),
+            size: [8, 8, 3],
+            partners: Vec::new(),
+        };
+        let shared = step().with_devices(vec![Device::flex().autodiff()], Exchange::Direct);
+        assert_eq!(shared.num_devices(), 2);
+        shared.try_gradients(&batch(0..4), 1, 2, |_| false).expect("memory suffices");
+        let alone = step();
+        alone.try_gradients(&batch(0..2), 1, 2, |_| false).expect("memory suffices");
+        assert_eq!(running_mean(&shared), running_mean(&alone));
+        assert_ne!(running_mean(&shared), running_mean(&step()));
     }
 
     fn running_mean(step: &TrainStep<Normed>) -> Vec<f32> {

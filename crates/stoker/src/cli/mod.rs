@@ -5,6 +5,7 @@ mod evaluate;
 mod export;
 mod forward;
 mod gpu;
+mod gpus;
 mod plan;
 mod predict;
 
@@ -20,6 +21,7 @@ pub use evaluate::{EVALUATE_ABOUT, EVALUATE_EXAMPLES, EvaluateArguments};
 pub use export::{EXPORT_ABOUT, EXPORT_EXAMPLES, ExportArguments, ExportFormat};
 pub use forward::{FORWARD_ABOUT, FORWARD_EXAMPLES, ForwardArguments};
 pub use gpu::{GPU_ABOUT, GPU_EXAMPLES, GpuArguments, TimeSpan};
+pub use gpus::{ExchangeRequest, Gpus};
 pub use plan::{
     AbsentCard, Destination, InferenceRequest, LearningRateScaling, PLAN_ABOUT, PLAN_EXAMPLES, PlanArguments,
     PlanArgumentsError, PlanSource, PlanTask, Target,
@@ -176,6 +178,12 @@ pub struct TrainArguments {
     /// `auto`, `cpu`, `cuda` or `cuda:N` [default: what the configuration says]
     #[arg(long)]
     pub device: Option<DeviceRequest>,
+    /// Share each effective batch among CUDA cards, `0,1` or `all`; the first keeps weights and optimizer
+    #[arg(long, value_name = "N,..|all", conflicts_with = "device")]
+    pub gpus: Option<Gpus>,
+    /// How those cards exchange weights and gradients [default: nccl where `libnccl.so` is found, or else host]
+    #[arg(long, value_name = "WAY", requires = "gpus")]
+    pub exchange: Option<ExchangeRequest>,
     /// Fill what the configuration leaves open with a recipe; what that sets is printed
     #[arg(long, conflicts_with = "resume")]
     pub mode: Option<Mode>,
@@ -198,6 +206,11 @@ epoch. `latest` there points to the newest run.
 With `data.folds: K` it trains K models, each on all images but those of its own fold, one after the
 other, and keeps what they say of those in `out_of_fold.csv` and `fold_results.yaml`.
 
+With `--gpus` several cards share each effective batch, which stays what it is: micro-batches are
+dealt round, gradients are added up on the first card in the order of the samples, and when memory
+runs out on one, all do the batch again in smaller parts. Tested on CPU devices and on CUDA's runtime
+over a driver that only holds memory; not on real cards, and `--exchange nccl` not at all.
+
 Ctrl-C saves and says how to resume.";
 
 const TRAIN_EXAMPLES: &str = "\
@@ -208,6 +221,7 @@ Examples:
   stoker train --config mine.yaml --mode highperf
   stoker train --config mine.yaml --set data.folds=5
   stoker train --config mine.yaml --set data.folds=5 --fold 2
+  stoker train --config mine.yaml --gpus 0,1
   stoker train --resume experiments/train/latest
 
 Next: `stoker predict --input FOLDER` uses the newest run.
@@ -223,6 +237,9 @@ impl TrainArguments {
         if let Some(device) = &self.device {
             let (value, written) = (device.to_string(), format!("--device {device}"));
             overrides.push(Override::from_flag("device", &value, written));
+        }
+        if let Some(gpus) = &self.gpus {
+            overrides.push(Override::from_flag("device", &format!("cuda:{}", gpus.first()), format!("--gpus {gpus}")));
         }
         if let Some(fold) = self.fold {
             overrides.push(Override::from_flag("data.fold", &fold.to_string(), format!("--fold {fold}")));

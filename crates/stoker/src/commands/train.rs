@@ -37,6 +37,7 @@ use crate::run::recipe::check_class_weights;
 use crate::run::recovery::{Injection, explain_out_of_memory, tell_remembered};
 use crate::run::report_page::{BestOnValidation, ReportPage};
 use crate::run::resolved::resize_name;
+use crate::run::shared::Others;
 use crate::run::subject::{Subject, spec};
 use crate::run::team::{TeamEntry, identity_of, team_entry};
 use crate::run::weights::{check_starting_weights, with_starting_weights};
@@ -58,7 +59,8 @@ pub(crate) fn train(arguments: &TrainArguments, interrupt: &Arc<AtomicBool>) -> 
 pub(super) fn train_one(request: Request, interrupt: &Arc<AtomicBool>) -> Result<(), CommandError> {
     let injection = Injection::from_environment()?;
     let compute = Compute::select(request.resolved.config.device)?;
-    let mut run = Run::prepare(request, compute, injection)?;
+    let others = Others::select(request.sharing.as_ref(), &compute)?;
+    let mut run = Run { others, ..Run::prepare(request, compute, injection)? };
     let analysis = run.plan()?;
     let folder = run.open_folder(&analysis)?;
     let outcome = run.fit(&folder, &analysis, interrupt)?;
@@ -69,6 +71,8 @@ pub(super) fn train_one(request: Request, interrupt: &Arc<AtomicBool>) -> Result
 struct Run {
     request: Request,
     compute: Compute,
+    /// Cards that share the work of the first.
+    others: Others,
     data: RunData,
     listing: Listing,
     card: ModelCard,
@@ -107,25 +111,28 @@ impl Run {
             check_starting_weights(&mut request.resolved, card.classes.len(), &compute.device)?;
             request.resolved.follow_links();
         }
-        Ok(Self { request, compute, data, listing, card, injection })
+        Ok(Self { request, compute, others: Others::default(), data, listing, card, injection })
     }
 
     /// Prints the memory analysis and fixes the micro-batch.
     fn plan(&mut self) -> Result<MemoryAnalysis, CommandError> {
         let architecture = self.request.resolved.architecture()?;
-        let budget = self.compute.budget(&self.request.resolved.budget_request())?;
+        let budget = self.others.smallest_budget(&self.compute, &self.request.resolved.budget_request())?;
         self.request.reopen_elsewhere(&self.compute.selected.describe(), budget.budget_bytes);
         let subject = self.subject(&architecture);
         let mut request = subject.plan_request();
-        let selected = &self.compute.selected;
+        let share = self.others.largest_share(self.request.resolved.config.train.effective_batch_size);
+        request.maximum = share.filter(|_| request.micro_batch.is_none());
+        let selected = self.others.least_capable(&self.compute);
         let mut precisions = subject.precisions(Arithmetic::of(selected), &selected.describe())?;
         let team = self.team_entry(&subject)?;
         if let Some(entry) = &team {
             precisions = precisions.begun_as(&entry.plan);
             // What an idle card would hold is no request: less may be free.
-            request.maximum = request.micro_batch.is_none().then_some(entry.plan.micro_batch);
+            let most = request.maximum.map_or(entry.plan.micro_batch, |share| share.min(entry.plan.micro_batch));
+            request.maximum = request.micro_batch.is_none().then_some(most);
         }
-        let Planned { mut analysis, rung, .. } =
+        let Planned { mut analysis, rung, pools, .. } =
             plan_here(&subject, &self.compute, PlanSource::Auto, &precisions, budget, &request)?;
         if let Some(entry) = team.filter(|_| request.maximum.is_some()) {
             let choice = entry.choice(&analysis.plan);
@@ -140,6 +147,8 @@ impl Run {
         let precision = analysis.plan.choices.iter().find(|choice| choice.name == PRECISION_CHOICE);
         let reason = precision.map_or(String::new(), |choice| choice.reason.clone());
         self.request.resolved.decide_precision(rung.precision, &reason);
+        self.others.install(pools);
+        self.others.tell(analysis.plan.accumulation_steps);
         Ok(analysis)
     }
 
@@ -225,6 +234,7 @@ impl Run {
             model = with_starting_weights(model, resolved, &architecture)?;
         }
         let step = TrainStep::new(model, options, self.normalization(), device.clone());
+        let step = self.others.join(step, resolved.checkpointing());
         let session = TrainSession::new(step, self.card.clone(), folder.clone());
         let session = session.resume(device).map_err(|error| cannot_resume(&error, folder))?;
         if self.request.resumed.is_some() {

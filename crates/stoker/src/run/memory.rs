@@ -31,13 +31,15 @@ pub(crate) struct Planned {
     pub(crate) rung: Rung,
     /// Whether that is in less than what suits the device, for nothing fits in that.
     pub(crate) lowered: bool,
+    /// How the card's memory is cut for it.
+    pub(crate) pools: PoolLayout,
 }
 
 impl Planned {
     /// A plan with the choice of its precision among its reasons.
     pub(crate) fn new(analysis: MemoryAnalysis, rung: Rung, precisions: &Precisions) -> Self {
         let analysis = analysis.with_choices([precisions.choice(rung.precision)]);
-        Self { analysis, rung, lowered: rung.precision != precisions.first }
+        Self { analysis, rung, lowered: rung.precision != precisions.first, pools: PoolLayout::Runtime }
     }
 }
 
@@ -93,7 +95,8 @@ pub(crate) fn plan_here(
     tell_pools(&mut plan, chosen, &budget);
     let device = compute.selected.describe();
     let analysis = MemoryAnalysis { device, model: subject.describe(), footprint, budget, plan, at_peak: None };
-    Ok(Planned::new(analysis, rung, &precisions))
+    let pools = chosen.map_or(PoolLayout::Runtime, |chosen| chosen.layout);
+    Ok(Planned { pools, ..Planned::new(analysis, rung, &precisions) })
 }
 
 /// Learns what steps take on the device at hand: by real ones on the CPU, by dry ones on a card.

@@ -18,6 +18,7 @@ pub(crate) mod recipe;
 pub(crate) mod recovery;
 pub(crate) mod report_page;
 pub(crate) mod resolved;
+pub(crate) mod shared;
 pub(crate) mod subject;
 pub(crate) mod team;
 pub(crate) mod throughput;

@@ -76,7 +76,8 @@ impl Machine {
         let bytes = fs::read(self.path("statistics")).expect("the driver wrote it");
         let number =
             |place: usize| u64::from_ne_bytes(bytes[8 * place..8 * place + 8].try_into().expect("eight bytes"));
-        Statistics { peak_bytes: number(0), launches: number(1), kernels: number(2), refusals: number(3) }
+        let [peak_bytes, launches, kernels, refusals] = [0, 1, 2, 3].map(number);
+        Statistics { peak_bytes, launches, kernels, refusals, launches_elsewhere: number(5) }
     }
 
     fn write(&self, path: &str, content: &[u8]) {
@@ -105,6 +106,8 @@ pub(crate) struct Statistics {
     pub(crate) launches: u64,
     pub(crate) kernels: u64,
     pub(crate) refusals: u64,
+    /// Of the launches, those on cards beside the first.
+    pub(crate) launches_elsewhere: u64,
 }
 
 /// The folder with the stand-ins for driver and compiler, compiled once.

@@ -9,4 +9,5 @@ mod overflow;
 mod plateau;
 mod remembered;
 mod same_result;
+mod several_devices;
 mod stage;

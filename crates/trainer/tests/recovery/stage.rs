@@ -15,8 +15,8 @@ use image::{Rgb, RgbImage};
 use metrics::{EpochRecord, read_records};
 use tempfile::TempDir;
 use trainer::{
-    FitOutcome, LossOptions, MemoryGauge, MemoryLap, NonFiniteStep, Normalization, Observer, RecoveryEvent, TrainError,
-    TrainOptions, TrainSession, TrainStep, TrainingData, WarmupCosine, fit,
+    Exchange, FitOutcome, LossOptions, MemoryGauge, MemoryLap, NonFiniteStep, Normalization, Observer, RecoveryEvent,
+    TrainError, TrainOptions, TrainSession, TrainStep, TrainingData, WarmupCosine, fit,
 };
 use vision_nn::{ClassifierSpec, ParameterMap, map_parameters, named_parameters};
 
@@ -125,9 +125,21 @@ impl Stage {
     }
 
     pub(crate) fn train_with(&self, options: TrainOptions, gauge: &FixedGauge) -> Result<End, TrainError> {
+        self.train_on(options, gauge, 1)
+    }
+
+    /// Trains on so many devices; all of them are this CPU.
+    pub(crate) fn train_on(
+        &self,
+        options: TrainOptions,
+        gauge: &FixedGauge,
+        devices: usize,
+    ) -> Result<End, TrainError> {
         let device = Device::flex().autodiff();
         let folder = RunFolder::open(&self.run_path("")).expect("made with the stage");
-        let session = TrainSession::new(step(options, &device), card(), folder.clone()).resume(&device)?;
+        let others = (1..devices).map(|_| Device::flex().autodiff()).collect();
+        let step = step(options, &device).with_devices(others, Exchange::ThroughHost);
+        let session = TrainSession::new(step, card(), folder.clone()).resume(&device)?;
         let mut events = Events::default();
         let never = Arc::new(AtomicBool::new(false));
         let (session, outcome) = fit(session, &self.data, &device, &never, gauge, &mut events)?;

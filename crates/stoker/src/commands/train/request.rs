@@ -11,6 +11,7 @@ use crate::config::{Override, UserConfig};
 use crate::error::CommandError;
 use crate::run::checks;
 use crate::run::resolved::ResolvedConfig;
+use crate::run::shared::Sharing;
 use crate::ui;
 
 /// What the command line asks for, read and checked as far as is possible without touching data.
@@ -23,6 +24,8 @@ pub(crate) struct Request {
     /// Where a new run goes.
     pub(crate) root: PathBuf,
     pub(crate) overwrite: bool,
+    /// The cards that share the work, where they are named.
+    pub(super) sharing: Option<Sharing>,
     /// What the command line puts over the configuration.
     overrides: Vec<Override>,
 }
@@ -31,11 +34,12 @@ impl Request {
     pub(super) fn read(arguments: &TrainArguments) -> Result<Self, CommandError> {
         let overrides = [recipe_of(arguments)?, arguments.overrides()?].concat();
         let request = match (&arguments.resume, &arguments.config) {
-            (Some(run), _) => Self::of_resumed(run, overrides)?,
+            (Some(run), _) => Self { sharing: Sharing::of(arguments), ..Self::of_resumed(run, overrides)? },
             (None, Some(path)) => {
                 let resolved = ResolvedConfig::new(config::load(path, &overrides)?, path);
                 let (root, overwrite) = (resolved.run_folder(&today()), arguments.overwrite);
-                Self { resolved, config: Some(path.clone()), resumed: None, root, overwrite, overrides }
+                let sharing = Sharing::of(arguments);
+                Self { resolved, config: Some(path.clone()), resumed: None, root, overwrite, sharing, overrides }
             }
             (None, None) => return Err(CommandError::wrong_request("`train` needs `--config FILE` or `--resume RUN`")),
         };
@@ -56,12 +60,13 @@ impl Request {
     pub(crate) fn of_fold(&self, group: &RunFolder, fold: usize, replaced: bool) -> Result<Self, CommandError> {
         let root = group.of_fold(fold);
         if !replaced && RunFolder::is_occupied(&root) {
-            return Self::of_resumed(&root, self.overrides.clone());
+            let resumed = Self::of_resumed(&root, self.overrides.clone())?;
+            return Ok(Self { sharing: self.sharing.clone(), ..resumed });
         }
-        let (config, overrides) = (self.config.clone(), self.overrides.clone());
+        let (config, sharing, overrides) = (self.config.clone(), self.sharing.clone(), self.overrides.clone());
         let mut resolved = self.resolved.clone();
         resolved.config.data.fold = Some(fold);
-        Ok(Self { resolved, config, resumed: None, root, overwrite: replaced, overrides })
+        Ok(Self { resolved, config, resumed: None, root, overwrite: replaced, sharing, overrides })
     }
 
     fn of_resumed(run: &Path, overrides: Vec<Override>) -> Result<Self, CommandError> {
@@ -70,7 +75,8 @@ impl Request {
         let resolved = ResolvedConfig::new(UserConfig::load(&path, &overrides)?, &path);
         let root = folder.root().to_owned();
         let asked = overrides.iter().any(|given| given.path() == "device");
-        let mut request = Self { resolved, config: None, root, resumed: Some(folder), overwrite: false, overrides };
+        let resumed = Some(folder);
+        let mut request = Self { resolved, config: None, root, resumed, overwrite: false, sharing: None, overrides };
         request.reopen_device(asked);
         Ok(request)
     }

@@ -10,7 +10,7 @@
 //! - `STAND_IN_CARD_CAPABILITY`: compute capability, `8.6` when unset.
 //! - `STAND_IN_CARD_NAME`: product name, `NVIDIA GeForce RTX 3060` when unset.
 //! - `STAND_IN_CARD_COUNT`: number of cards, 1 when unset.
-//! - `STAND_IN_CARD_STATISTICS`: a file for five numbers of eight bytes; see [`Statistic`].
+//! - `STAND_IN_CARD_STATISTICS`: a file for six numbers of eight bytes; see [`Statistic`].
 //!
 //! Signatures and numbers are those of the CUDA driver API: <https://docs.nvidia.com/cuda/cuda-driver-api/>.
 #![allow(non_snake_case, clippy::missing_safety_doc)]
@@ -56,6 +56,8 @@ enum Statistic {
     Refusals,
     /// Bytes allocated now.
     Held,
+    /// Kernels launched on cards beside the first.
+    LaunchesElsewhere,
 }
 
 struct Settings {

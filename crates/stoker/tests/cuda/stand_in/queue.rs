@@ -3,7 +3,7 @@
 use std::ffi::{c_char, c_int, c_uint, c_void};
 use std::ptr;
 
-use crate::{Code, INVALID_VALUE, SETTINGS, SUCCESS, Statistic, count, shared_bytes_of_a_block};
+use crate::{Code, INVALID_VALUE, SETTINGS, SUCCESS, Statistic, count, current, shared_bytes_of_a_block};
 
 /// Makes a stream.
 #[unsafe(no_mangle)]
@@ -104,6 +104,13 @@ pub extern "system" fn cuLaunchKernel(
     if !is_grid || !is_block || shared_bytes as c_int > shared_bytes_of_a_block(SETTINGS.capability) {
         return INVALID_VALUE;
     }
-    count(Statistic::Launches);
+    count_launch();
     SUCCESS
+}
+
+fn count_launch() {
+    count(Statistic::Launches);
+    if current().is_some_and(|card| card > 0) {
+        count(Statistic::LaunchesElsewhere);
+    }
 }

@@ -1,0 +1,139 @@
+//! Cards that share the effective batches of a run.
+
+use device::{DeviceRequest, NCCL_LIBRARY, SelectedDevice, has_nccl, probe_cuda};
+use memory_planner::{Budget, BudgetRequest, Checkpointing};
+use memory_probe::PoolLayout;
+use trainer::{Exchange, TrainStep};
+use vision_nn::Classifier;
+
+use crate::cli::{ExchangeRequest, Gpus, TrainArguments};
+use crate::error::CommandError;
+use crate::run::compute::Compute;
+use crate::ui;
+
+/// What the command line asks for.
+#[derive(Debug, Clone)]
+pub(crate) struct Sharing {
+    gpus: Gpus,
+    exchange: Option<ExchangeRequest>,
+}
+
+impl Sharing {
+    /// None without `--gpus`.
+    pub(crate) fn of(arguments: &TrainArguments) -> Option<Self> {
+        Some(Self { gpus: arguments.gpus.clone()?, exchange: arguments.exchange })
+    }
+
+    /// The numbers of the cards.
+    fn numbers(&self) -> Result<Vec<usize>, CommandError> {
+        match &self.gpus {
+            Gpus::These(numbers) => Ok(numbers.clone()),
+            Gpus::All => {
+                let driver = probe_cuda().map_err(|error| CommandError::from_request(&error))?;
+                Ok(driver.devices.iter().map(|card| card.index).collect())
+            }
+        }
+    }
+
+    /// How numbers get from card to card.
+    fn exchange(&self) -> Result<Exchange, CommandError> {
+        match self.exchange {
+            Some(ExchangeRequest::Host) => Ok(Exchange::ThroughHost),
+            None if !has_nccl() => Ok(Exchange::ThroughHost),
+            Some(ExchangeRequest::Nccl) if !has_nccl() => {
+                let error =
+                    CommandError::wrong_request(format!("`--exchange nccl`: `{NCCL_LIBRARY}` cannot be loaded"));
+                Err(error.with_hint(format!(
+                    "install NCCL; where there is only `{NCCL_LIBRARY}.2`, link `{NCCL_LIBRARY}` to it; or leave `--exchange` out"
+                )))
+            }
+            Some(ExchangeRequest::Nccl) | None => Ok(Exchange::Direct),
+        }
+    }
+}
+
+/// The cards beside the first; none where one computes alone.
+#[derive(Default)]
+pub(crate) struct Others {
+    cards: Vec<Compute>,
+    exchange: Exchange,
+}
+
+impl Others {
+    /// Selects them.
+    pub(crate) fn select(sharing: Option<&Sharing>, first: &Compute) -> Result<Self, CommandError> {
+        let Some(sharing) = sharing else { return Ok(Self::default()) };
+        let is_first = |number: &usize| first.selected.request() == DeviceRequest::Cuda(*number);
+        let numbers = sharing.numbers()?.into_iter().filter(|number| !is_first(number));
+        let cards = numbers.map(|number| Compute::select(DeviceRequest::Cuda(number)));
+        Ok(Self { cards: cards.collect::<Result<_, _>>()?, exchange: sharing.exchange()? })
+    }
+
+    /// All cards together.
+    fn count(&self) -> usize {
+        1 + self.cards.len()
+    }
+
+    /// What a micro-batch may take: it must fit on each card, so what the one with the least has.
+    pub(crate) fn smallest_budget(&self, first: &Compute, request: &BudgetRequest) -> Result<Budget, CommandError> {
+        let mut smallest = first.budget(request)?;
+        for card in &self.cards {
+            let budget = card.budget(request)?;
+            if budget.budget_bytes < smallest.budget_bytes {
+                smallest = budget;
+            }
+        }
+        Ok(smallest)
+    }
+
+    /// The card of the lowest compute capability, whose formats all others have.
+    pub(crate) fn least_capable<'a>(&'a self, first: &'a Compute) -> &'a SelectedDevice {
+        let capability = |selected: &SelectedDevice| match selected {
+            SelectedDevice::Cpu { .. } => (0, 0),
+            SelectedDevice::Cuda(card) => card.compute_capability,
+        };
+        let all = std::iter::once(first).chain(&self.cards).map(|compute| &compute.selected);
+        all.min_by_key(|selected| capability(selected)).unwrap_or(&first.selected)
+    }
+
+    /// The largest micro-batch that leaves a part of each effective batch to every card; none where one computes alone.
+    pub(crate) fn largest_share(&self, effective_batch: usize) -> Option<usize> {
+        (!self.cards.is_empty()).then(|| effective_batch.div_ceil(self.count()))
+    }
+
+    /// Cuts their memory as the first card's is.
+    pub(crate) fn install(&self, pools: PoolLayout) {
+        for card in &self.cards {
+            if let Err(error) = pools.install(&card.device) {
+                let name = card.selected.describe();
+                ui::note(format_args!("note: the memory pools of {name} stay as they are: {error}"));
+            }
+        }
+    }
+
+    /// Tells how the work is shared, and warns where a card has none.
+    pub(crate) fn tell(&self, micro_batches: usize) {
+        let cards = self.count();
+        if cards > 1 {
+            let names: Vec<String> = self.cards.iter().map(|card| card.selected.describe()).collect();
+            let way = match self.exchange {
+                Exchange::Direct => "NCCL",
+                Exchange::ThroughHost => "the host's memory",
+            };
+            let names = names.join(" and ");
+            ui::note(format_args!("shared with {names}: {micro_batches} micro-batches a step, exchange through {way}"));
+        }
+        if micro_batches < cards {
+            ui::warn(format_args!(
+                "{} of {cards} cards have no work: lower `train.micro_batch_size`, or leave it `auto`",
+                cards - micro_batches
+            ));
+        }
+    }
+
+    /// Lets them take part in the step.
+    pub(crate) fn join<M: Classifier>(&self, step: TrainStep<M>, checkpointing: Checkpointing) -> TrainStep<M> {
+        let devices = self.cards.iter().map(|card| card.tracked(checkpointing)).collect();
+        step.with_devices(devices, self.exchange)
+    }
+}
