@@ -301,12 +301,20 @@ def views(tta: str, mean, std) -> list:
     diagonals = [lambda images: images.transpose(2, 3), lambda images: images.transpose(2, 3).flip((2, 3))]
     lit = [relit(lambda light: light * 0.9), relit(lambda light: light * 1.1), contrast(0.9), contrast(1.1)]
     essential = [identity, *flips, quarter, three_quarters]
+    symmetries = [identity, quarter, rotated(2), three_quarters, *flips, *diagonals]
+    # Each symmetry but the identity once more, with a variation.
+    variations = [zoom(0.9), zoom(1.1), *lit, zoom(1 / 0.8)]
+    varied = [then(symmetry, variation) for symmetry, variation in zip(symmetries[1:], variations)]
     return {
         "none": [identity],
         "legacy": [identity, quarter, three_quarters],
         "essential": essential,
-        "comprehensive": [*essential, rotated(2), *diagonals, zoom(0.9), zoom(1.1), zoom(1 / 0.8), *lit],
+        "comprehensive": [*symmetries, *varied],
     }[tta]
+
+
+def then(first, second):
+    return lambda images: second(first(images))
 
 
 def rotated(quarters: int):

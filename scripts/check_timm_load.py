@@ -1,8 +1,12 @@
 #!/usr/bin/env python3
 """Load a stoker checkpoint into timm, strictly: no tensor may be missing, left over or of another shape.
 
+As for `load_state_dict(strict=True)`, a batch norm's `num_batches_tracked` may be missing: files from before PyTorch
+0.4.1 have none, and neither have stoker's checkpoints.
+
     pip install -r scripts/requirements.txt
-    python scripts/check_timm_load.py experiments/train/quickstart/best.safetensors --model convnext_atto --num-classes 8
+    python scripts/check_timm_load.py experiments/train/latest/checkpoints/best.safetensors \\
+        --model convnext_atto --num-classes 8
 
 Prints one line that starts with `OK` and exits with 0, or names every tensor that does not fit and exits with 1.
 What else the file's header holds is ignored, as timm ignores it. A model that timm does not know by name is given by
@@ -58,7 +62,8 @@ def parse_arguments() -> argparse.Namespace:
 def list_mismatches(model: nn.Module, tensors: dict[str, Tensor]) -> list[str]:
     """Every name or shape that differs, all of them at once and one a line."""
     expected = model.state_dict()
-    problems = [f"missing `{name}` {list(expected[name].shape)}" for name in expected.keys() - tensors.keys()]
+    missing = {name for name in expected.keys() - tensors.keys() if not name.endswith("num_batches_tracked")}
+    problems = [f"missing `{name}` {list(expected[name].shape)}" for name in missing]
     problems += [f"unknown `{name}` {list(tensors[name].shape)}" for name in tensors.keys() - expected.keys()]
     for name in expected.keys() & tensors.keys():
         found, wanted = list(tensors[name].shape), list(expected[name].shape)

@@ -14,6 +14,9 @@ In `models/efficientnet/tests/fixtures/`, for three test-size models (colour, gr
                                                             cases that the model names, to keep the files small
                                 after.STATISTIC             f32 [C], the running statistic after a training forward pass
                                                             over each case in turn, as `CASES` lists them
+    NAME_steps.safetensors      STATISTIC                   f32 [C], after a step of gradient descent over each case in
+                                                            turn: a training forward pass, the gradients of the sum above,
+                                                            and every parameter less its gradient times `RATE`
 
 Every reference is computed in f64 from inputs that f32 holds exactly and rounded once; PyTorch in f32 must agree with
 it, or nothing is written.
@@ -30,17 +33,23 @@ import timm
 import torch
 from safetensors.torch import save_file
 from timm.models import efficientnet as reference
-from timm_fixtures import NUM_CLASSES, Tensors, draw_pixels, relative_error, require, round_to_f32
 from torch import Tensor, nn
+
+from fixtures.common import NUM_CLASSES, Tensors, draw_pixels, relative_error, require, round_to_f32
 
 LOGITS_TOLERANCE = 1e-5
 GRADIENT_TOLERANCE = 1e-4
 STATISTIC_TOLERANCE = 5e-6
+# Gradients and what they move come on top.
+STEPS_TOLERANCE = 5e-5
 # Behind a training batch norm some gradients are zero by arithmetic and noise by rounding: those of a shift that the next
 # norm takes away. An error is therefore also measured against the case's largest gradient, times this.
 GRADIENT_FLOOR = 1e-2
 
 STEM_GAIN = 0.05
+
+# Of the steps: what they move shows in the statistics of the next one.
+RATE = 2.0**-18
 
 CASES = {
     "square": (3, 48, 48),
@@ -118,10 +127,17 @@ def write_model(folder: Path, name: str, spec: TestModel) -> None:
     found = compute(model, pixels, spec.gradients, torch.float64)
     check(name, compute(model, pixels, spec.gradients, torch.float32), found)
     tensors |= round_to_f32(found)
+    steps = after_steps(model, pixels, torch.float64)
+    check(name, after_steps(model, pixels, torch.float32), steps)
+    still = {f"steps.{key.removeprefix('after.')}": tensor for key, tensor in found.items() if key.startswith("after.")}
+    moved = max(relative_error(steps[key], tensor) for key, tensor in still.items())
+    require(moved > 100 * STEPS_TOLERANCE, f"{name}: steps move statistics by {moved:.1e} only")
 
     about = {"model": spec.name, "in_chans": spec.in_chans} | spec.arguments
     write(folder / f"{name}_weights.safetensors", model.state_dict(), about)
     write(folder / f"{name}_cases.safetensors", tensors, about)
+    steps = {key.removeprefix("steps."): tensor for key, tensor in round_to_f32(steps).items()}
+    write(folder / f"{name}_steps.safetensors", steps, about)
 
 
 @torch.no_grad()
@@ -162,6 +178,19 @@ def compute(model: nn.Module, pixels: Tensors, gradients: dict[str, str], dtype:
     return found | {f"after.{name}": tensor for name, tensor in running.items()}
 
 
+def after_steps(model: nn.Module, pixels: Tensors, dtype: torch.dtype) -> Tensors:
+    """The running statistics after three steps of gradient descent."""
+    steps = copy.deepcopy(model).to(dtype).train()
+    for drawn in pixels.values():
+        steps.zero_grad()
+        run_case(steps, (drawn.to(dtype) - 128) / 64, with_gradients=True)
+        with torch.no_grad():
+            for parameter in steps.parameters():
+                parameter -= RATE * parameter.grad
+    running = {name: tensor for name, tensor in steps.named_buffers() if not name.endswith("num_batches_tracked")}
+    return {f"steps.{name}": tensor for name, tensor in running.items()}
+
+
 def run_case(model: nn.Module, images: Tensor, with_gradients: bool) -> Tensors:
     logits = model(images)
     found = {"logits": logits.detach()}
@@ -173,10 +202,11 @@ def run_case(model: nn.Module, images: Tensor, with_gradients: bool) -> Tensors:
 
 
 def check(name: str, in_f32: Tensors, found: Tensors) -> None:
-    worst = {"logits": 0.0, "gradient": 0.0, "after": 0.0}
     tolerances = {"logits": LOGITS_TOLERANCE, "gradient": GRADIENT_TOLERANCE, "after": STATISTIC_TOLERANCE}
+    tolerances["steps"] = STEPS_TOLERANCE
+    worst: dict[str, float] = {}
     for key, tensor in found.items():
-        kind = next(kind for kind in worst if kind in key)
+        kind = next(kind for kind in tolerances if kind in key)
         error = relative_error(in_f32[key], tensor)
         if kind == "gradient":
             prefix = key.split(".gradient.")[0]
@@ -184,7 +214,7 @@ def check(name: str, in_f32: Tensors, found: Tensors) -> None:
             own = tensor.abs().max().item()
             error *= own / max(own, GRADIENT_FLOOR * largest)
         require(error < tolerances[kind], f"{name}: {key} in f32 is off by {error:.1e}")
-        worst[kind] = max(worst[kind], error)
+        worst[kind] = max(worst.get(kind, 0.0), error)
     print(f"{name}: PyTorch in f32 is within " + ", ".join(f"{error:.0e} ({kind})" for kind, error in worst.items()))
 
 

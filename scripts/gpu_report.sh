@@ -71,6 +71,9 @@ step memory_grid "$stoker" bench memory --device cuda:0 --models convnext_tiny,c
 # What a step launches, and the bytes that it reads and writes.
 step launches "$stoker" bench step --model convnext_tiny --batch 32 --device cuda:0 --precision bf16 --launches --composed
 
+# Each operation beside what the card copies and multiplies.
+step rooflines "$stoker" bench kernels --device cuda:0 --sizes 224,384 --batch 64 --precision bf16
+
 # The plan for this card from the graph alone, beside the one from the dry run on it.
 step plan_dry_run "$stoker" plan --model convnext_base --img-size 224 --device cuda:0
 step plan_captured "$stoker" plan --model convnext_base --img-size 224 --device cuda:0 --source captured

@@ -24,8 +24,8 @@ pub enum Preset {
 /// meaning; the crop is twice as tight as the zoom, to be another view.
 ///
 /// Were all of them upright, half of the votes would go to one orientation, and for an image that is turned they would be eight against one:
-/// on quickstart's validation pages in all eight orientations the mean then has macro-F1 0.505, below the 0.577 of `essential`. Dealt out over the symmetries
-/// as here it has 0.604 (2026-11-21).
+/// on quickstart's validation pages in all eight orientations the mean then has macro-F1 0.505, below the 0.578 of `essential`. Dealt out over the symmetries
+/// as here it has 0.605 (2026-11-29).
 const VARIATIONS: [Variation; 7] = [
     Variation::Zoom { factor: 0.9 },
     Variation::Zoom { factor: 1.1 },

@@ -157,8 +157,12 @@ fn recorded_rows(table: &mut Table, breakdown: &MemoryBreakdown) {
         0 => "no gradient is there yet at the peak".to_owned(),
         bytes => format!("{} of them gradients, at the peak", format_bytes(bytes)),
     };
+    let input = match breakdown.input {
+        0 => "gone at the peak".to_owned(),
+        bytes => of_each(bytes),
+    };
     table.row("fixed", format_bytes(fixed.total()), gradients);
-    optional_row(table, "input", breakdown.input, &of_each(breakdown.input));
+    table.row("input", format_bytes(breakdown.input), input);
     table.row("activations", format_bytes(breakdown.activations), of_each(breakdown.activations));
     table.row("workspace", format_bytes(breakdown.workspace), "scratch of kernels");
     table.row("allocator slack", format_bytes(breakdown.slack), "gaps, and pages that are not full");
@@ -174,7 +178,8 @@ fn optional_row(table: &mut Table, label: &str, bytes: u64, note: &str) {
 mod tests {
     use super::*;
     use crate::{
-        BudgetRequest, Checkpointing, FixedMemory, MemoryReading, Observation, PlanRequest, Precision, plan_batch_size,
+        BudgetRequest, Checkpointing, FixedMemory, MemoryReading, Observation, PlanRequest, Precision, Role,
+        plan_batch_size,
     };
 
     fn analysis(effective: usize, ema: u64) -> MemoryAnalysis {
@@ -255,6 +260,21 @@ plan: 76 + 24 = 100 samples a step
   predicted peak    317.7 MiB  62.1 % of the budget
 ";
         assert!(text.contains(expected), "{text}");
+    }
+
+    #[test]
+    fn an_input_that_is_gone_at_the_peak_is_named_and_not_counted() {
+        let mut trace = crate::trace::synthetic::training_step(4, 8);
+        trace.tensors.iter_mut().filter(|tensor| tensor.role == Role::Input).for_each(|input| input.dies = Some(0));
+        let liveness = Liveness::of(&trace).unwrap();
+        let mut analysis = analysis(32, 0);
+        analysis.plan.predicted_peak_bytes = liveness.peak_bytes + (9 << 20);
+        let analysis = analysis.with_recorded_peak(&liveness);
+        let breakdown = analysis.planned_breakdown();
+        let parts: u64 = breakdown.parts().iter().map(|(_, bytes)| bytes).sum();
+        assert_eq!((breakdown.input, parts), (0, breakdown.total));
+        let text = analysis.render();
+        assert!(text.contains("\n  input                   0 B  gone at the peak\n"), "{text}");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{DType, Device, Tensor};
 use memory_planner::Phase;
 use trainer::{Gradients, Normalization, TrainOptions, TrainStep, backpropagate, mean_loss, storage_type};
-use vision_nn::{Classifier, Pass, is_captured};
+use vision_nn::{Classifier, Pass, captured_id, images_of_words, is_captured, takes_words, words_of_images};
 
 /// The step whose memory is asked for.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,8 +43,8 @@ impl StepRequest {
 pub(crate) trait Prompter {
     /// A part of the step begins.
     fn phase(&mut self, _phase: Phase) {}
-    /// A tensor of the batch is made.
-    fn input(&mut self, _tensor: &Tensor<1>) {}
+    /// A tensor of the batch is made, of that number in the recording.
+    fn input(&mut self, _number: &dyn Fn() -> u64) {}
     /// All gradients are there.
     fn gradients(&mut self, _gradients: &Gradients) {}
 }
@@ -97,10 +97,8 @@ impl<'a, M: Classifier> Rehearsal<'a, M> {
         let mut gradients = Gradients::default();
         for turn in 0..micro_batches {
             prompter.phase(Phase::Forward);
-            let [images, targets] = self.batch(batch, prompter);
-            let [height, width, channels] = self.request.image;
-            let images = images.reshape([batch, channels, height, width]);
-            let targets = targets.reshape([batch, self.request.num_classes]);
+            let images = self.images(batch, prompter);
+            let targets = self.blank([batch, self.request.num_classes], &self.device, prompter);
             let (options, divisor) = (&self.step.options().loss, (micro_batches * batch) as f64);
             let loss = |logits| self.step.scaled(mean_loss(options, logits, targets, divisor));
             let (pass, recompute) = (self.step.pass(self.turn, turn * batch), self.step.options().recompute);
@@ -125,25 +123,35 @@ impl<'a, M: Classifier> Rehearsal<'a, M> {
     /// The forward pass alone; the probabilities come last, as for a prediction.
     fn predict(&self, batch: usize, prompter: &mut dyn Prompter) {
         prompter.phase(Phase::Forward);
-        let [images, _] = self.batch(batch, prompter);
-        let [height, width, channels] = self.request.image;
+        let images = self.images(batch, prompter);
         let mut pass = Pass::evaluation().storing(self.storage());
-        let logits = self.model().forward(images.reshape([batch, channels, height, width]), &mut pass);
+        let logits = self.model().forward(images, &mut pass);
         prompter.phase(Phase::Loss);
         drop(softmax(logits, 1));
     }
 
-    /// Images `[B C H W]` and targets `[B K]`, flat.
-    fn batch(&self, batch: usize, prompter: &mut dyn Prompter) -> [Tensor<1>; 2] {
-        let [height, width, channels] = self.request.image;
-        [height * width * channels, self.request.num_classes].map(|size| {
-            // On the capture device a tensor of zeros would really be made, on the host.
-            let tensor = match is_captured(&self.device) {
-                true => Tensor::<1>::empty([batch * size], &self.device),
-                false => Tensor::<1>::zeros([batch * size], &self.device),
-            };
-            prompter.input(&tensor);
-            tensor
-        })
+    /// Images `[B C H W]`, of the bytes that a card is given.
+    fn images(&self, batch: usize, prompter: &mut dyn Prompter) -> Tensor<4> {
+        let size @ [height, width, channels] = self.request.image;
+        if !takes_words(&self.device) {
+            return self.blank([batch, channels, height, width], &self.device, prompter);
+        }
+        let inner = self.device.clone().inner();
+        let words = self.blank(words_of_images(batch, size), &inner, prompter);
+        let constants = self.blank([2, channels], &inner, prompter);
+        let images = images_of_words(words, constants, size, &self.device);
+        prompter.input(&|| captured_id(&images));
+        images
+    }
+
+    /// A tensor of the batch whose numbers do not matter.
+    fn blank<const D: usize>(&self, shape: [usize; D], device: &Device, prompter: &mut dyn Prompter) -> Tensor<D> {
+        // On the capture device a tensor of zeros would really be made, on the host.
+        let tensor = match is_captured(device) {
+            true => Tensor::<D>::empty(shape, device),
+            false => Tensor::<D>::zeros(shape, device),
+        };
+        prompter.input(&|| captured_id(&tensor));
+        tensor
     }
 }

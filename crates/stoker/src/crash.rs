@@ -36,7 +36,8 @@ pub fn as_error() -> CommandError {
 }
 
 fn describe(panic: &PanicHookInfo<'_>) -> String {
-    let message = panic.payload_as_str().unwrap_or("no message");
+    // Devices add a backtrace in lines of their own.
+    let message = panic.payload_as_str().and_then(|message| message.lines().next()).unwrap_or("no message");
     match panic.location() {
         Some(place) => format!("{message}, at {}:{}", place.file(), place.line()),
         None => message.to_owned(),

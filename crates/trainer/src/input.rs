@@ -1,5 +1,6 @@
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor};
 use memory_planner::Precision;
+use vision_nn::images_of_pixels;
 
 /// Means and deviations that images are normalised by, a channel each, for pixel values in 0 to 1.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,22 +36,7 @@ pub fn storage_type(precision: Precision) -> DType {
 /// - `pixels`: `[B, H, W, C]` with `size = [H, W, C]`
 /// - output: `[B, C, H, W]`
 pub fn images_to_tensor(pixels: &[u8], size: [usize; 3], normalization: &Normalization, device: &Device) -> Tensor<4> {
-    let [height, width, channels] = size;
-    let area = height * width;
-    let batch = pixels.len() / (area * channels).max(1);
-    // One table a channel: 256 possible bytes are fewer than a batch's pixels.
-    let tables: Vec<[f32; 256]> = (0..channels)
-        .map(|c| std::array::from_fn(|byte| (byte as f32 / 255.0 - normalization.mean[c]) / normalization.std[c]))
-        .collect();
-    let mut values = vec![0.0f32; pixels.len()];
-    for (image, out) in pixels.chunks_exact(area * channels).zip(values.chunks_exact_mut(area * channels)) {
-        for (c, (table, plane)) in tables.iter().zip(out.chunks_exact_mut(area)).enumerate() {
-            for (value, pixel) in plane.iter_mut().zip(image[c..].iter().step_by(channels)) {
-                *value = table[usize::from(*pixel)];
-            }
-        }
-    }
-    Tensor::from_data(TensorData::new(values, [batch, channels, height, width]), device) // [B, C, H, W]
+    images_of_pixels(pixels, size, &normalization.mean, &normalization.std, device)
 }
 
 #[cfg(test)]

@@ -109,38 +109,26 @@ pub struct AssignError {
     pub mismatched: Vec<(String, Vec<usize>, Vec<usize>)>,
 }
 
+/// How many of each kind, and below that, on a line for each kind, all names: a hundred of them leave the first line readable. The lines are
+/// indented, to stand below a cause in a list of causes.
 impl fmt::Display for AssignError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut parts = Vec::new();
-        if !self.missing.is_empty() {
-            parts.push(format!("{} missing ({})", self.missing.len(), some_of(&self.missing)));
-        }
-        if !self.unused.is_empty() {
-            parts.push(format!("{} unused ({})", self.unused.len(), some_of(&self.unused)));
-        }
-        if !self.mismatched.is_empty() {
-            let shapes: Vec<String> = self
-                .mismatched
-                .iter()
-                .map(|(name, expected, found)| format!("{name}: expected {expected:?}, found {found:?}"))
-                .collect();
-            parts.push(format!("{} of another shape ({})", self.mismatched.len(), some_of(&shapes)));
-        }
-        write!(f, "tensors do not fit the model: {}", parts.join("; "))
+        let quoted = |names: &[String]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>();
+        let shapes = self.mismatched.iter();
+        let shapes = shapes.map(|(name, expected, found)| format!("`{name}` (expected {expected:?}, found {found:?})"));
+        let kinds = [
+            ("missing", quoted(&self.missing)),
+            ("unused", quoted(&self.unused)),
+            ("of another shape", shapes.collect::<Vec<_>>()),
+        ];
+        let told: Vec<_> = kinds.iter().filter(|(_, names)| !names.is_empty()).collect();
+        let counts: Vec<String> = told.iter().map(|(kind, names)| format!("{} {kind}", names.len())).collect();
+        write!(f, "tensors do not fit the model: {}", counts.join(", "))?;
+        told.iter().try_for_each(|(kind, names)| write!(f, "\n    {kind}: {}", names.join(", ")))
     }
 }
 
 impl std::error::Error for AssignError {}
-
-/// The first few of a list, and how many more there are.
-fn some_of(names: &[String]) -> String {
-    const SHOWN: usize = 4;
-    let mut text = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-    if names.len() > SHOWN {
-        text.push_str(&format!(" and {} more", names.len() - SHOWN));
-    }
-    text
-}
 
 /// Replaces the module's parameters by `tensors`, converted to each parameter's own number type.
 ///
@@ -213,5 +201,40 @@ impl ParameterPath {
     /// The dotted name.
     pub fn name(&self) -> String {
         self.0.join(".")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn data(shape: &[usize]) -> TensorData {
+        TensorData::new(vec![0.0f32; shape.iter().product()], shape.to_vec())
+    }
+
+    #[test]
+    fn an_error_counts_each_kind_and_lists_all_names_and_both_shapes() {
+        let shapes: [(&str, &[usize]); 3] = [("a", &[2]), ("b", &[3]), ("c", &[2, 4])];
+        let tensors = [("a", data(&[2])), ("c", data(&[4, 2])), ("d", data(&[1])), ("e", data(&[1]))];
+        let tensors = BTreeMap::from(tensors.map(|(name, data)| (name.to_owned(), data)));
+        let error = compare_shapes(&shapes.map(|(name, shape)| (name.to_owned(), shape.to_vec())), &tensors);
+        assert_eq!(
+            error.to_string(),
+            "tensors do not fit the model: 1 missing, 2 unused, 1 of another shape\n    \
+             missing: `b`\n    \
+             unused: `d`, `e`\n    \
+             of another shape: `c` (expected [2, 4], found [4, 2])"
+        );
+    }
+
+    #[test]
+    fn an_error_leaves_no_name_out_and_no_kind_without_names_in() {
+        let missing: Vec<String> = (0..100).map(|number| format!("blocks.{number}.weight")).collect();
+        let error = AssignError { missing: missing.clone(), ..AssignError::default() };
+        let text = error.to_string();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], "tensors do not fit the model: 100 missing");
+        assert_eq!(lines.len(), 2);
+        assert!(missing.iter().all(|name| lines[1].contains(&format!("`{name}`"))), "{text}");
     }
 }

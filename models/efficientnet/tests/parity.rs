@@ -4,16 +4,16 @@
 
 mod support;
 
-use burn::module::AutodiffModule;
-use burn::tensor::Device;
-use efficientnet::VARIANTS;
+use burn::module::{AutodiffModule, ParamId};
+use burn::tensor::{Device, Gradients as Tape, Tensor};
+use efficientnet::{EfficientNet, VARIANTS};
 use support::{
     FIXTURES, Fixture, NUM_CLASSES, Tensors, count_trainable, gradients_by_name, images, largest, largest_difference,
     relative_error, weighted_sum,
 };
 use vision_nn::{
-    Classifier, ClassifierSpec, Padding, Pass, assign_parameters, is_running_statistic, named_parameters,
-    parameter_shapes,
+    Classifier, ClassifierSpec, Padding, ParameterMap, Pass, assign_parameters, is_running_statistic, map_parameters,
+    named_parameters, parameter_shapes,
 };
 
 /// Largest difference to timm's f64 reference, over the reference's largest value.
@@ -24,6 +24,12 @@ use vision_nn::{
 const LOGITS_TOLERANCE: f32 = 2e-5;
 const GRADIENT_TOLERANCE: f32 = 1e-4;
 const STATISTIC_TOLERANCE: f32 = 5e-6;
+
+/// After steps, whose gradients come on top: PyTorch in f32 is within 2e-5.
+const STEPS_TOLERANCE: f32 = 1e-4;
+
+/// Of the steps in `scripts/efficientnet_fixtures.py`.
+const RATE: f32 = 1.0 / (1u32 << 18) as f32;
 
 /// Behind a training batch norm some gradients are zero by arithmetic and noise by rounding: those of a shift that the next norm takes away.
 /// So an error is measured against the case's largest gradient too, times this.
@@ -84,6 +90,41 @@ fn running_statistics_after_three_training_passes_are_timms() {
         }
         assert_eq!(compared, tensors.keys().filter(|name| name.starts_with("after.")).count());
     }
+}
+
+/// Steps of gradient descent in between: what they do to the weights shows in the statistics.
+#[test]
+fn running_statistics_after_three_steps_are_timms() {
+    let device = Device::flex().autodiff();
+    for fixture in &FIXTURES {
+        let mut model = fixture.load_model(&device);
+        let (tensors, expected) = (fixture.read("cases"), fixture.read("steps"));
+        for case in CASES {
+            let logits = model.forward(images(&tensors, case, &device), &mut Pass::training(0, 0));
+            model = after_a_step(model, weighted_sum(logits).backward());
+        }
+        let found = weights_of(&model);
+        assert!(!expected.is_empty());
+        for (name, reference) in &expected {
+            let error = relative_error(&found[name], reference);
+            assert!(error < STEPS_TOLERANCE, "{}: `{name}` is off by {error:e}", fixture.name);
+            // Without the steps they would be elsewhere.
+            let still = relative_error(&tensors[&format!("after.{name}")], reference);
+            assert!(still > 0.0, "{}: `{name}` does not move", fixture.name);
+        }
+    }
+}
+
+/// Every parameter less its gradient times [`RATE`].
+fn after_a_step(model: EfficientNet, tape: Tape) -> EfficientNet {
+    struct Descend(Tape);
+    impl ParameterMap for Descend {
+        fn map<const D: usize>(&mut self, _name: &str, _id: ParamId, tensor: Tensor<D>) -> Tensor<D> {
+            let Some(gradient) = tensor.grad(&self.0) else { return tensor };
+            Tensor::from_inner(tensor.inner() - gradient.mul_scalar(RATE)).require_grad()
+        }
+    }
+    map_parameters(model, &mut Descend(tape))
 }
 
 #[test]

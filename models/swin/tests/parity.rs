@@ -62,32 +62,41 @@ const FIXTURES: [Fixture; 2] = [
     },
 ];
 
+/// Nothing random acts in the fixtures, so that one reference holds in both modes.
+fn modes() -> [(&'static str, Pass); 2] {
+    [("evaluation", Pass::evaluation()), ("training", Pass::training(0, 0))]
+}
+
 #[test]
-fn logits_match_timm() {
+fn logits_match_timm_in_evaluation_and_in_training() {
     for fixture in &FIXTURES {
         let model = fixture.load_model(&Device::flex());
         let tensors = fixture.read("cases");
         for case in fixture.cases {
-            let logits = model.forward(images(&tensors, case, &Device::flex()), &mut Pass::evaluation());
-            let error = relative_error(&logits.into_data(), &tensors[&format!("{case}.logits")]);
-            assert!(error < LOGITS_TOLERANCE, "{} {case}: off by {error:e}", fixture.name);
+            for (mode, mut pass) in modes() {
+                let logits = model.forward(images(&tensors, case, &Device::flex()), &mut pass);
+                let error = relative_error(&logits.into_data(), &tensors[&format!("{case}.logits")]);
+                assert!(error < LOGITS_TOLERANCE, "{} {case} {mode}: off by {error:e}", fixture.name);
+            }
         }
     }
 }
 
 #[test]
-fn gradients_match_timm() {
+fn gradients_match_timm_in_evaluation_and_in_training() {
     let device = Device::flex().autodiff();
     for fixture in &FIXTURES {
         let model = fixture.load_model(&device);
         let tensors = fixture.read("cases");
         for case in fixture.cases {
-            let logits = model.forward(images(&tensors, case, &device), &mut Pass::training(0, 0));
-            let gradients = gradients_by_name(&model, weighted_sum(logits).backward());
-            assert_eq!(gradients.len(), parameter_shapes(&model).len(), "a parameter has no gradient");
-            for (name, gradient) in gradients {
-                let error = relative_error(&gradient, &tensors[&format!("{case}.gradient.{name}")]);
-                assert!(error < GRADIENT_TOLERANCE, "{} {case}: `{name}` is off by {error:e}", fixture.name);
+            for (mode, mut pass) in modes() {
+                let logits = model.forward(images(&tensors, case, &device), &mut pass);
+                let gradients = gradients_by_name(&model, weighted_sum(logits).backward());
+                assert_eq!(gradients.len(), parameter_shapes(&model).len(), "a parameter has no gradient");
+                for (name, gradient) in gradients {
+                    let error = relative_error(&gradient, &tensors[&format!("{case}.gradient.{name}")]);
+                    assert!(error < GRADIENT_TOLERANCE, "{} {case} {mode}: `{name}` is off by {error:e}", fixture.name);
+                }
             }
         }
     }

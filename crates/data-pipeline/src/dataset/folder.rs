@@ -201,7 +201,8 @@ impl Entry {
 }
 
 impl EntryKind {
-    /// Follows links. What is neither file nor folder (a pipe would block its reader) and links to nowhere are ignored.
+    /// Follows links. What is neither file nor folder (a pipe would block its reader) is ignored. An image's name that leads to nothing is an image that
+    /// cannot be read, and is told like one.
     fn of(path: &Path) -> Self {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         // Left behind by file managers, notebooks and archivers; never a class.
@@ -211,6 +212,7 @@ impl EntryKind {
         match fs::metadata(path) {
             Ok(metadata) if metadata.is_dir() => Self::Folder,
             Ok(metadata) if metadata.is_file() && is_image_path(path) => Self::Image,
+            Err(_) if is_image_path(path) => Self::Image,
             _ => Self::Ignored,
         }
     }

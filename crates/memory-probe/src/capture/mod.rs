@@ -1,5 +1,5 @@
 //! The footprint of a step without a device: the operation graph is recorded, laid out in buffers by the rules of Burn's CubeCL backend, and
-//! the buffers go through CubeCL's own allocator.
+//! the buffers go through the rules of CubeCL's allocator, told again over numbers alone.
 //!
 //! What is modelled, and what is not, is in the module docs of the parts: views and copies in `layout`, fusion in `buffers`, the allocator and padded
 //! rows in `allocator`.
@@ -18,10 +18,16 @@
 //! | depthwise weight gradient of Burn | maps and gradients, each once more | it is a convolution with batch and channels changed over, and both are copied: `kernel/conv/backward_weight/fallback.rs`, `direct.rs` |
 //! | copies of views, slices, gathers | 0, because the copy is the output | `kernel/index/` |
 //! | a part written over | 0; where somebody else needs the whole, a copy that is the output | `kernel/index/slice_assign.rs` |
-//! | depthwise convolutions of this project | the weight in another order | `vision_nn`, `kernels/depthwise/plan.rs`, `weight_scratch` |
-//! | their parameter gradients | sums over parts of the maps, at most `k + 1/k` MiB | the same, `chunk_scratch` |
+//! | depthwise parameter gradients of this project | sums over parts of the maps, at most `k + 1/k` MiB, or one part | `vision_nn`, `kernels/depthwise/plan.rs`, `chunk_scratch` |
 //! | layer norm gradients of this project | two rows of sums for each cube, up to a number of cubes | `kernels/layer_norm.rs`, `gradient_scratch` |
+//! | batch norm moments and gradients of this project | two rows of sums for each chunk of the rows, at most 1024 chunks | `kernels/batch_norm.rs`, `sums_scratch` |
+//! | channel sums, of which squeeze-excite and response norm are made | one to three rows of sums for each chunk of a sample's positions, at most 32 chunks a sample | `kernels/per_channel.rs`, `sums_scratch` |
+//! | residual gradients of this project, where a scale has one | a row of sums for each stretch of the rows, at most a MiB, or one stretch | `kernels/residual/plan.rs`, `chunk_scratch` |
+//! | cross-entropy of this project | a loss for each row of logits; its gradient takes 0 | `kernels/cross_entropy.rs`, `fused_cross_entropy` |
+//! | window attention of this project | the bias with its last two axes exchanged | `kernels/window_attention/plan.rs`, `bias_scratch` |
+//! | its gradients | the same, and gradients of the bias for each part of the windows, at most 32 MiB, or one part | the same, `sums_scratch` |
 //! | lists of parameters of this project | 0, because sums are outputs | `kernels/cube/parameters` |
+//! | other operations of this project, depthwise convolutions among them | 0, because they announce none. Not counted are copies of inputs that lie otherwise than a kernel reads them | `kernels/cube/` |
 //! | tuning | not counted | it runs before training, and what it took is given back (`Device::memory_cleanup`) |
 
 mod allocator;
@@ -104,7 +110,7 @@ impl<'a> CapturedSource<'a> {
     }
 }
 
-/// What is there before a step begins, and the gradients that it makes: one number for each weight.
+/// What is there before a step begins, and the gradients that it makes: one number for each weight, and none for running statistics.
 pub fn fixed_memory(trace: &Trace) -> FixedMemory {
     let before = |role| {
         let tensors = trace.tensors.iter().filter(|tensor| tensor.born == Born::BeforeStep && tensor.role == role);

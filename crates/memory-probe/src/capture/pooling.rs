@@ -24,8 +24,10 @@ impl CapturedSource<'_> {
     /// The pools that hold the largest micro-batch within `budget_bytes`. CubeCL's own stay where the plan gains nothing by others: they take less
     /// than the whole budget when a step does.
     pub fn best_pools(&self, allocator: AllocatorModel, budget_bytes: u64, plan: &PlanRequest) -> ChosenPools {
-        let weights = fixed_memory(self.alone.trace()).weights;
-        let pages = PAGE_COUNTS.map(|count| PoolLayout::pages(count, budget_bytes, weights));
+        let known = fixed_memory(self.alone.trace());
+        // Running statistics lie with the weights.
+        let apart = known.weights + known.buffers;
+        let pages = PAGE_COUNTS.map(|count| PoolLayout::pages(count, budget_bytes, apart));
         let layouts = [PoolLayout::Runtime].into_iter().chain(pages);
         let search = Search { source: self, allocator, budget_bytes };
         let limit = plan.maximum.unwrap_or(LARGEST_BATCH);

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use memory_planner::{Born, Phase, Role, Trace, TracedOperation, TracedTensor};
+use vision_nn::is_running_statistic;
 
 use super::allocator::Event;
 use super::buffers::{Buffer, Buffers, Kernel};
@@ -217,7 +218,7 @@ impl Tracer<'_> {
         for (role, tensors) in before {
             for (&number, name) in tensors {
                 if let Some(owner) = self.owner_of(number) {
-                    known.insert(owner, (role, self.layers.index_of(layer_of(name))));
+                    known.insert(owner, (told_by_name(role, name), self.layers.index_of(layer_of(name))));
                 }
             }
         }
@@ -231,7 +232,7 @@ impl Tracer<'_> {
                 // A place that is another's before stays that: new weights and moments are written over gradients and moments that are no longer needed.
                 if let Some(owner) = self.owner_of(number) {
                     let layer = self.layers.index_of(layer_of(name));
-                    known.entry(owner).or_insert((role, layer));
+                    known.entry(owner).or_insert((told_by_name(role, name), layer));
                 }
             }
         }
@@ -302,6 +303,11 @@ fn layer_of(parameter: &str) -> &str {
     let kept = last_number.map_or(parts.len().saturating_sub(1), |position| position + 1);
     let length = parts[..kept].iter().map(|part| part.len() + 1).sum::<usize>();
     &parameter[..length.saturating_sub(1)]
+}
+
+/// Running statistics are noted among the weights, and do not train.
+fn told_by_name(role: Role, name: &str) -> Role {
+    if role == Role::Weight && is_running_statistic(name) { Role::Buffer } else { role }
 }
 
 pub(super) fn describe(kind: &Kind) -> &str {

@@ -22,6 +22,9 @@ pub enum BenchCommand {
     /// Time predictions: images a second, latency and peak memory, with and without test-time augmentation.
     #[command(after_help = INFER_EXAMPLES)]
     Infer(BenchInferArguments),
+    /// Time each operation of the models alone, beside what the device copies and multiplies.
+    #[command(after_help = KERNELS_EXAMPLES)]
+    Kernels(BenchKernelsArguments),
     /// Print what models keep of a sample between forward and backward pass.
     #[command(after_help = ACTIVATIONS_EXAMPLES)]
     Activations(BenchActivationsArguments),
@@ -190,6 +193,43 @@ pub struct BenchStepArguments {
     pub composed: bool,
     /// Times that each is measured
     #[arg(long, value_name = "COUNT", default_value_t = 5, value_parser = RangedU64ValueParser::<usize>::new().range(1..=65_536))]
+    pub rounds: usize,
+    /// `cpu`, `cuda:N`; `wgpu` where it is compiled
+    #[arg(long, default_value = "cpu", value_parser = BenchDevice::parse)]
+    pub device: BenchDevice,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+const KERNELS_EXAMPLES: &str = "\
+Examples:
+  stoker bench kernels --batch 4
+  stoker bench kernels depthwise --device cuda:0 --batch 64 --precision bf16
+  stoker bench kernels swin_base --sizes 224,384 --json
+
+Depthwise convolutions, norms, activations, products, window attention, squeeze-excite, residual sums
+and the loss, at the shapes of convnext_base, swin_base and efficientnet_b4; each backward pass has all
+gradients of the operation in it. Bytes count every tensor once, read or written: of a kernel that reads
+one twice, the share of the copy rate is lower by as much. Both rates are measured first, on the device.";
+
+/// Which operations are timed.
+#[derive(Debug, Args)]
+pub struct BenchKernelsArguments {
+    /// Part of `OPERATION of MODEL`; all are timed without
+    #[arg(value_name = "FILTER")]
+    pub filter: Option<String>,
+    /// Image sizes that the maps are of, separated by commas
+    #[arg(long, value_name = "PIXELS", value_delimiter = ',', default_value = "224", value_parser = RangedU64ValueParser::<usize>::new().range(32..=4096))]
+    pub sizes: Vec<usize>,
+    /// Images at once
+    #[arg(long, value_name = "COUNT", default_value_t = 8, value_parser = RangedU64ValueParser::<usize>::new().range(1..=65_536))]
+    pub batch: usize,
+    /// What maps are stored in: `fp32`, `bf16` or `fp16`
+    #[arg(long, value_name = "FORMAT", default_value = "fp32", value_parser = parse_precision)]
+    pub precision: Precision,
+    /// Times that each is measured
+    #[arg(long, value_name = "COUNT", default_value_t = 10, value_parser = RangedU64ValueParser::<usize>::new().range(1..=65_536))]
     pub rounds: usize,
     /// `cpu`, `cuda:N`; `wgpu` where it is compiled
     #[arg(long, default_value = "cpu", value_parser = BenchDevice::parse)]

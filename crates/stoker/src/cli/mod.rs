@@ -15,7 +15,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueHint};
 
 pub use bench::{
     BenchActivationsArguments, BenchCommand, BenchDataArguments, BenchDevice, BenchInferArguments,
-    BenchMemoryArguments, BenchPlansArguments, BenchStepArguments,
+    BenchKernelsArguments, BenchMemoryArguments, BenchPlansArguments, BenchStepArguments,
 };
 pub use evaluate::{EVALUATE_ABOUT, EVALUATE_EXAMPLES, EvaluateArguments};
 pub use export::{EXPORT_ABOUT, EXPORT_EXAMPLES, ExportArguments, ExportFormat};

@@ -2,12 +2,14 @@
 
 mod data;
 mod infer;
+mod kernels;
 mod launches;
 mod rows;
 mod step;
 
 pub(crate) use data::data;
 pub(crate) use infer::infer;
+pub(crate) use kernels::kernels;
 
 use burn::tensor::Device;
 use memory_planner::{Footprint, Rung};

@@ -1,5 +1,6 @@
 //! `calibrate`: a trained run or several, images that they were not trained on, a temperature.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -12,13 +13,14 @@ use inference::{
 };
 use metrics::{Calibration, reliability_svg};
 
-use crate::cli::{CalibrateArguments, ViewArguments};
+use crate::cli::{CalibrateArguments, Checkpoint, RunsArguments, ViewArguments};
 use crate::commands::next_step;
 use crate::commands::predict::{Answers, HeldOut, Members, Sight, Task, TrainedRun};
 use crate::error::CommandError;
 use crate::run::checks::check_output_file;
 use crate::run::compute::Compute;
 use crate::run::data::train_and_validation;
+use crate::run::listing::{Listing, check_same_validation};
 use crate::run::recovery::Injection;
 use crate::run::resolved::ResolvedConfig;
 use crate::ui;
@@ -98,9 +100,14 @@ impl Setting<'_> {
     fn calibrate_ensemble(&self, members: &Members) -> Result<String, CommandError> {
         let asked = &self.arguments.views;
         let of_group = members.folder.as_ref();
-        let file = self.arguments.output.clone().or_else(|| of_group.map(RunFolder::calibration)).ok_or_else(|| {
-            CommandError::wrong_request("the calibration of several runs belongs to none of their folders")
-                .with_hint("say where it goes: `--output both.json`".to_owned())
+        let part = self.named_part(of_group);
+        let whole = of_group.filter(|_| part.is_none());
+        let file = self.arguments.output.clone().or_else(|| whole.map(RunFolder::calibration)).ok_or_else(|| {
+            let message = match part {
+                Some(part) => format!("the calibration of `{}` is not that of all folds of its folder", part.display()),
+                None => "the calibration of several runs belongs to none of their folders".to_owned(),
+            };
+            CommandError::wrong_request(message).with_hint("say where it goes: `--output both.json`".to_owned())
         })?;
         check_output_file(&file, "--output", "calibration.json")?;
         let sights = members.sights(asked, asked)?;
@@ -110,13 +117,21 @@ impl Setting<'_> {
         let calibration = fit(&held_out.images, &predictions, &picture)?;
         let fitted = EnsembleCalibration { calibration, members: members.fitted(&sights)? };
         fitted.write(&file).map_err(|error| failed(&error))?;
-        let runs = match of_group {
-            Some(folder) => format!("--fold-results {}", folder.fold_results().display()),
-            None => members.paths().iter().map(|run| format!("--run {run}")).collect::<Vec<_>>().join(" "),
+        let runs = match (part, of_group) {
+            (Some(part), _) => format!("--fold-results {}", part.display()),
+            (None, Some(folder)) => format!("--fold-results {}", folder.fold_results().display()),
+            (None, None) => members.paths().iter().map(|run| format!("--run {run}")).collect::<Vec<_>>().join(" "),
         };
         let views = sights.iter().map(|sight| sight.views.len()).max().unwrap_or(1);
         let images = if of_group.is_some() { "images out of fold" } else { "common validation images" };
         self.report(&Fitted { calibration: &calibration, views, images, file: &file, picture: &picture, runs })
+    }
+
+    /// The file of `--fold-results` where it is not the one that its folder has of all folds.
+    fn named_part(&self, group: Option<&RunFolder>) -> Option<&Path> {
+        let named = self.arguments.runs.fold_results.as_deref().filter(|path| path.is_file())?;
+        let same = |whole: &RunFolder| fs::canonicalize(whole.fold_results()).ok() == fs::canonicalize(named).ok();
+        (!group.is_some_and(same)).then_some(named)
     }
 
     /// Beside the temperature, where that is told where to go.
@@ -148,7 +163,7 @@ impl Setting<'_> {
             Some(_) => format!("--calibration {file}"),
             None => "--use-calibration".to_owned(),
         };
-        let flags = flags(&self.arguments.views, self.arguments.runs.weight_by_score);
+        let flags = flags(&self.arguments.views, &self.arguments.runs);
         Ok(next_step(&format!("predict {} --input FOLDER{flags} {use_it}", fitted.runs)))
     }
 }
@@ -172,13 +187,17 @@ pub(crate) fn short_temperature(temperature: f64) -> String {
 }
 
 /// The images that the run was validated on, with the classes of its weights.
+///
+/// # Errors
+/// Images that cannot be opened, and others than the run was validated on: it may have been trained on them.
 pub(crate) fn validation_of(run: &TrainedRun) -> Result<Dataset, CommandError> {
     let resolved = ResolvedConfig::new(run.config.clone(), &run.folder.resolved_config());
-    let (_, validation) = train_and_validation(&resolved)?;
-    match validation.classes == run.card.classes {
-        true => Ok(validation),
-        false => Err(other_classes(run, validation.classes.len())),
+    let (train, validation) = train_and_validation(&resolved)?;
+    if validation.classes != run.card.classes {
+        return Err(other_classes(run, validation.classes.len()));
     }
+    check_same_validation(&run.folder, &Listing::of(&train, &validation))?;
+    Ok(validation)
 }
 
 /// Learns the weights of the views and writes them down.
@@ -204,13 +223,15 @@ fn weigh(run: &TrainedRun, task: &Task<'_>, views: &[View]) -> Result<Merge, Com
 }
 
 /// How the views were asked for, to be typed again.
-fn flags(asked: &ViewArguments, by_score: bool) -> String {
+fn flags(asked: &ViewArguments, runs: &RunsArguments) -> String {
+    let checkpoint = runs.weights.checkpoint;
+    let checkpoint = (checkpoint != Checkpoint::Best).then(|| format!(" --checkpoint {}", typed(checkpoint)));
     let tta = asked.tta.map(|tta| format!(" --tta {}", typed(tta)));
     let views: Vec<String> = asked.views.iter().map(ToString::to_string).collect();
     let views = (!views.is_empty()).then(|| format!(" --views {}", views.join(",")));
     let merge = asked.merge.map(|merge| format!(" --merge {}", typed(merge)));
-    let by_score = by_score.then(|| " --weight-by-score".to_owned());
-    [by_score, tta, views, merge].into_iter().flatten().collect()
+    let by_score = runs.weight_by_score.then(|| " --weight-by-score".to_owned());
+    [checkpoint, by_score, tta, views, merge].into_iter().flatten().collect()
 }
 
 /// A value of a flag, as it is typed.

@@ -37,6 +37,7 @@ pub fn execute(command: Option<Command>) -> Result<(), CommandError> {
         Some(Command::Bench(BenchCommand::Data(arguments))) => bench::data(&arguments),
         Some(Command::Bench(BenchCommand::Step(arguments))) => bench::step(&arguments),
         Some(Command::Bench(BenchCommand::Infer(arguments))) => bench::infer(&arguments),
+        Some(Command::Bench(BenchCommand::Kernels(arguments))) => bench::kernels(&arguments),
         Some(Command::Bench(BenchCommand::Activations(arguments))) => activations::print(&arguments),
         Some(Command::ConfigReference) => config::print_reference(),
         Some(Command::ConfigCheck(arguments)) => config::check(&arguments),

@@ -37,7 +37,7 @@ use crate::run::recipe::check_class_weights;
 use crate::run::recovery::{Injection, explain_out_of_memory, tell_remembered};
 use crate::run::report_page::{BestOnValidation, ReportPage};
 use crate::run::resolved::resize_name;
-use crate::run::shared::Others;
+use crate::run::shared::{Others, Sharing};
 use crate::run::subject::{Subject, spec};
 use crate::run::team::{TeamEntry, identity_of, team_entry};
 use crate::run::weights::{check_starting_weights, with_starting_weights};
@@ -118,10 +118,10 @@ impl Run {
     fn plan(&mut self) -> Result<MemoryAnalysis, CommandError> {
         let architecture = self.request.resolved.architecture()?;
         let budget = self.others.smallest_budget(&self.compute, &self.request.resolved.budget_request())?;
-        self.request.reopen_elsewhere(&self.compute.selected.describe(), budget.budget_bytes);
+        let share = self.others.largest_share(self.request.resolved.config.train.effective_batch_size);
+        self.request.reopen_elsewhere(&self.compute.selected.describe(), budget.budget_bytes, share);
         let subject = self.subject(&architecture);
         let mut request = subject.plan_request();
-        let share = self.others.largest_share(self.request.resolved.config.train.effective_batch_size);
         request.maximum = share.filter(|_| request.micro_batch.is_none());
         let selected = self.others.least_capable(&self.compute);
         let mut precisions = subject.precisions(Arithmetic::of(selected), &selected.describe())?;
@@ -147,7 +147,8 @@ impl Run {
         let precision = analysis.plan.choices.iter().find(|choice| choice.name == PRECISION_CHOICE);
         let reason = precision.map_or(String::new(), |choice| choice.reason.clone());
         self.request.resolved.decide_precision(rung.precision, &reason);
-        self.others.install(pools);
+        let subject = self.subject(&architecture);
+        self.others.rehearse(&subject, rung, pools, (analysis.budget.budget_bytes, &request));
         self.others.tell(analysis.plan.accumulation_steps);
         Ok(analysis)
     }
@@ -247,7 +248,7 @@ impl Run {
     fn fit_error(&self, error: &TrainError, folder: &RunFolder, analysis: &MemoryAnalysis) -> CommandError {
         match error {
             TrainError::OutOfMemoryAtBatchOne { reason, .. } => {
-                let go_on = next_step(&format!("train --resume {}", folder.root().display()));
+                let go_on = self.resume_command(folder);
                 let post_mortem = self.post_mortem();
                 let known = (&analysis.footprint, &post_mortem.remedies[..]);
                 let explained = explain_out_of_memory(failed(error), reason, known, folder, &go_on);
@@ -286,7 +287,7 @@ impl Run {
         interrupt: &Arc<AtomicBool>,
     ) -> Result<(), CommandError> {
         if fitted.outcome == FitOutcome::Interrupted {
-            return Err(interrupted(folder));
+            return Err(self.interrupted(folder));
         }
         if fitted.outcome == FitOutcome::StoppedEarly {
             ui::out(self.stopped_early(fitted.session.progress()))?;
@@ -358,7 +359,7 @@ impl Run {
         };
         // Injected failures are for the run's own passes, which count them.
         let predictions = best.predict(&mut Pieces::new(Phase::Evaluation, FaultPlan::default()))?;
-        let predictions = predictions.ok_or_else(|| interrupted(folder))?;
+        let predictions = predictions.ok_or_else(|| self.interrupted(folder))?;
         let page = ReportPage {
             folder,
             resolved: &self.request.resolved,
@@ -387,8 +388,18 @@ impl Run {
         next_step(&format!("predict --run {run} --input {input}{views} --output predictions.csv"))
     }
 
+    fn interrupted(&self, folder: &RunFolder) -> CommandError {
+        interrupted(folder, &self.resume_command(folder))
+    }
+
+    /// On the cards that shared the run.
+    fn resume_command(&self, folder: &RunFolder) -> String {
+        let flags = self.request.sharing.as_ref().map_or(String::new(), Sharing::flags);
+        next_step(&format!("train --resume {}{flags}", folder.root().display()))
+    }
+
     fn say_how_to_resume(&self, error: CommandError, folder: &RunFolder) -> CommandError {
-        let command = next_step(&format!("train --resume {}", folder.root().display()));
+        let command = self.resume_command(folder);
         match (folder.last().exists(), error.hint.clone()) {
             // The hint of an epoch without readable images speaks of this list, and cannot know where it is.
             (_, Some(hint)) if hint.contains("`corrupt_images.txt`") => {
@@ -417,10 +428,9 @@ fn resumed_at(progress: &Progress, epochs: usize) -> String {
     format!("going on after epoch {} and {} steps of the next", progress.epochs_done, progress.batches_done)
 }
 
-fn interrupted(folder: &RunFolder) -> CommandError {
-    let run = folder.root().display();
-    CommandError::interrupted(format!("interrupted; the run is saved in `{run}`"))
-        .with_hint(format!("go on with: {}", next_step(&format!("train --resume {run}"))))
+fn interrupted(folder: &RunFolder, go_on: &str) -> CommandError {
+    CommandError::interrupted(format!("interrupted; the run is saved in `{}`", folder.root().display()))
+        .with_hint(format!("go on with: {go_on}"))
 }
 
 /// A run goes on with its own checkpoint alone, and a whole one.

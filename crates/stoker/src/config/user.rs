@@ -153,8 +153,8 @@ pub struct ModelSection {
     /// learns sooner in a short one.
     pub initialization: Initialization,
     /// Weights to start from, under timm's parameter names: a `.safetensors` file, a state dict of
-    /// PyTorch (`.pth`, `.pt`, `.bin`), or a run folder. Random weights when left out. A classifier
-    /// for another number of classes starts fresh.
+    /// PyTorch (`.pth`, `.pt`, `.bin`), or a run folder. The format that PyTorch had before 1.6 is
+    /// refused. Random weights when left out. A classifier for another number of classes starts fresh.
     #[schemars(extend("format" = "path"))]
     pub weights: Option<PathBuf>,
     /// What happens when weights of the file are missing, left over, or of another shape.

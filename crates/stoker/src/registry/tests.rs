@@ -2,7 +2,7 @@
 
 use burn::backend::ir::{FloatOperationIr, ModuleOperationIr, OperationIr, TensorIr};
 use burn::tensor::{Device, Tensor};
-use vision_nn::{Pass, in_burns_operations};
+use vision_nn::{Pass, in_burns_operations, is_running_statistic, parameter_shapes};
 
 use super::*;
 
@@ -96,6 +96,25 @@ fn recorded_products_equal_the_arithmetic() {
         });
         let counted: u64 = recording.unwrap().graph.operations.iter().map(macs_of).sum();
         assert_eq!(architecture.macs(side), counted, "{}", architecture.name);
+    }
+}
+
+#[test]
+fn every_architecture_has_the_parameters_that_are_listed() {
+    for architecture in architectures() {
+        let device = Device::capture();
+        let mut trained = 0;
+        let recording = device.capture_scope(|scope| {
+            // The device only records: no number is drawn, and no memory is taken.
+            for (name, shape) in parameter_shapes(&architecture.build(&ClassifierSpec::new(1000, &device))) {
+                if !is_running_statistic(&name) {
+                    trained += shape.iter().product::<usize>();
+                }
+            }
+            scope.complete([], [])
+        });
+        recording.expect("the device is a capture device of its own");
+        assert_eq!(trained, architecture.parameters, "{}", architecture.name);
     }
 }
 

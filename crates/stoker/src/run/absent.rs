@@ -117,7 +117,7 @@ impl<'a> Recorded<'a> {
         tell_pools(&mut plan, chosen, &budget);
         let (device, model) = (card.title.clone(), subject.describe());
         let analysis = MemoryAnalysis { device, model, footprint, budget, plan, at_peak: None };
-        Ok(Planned::new(analysis, rung, precisions))
+        Ok(Planned::new(subject, analysis, rung, precisions))
     }
 
     /// What a step takes that is computed as `rung` says, in the pools that hold most.

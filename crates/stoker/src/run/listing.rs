@@ -138,6 +138,24 @@ pub(crate) fn check_same_images(folder: &RunFolder, now: &Listing) -> Result<(),
     Err(CommandError::wrong_request(message).with_causes(differences).with_hint(train_anew(folder, "put them back")))
 }
 
+/// Whether the images that a run was validated on are those that would be found now. Among others there may be some that it was trained on.
+///
+/// # Errors
+/// What is different, and how to train on what is there now.
+pub(crate) fn check_same_validation(folder: &RunFolder, now: &Listing) -> Result<(), CommandError> {
+    let Some(before) = Listing::read(&folder.images())? else { return Ok(()) };
+    let validation = |listing: &Listing| -> Vec<[String; 3]> {
+        listing.rows.iter().filter(|[set, ..]| set == VALIDATION).cloned().collect()
+    };
+    if validation(&before) == validation(now) {
+        return Ok(());
+    }
+    let run = folder.root().display();
+    let message = format!("the validation images are not those that the run `{run}` was validated on");
+    let hint = train_anew(folder, "put the images back");
+    Err(CommandError::wrong_request(message).with_causes(before.differences(now)).with_hint(hint))
+}
+
 /// Whether a fold that begins in `root` is dealt from the images that the folds beside it were dealt from. Of others, some would be trained on in one
 /// fold and validated in none, or in two.
 ///

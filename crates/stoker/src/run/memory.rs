@@ -36,9 +36,11 @@ pub(crate) struct Planned {
 }
 
 impl Planned {
-    /// A plan with the choice of its precision among its reasons.
-    pub(crate) fn new(analysis: MemoryAnalysis, rung: Rung, precisions: &Precisions) -> Self {
-        let analysis = analysis.with_choices([precisions.choice(rung.precision)]);
+    /// A plan with the choices of its precision and its checkpointing among its reasons.
+    pub(crate) fn new(subject: &Subject<'_>, analysis: MemoryAnalysis, rung: Rung, precisions: &Precisions) -> Self {
+        let asked = subject.resolved.config.memory.checkpointing;
+        let checkpointing = precisions.checkpointing_choice(asked, rung.checkpointing);
+        let analysis = analysis.with_choices([precisions.choice(rung.precision), checkpointing]);
         Self { analysis, rung, lowered: rung.precision != precisions.first, pools: PoolLayout::Runtime }
     }
 }
@@ -96,7 +98,7 @@ pub(crate) fn plan_here(
     let device = compute.selected.describe();
     let analysis = MemoryAnalysis { device, model: subject.describe(), footprint, budget, plan, at_peak: None };
     let pools = chosen.map_or(PoolLayout::Runtime, |chosen| chosen.layout);
-    Ok(Planned { pools, ..Planned::new(analysis, rung, &precisions) })
+    Ok(Planned { pools, ..Planned::new(subject, analysis, rung, &precisions) })
 }
 
 /// Learns what steps take on the device at hand: by real ones on the CPU, by dry ones on a card.
@@ -212,7 +214,7 @@ fn measured(
         // On the CPU the loader lives in the same memory as the step.
         footprint.fixed.overhead += subject.loader_bytes;
         // At the end the best weights are read into a model of their own, beside all that training keeps.
-        let at_end = 2 * known.weights + known.optimizer + known.ema;
+        let at_end = 2 * (known.weights + known.buffers) + known.optimizer + known.ema;
         footprint.floor_bytes = (footprint.floor_bytes + subject.loader_bytes).max(footprint.fixed.overhead + at_end);
     }
     Ok(footprint.with_accumulation_extra(known.gradients))
@@ -242,6 +244,7 @@ pub(crate) fn dry_run_elsewhere(job: &Job, what: &str) -> Option<Footprint> {
     footprint.ok()
 }
 
+/// Why nothing was planned here, as the user reads it; where the budget is near the weights, with what takes most. See [`refused_plan`].
 pub(crate) fn refused(
     error: LadderError<LearnError>,
     subject: &Subject<'_>,
@@ -249,12 +252,15 @@ pub(crate) fn refused(
     half: Option<Precision>,
 ) -> CommandError {
     let model = &subject.resolved.config.model.name;
+    let causes = |rung| PostMortem::of(subject, rung, half).causes();
     match error {
-        LadderError::Footprint { source: LearnError::NoRoom { known }, .. } => no_room_for_model(model, &known, budget),
-        LadderError::Footprint { source: LearnError::Probe { known, .. }, .. }
+        LadderError::Footprint { rung, source: LearnError::NoRoom { known } } => {
+            no_room_for_model(model, &known, budget).with_causes(causes(rung))
+        }
+        LadderError::Footprint { rung, source: LearnError::Probe { known, .. } }
             if budget.budget_bytes < 2 * known.total() =>
         {
-            no_room_to_measure(model, &known, budget)
+            no_room_to_measure(model, &known, budget).with_causes(causes(rung))
         }
         LadderError::Footprint { source: LearnError::Probe { source, .. }, .. } => {
             CommandError::from_run(&source).in_context("cannot measure the memory of a training step")

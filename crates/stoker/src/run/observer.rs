@@ -163,10 +163,10 @@ impl Observer for RunObserver {
     }
 }
 
-/// What the live line has of a step, behind the count and the rate.
+/// What is told of a step beside the count and the rate: two lines for a terminal of 80 columns.
 fn said_of_step(report: &StepReport, memory: &str, left: &str) -> String {
     let (loss, rate, waiting) = (report.mean_loss, report.learning_rate, 100.0 * report.data_wait_share);
-    format!("loss {loss:.3}, lr {rate:.1e}, {waiting:.0} % waiting, {memory}{left}")
+    format!("loss {loss:.3}, lr {rate:.1e}, {waiting:.0} % waiting{left}\n{memory}")
 }
 
 #[cfg(test)]
@@ -200,8 +200,12 @@ mod tests {
         };
         let report = StepReport { mean_loss: 0.4126, learning_rate: 3e-4, data_wait_share: 0.074, ..step(2, 1) };
         let said = said_of_step(&report, memory.said(), ", 2 min 05 s to the last epoch");
-        let expected = "loss 0.413, lr 3.0e-4, 7 % waiting, memory 81.0 MiB, peak 99.0 MiB of 104.0 MiB predicted, 2 min 05 s to the last epoch";
-        assert_eq!(said, expected);
+        let expected = [
+            "loss 0.413, lr 3.0e-4, 7 % waiting, 2 min 05 s to the last epoch",
+            "memory 81.0 MiB, peak 99.0 MiB of 104.0 MiB predicted",
+        ];
+        assert_eq!(said.lines().collect::<Vec<_>>(), expected);
+        assert!(expected.iter().all(|line| line.len() < 78));
         // The highest is the highest yet, whatever the meter says of its last lap; and the device is not asked at every step.
         memory.meter = Box::new(Fixed([7, 8]));
         assert_eq!(memory.said(), "memory 81.0 MiB, peak 99.0 MiB of 104.0 MiB predicted");

@@ -5,7 +5,7 @@ use device::SelectedDevice;
 use memory_planner::{Checkpointing, Choice, Precision, Rung, TeamPlan};
 use trainer::storage_type;
 
-use crate::config::Precision as Asked;
+use crate::config::{Checkpointing as AskedCheckpointing, Precision as Asked};
 use crate::error::CommandError;
 
 /// What is known of a device's arithmetic.
@@ -162,6 +162,18 @@ impl Precisions {
     pub(crate) fn choice(&self, taken: Precision) -> Choice {
         taken.choice(&self.reason(taken), None)
     }
+
+    /// The choice of what a step keeps for its backward pass, for a plan; `asked` is what the configuration says.
+    pub(crate) fn checkpointing_choice(&self, asked: AskedCheckpointing, taken: Checkpointing) -> Choice {
+        let reason = match (asked, taken) {
+            (AskedCheckpointing::Auto, _) if self.checkpointing == Some(taken) => "team settings",
+            (AskedCheckpointing::Auto, Checkpointing::None) => "the step fits without",
+            (AskedCheckpointing::Auto, Checkpointing::Balanced) => "nothing fits without",
+            (AskedCheckpointing::Auto, Checkpointing::Segments) => "nothing fits with less",
+            _ => "set by `memory.checkpointing`",
+        };
+        taken.choice(reason, None)
+    }
 }
 
 /// Refuses a format that the device at hand cannot store or compute in, whatever its kind.
@@ -251,6 +263,20 @@ mod tests {
         let begun = begun.begun_as(&team(Precision::Bf16, Checkpointing::None));
         assert_eq!(begun.reason(Precision::Bf16), "team settings");
         assert_eq!(begun.after_failure().unwrap().first, Precision::Fp32);
+    }
+
+    #[test]
+    fn the_reason_for_checkpointing_says_who_chose_it_or_what_did_not_fit() {
+        let alone = choose(Asked::Auto, Arithmetic::Card((8, 6))).unwrap();
+        let team = alone.clone().begun_as(&team(Precision::Bf16, Checkpointing::Balanced));
+        let reason = |of: &Precisions, asked, taken| of.checkpointing_choice(asked, taken).reason;
+        let auto = AskedCheckpointing::Auto;
+        assert_eq!(reason(&alone, auto, Checkpointing::None), "the step fits without");
+        assert_eq!(reason(&alone, auto, Checkpointing::Balanced), "nothing fits without");
+        assert_eq!(reason(&team, auto, Checkpointing::Balanced), "team settings");
+        assert_eq!(reason(&team, auto, Checkpointing::Segments), "nothing fits with less");
+        let fixed = reason(&alone, AskedCheckpointing::None, Checkpointing::None);
+        assert_eq!(fixed, "set by `memory.checkpointing`");
     }
 
     #[test]

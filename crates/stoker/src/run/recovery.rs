@@ -167,6 +167,7 @@ fn one_image_mebibytes(footprint: &Footprint) -> u64 {
 fn kept_in_memory(fixed: &FixedMemory) -> String {
     let parts = [
         ("weights", fixed.weights),
+        ("running statistics", fixed.buffers),
         ("gradients", fixed.gradients),
         ("optimizer", fixed.optimizer),
         ("averaged weights", fixed.ema),

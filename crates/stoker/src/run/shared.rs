@@ -1,7 +1,7 @@
 //! Cards that share the effective batches of a run.
 
 use device::{DeviceRequest, NCCL_LIBRARY, SelectedDevice, has_nccl, probe_cuda};
-use memory_planner::{Budget, BudgetRequest, Checkpointing};
+use memory_planner::{Budget, BudgetRequest, Checkpointing, PlanRequest, Rung};
 use memory_probe::PoolLayout;
 use trainer::{Exchange, TrainStep};
 use vision_nn::Classifier;
@@ -9,6 +9,9 @@ use vision_nn::Classifier;
 use crate::cli::{ExchangeRequest, Gpus, TrainArguments};
 use crate::error::CommandError;
 use crate::run::compute::Compute;
+use crate::run::dry_process::Job;
+use crate::run::memory::dry_run_elsewhere;
+use crate::run::subject::Subject;
 use crate::ui;
 
 /// What the command line asks for.
@@ -22,6 +25,16 @@ impl Sharing {
     /// None without `--gpus`.
     pub(crate) fn of(arguments: &TrainArguments) -> Option<Self> {
         Some(Self { gpus: arguments.gpus.clone()?, exchange: arguments.exchange })
+    }
+
+    /// As they are typed again: ` --gpus 0,1`.
+    pub(crate) fn flags(&self) -> String {
+        let exchange = match self.exchange {
+            None => "",
+            Some(ExchangeRequest::Nccl) => " --exchange nccl",
+            Some(ExchangeRequest::Host) => " --exchange host",
+        };
+        format!(" --gpus {}{exchange}", self.gpus)
     }
 
     /// The numbers of the cards.
@@ -96,18 +109,21 @@ impl Others {
         all.min_by_key(|selected| capability(selected)).unwrap_or(&first.selected)
     }
 
-    /// The largest micro-batch that leaves a part of each effective batch to every card; none where one computes alone.
+    /// The largest micro-batch that cuts an effective batch into a part for every card, where it divides; none where one computes alone.
     pub(crate) fn largest_share(&self, effective_batch: usize) -> Option<usize> {
         (!self.cards.is_empty()).then(|| effective_batch.div_ceil(self.count()))
     }
 
-    /// Cuts their memory as the first card's is.
-    pub(crate) fn install(&self, pools: PoolLayout) {
+    /// Cuts their memory as the first card's is, and has each run the planned step dry in a process of its own: what it tunes there it need not tune
+    /// beside weights and optimizer.
+    pub(crate) fn rehearse(&self, subject: &Subject<'_>, rung: Rung, pools: PoolLayout, bounds: (u64, &PlanRequest)) {
         for card in &self.cards {
+            let name = card.selected.describe();
             if let Err(error) = pools.install(&card.device) {
-                let name = card.selected.describe();
                 ui::note(format_args!("note: the memory pools of {name} stay as they are: {error}"));
             }
+            let job = Job::of(subject, card.selected.request().to_string(), rung, pools, bounds);
+            dry_run_elsewhere(&job, "training steps");
         }
     }
 
@@ -125,7 +141,7 @@ impl Others {
         }
         if micro_batches < cards {
             ui::warn(format_args!(
-                "{} of {cards} cards have no work: lower `train.micro_batch_size`, or leave it `auto`",
+                "{} of {cards} cards have no work: share the run among fewer, or lower `train.micro_batch_size`",
                 cards - micro_batches
             ));
         }

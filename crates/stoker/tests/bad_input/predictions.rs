@@ -36,6 +36,18 @@ fn a_corrupt_image_is_a_row_with_its_error() {
     assert!(rows.contains("\ndog/half.jpg,,,,the jpeg is cut off: it has no end marker\n"), "{rows}");
 }
 
+#[cfg(unix)]
+#[test]
+fn a_link_to_an_image_that_is_gone_is_a_row_with_its_error() {
+    let stage = Stage::trained();
+    std::os::unix::fs::symlink("/nowhere/at/all.png", stage.path("photos/dog/gone.png")).expect("writable");
+    let printed = stage.run(&format!("{PREDICT} photos --output rows.csv"));
+    assert!(printed.contains("exit code 0"), "{printed}");
+    let rows = stage.read("rows.csv");
+    assert_eq!(rows.lines().count(), 1 + 13, "a row for each image");
+    assert!(rows.contains("\ndog/gone.png,,,,"), "{rows}");
+}
+
 #[test]
 fn a_folder_without_one_readable_image_fails_with_its_rows_written() {
     let stage = Stage::trained().file("junk/1.jpg", "text").file("junk/2.png", "");
@@ -82,4 +94,17 @@ fn a_run_whose_validation_images_are_gone_cannot_be_calibrated() {
     let stage = Stage::trained();
     std::fs::remove_dir_all(stage.path("photos")).expect("it is there");
     assert_snapshot!(stage.run("calibrate --run runs/latest"));
+}
+
+/// One image more deals the split anew: some of what would be validated on now was trained on.
+#[test]
+fn a_run_is_not_calibrated_on_other_images_than_it_was_validated_on() {
+    let stage = Stage::trained().file("photos/dog/a_new_one.png", pictures::photo(120, 3));
+    assert_snapshot!(stage.refuse("calibrate --run runs/latest --device cpu"));
+}
+
+#[test]
+fn the_command_after_a_calibration_names_the_weights_that_it_is_of() {
+    let printed = Stage::trained().run("calibrate --run runs/latest --checkpoint last");
+    assert!(printed.contains("--input FOLDER --checkpoint last --use-calibration"), "{printed}");
 }

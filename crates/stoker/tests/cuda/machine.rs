@@ -51,9 +51,10 @@ impl Machine {
         command.args(arguments.split(' ')).current_dir(self.folder.path()).env("NO_COLOR", "1");
         command.env("LD_LIBRARY_PATH", libraries()).env("CUDA_PATH", self.path("toolkit"));
         command.env("XDG_CACHE_HOME", self.path("cache")).env("STAND_IN_CARD_STATISTICS", self.path("statistics"));
+        command.env("STAND_IN_COMPILER_TALLY", self.path("compiled"));
         // On a card that computes nothing every kernel is as fast as any other.
         command.env("CUBECL_AUTOTUNE_LEVEL", "minimal");
-        command.env_remove("CARGO_MANIFEST_DIR").env_remove("STAND_IN_COMPILER");
+        command.env_remove("CARGO_MANIFEST_DIR").env_remove("STAND_IN_COMPILER").env_remove("RUST_BACKTRACE");
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.output().expect("the binary was built for this test")
     }
@@ -76,8 +77,19 @@ impl Machine {
         let bytes = fs::read(self.path("statistics")).expect("the driver wrote it");
         let number =
             |place: usize| u64::from_ne_bytes(bytes[8 * place..8 * place + 8].try_into().expect("eight bytes"));
-        let [peak_bytes, launches, kernels, refusals] = [0, 1, 2, 3].map(number);
-        Statistics { peak_bytes, launches, kernels, refusals, launches_elsewhere: number(5) }
+        let [launches, kernels, refusals] = [1, 2, 3].map(number);
+        Statistics { launches, kernels, refusals, held_bytes: number(4), launches_elsewhere: number(5) }
+    }
+
+    /// A file of one JSON value.
+    pub(crate) fn read_json(&self, path: &str) -> serde_json::Value {
+        let text = fs::read_to_string(self.path(path)).expect("the run wrote it");
+        serde_json::from_str(&text).expect("it is JSON")
+    }
+
+    /// How many kernels were compiled by all processes so far.
+    pub(crate) fn compiled(&self) -> u64 {
+        fs::metadata(self.path("compiled")).map_or(0, |file| file.len())
     }
 
     fn write(&self, path: &str, content: &[u8]) {
@@ -101,11 +113,11 @@ impl Machine {
 /// What the driver counted.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Statistics {
-    /// The most that was allocated at once, without contexts.
-    pub(crate) peak_bytes: u64,
     pub(crate) launches: u64,
     pub(crate) kernels: u64,
     pub(crate) refusals: u64,
+    /// What the last process had allocated at its end, without contexts.
+    pub(crate) held_bytes: u64,
     /// Of the launches, those on cards beside the first.
     pub(crate) launches_elsewhere: u64,
 }

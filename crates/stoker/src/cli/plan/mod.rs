@@ -56,7 +56,7 @@ pub struct PlanArguments {
     /// Share of the free memory that is left unused, such as 0.15 [default: by the card's tier]
     #[arg(long, value_name = "SHARE", help_heading = BUDGET, allow_negative_numbers = true)]
     pub safety_margin: Option<String>,
-    /// Share of the card's memory that the run may take at most, such as 0.9 [default: 0.9]
+    /// Share of the device's memory that the run may take at most, such as 0.9 [default: 0.9 of a card, 1 on the CPU]
     #[arg(long, value_name = "SHARE", help_heading = BUDGET, allow_negative_numbers = true)]
     pub memory_fraction: Option<String>,
 

@@ -19,13 +19,13 @@ use crate::ui::{self, Progress};
 
 /// Milliseconds of one thing done several times.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-struct Milliseconds {
-    min: f64,
-    median: f64,
+pub(super) struct Milliseconds {
+    pub(super) min: f64,
+    pub(super) median: f64,
 }
 
 impl Milliseconds {
-    fn of(times: &[Duration]) -> Self {
+    pub(super) fn of(times: &[Duration]) -> Self {
         let mut times: Vec<f64> = times.iter().map(|time| 1e3 * time.as_secs_f64()).collect();
         times.sort_by(f64::total_cmp);
         let middle = times.len() / 2;
@@ -137,7 +137,7 @@ impl Place {
     }
 
     /// How long `work` takes until the device is done with it.
-    fn time(&self, work: impl FnOnce()) -> Duration {
+    pub(super) fn time(&self, work: impl FnOnce()) -> Duration {
         let start = Instant::now();
         work();
         // A failure here shows again, as an error, where the next value is read.

@@ -111,7 +111,7 @@ fn smallest(subject: &Subject<'_>, shared: SharedRung, precisions: &Precisions, 
         plan: plans.shared,
         at_peak: None,
     };
-    Planned::new(analysis, rung, precisions)
+    Planned::new(subject, analysis, rung, precisions)
 }
 
 #[cfg(test)]

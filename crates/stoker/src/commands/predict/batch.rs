@@ -26,6 +26,9 @@ const WORTH_REHEARSING: usize = 4;
 /// The peak of the same pass differs from time to time by up to 1 % (`docs/benchmarks/memory.md`).
 const ALLOWANCE: f64 = 1.01;
 
+/// Above this part of a peak, what decoding the largest image takes makes it a bound.
+const DECODING_SHARE: u64 = 20;
+
 /// What is predicted, where.
 pub(super) struct BatchSubject<'a> {
     pub(super) dataset: &'a Dataset,
@@ -97,6 +100,10 @@ impl BatchSubject<'_> {
         let needs = Needs { work, later_bytes: self.later_bytes(), beside: &beside };
         let fitting = fitting_batch(model, self.image, options, self.compute, &budget, &needs)?;
         let peak_bytes = fitting.peak_bytes + beside(fitting.at_once);
+        // Not every image is the largest, nor is it decoded at the worst moment.
+        let decoding = beside(fitting.at_once) - self.bytes_beside(self.images_of(fitting.at_once), 0);
+        let is_bound = fitting.is_bound || decoding > peak_bytes / DECODING_SHARE;
+        let fitting = FittingBatch { is_bound, ..fitting };
         self.tell(&fitting, work, peak_bytes, &budget);
         let meter = self.compute.meter();
         meter.reset();
@@ -116,7 +123,9 @@ impl BatchSubject<'_> {
         if !self.compute.is_cpu() {
             return 0;
         }
-        let waiting = (self.loader.prefetch_batches * images).min(self.dataset.len().saturating_sub(images));
+        // Those that are ready, and one in the making.
+        let batches = self.loader.prefetch_batches + 1;
+        let waiting = (batches * images).min(self.dataset.len().saturating_sub(images));
         let working = if waiting > 0 { worker_bytes } else { 0 };
         let held = if self.answers == Answers::Written { images } else { self.dataset.len() };
         waiting as u64 * self.image_bytes() + working + self.answer_bytes(held)

@@ -17,8 +17,8 @@ impl Request {
 
     /// Leaves the micro-batch of a resumed run open again, and what is computed twice, when a plan chose them for another device, or for more memory than
     /// there is now; on another device the precision as well. What the user had set stays, and so does the effective batch: the same images in the same
-    /// order make each step.
-    pub(super) fn reopen_elsewhere(&mut self, device: &str, budget_bytes: u64) {
+    /// order make each step. So they are where cards share the batch now, of which each is to have at most `share`.
+    pub(super) fn reopen_elsewhere(&mut self, device: &str, budget_bytes: u64, share: Option<usize>) {
         let Some(before) = self.plan_before() else { return };
         let is_elsewhere = before.device != device;
         // What suits a card may be refused by another; on the same one there is no reason to compute in something else.
@@ -26,11 +26,15 @@ impl Request {
             self.resolved.config.train.precision = Precision::Auto;
         }
         let peak_bytes = before.plan.predicted_peak_bytes;
-        let reason = match is_elsewhere {
-            true => format!("it was for {}", before.device),
-            false => format!("it takes {}, and there are {}", format_bytes(peak_bytes), format_bytes(budget_bytes)),
+        let shared = share.filter(|&share| before.plan.micro_batch > share);
+        let reason = match (is_elsewhere, shared) {
+            (true, _) => format!("it was for {}", before.device),
+            (false, Some(share)) => format!("cards share the batch, and have at most {share} each"),
+            (false, None) => {
+                format!("it takes {}, and there are {}", format_bytes(peak_bytes), format_bytes(budget_bytes))
+            }
         };
-        if self.is_as_planned(&before) && (is_elsewhere || peak_bytes > budget_bytes) {
+        if self.is_as_planned(&before) && (is_elsewhere || shared.is_some() || peak_bytes > budget_bytes) {
             ui::note(format_args!("micro-batch {} is planned anew: {reason}", before.plan.micro_batch));
             self.resolved.config.train.micro_batch_size = AutoCount::Auto;
             if self.was_chosen("memory.checkpointing") {

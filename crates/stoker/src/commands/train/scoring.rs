@@ -12,6 +12,7 @@ use trainer::{
 };
 
 use super::{Run, failed, interrupted};
+use crate::commands::next_step;
 use crate::error::CommandError;
 use crate::registry::Network;
 use crate::run::recovery::tell_out_of_memory;
@@ -94,7 +95,10 @@ pub(super) struct Exam<'a> {
 /// Work after training that came to nothing.
 pub(super) fn stopped(error: &TrainError, folder: &RunFolder) -> CommandError {
     match error {
-        TrainError::Load(LoadError::Interrupted) => interrupted(folder),
+        // What is left is done on one card.
+        TrainError::Load(LoadError::Interrupted) => {
+            interrupted(folder, &next_step(&format!("train --resume {}", folder.root().display())))
+        }
         error => failed(error),
     }
 }

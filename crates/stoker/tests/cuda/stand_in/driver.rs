@@ -7,6 +7,7 @@
 //! Compiled by `rustc` as `libcuda.so.1`, without dependencies. Set by the environment, read once:
 //!
 //! - `STAND_IN_CARD_MEMORY`: bytes of each card, 12 GiB when unset.
+//! - `STAND_IN_CARD_MEMORY_THERE`: bytes of each card that can really be had, whatever it says is free; all of them when unset.
 //! - `STAND_IN_CARD_CAPABILITY`: compute capability, `8.6` when unset.
 //! - `STAND_IN_CARD_NAME`: product name, `NVIDIA GeForce RTX 3060` when unset.
 //! - `STAND_IN_CARD_COUNT`: number of cards, 1 when unset.
@@ -43,6 +44,10 @@ const CONTEXT_BYTES: u64 = 300 << 20;
 /// Memory is mapped in pages of 2 MiB on real cards.
 const PAGE_BYTES: u64 = 2 << 20;
 
+/// What is allocated in the order of a stream comes out of a pool of the driver's, in pieces of this. Pages that the pool has and does not use are not
+/// told apart here.
+const PIECE_BYTES: u64 = 512;
+
 /// The places of the file of statistics.
 #[derive(Clone, Copy)]
 enum Statistic {
@@ -62,6 +67,7 @@ enum Statistic {
 
 struct Settings {
     memory_bytes: u64,
+    memory_there_bytes: u64,
     capability: (c_int, c_int),
     name: String,
     count: c_int,
@@ -71,8 +77,10 @@ static SETTINGS: LazyLock<Settings> = LazyLock::new(|| {
     let text = |name: &str| std::env::var(format!("STAND_IN_CARD_{name}")).ok();
     let capability = text("CAPABILITY").unwrap_or_else(|| "8.6".to_owned());
     let (major, minor) = capability.split_once('.').expect("a capability is `8.6` or the like");
+    let bytes = |name| text(name).map(|bytes| bytes.parse().expect("memory is a number of bytes"));
     Settings {
-        memory_bytes: text("MEMORY").map_or(12 << 30, |bytes| bytes.parse().expect("memory is a number of bytes")),
+        memory_bytes: bytes("MEMORY").unwrap_or(12 << 30),
+        memory_there_bytes: bytes("MEMORY_THERE").unwrap_or(u64::MAX),
         capability: (major.parse().expect("a number"), minor.parse().expect("a number")),
         name: text("NAME").unwrap_or_else(|| "NVIDIA GeForce RTX 3060".to_owned()),
         count: text("COUNT").map_or(1, |count| count.parse().expect("a number of cards")),
@@ -143,12 +151,12 @@ unsafe extern "C" {
     fn munmap(address: *mut c_void, length: usize) -> c_int;
 }
 
-/// Takes memory of a card, or refuses as a full one does.
-fn allocate(bytes: usize) -> Result<Address, Code> {
+/// Takes memory of a card, in multiples of a granularity, or refuses as a full one does.
+fn allocate(bytes: usize, granularity: u64) -> Result<Address, Code> {
     let mut cards = cards();
     let card = current().and_then(|index| cards.get_mut(index)).ok_or(INVALID_CONTEXT)?;
-    let bytes = (bytes as u64).max(1).next_multiple_of(PAGE_BYTES);
-    if bytes > card.free_bytes() {
+    let bytes = (bytes as u64).max(1).next_multiple_of(granularity);
+    if bytes > card.free_bytes().min(SETTINGS.memory_there_bytes.saturating_sub(card.held_bytes)) {
         count(Statistic::Refusals);
         return Err(OUT_OF_MEMORY);
     }

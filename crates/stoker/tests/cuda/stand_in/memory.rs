@@ -4,7 +4,7 @@ use std::ffi::{c_uint, c_void};
 use std::ptr;
 
 use crate::{
-    Address, Code, INVALID_CONTEXT, OUT_OF_MEMORY, READ_AND_WRITE, RESERVED, SETTINGS, SUCCESS, allocate, cards, current,
+    Address, Code, INVALID_CONTEXT, OUT_OF_MEMORY, PAGE_BYTES, PIECE_BYTES, READ_AND_WRITE, RESERVED, SETTINGS, SUCCESS, allocate, cards, current,
     free, mmap, munmap,
 };
 
@@ -23,17 +23,22 @@ pub unsafe extern "system" fn cuMemGetInfo_v2(free: *mut usize, total: *mut usiz
 /// Allocates.
 #[unsafe(no_mangle)]
 pub unsafe extern "system" fn cuMemAlloc_v2(address: *mut Address, bytes: usize) -> Code {
-    match allocate(bytes) {
-        Ok(found) => unsafe { *address = found },
-        Err(code) => return code,
-    }
-    SUCCESS
+    unsafe { allocated(address, allocate(bytes, PAGE_BYTES)) }
 }
 
 /// Allocates, in the order of a stream.
 #[unsafe(no_mangle)]
 pub unsafe extern "system" fn cuMemAllocAsync(address: *mut Address, bytes: usize, _stream: *mut c_void) -> Code {
-    unsafe { cuMemAlloc_v2(address, bytes) }
+    unsafe { allocated(address, allocate(bytes, PIECE_BYTES)) }
+}
+
+/// Tells the caller what came of an allocation.
+unsafe fn allocated(address: *mut Address, result: Result<Address, Code>) -> Code {
+    match result {
+        Ok(found) => unsafe { *address = found },
+        Err(code) => return code,
+    }
+    SUCCESS
 }
 
 /// Frees.

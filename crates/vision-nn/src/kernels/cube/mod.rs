@@ -12,6 +12,7 @@ pub(crate) mod layer_norm;
 pub(crate) mod many;
 pub(crate) mod parameters;
 pub(crate) mod per_channel;
+pub(crate) mod pixels;
 pub(crate) mod residual;
 pub(crate) mod tensors;
 pub(crate) mod window_attention;
