@@ -10,8 +10,14 @@ const SHARED: usize = 192 * 192 * 192;
 /// Numbers of the output that one task computes where there are many: in the second cache they find their bias.
 const BAND: usize = 1 << 18;
 
-/// Bands from which on each is one thread's; fewer would leave threads without.
-const MANY_BANDS: usize = 8;
+/// Tasks of a product that is worth sharing, at least: by shapes alone, and so for any number of threads.
+const TASKS: usize = 8;
+
+/// Rows a column from which on bands of rows pay, however small the output.
+const ROWS_A_COLUMN: usize = 32;
+
+/// Columns that the `gemm` crate computes together; a band of others would waste some.
+const COLUMNS_AT_ONCE: usize = 64;
 
 /// Depth that is summed over in one go where the output is small.
 const PART_DEPTH: usize = 3072;
@@ -55,20 +61,74 @@ fn portable(left: Matrix<'_>, right: Matrix<'_>, bias: Option<&[f32]>) -> Vec<f3
     if parts > 1 && rows * columns <= LONGEST_PART {
         return in_parts_of_depth(left, right, bias, depth.div_ceil(parts));
     }
+    // Bands of either side have the other copied by each task: the smaller one is to be.
+    if rows.saturating_mul(columns).saturating_mul(depth) >= SHARED && 2 * columns >= rows {
+        return in_bands_of_columns(left, right, bias);
+    }
+    in_bands_of_rows(left, right, bias)
+}
+
+/// Each task copies all of the right side for itself, which pays where that is little beside its band. Where it is not, the crate shares one copy.
+fn in_bands_of_rows(left: Matrix<'_>, right: Matrix<'_>, bias: Option<&[f32]>) -> Vec<f32> {
+    let (rows, columns, depth) = (left.rows, right.columns, left.columns);
+    let is_large = rows.saturating_mul(columns).saturating_mul(depth) >= SHARED;
+    let pays = is_large && (rows * columns >= TASKS * BAND || rows >= ROWS_A_COLUMN * columns);
+    let band = if pays { BAND.div_ceil(columns).min(rows.div_ceil(TASKS)) } else { rows };
+    let is_shared = is_large && !pays;
     let mut output = Vec::with_capacity(rows * columns);
-    let band = if rows * columns >= MANY_BANDS * BAND { BAND.div_ceil(columns) } else { rows };
     let bands = output.spare_capacity_mut()[..rows * columns].par_chunks_mut(band * columns).enumerate();
-    bands.for_each(|(index, band_output)| {
-        let left = left.rows_from(index * band, band_output.len() / columns);
-        let is_shared = band == rows && rows.saturating_mul(columns).saturating_mul(depth) >= SHARED;
-        multiply(left, right, band_output, is_shared);
+    bands.for_each(|(index, output)| {
+        let left = left.rows_from(index * band, output.len() / columns);
+        // SAFETY: the output is as large as the band.
+        unsafe { multiply(left, right, output.as_mut_ptr(), columns, is_shared) };
         // SAFETY: the product wrote all of it.
-        let band_output = unsafe { &mut *(std::ptr::from_mut(band_output) as *mut [f32]) };
-        add_to_rows(band_output, bias, is_shared);
+        let output = unsafe { &mut *(std::ptr::from_mut(output) as *mut [f32]) };
+        add_to_rows(output, bias);
     });
     // SAFETY: the bands cover it, and each was written whole.
     unsafe { output.set_len(rows * columns) };
     output
+}
+
+/// Each task reads its own part of the right side, and all of the left one.
+fn in_bands_of_columns(left: Matrix<'_>, right: Matrix<'_>, bias: Option<&[f32]>) -> Vec<f32> {
+    let (rows, columns) = (left.rows, right.columns);
+    let band = columns.div_ceil(TASKS).next_multiple_of(COLUMNS_AT_ONCE);
+    let mut output = Vec::with_capacity(rows * columns);
+    let start = Start(output.as_mut_ptr());
+    (0..columns.div_ceil(band)).into_par_iter().for_each(|index| {
+        let first = index * band;
+        let width = band.min(columns - first);
+        let right = right.transposed().rows_from(first, width).transposed();
+        // SAFETY: tasks have columns of their own, which end where the rows do.
+        unsafe { multiply(left, right, start.at(first), columns, false) };
+        for row in 0..rows {
+            // SAFETY: the product wrote all of it.
+            let row = unsafe { std::slice::from_raw_parts_mut(start.at(row * columns + first).cast::<f32>(), width) };
+            let bias = bias.map(|bias| &bias[first..first + width]);
+            add_to_rows(row, bias);
+        }
+    });
+    // SAFETY: the bands cover it, and each was written whole.
+    unsafe { output.set_len(rows * columns) };
+    output
+}
+
+/// Where an output begins that tasks share.
+#[derive(Clone, Copy)]
+struct Start(*mut f32);
+
+// SAFETY: tasks have parts of their own.
+unsafe impl Send for Start {}
+unsafe impl Sync for Start {}
+
+impl Start {
+    /// # Safety
+    /// The output has more than so many numbers.
+    unsafe fn at(self, place: usize) -> *mut MaybeUninit<f32> {
+        // SAFETY: inside by contract.
+        unsafe { self.0.add(place).cast() }
+    }
 }
 
 /// A product of little but depth, such as the gradient of a weight: each part of the depth is a task, and their results are added in order.
@@ -79,7 +139,10 @@ fn in_parts_of_depth(left: Matrix<'_>, right: Matrix<'_>, bias: Option<&[f32]>, 
         let mut output = Vec::with_capacity(rows * columns);
         let length = (depth - start).min(part);
         let left = left.transposed().rows_from(start, length).transposed();
-        multiply(left, right.rows_from(start, length), &mut output.spare_capacity_mut()[..rows * columns], false);
+        // SAFETY: the output has room for all rows.
+        unsafe {
+            multiply(left, right.rows_from(start, length), output.spare_capacity_mut().as_mut_ptr(), columns, false)
+        };
         // SAFETY: the product wrote all of it.
         unsafe { output.set_len(rows * columns) };
         output
@@ -91,38 +154,42 @@ fn in_parts_of_depth(left: Matrix<'_>, right: Matrix<'_>, bias: Option<&[f32]>, 
             output.iter_mut().zip(&part[task * ROWS_TASK..]).for_each(|(sum, number)| *sum += number);
         }
     });
-    add_to_rows(&mut output, bias, true);
+    output.par_chunks_mut((ROWS_TASK / columns).max(1) * columns).for_each(|rows| add_to_rows(rows, bias));
     output
 }
 
-fn add_to_rows(output: &mut [f32], bias: Option<&[f32]>, is_shared: bool) {
+fn add_to_rows(output: &mut [f32], bias: Option<&[f32]>) {
     let Some(bias) = bias else { return };
-    let add = |row: &mut [f32]| row.iter_mut().zip(bias).for_each(|(number, bias)| *number += bias);
-    match is_shared {
-        true => {
-            let task = (ROWS_TASK / bias.len()).max(1) * bias.len();
-            output.par_chunks_mut(task).for_each(|rows| rows.chunks_exact_mut(bias.len()).for_each(add));
-        }
-        false => output.chunks_exact_mut(bias.len()).for_each(add),
+    for row in output.chunks_exact_mut(bias.len()) {
+        row.iter_mut().zip(bias).for_each(|(number, bias)| *number += bias);
     }
 }
 
-/// Writes `left * right`, row by row, to all of `output`, by all threads or by this one.
-fn multiply(left: Matrix<'_>, right: Matrix<'_>, output: &mut [MaybeUninit<f32>], is_shared: bool) {
+/// Writes `left * right`, row by row, each row so far from the one before, by all threads or by this one.
+///
+/// # Safety
+/// The output has room for all rows, and nobody else uses them.
+unsafe fn multiply(
+    left: Matrix<'_>,
+    right: Matrix<'_>,
+    output: *mut MaybeUninit<f32>,
+    row_stride: usize,
+    is_shared: bool,
+) {
     let (rows, columns, depth) = (left.rows, right.columns, left.columns);
-    assert!(right.rows == depth && output.len() == rows * columns && depth > 0, "shapes");
+    assert!(right.rows == depth && row_stride >= columns && depth > 0, "shapes");
     let parallelism = if is_shared { gemm::Parallelism::Rayon(0) } else { gemm::Parallelism::None };
     let [left_strides, right_strides] =
         [left, right].map(|matrix| (matrix.column_stride as isize, matrix.row_stride as isize));
-    // SAFETY: a `Matrix` covers all that its shape and strides reach, the output all of `rows * columns`; nothing is read from it.
+    // SAFETY: a `Matrix` covers all that its shape and strides reach, the output its rows by contract; nothing is read from it.
     unsafe {
         gemm::gemm(
             rows,
             columns,
             depth,
-            output.as_mut_ptr().cast::<f32>(),
+            output.cast::<f32>(),
             1,
-            columns as isize,
+            row_stride as isize,
             false,
             left.values.as_ptr(),
             left_strides.0,

@@ -2,12 +2,13 @@
 
 mod cases;
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 use burn::tensor::{DType, Device, Distribution, Tensor};
 use serde::Serialize;
 use trainer::storage_type;
-use vision_nn::{Tape, off_tape, stored_as};
+use vision_nn::{Tape, off_tape, scale_all, stored_as};
 
 use super::step::{Milliseconds, Place};
 use crate::cli::BenchKernelsArguments;
@@ -118,12 +119,15 @@ fn row(case: &Case, pass: &'static str, work: Work, times: &[Duration], [copy_ra
     }
 }
 
-/// The best rate at which a large tensor is read and another written.
+/// The best rate at which a tensor that no cache holds is read and written over.
 fn copy_rate(place: &Place, rounds: usize) -> f64 {
-    let numbers = if is_cpu(&place.device) { 16 << 20 } else { 256 << 20 };
-    let source = Tensor::<1>::ones([numbers], &place.device);
-    // Not by one, which might be seen to be no work.
-    let times = times_of(place, rounds, &|| drop(source.clone().mul_scalar(1.5)));
+    let numbers = if is_cpu(&place.device) { 64 << 20 } else { 256 << 20 };
+    let tensors = RefCell::new(vec![Tensor::<1>::ones([numbers], &place.device)]);
+    // In place: fresh memory would be faulted in on a CPU.
+    let times = times_of(place, rounds, &|| {
+        let scaled = scale_all(tensors.take(), 1.0);
+        tensors.replace(scaled);
+    });
     (2 * numbers * size_of::<f32>()) as f64 / (Milliseconds::of(&times).min / 1e3)
 }
 
