@@ -211,6 +211,6 @@ mod tests {
             assert!(!named(operation).is_empty(), "{operation}");
         }
         assert!(report.rows.iter().all(|row| row.ms.min > 0.0 && row.share_of_copy_rate > 0.0));
-        assert!(in_markdown(&report).lines().count() == 5 + report.rows.len() - 1);
+        assert_eq!(in_markdown(&report).lines().count(), 5 + report.rows.len());
     }
 }
