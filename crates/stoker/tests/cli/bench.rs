@@ -13,6 +13,12 @@ fn steps_that_cannot_be_timed_are_refused() {
 }
 
 #[test]
+fn an_operation_that_nobody_knows_is_refused() {
+    let printed = Stage::new().run("bench kernels softplus");
+    assert!(printed.contains("exit code 2") && printed.contains("no operation has `softplus`"), "{printed}");
+}
+
+#[test]
 fn predictions_that_cannot_be_timed_are_refused() {
     let stage = Stage::new();
     assert_snapshot!("bench_infer_of_an_unknown_model", stage.run("bench infer --models convnext_tny"));

@@ -52,6 +52,10 @@ struct Row {
 pub(crate) fn kernels(arguments: &BenchKernelsArguments) -> Result<(), CommandError> {
     let place = Place::of(arguments.device)?;
     check_device(&place.device, arguments.precision, "--precision", &place.name)?;
+    if let Some(filter) = arguments.filter.as_ref().filter(|_| wanted(arguments, arguments.sizes[0]).is_empty()) {
+        let message = format!("no operation has `{filter}` in its name or its model's");
+        return Err(CommandError::wrong_request(message).with_hint("leave it out: all are listed".to_owned()));
+    }
     for &size in &arguments.sizes {
         let report = measure(arguments, &place, size);
         match arguments.json {
@@ -62,14 +66,20 @@ pub(crate) fn kernels(arguments: &BenchKernelsArguments) -> Result<(), CommandEr
     Ok(())
 }
 
-fn measure(arguments: &BenchKernelsArguments, place: &Place, size: usize) -> Report {
-    let storage = storage_type(arguments.precision);
-    let setting = Setting { device: place.device.clone().autodiff(), storage };
-    let wanted = |case: &Case| {
+/// The operations that are asked for, at the shapes of an image size.
+fn wanted(arguments: &BenchKernelsArguments, size: usize) -> Vec<Case> {
+    let is_wanted = |case: &Case| {
         let named = [case.operation, case.model].join(" of ");
         arguments.filter.as_ref().is_none_or(|part| named.contains(part.as_str()))
     };
-    let found: Vec<Case> = cases(size, arguments.batch, storage.size()).into_iter().filter(wanted).collect();
+    let bytes = storage_type(arguments.precision).size();
+    cases(size, arguments.batch, bytes).into_iter().filter(is_wanted).collect()
+}
+
+fn measure(arguments: &BenchKernelsArguments, place: &Place, size: usize) -> Report {
+    let storage = storage_type(arguments.precision);
+    let setting = Setting { device: place.device.clone().autodiff(), storage };
+    let found = wanted(arguments, size);
     let mut progress = Progress::start("timing operations", "operations", found.len() as u64);
     let (copy_rate, matrix_rate) = (copy_rate(place, arguments.rounds), matrix_rate(place, storage, arguments.rounds));
     let mut rows = Vec::new();
