@@ -11,7 +11,7 @@ mod predict;
 
 use std::path::PathBuf;
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueHint};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 pub use bench::{
     BenchActivationsArguments, BenchCommand, BenchDataArguments, BenchDevice, BenchInferArguments,
@@ -226,6 +226,11 @@ Examples:
 
 Next: `stoker predict --input FOLDER` uses the newest run.
 Exit codes: 0 done, 1 the run failed, 2 the request was wrong, 130 interrupted.";
+
+/// A value of a flag, as it is typed.
+pub(crate) fn typed(value: impl ValueEnum) -> String {
+    value.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+}
 
 impl TrainArguments {
     /// The settings from flags, in the order in which they win.

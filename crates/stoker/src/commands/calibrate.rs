@@ -6,14 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use checkpoint::{RunFolder, write_atomically};
-use clap::ValueEnum;
 use data_pipeline::Dataset;
 use inference::{
     CalibrationError, EnsembleCalibration, FittedCalibration, FittedTo, Merge, Prediction, View, WEIGHT_FOLDS, labelled,
 };
 use metrics::{Calibration, reliability_svg};
 
-use crate::cli::{CalibrateArguments, Checkpoint, RunsArguments, ViewArguments};
+use crate::cli::{CalibrateArguments, Checkpoint, RunsArguments, ViewArguments, typed};
 use crate::commands::next_step;
 use crate::commands::predict::{Answers, HeldOut, Members, Sight, Task, TrainedRun};
 use crate::error::CommandError;
@@ -232,11 +231,6 @@ fn flags(asked: &ViewArguments, runs: &RunsArguments) -> String {
     let merge = asked.merge.map(|merge| format!(" --merge {}", typed(merge)));
     let by_score = runs.weight_by_score.then(|| " --weight-by-score".to_owned());
     [checkpoint, by_score, tta, views, merge].into_iter().flatten().collect()
-}
-
-/// A value of a flag, as it is typed.
-pub(crate) fn typed(value: impl ValueEnum) -> String {
-    value.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
 }
 
 fn other_classes(run: &TrainedRun, found: usize) -> CommandError {

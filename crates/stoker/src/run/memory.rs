@@ -221,7 +221,7 @@ fn measured(
 }
 
 /// The step on the card's own allocator, without its computing, in a process that tuning may break. None where it did: real steps can be measured then.
-fn dry_run(
+pub(crate) fn dry_run(
     subject: &Subject<'_>,
     compute: &Compute,
     rung: Rung,

@@ -6,11 +6,10 @@ use memory_probe::PoolLayout;
 use trainer::{Exchange, TrainStep};
 use vision_nn::Classifier;
 
-use crate::cli::{ExchangeRequest, Gpus, TrainArguments};
+use crate::cli::{ExchangeRequest, Gpus, TrainArguments, typed};
 use crate::error::CommandError;
 use crate::run::compute::Compute;
-use crate::run::dry_process::Job;
-use crate::run::memory::dry_run_elsewhere;
+use crate::run::memory::dry_run;
 use crate::run::subject::Subject;
 use crate::ui;
 
@@ -29,11 +28,7 @@ impl Sharing {
 
     /// As they are typed again: ` --gpus 0,1`.
     pub(crate) fn flags(&self) -> String {
-        let exchange = match self.exchange {
-            None => "",
-            Some(ExchangeRequest::Nccl) => " --exchange nccl",
-            Some(ExchangeRequest::Host) => " --exchange host",
-        };
+        let exchange = self.exchange.map_or(String::new(), |exchange| format!(" --exchange {}", typed(exchange)));
         format!(" --gpus {}{exchange}", self.gpus)
     }
 
@@ -122,8 +117,7 @@ impl Others {
             if let Err(error) = pools.install(&card.device) {
                 ui::note(format_args!("note: the memory pools of {name} stay as they are: {error}"));
             }
-            let job = Job::of(subject, card.selected.request().to_string(), rung, pools, bounds);
-            dry_run_elsewhere(&job, "training steps");
+            dry_run(subject, card, rung, pools, bounds);
         }
     }
 
