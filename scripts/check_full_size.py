@@ -132,13 +132,18 @@ def other_size(name: str, side: int) -> tuple[int, int]:
 
 @torch.no_grad()
 def draw_weights(model: nn.Module, seed: int) -> Tensors:
-    """Away from the initialisation, where layer scales, biases and statistics hide mistakes."""
+    """Away from the initialisation, where layer scales, biases and statistics hide mistakes.
+
+    Whatever scales a residual branch is drawn open, yet small: in evaluation no statistics hold the sums of a deep
+    model's blocks, and where they grow from block to block, so do roundings, until f32 tells nothing.
+    """
     generator = torch.Generator().manual_seed(seed)
+    branch_scales = list_branch_scales(model)
     for name, tensor in model.state_dict().items():
         if name.endswith("num_batches_tracked"):
             tensor.fill_(3)
-        elif name.endswith("gamma"):
-            tensor.uniform_(0.1, 0.3, generator=generator)  # layer scale: open, yet sums of blocks stay small
+        elif name.endswith("gamma") or name in branch_scales:
+            tensor.uniform_(0.1, 0.3, generator=generator)
         elif name.endswith("running_var") or (tensor.ndim == 1 and name.endswith("weight")):
             tensor.uniform_(0.5, 1.5, generator=generator)
         elif name.endswith("relative_position_bias_table"):
@@ -148,6 +153,16 @@ def draw_weights(model: nn.Module, seed: int) -> Tensors:
         else:
             tensor.normal_(0.0, tensor[0].numel() ** -0.5, generator=generator)
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def list_branch_scales(model: nn.Module) -> set[str]:
+    """The weight of the last norm of each of EfficientNet's blocks that are added to their input."""
+    scales = set()
+    for path, block in model.named_modules():
+        if getattr(block, "has_skip", False):
+            norms = [name for name, child in block.named_children() if isinstance(child, nn.BatchNorm2d)]
+            scales.add(f"{path}.{norms[-1]}.weight")
+    return scales
 
 
 def check_case(case: Case, state_dict: Tensors, weights: Path, arguments: argparse.Namespace) -> list[str]:

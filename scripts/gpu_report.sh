@@ -64,6 +64,34 @@ step out_of_memory "$stoker" train --config configs/quickstart.yaml --device cud
     --set train.micro_batch_size=800
 cp "$(ls -d "$runs"/*/out_of_memory | tail -n 1)/memory_events.jsonl" "$out/" 2>/dev/null
 
+# The card stands in for smaller ones: another process holds all but 6, 8, 12 and 24 GiB. The plan must hold without out-of-memory, and the first
+# micro-batch beyond its maximum must run out of memory or reserve more than the budget.
+stand_in() {
+    local gib=$1 run="stand_in_$1" beyond
+    shift
+    coproc HOLDER { python3 scripts/hold_memory.py "$gib"; }
+    read -r free <&"${HOLDER[0]}" || return 1
+    echo "$free"
+    "$@" --set "name=$run" || return 1
+    keep "$run"
+    beyond=$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["plan"]["levels"]["maximum"]["batch"] + 4)' "$out/$run.plan.json")
+    echo "== beyond the maximum: $beyond images at once"
+    "$@" --set "name=${run}_beyond" --set "train.micro_batch_size=$beyond" --set train.effective_batch_size="$beyond"
+    echo "exit $? (refused by the plan, as it must be, when 2)"
+    "$@" --set "name=${run}_forced" --set "train.micro_batch_size=$beyond" --set train.effective_batch_size="$beyond" --set memory.safety_margin=0
+    echo "exit $? without a margin"
+    keep "${run}_forced"
+    exec {HOLDER[1]}>&-
+    wait
+    [ ! -s "$(ls -d "$runs"/*/"$run" | tail -n 1)/memory_events.jsonl" ]
+}
+if python3 -c 'import torch' 2>/dev/null; then
+    for gib in 6 8 12 24; do
+        step "stand_in_$gib" stand_in "$gib" "$stoker" train --config configs/quickstart.yaml --device cuda:0 --set "output=$runs" \
+            --set model.name=convnext_tiny --set model.image_size=224 --set train.epochs=1 --set train.effective_batch_size=800
+    done
+fi
+
 # Predicted (captured graph, dry run) against reserved bytes: families, image sizes, precisions, checkpointing.
 step memory_grid "$stoker" bench memory --device cuda:0 --models convnext_tiny,convnext_base,swin_tiny,swin_base,efficientnet_b0,efficientnet_b4 \
     --sizes 224,384 --batches 4,16 --precisions fp32,bf16 --checkpointing none,balanced,segments

@@ -30,9 +30,9 @@ pub struct MultiCardPlan {
     /// The card whose memory decides, as an index into `cards`.
     pub smallest: usize,
     /// The plan of the smallest card, for all of them: cards that wait for each other go at the same pace only with the
-    /// same micro-batch.
+    /// same micro-batch. Its micro-batches are dealt round the cards.
     pub shared: Plan,
-    /// Samples per optimizer step over all cards: micro-batches of one card x cards.
+    /// Samples per optimizer step over all cards: the effective batch of `shared`.
     pub global_batch: usize,
     /// How the global batch came to be.
     pub choice: Choice,
@@ -59,21 +59,44 @@ pub struct SharedRung {
 }
 
 /// Plans `request` on each card, and takes the plan of the smallest for all of them, once every card is known to hold it. The request's effective
-/// batch is what one card contributes to an optimizer step.
+/// batch is that of all cards together, of which no micro-batch takes more than a card's share; without one, every card has one micro-batch of a step.
 ///
 /// # Errors
 /// A [`CardsError`] when there is no card, or a card cannot carry the request.
 pub fn plan_for_cards(cards: &[CardToPlan<'_>], request: &PlanRequest) -> Result<MultiCardPlan, CardsError> {
+    let dealt = request.effective_batch.map(|_| request.clone().dealt_round(cards.len()));
+    let request = dealt.as_ref().unwrap_or(request);
     let plans: Vec<CardPlan> = cards
         .iter()
         .map(|card| Ok(CardPlan { name: card.name.clone(), plan: plan_on(card, request)? }))
         .collect::<Result<_, _>>()?;
     let size = |card: &CardPlan| (card.plan.micro_batch, card.plan.levels.maximum.batch, card.plan.budget_bytes);
     let smallest = (0..plans.len()).min_by_key(|index| size(&plans[*index])).ok_or(CardsError::NoCard)?;
-    let shared = held_by_all(cards, plans[smallest].plan.clone(), smallest, request)?;
-    let global_batch = shared.effective_batch.saturating_mul(plans.len());
-    let choice = global_choice(&plans[smallest].name, &shared, plans.len(), global_batch);
-    Ok(MultiCardPlan { cards: plans, smallest, shared, global_batch, choice })
+    let mut shared = held_by_all(cards, plans[smallest].plan.clone(), smallest, request)?;
+    if request.effective_batch.is_none() && cards.len() > 1 {
+        shared = one_pass_each(cards, shared.micro_batch, smallest, request)?;
+    }
+    let choice = global_choice(&plans[smallest].name, &shared, plans.len());
+    Ok(MultiCardPlan { global_batch: shared.effective_batch, cards: plans, smallest, shared, choice })
+}
+
+/// A step in which each card has a micro-batch of at most `largest`. It keeps sums of gradients, so that it may have to be less than what fits alone.
+fn one_pass_each(
+    cards: &[CardToPlan<'_>],
+    mut largest: usize,
+    smallest: usize,
+    request: &PlanRequest,
+) -> Result<Plan, CardsError> {
+    loop {
+        let effective_batch = Some(largest.saturating_mul(cards.len()));
+        let request =
+            PlanRequest { effective_batch, maximum: Some(largest), ..request.clone() }.dealt_round(cards.len());
+        let plan = held_by_all(cards, plan_on(&cards[smallest], &request)?, smallest, &request)?;
+        if plan.micro_batch == largest {
+            return Ok(plan);
+        }
+        largest = plan.micro_batch;
+    }
 }
 
 /// As [`plan_for_cards`], on the first of `rungs` on which every card carries the request: cards that share an optimizer step compute it alike.
@@ -157,16 +180,16 @@ fn holds(card: &CardToPlan<'_>, plan: &Plan) -> bool {
     peak_bytes <= card.budget.budget_bytes
 }
 
-fn global_choice(smallest: &str, shared: &Plan, count: usize, global_batch: usize) -> Choice {
-    let a_card = split_in_words(&shared.micro_batches);
+fn global_choice(smallest: &str, shared: &Plan, count: usize) -> Choice {
+    let step = split_in_words(&shared.micro_batches);
     let reason = match count {
-        1 => format!("one card: {a_card}"),
+        1 => format!("one card: {step}"),
         count => {
             let budget = format_bytes(shared.budget_bytes);
-            format!("{count} cards with {a_card} each, as the smallest holds: {smallest}, {budget}")
+            format!("{step} dealt round {count} cards, as the smallest holds: {smallest}, {budget}")
         }
     };
-    Choice::new("global batch", global_batch, reason)
+    Choice::new("global batch", shared.effective_batch, reason)
 }
 
 /// Why there is no plan for all cards.
@@ -240,12 +263,21 @@ mod tests {
 
     #[test]
     fn the_smallest_card_decides_for_all() {
-        let plan = plan(&[20_000, 6_000, 9_000], Some(64)).unwrap();
-        assert_eq!(plan.cards.iter().map(|card| card.plan.micro_batch).collect::<Vec<_>>(), [64, 44, 64]);
-        assert_eq!((plan.smallest, plan.shared.micro_batch), (1, 44));
-        assert_eq!(plan.shared.micro_batches.iter().sum::<usize>() * 3, plan.global_batch);
+        let plan = plan(&[20_000, 6_000, 9_000], Some(192)).unwrap();
+        assert_eq!(plan.cards.iter().map(|card| card.plan.micro_batch).collect::<Vec<_>>(), [64, 32, 64]);
+        assert_eq!((plan.smallest, plan.shared.micro_batch), (1, 32), "44 would fit, and make one card's turn longer");
+        assert_eq!(plan.shared.micro_batches.iter().sum::<usize>(), plan.global_batch);
         assert_eq!(plan.global_batch, 192);
-        assert_eq!(plan.choice.reason, "3 cards with 44 + 20 = 64 each, as the smallest holds: cuda:1, 5.3 KiB");
+        let reason = "6 x 32 = 192 dealt round 3 cards, as the smallest holds: cuda:1, 5.3 KiB";
+        assert_eq!(plan.choice.reason, reason);
+    }
+
+    #[test]
+    fn every_card_has_a_part_of_a_step_that_one_alone_would_hold() {
+        assert_eq!(plan(&[20_000, 20_000], Some(64)).unwrap().shared.micro_batches, [32, 32]);
+        assert_eq!(plan(&[20_000, 20_000, 20_000], Some(64)).unwrap().shared.micro_batches, [22, 22, 20]);
+        let free = plan(&[20_000, 6_000], None).unwrap();
+        assert_eq!((free.shared.micro_batches.as_slice(), free.global_batch), ([44, 44].as_slice(), 88));
     }
 
     #[test]
@@ -256,12 +288,14 @@ mod tests {
                 for card in &plan.cards {
                     assert!(plan.shared.predicted_peak_bytes <= card.plan.budget_bytes, "{smaller} {effective:?}");
                 }
-                assert_eq!(plan.global_batch, 3 * plan.shared.effective_batch);
+                assert_eq!(plan.global_batch, plan.shared.effective_batch);
+                assert!(effective.is_none_or(|effective| plan.global_batch == effective), "{smaller} {effective:?}");
+                assert!(plan.shared.accumulation_steps >= 3, "{smaller} {effective:?}: every card has work");
             }
         }
     }
 
-    /// A card of 4 000 takes 30 images at once; with sums, which it does not keep then, it would hold 4 300. The smaller card accumulates over 24.
+    /// Either card takes 24 images alone. In a step that they share there are sums, for which the one that takes more has little room.
     #[test]
     fn a_card_that_would_keep_no_sums_alone_must_have_room_for_them_together() {
         let known = FixedMemory { weights: 1_000, ..FixedMemory::default() };
@@ -279,11 +313,15 @@ mod tests {
         };
         let card = |name: &str, footprint, budget| CardToPlan { name: name.to_owned(), footprint, budget };
         let cards = [card("large", &large, budget(4_100)), card("small", &small, budget(3_500))];
-        let request = PlanRequest { effective_batch: Some(30), ..PlanRequest::default() };
-        let plan = plan_for_cards(&cards, &request).unwrap();
-        assert_eq!(plan.cards.iter().map(|card| card.plan.micro_batch).collect::<Vec<_>>(), [30, 24]);
-        assert_eq!(plan.shared.micro_batch, 8, "{:?}", plan.shared.micro_batches);
-        assert_eq!(plan.shared.micro_batches.iter().sum::<usize>(), 30);
+        let plan = |effective_batch| {
+            plan_for_cards(&cards, &PlanRequest { effective_batch, ..PlanRequest::default() }).unwrap()
+        };
+        let of_any = plan(None);
+        assert_eq!(of_any.cards.iter().map(|card| card.plan.micro_batch).collect::<Vec<_>>(), [28, 24]);
+        assert_eq!(of_any.shared.micro_batches, [8, 8]);
+        let of_30 = plan(Some(30));
+        assert_eq!(of_30.cards.iter().map(|card| card.plan.micro_batch).collect::<Vec<_>>(), [8, 15]);
+        assert_eq!((of_30.smallest, of_30.shared.micro_batches.as_slice()), (0, [8, 8, 8, 6].as_slice()));
     }
 
     /// In fp32 the larger card holds the step and the smaller one does not: both compute in the format in which both do.

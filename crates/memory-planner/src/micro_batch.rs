@@ -30,6 +30,9 @@ pub(crate) fn choose_micro_batch(
     if let Some(asked) = request.micro_batch {
         return take_as_asked(footprint, budget, asked, effective);
     }
+    if let Some(cards) = request.cards.filter(|cards| *cards > 1 && effective > 1) {
+        return choose_share(footprint, budget, request, (effective, cards));
+    }
     let peak_bytes = footprint.peak_bytes(effective);
     if effective <= request.maximum.unwrap_or(LARGEST_BATCH) && peak_bytes <= budget.budget_bytes {
         let reason = format!("the whole effective batch fits at once: {}", of_budget(peak_bytes, budget));
@@ -58,6 +61,34 @@ fn take_as_asked(
         "set by `train.micro_batch_size`".to_owned()
     };
     Ok(ChosenMicroBatch { batch, peak_bytes, reason: format!("{origin}: {}", of_budget(peak_bytes, budget)) })
+}
+
+/// Each card has one part of the effective batch, or as few as fit: the card with the most work is the one that all wait for.
+fn choose_share(
+    footprint: &Footprint,
+    budget: &Budget,
+    request: &PlanRequest,
+    (effective, cards): (usize, usize),
+) -> Result<ChosenMicroBatch, PlanError> {
+    let minimum = request.minimum.unwrap_or(1);
+    let accumulating = footprint.accumulating();
+    let share = effective.div_ceil(cards);
+    let ceiling = request.maximum.unwrap_or(LARGEST_BATCH).min(share.max(minimum)).min(effective);
+    let largest = largest_batch(&accumulating, budget.budget_bytes, ceiling);
+    if largest < minimum {
+        return Err(PlanError::does_not_fit(&accumulating, budget, minimum, largest));
+    }
+    let rounds = share.div_ceil(largest);
+    let even = share.div_ceil(rounds).max(minimum);
+    let (batch, why) = if rounds == 1 {
+        (even, format!("a part for each of {cards} cards"))
+    } else {
+        let welcome = (even..=largest).find(|batch| request.rounding.allows(*batch));
+        let batch = welcome.unwrap_or_else(|| request.rounding.round_down(largest).max(minimum));
+        (batch, format!("{} parts for each of {cards} cards", share.div_ceil(batch)))
+    };
+    let peak_bytes = accumulating.peak_bytes(batch);
+    Ok(ChosenMicroBatch { batch, peak_bytes, reason: format!("{why}: {}", of_budget(peak_bytes, budget)) })
 }
 
 fn choose_part(

@@ -27,6 +27,9 @@ pub struct PlanRequest {
     pub maximum: Option<usize>,
     /// The micro-batch of the config as it stands, to be judged.
     pub current: Option<usize>,
+    /// Cards that the micro-batches of a step are dealt round; one when left out. See [`dealt_round`](Self::dealt_round).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cards: Option<usize>,
 }
 
 /// How one optimizer step is cut so that it fits.
@@ -68,6 +71,7 @@ pub struct Choice {
 /// - Otherwise the micro-batch is the largest that fits and the rounding admits, or a smaller one that divides the
 ///   effective batch evenly and costs no more passes, or at most 10 % of the size, and fills 90 % of the budget all the same.
 /// - Without an effective batch, it is the micro-batch asked for, or the recommended level.
+/// - Cards that share a step have a part of the effective batch each, or as few parts as fit, and equally many.
 ///
 /// # Errors
 /// A [`PlanError`] when the request contradicts itself, or no micro-batch that it admits fits.
@@ -114,6 +118,18 @@ impl Choice {
 }
 
 impl PlanRequest {
+    /// The same request for a step that `cards` share: no micro-batch is above what each of them takes of the effective batch, so that all have work.
+    #[must_use]
+    pub fn dealt_round(self, cards: usize) -> Self {
+        if cards < 2 {
+            return self;
+        }
+        let share = self.effective_batch.map(|effective| effective.div_ceil(cards));
+        let share = share.filter(|share| self.micro_batch.is_none() && *share >= self.minimum.unwrap_or(1));
+        let maximum = [self.maximum, share].into_iter().flatten().min();
+        Self { maximum, cards: Some(cards), ..self }
+    }
+
     pub(crate) fn check(&self) -> Result<(), PlanError> {
         let settings = [
             ("train.effective_batch_size", self.effective_batch),

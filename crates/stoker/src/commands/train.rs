@@ -118,11 +118,11 @@ impl Run {
     fn plan(&mut self) -> Result<MemoryAnalysis, CommandError> {
         let architecture = self.request.resolved.architecture()?;
         let budget = self.others.smallest_budget(&self.compute, &self.request.resolved.budget_request())?;
-        let share = self.others.largest_share(self.request.resolved.config.train.effective_batch_size);
+        let cards = self.others.count();
+        let share = (cards > 1).then(|| self.request.resolved.config.train.effective_batch_size.div_ceil(cards));
         self.request.reopen_elsewhere(&self.compute.selected.describe(), budget.budget_bytes, share);
         let subject = self.subject(&architecture);
-        let mut request = subject.plan_request();
-        request.maximum = share.filter(|_| request.micro_batch.is_none());
+        let mut request = subject.plan_request().dealt_round(cards);
         let selected = self.others.least_capable(&self.compute);
         let mut precisions = subject.precisions(Arithmetic::of(selected), &selected.describe())?;
         let team = self.team_entry(&subject)?;

@@ -78,7 +78,7 @@ impl Others {
     }
 
     /// All cards together.
-    fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         1 + self.cards.len()
     }
 
@@ -102,11 +102,6 @@ impl Others {
         };
         let all = std::iter::once(first).chain(&self.cards).map(|compute| &compute.selected);
         all.min_by_key(|selected| capability(selected)).unwrap_or(&first.selected)
-    }
-
-    /// The largest micro-batch that cuts an effective batch into a part for every card, where it divides; none where one computes alone.
-    pub(crate) fn largest_share(&self, effective_batch: usize) -> Option<usize> {
-        (!self.cards.is_empty()).then(|| effective_batch.div_ceil(self.count()))
     }
 
     /// Cuts their memory as the first card's is, and has each run the planned step dry in a process of its own: what it tunes there it need not tune

@@ -1,5 +1,9 @@
 //! Whole runs on CUDA's runtime: planned dry, trained within the plan, on one card and on two.
 
+use std::fs;
+
+use serde_json::json;
+
 use crate::machine::{GIB, Machine};
 
 /// Of all that follow, so that kernels are compiled and tuned once.
@@ -41,17 +45,41 @@ fn a_run_takes_what_its_dry_plan_says_and_goes_on_when_there_is_less() {
     assert!(counted.refusals > 0 && counted.held_bytes <= there, "{counted:?}");
 }
 
-/// Numbers mean nothing here: what is seen is that both cards work, that weights and gradients find their way, and that the run comes to its end.
+/// Numbers mean nothing here: what is seen is that both cards work, that weights and gradients find their way, and that the run comes to its end. Then
+/// one card does the same micro-batches alone, for its team has it so.
 #[test]
-fn two_cards_share_a_run() {
-    let machine = Machine::with_card(4 * GIB).set("STAND_IN_CARD_COUNT", "2");
+fn two_cards_share_a_run_as_planned_and_one_takes_what_its_team_has() {
+    let machine = Machine::with_card(12 * GIB).set("STAND_IN_CARD_COUNT", "2");
+    let printed = machine.succeed("plan --config tiny.yaml --gpu-ids 0,1 --test-only").0;
+    let each = "NVIDIA GeForce RTX 3060: micro-batch 4 x 2, ";
+    assert_eq!(printed.lines().filter(|line| line.contains(each)).count(), 2, "{printed}");
+    let together = "global batch 8: 2 x 4 = 8 dealt round 2 cards, as the smallest holds: cuda:0";
+    assert!(printed.contains(together), "{printed}");
+    // Without an effective batch, a part for each.
+    let words = "plan --model convnext_atto --img-size 32 --gpu-ids 0,1 --source captured --max-batch-size 16 --json";
+    let plans: serde_json::Value = serde_json::from_str(&machine.succeed(words).0).expect("it is JSON");
+    assert_eq!([&plans["shared"]["micro_batches"], &plans["global_batch"]], [&json!([16, 16]), &json!(32)], "{plans}");
+
     let (stdout, stderr) = machine.succeed("train --config tiny.yaml --gpus 0,1 --exchange host");
+    assert_eq!(machine.read_json("runs/latest/plan.json")["plan"]["micro_batches"], json!([4, 4]));
     assert!(stderr.contains("shared with cuda:1"), "{stderr}");
     assert!(stderr.contains("2 micro-batches a step, exchange through the host's memory"), "{stderr}");
     assert!(stdout.contains("next, predict:"), "{stdout}");
     let counted = machine.statistics();
     assert_eq!(counted.refusals, 0, "{counted:?}");
     assert!(counted.launches_elsewhere > 100, "{counted:?}");
+
+    let settings = machine.path("team_settings.yaml");
+    machine.succeed("plan --config tiny.yaml --all-gpus --write-team-settings team_settings.yaml");
+    let text = fs::read_to_string(&settings).expect("it was just written");
+    let (before, of_card) = text.split_once("- card: rtx3060-12gb\n").expect("the catalogue has the card");
+    let of_card = of_card.replacen("micro_batch: 8", "micro_batch: 4", 1);
+    let of_card = of_card.replacen("accumulation_steps: 1", "accumulation_steps: 2", 1);
+    fs::write(&settings, format!("{before}- card: rtx3060-12gb\n{of_card}")).expect("writable");
+    let (stdout, _) = machine.succeed("train --config tiny.yaml --overwrite");
+    assert!(stdout.contains("what `team_settings.yaml` has for this card"), "{stdout}");
+    let plan = &machine.read_json("runs/latest/plan.json")["plan"];
+    assert_eq!([&plan["micro_batches"], &plan["effective_batch"]], [&json!([4, 4]), &json!(8)]);
 }
 
 #[test]

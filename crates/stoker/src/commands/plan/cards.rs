@@ -31,6 +31,8 @@ pub(super) fn plan_cards(request: &Request<'_>, ids: &[usize]) -> Result<(), Com
     });
     let selected: Vec<(Compute, Budget)> = selected.collect::<Result<_, CommandError>>()?;
     let (subject, plan) = (request.subject(), request.plan_request());
+    // Micro-batches above a card's share of the effective batch are not asked for.
+    let plan = if plan.effective_batch.is_some() { plan.dealt_round(ids.len()) } else { plan };
     let participants =
         selected.iter().map(|(compute, budget)| at_hand(&subject, compute, request.task.source, budget, &plan));
     let (shared, precisions, budget) = together(&subject, participants.collect(), &plan)?;
@@ -153,7 +155,8 @@ mod tests {
         assert_eq!(shared.rung.precision, Precision::Fp32);
         let plans = &shared.plans;
         assert_eq!(plans.cards[plans.smallest].name, "NVIDIA GeForce GTX 1060 6GB");
-        assert_eq!(plans.global_batch, 3 * 256);
+        assert_eq!(plans.global_batch, 256);
+        assert!(plans.shared.micro_batch <= 86, "{:?}", plans.shared.micro_batches);
         assert_eq!(plans.shared.micro_batches.iter().sum::<usize>(), 256);
         for (card, footprint) in plans.cards.iter().zip(&shared.footprints) {
             let footprint =

@@ -131,6 +131,7 @@ impl<'a> Request<'a> {
             minimum: self.task.min_batch_size,
             maximum: self.task.max_batch_size,
             current: from_config.micro_batch,
+            cards: None,
         }
     }
 
