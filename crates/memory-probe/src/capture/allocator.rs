@@ -86,7 +86,7 @@ pub(super) fn replay(model: AllocatorModel, events: impl IntoIterator<Item = Eve
                 memory.allocate(buffer, padded_bytes, is_parameter)?;
             }
             Event::Allocate { buffer, bytes, is_parameter, .. } => memory.allocate(buffer, bytes, is_parameter)?,
-            Event::Scratch { buffer, piece } => memory.allocate(buffer, piece.bytes, false)?,
+            Event::Scratch { buffer, piece } => memory.allocate(buffer, piece.bytes(), false)?,
             Event::Free { buffer } => memory.free(buffer),
         }
     }

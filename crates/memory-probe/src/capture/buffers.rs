@@ -197,7 +197,7 @@ impl Buffers {
 
     /// What a kernel takes beside its inputs and outputs.
     fn scratch(&self, kind: &Kind, inputs: &[&TensorIr], outputs: &[&TensorIr]) -> Vec<Scratch> {
-        let growing = |bytes| Scratch { bytes, most_bytes: u64::MAX };
+        let growing = |bytes: u64| Scratch::of_rows(bytes as usize, 1);
         match kind {
             Kind::Own(own) => own.scratch.clone(),
             // A depthwise weight gradient is a convolution of the maps with the batch folded into the channels, by the gradients with batch

@@ -70,8 +70,8 @@ impl ScalableStep {
                 is_parameter,
             },
             (&Event::Scratch { buffer, piece }, &Event::Scratch { piece: more, .. }) => {
-                let bytes = self.bytes_at(batch, piece.bytes, more.bytes).min(piece.most_bytes);
-                Event::Scratch { buffer, piece: Scratch { bytes, ..piece } }
+                let rows = self.bytes_at(batch, piece.rows, more.rows);
+                Event::Scratch { buffer, piece: Scratch { rows, ..piece } }
             }
             (event, _) => *event,
         }

@@ -151,7 +151,7 @@ impl Tracer<'_> {
             kind: describe(&kernel.kind).to_owned(),
             phase: self.recording.phase_at(kernel.number),
             layer,
-            workspace_bytes: kernel.scratch.iter().map(|piece| piece.bytes).sum(),
+            workspace_bytes: kernel.scratch.iter().map(|piece| piece.bytes()).sum(),
         }
     }
 

@@ -48,7 +48,7 @@ impl LaidOut {
             let read: BTreeSet<usize> = kernel.reads.iter().map(|(buffer, _)| *buffer).collect();
             let outer = read.into_iter().map(|buffer| &layout.buffers[buffer]).filter(|buffer| buffer.born != index);
             let read_bytes = outer.map(|buffer| buffer.bytes).sum::<u64>();
-            let scratch = 2 * kernel.scratch.iter().map(|piece| piece.bytes).sum::<u64>();
+            let scratch = 2 * kernel.scratch.iter().map(|piece| piece.bytes()).sum::<u64>();
             (describe(&kernel.kind), read_bytes + written.get(&index).copied().unwrap_or(0) + scratch)
         })
     }

@@ -53,9 +53,8 @@ pub(crate) fn most_chunks(columns: &Columns) -> usize {
 fn sums_scratch(rows: &Shape) -> Scratch {
     let [count, channels] = [rows[0], rows[1]];
     let columns = Columns::of(channels);
-    let bytes = |chunks: usize| (chunks * 2 * channels * size_of::<f32>()) as u64;
-    let most = most_chunks(&columns);
-    Scratch { bytes: bytes(columns.chunks(count, most).count), most_bytes: bytes(most) }
+    let cut = columns.cut(most_chunks(&columns));
+    Scratch { rows: count as u64, bytes_each: (2 * channels * size_of::<f32>()) as u64, cut }
 }
 
 /// Mean and biased variance of each channel.

@@ -1,5 +1,7 @@
 //! How a card shares out rows of channels among its units where each channel is worked on by itself, known without a card.
 
+use super::recorded::Cut;
+
 /// Units of a cube: as many as every WebGPU has.
 const UNITS: usize = 256;
 
@@ -45,6 +47,11 @@ impl Columns {
 
     pub(crate) fn channels(&self) -> usize {
         self.vectors * self.vector_size
+    }
+
+    /// How [`chunks`](Self::chunks) cuts any number of rows.
+    pub(crate) fn cut(&self, most: usize) -> Cut {
+        Cut::Equally { lines: self.lines as u64, least: ROWS_OF_A_UNIT as u64, most: most as u64 }
     }
 
     /// `rows`, at least one, in at most `most` chunks.

@@ -73,8 +73,7 @@ impl FusedCrossEntropy for Capture {
         if !notes_ours() || !cards_take(&logits.shape()) {
             return composed::forward::<Self>(logits, targets);
         }
-        let of_rows = (logits.shape()[0] * size_of::<f32>()) as u64;
-        let scratch = [Scratch { bytes: of_rows, most_bytes: u64::MAX }];
+        let scratch = [Scratch::of_rows(logits.shape()[0], size_of::<f32>())];
         let [loss] = record(CROSS_ENTROPY, [logits, targets], [(Shape::new([1]), DType::F32)], &scratch);
         loss
     }

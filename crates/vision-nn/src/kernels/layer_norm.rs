@@ -20,7 +20,7 @@ use burn::backend::{Autodiff, Backend, Capture, Dispatch, Flex, TensorMetadata, 
 use burn::tensor::{DType, Shape, Tensor};
 
 use super::host::{tensor, tensor_like, values};
-use super::recorded::{Scratch, notes_ours, record};
+use super::recorded::{Cut, Scratch, notes_ours, record};
 use crate::is_captured;
 use crate::tape::{on_captured, primitive};
 
@@ -67,8 +67,8 @@ pub(crate) fn gradient_cubes(rows: usize) -> usize {
 fn gradient_scratch(shape: &Shape) -> Scratch {
     let channels = shape.last().map_or(1, |channels| (*channels).max(1));
     let of_cube = 2 * channels * size_of::<f32>();
-    let cubes = gradient_cubes(shape.num_elements() / channels);
-    Scratch { bytes: (cubes * of_cube) as u64, most_bytes: (MOST_CUBES * of_cube) as u64 }
+    let cut = Cut::UpTo { rows_each: (LINES * 8) as u64, most: MOST_CUBES as u64 };
+    Scratch { rows: (shape.num_elements() / channels) as u64, bytes_each: of_cube as u64, cut }
 }
 
 /// Normalises over the last axis.

@@ -41,7 +41,7 @@ pub use layer_norm::layer_norm;
 pub use linear::linear;
 pub use parameters::{Moving, adamw_of_all, blend_all, is_card, scale_all, squares_of_all, takes_lists};
 pub use pixels::{images_of_pixels, images_of_words, takes_words, words_of_images};
-pub use recorded::{Scratch, in_burns_operations, recorded_overwrites, recorded_scratch};
+pub use recorded::{Cut, Scratch, in_burns_operations, recorded_overwrites, recorded_scratch};
 pub(crate) use residual::residual;
 pub use response_norm::response_norm;
 pub use softmax::softmax;

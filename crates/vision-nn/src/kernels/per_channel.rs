@@ -90,8 +90,7 @@ pub(crate) fn sums_form(map: &Shape, summed: Summed) -> Form {
 /// What a card's kernels take beside the sums: those of each chunk.
 fn sums_scratch(map: &Shape, summed: Summed) -> Scratch {
     let (_, chunks) = chunks_of_sums(map);
-    let numbers = map[0] * chunks.count * summed.count() * map[2];
-    Scratch { bytes: (numbers * size_of::<f32>()) as u64, most_bytes: u64::MAX }
+    Scratch::of_rows(map[0], chunks.count * summed.count() * map[2] * size_of::<f32>())
 }
 
 /// Whether a card runs its kernels over such a map: it takes it, and not all is to be in Burn's operations.

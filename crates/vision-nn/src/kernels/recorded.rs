@@ -14,14 +14,75 @@ use super::host::is_cpu;
 /// Shape and type of a tensor.
 pub(crate) type Form = (Shape, DType);
 
-/// Memory that an operation takes while it runs, in one piece.
+/// Memory that an operation takes while it runs, in one piece: so many bytes for each stretch of some rows. Of all this only the rows follow the batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Scratch {
-    /// Its bytes.
-    pub bytes: u64,
-    /// What these would not exceed in a batch of any size.
-    pub most_bytes: u64,
+    /// What the operation works on in stretches.
+    pub rows: u64,
+    /// Bytes of each stretch.
+    pub bytes_each: u64,
+    /// How the rows are cut.
+    pub cut: Cut,
 }
+
+/// How rows are cut into stretches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// So many rows in each, unless that makes more than `most` stretches.
+    UpTo {
+        /// Rows of a stretch.
+        rows_each: u64,
+        /// No more stretches.
+        most: u64,
+    },
+    /// Equally long, but for the last: a multiple of `lines` rows, at least `least` times.
+    Equally {
+        /// Rows that are worked on at once.
+        lines: u64,
+        /// Their number at least.
+        least: u64,
+        /// No more stretches.
+        most: u64,
+    },
+}
+
+impl Scratch {
+    /// So many bytes for each row.
+    pub fn of_rows(rows: usize, bytes_each: usize) -> Self {
+        Self { rows: rows as u64, bytes_each: bytes_each as u64, cut: Cut::UpTo { rows_each: 1, most: u64::MAX } }
+    }
+
+    /// All its bytes.
+    pub fn bytes(&self) -> u64 {
+        let stretches = match self.cut {
+            Cut::UpTo { rows_each, most } => self.rows.div_ceil(rows_each).clamp(1, most.max(1)),
+            Cut::Equally { lines, least, most } => {
+                let each = self.rows.div_ceil(lines.saturating_mul(most)).max(least) * lines;
+                self.rows.div_ceil(each)
+            }
+        };
+        stretches.saturating_mul(self.bytes_each)
+    }
+
+    fn numbers(&self) -> [u64; SCRATCH_NUMBERS] {
+        match self.cut {
+            Cut::UpTo { rows_each, most } => [self.rows, self.bytes_each, rows_each, 0, most],
+            Cut::Equally { lines, least, most } => [self.rows, self.bytes_each, lines, least, most],
+        }
+    }
+
+    /// Back from its [`numbers`](Self::numbers): what is cut equally has at least one line in each stretch.
+    fn from_numbers(&[rows, bytes_each, lines, least, most]: &[u64; SCRATCH_NUMBERS]) -> Self {
+        let cut = match least {
+            0 => Cut::UpTo { rows_each: lines, most },
+            least => Cut::Equally { lines, least, most },
+        };
+        Self { rows, bytes_each, cut }
+    }
+}
+
+/// In how many numbers a piece of scratch is noted.
+const SCRATCH_NUMBERS: usize = 5;
 
 thread_local! {
     static COMPOSES: Cell<bool> = const { Cell::new(false) };
@@ -64,7 +125,7 @@ pub(crate) fn record_scratch(
     outputs: Vec<Form>,
     scratch: &[Scratch],
 ) -> Vec<FloatTensor<Capture>> {
-    let pieces = scratch.iter().flat_map(|piece| [piece.bytes, piece.most_bytes].map(ScalarIr::UInt)).collect();
+    let pieces = scratch.iter().flat_map(|piece| piece.numbers().map(ScalarIr::UInt)).collect();
     note(name, inputs, outputs, pieces)
 }
 
@@ -97,12 +158,13 @@ fn note(
 
 /// What a noted operation takes while it runs.
 pub fn recorded_scratch(record: &CustomOpIr) -> Vec<Scratch> {
-    let bytes = |scalar: &ScalarIr| match scalar {
-        ScalarIr::UInt(bytes) => Some(*bytes),
+    let number = |scalar: &ScalarIr| match scalar {
+        ScalarIr::UInt(number) => Some(*number),
         _ => None,
     };
-    let bytes: Vec<u64> = record.scalars.iter().filter_map(bytes).collect();
-    bytes.chunks_exact(2).map(|piece| Scratch { bytes: piece[0], most_bytes: piece[1] }).collect()
+    let numbers: Vec<u64> = record.scalars.iter().filter_map(number).collect();
+    let (pieces, _) = numbers.as_chunks();
+    pieces.iter().map(Scratch::from_numbers).collect()
 }
 
 /// The inputs in whose memory the outputs of a noted operation lie, by their places, in the order of the outputs; none where it writes over nothing.
@@ -112,4 +174,49 @@ pub fn recorded_overwrites(record: &CustomOpIr) -> Vec<usize> {
         _ => None,
     };
     record.scalars.iter().filter_map(place).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use cpu_kernels::WindowAttention;
+
+    use super::*;
+    use crate::kernels::chunks::Chunks;
+    use crate::kernels::columns::Columns;
+    use crate::kernels::window_attention::plan::{Parts, sums_scratch};
+
+    /// What is announced is what the kernels make of the same rows.
+    #[test]
+    fn scratch_counts_the_stretches_that_kernels_have() {
+        for rows in [1, 7, 64, 65, 1_000, 50_176, 1_000_000] {
+            for most in [1, 3, 78, 1_024] {
+                let of = |cut| Scratch { rows: rows as u64, bytes_each: 1, cut }.bytes() as usize;
+                assert_eq!(of(Cut::UpTo { rows_each: 1, most: most as u64 }), Chunks::of(rows, most).count);
+                for channels in [3, 24, 672] {
+                    let columns = Columns::of(channels);
+                    assert_eq!(of(columns.cut(most)), columns.chunks(rows, most).count, "{rows} {most} {channels}");
+                }
+            }
+            let windows = WindowAttention {
+                batch: rows,
+                grid: [14, 21],
+                window: [7; 2],
+                shift: [0, 0],
+                heads: 24,
+                head_width: 32,
+            };
+            let scratch = sums_scratch(&windows);
+            assert_eq!(scratch.bytes(), Parts::of(&windows).count as u64 * scratch.bytes_each, "{rows}");
+        }
+    }
+
+    #[test]
+    fn a_piece_is_told_by_its_numbers() {
+        let cuts = [Cut::UpTo { rows_each: 8, most: 3 }, Cut::Equally { lines: 8, least: 1, most: 3 }];
+        for cut in cuts {
+            let piece = Scratch { rows: 5, bytes_each: 7, cut };
+            assert_eq!(Scratch::from_numbers(&piece.numbers()), piece);
+        }
+        assert_eq!(Scratch::of_rows(12, 4).bytes(), 48);
+    }
 }

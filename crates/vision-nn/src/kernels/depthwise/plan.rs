@@ -4,7 +4,7 @@ use burn::tensor::{DType, Shape};
 use cpu_kernels::{DepthwiseShape, StridedDepthwise};
 
 use crate::kernels::chunks::Chunks;
-use crate::kernels::recorded::{Form, Scratch, notes_ours};
+use crate::kernels::recorded::{Cut, Form, Scratch, notes_ours};
 
 /// Kernels up to this side are written out in registers.
 const LARGEST_KERNEL: usize = 7;
@@ -50,7 +50,11 @@ pub(crate) fn parameter_forms(windows: &StridedDepthwise) -> [Form; 2] {
 
 /// The rows of all outputs in stretches, each of which is summed by itself for the gradients of weight and bias.
 pub(crate) fn chunks_of(windows: &StridedDepthwise) -> Chunks {
-    Chunks::of(windows.shape.batch * windows.output[0], most_chunks(windows))
+    Chunks::of(rows_of(windows), most_chunks(windows))
+}
+
+fn rows_of(windows: &StridedDepthwise) -> usize {
+    windows.shape.batch * windows.output[0]
 }
 
 fn most_chunks(windows: &StridedDepthwise) -> usize {
@@ -60,10 +64,7 @@ fn most_chunks(windows: &StridedDepthwise) -> usize {
 /// The sums of the chunks, one for each tap and one for the bias: at most `k + 1 / k` MiB, or one chunk.
 pub(super) fn chunk_scratch(windows: &StridedDepthwise) -> Scratch {
     let DepthwiseShape { channels, kernel, .. } = windows.shape;
-    let of_chunks = |count: usize| bytes_of_f32(count * (kernel * kernel + 1) * channels);
-    Scratch { bytes: of_chunks(chunks_of(windows).count), most_bytes: of_chunks(most_chunks(windows)) }
-}
-
-fn bytes_of_f32(numbers: usize) -> u64 {
-    4 * numbers as u64
+    let bytes_each = (kernel * kernel + 1) * channels * size_of::<f32>();
+    let cut = Cut::UpTo { rows_each: 1, most: most_chunks(windows) as u64 };
+    Scratch { rows: rows_of(windows) as u64, bytes_each: bytes_each as u64, cut }
 }

@@ -3,7 +3,7 @@
 use burn::tensor::Shape;
 
 use crate::kernels::chunks::Chunks;
-use crate::kernels::recorded::Scratch;
+use crate::kernels::recorded::{Cut, Scratch};
 
 /// The name of the operation in the queue of a card and in recorded graphs.
 pub(crate) const RESIDUAL: &str = "residual";
@@ -32,7 +32,7 @@ fn most_chunks(channels: usize) -> usize {
 
 /// The sums of the stretches: at most a MiB, or one stretch.
 pub(super) fn chunk_scratch(map: &Shape) -> Scratch {
-    let [_, channels] = rows_and_channels(map);
-    let bytes = |count: usize| (count * channels * size_of::<f32>()) as u64;
-    Scratch { bytes: bytes(chunks_of(map).count), most_bytes: bytes(most_chunks(channels)) }
+    let [rows, channels] = rows_and_channels(map);
+    let cut = Cut::UpTo { rows_each: 1, most: most_chunks(channels) as u64 };
+    Scratch { rows: rows as u64, bytes_each: (channels * size_of::<f32>()) as u64, cut }
 }

@@ -3,7 +3,7 @@
 use burn::tensor::Shape;
 use cpu_kernels::WindowAttention;
 
-use crate::kernels::recorded::Scratch;
+use crate::kernels::recorded::{Cut, Scratch};
 
 /// A unit has a token of its own, and a cube of every WebGPU has so many units.
 const MOST_TOKENS: usize = 256;
@@ -65,14 +65,13 @@ impl Parts {
 
 /// The bias with its last two axes exchanged.
 pub(super) fn bias_scratch(windows: &WindowAttention) -> Scratch {
-    let bytes = bytes_of_f32(sums_of_a_part(windows));
-    Scratch { bytes, most_bytes: bytes }
+    Scratch::of_rows(1, bytes_of_a_part(windows))
 }
 
 /// The gradients of the bias that the parts have.
-pub(super) fn sums_scratch(windows: &WindowAttention) -> Scratch {
-    let of_parts = |parts: usize| bytes_of_f32(parts * sums_of_a_part(windows));
-    Scratch { bytes: of_parts(Parts::of(windows).count), most_bytes: of_parts(Parts::most(windows)) }
+pub(crate) fn sums_scratch(windows: &WindowAttention) -> Scratch {
+    let cut = Cut::Equally { lines: 1, least: 1, most: Parts::most(windows) as u64 };
+    Scratch { rows: count(windows) as u64, bytes_each: bytes_of_a_part(windows) as u64, cut }
 }
 
 /// nH N N.
@@ -80,8 +79,8 @@ fn sums_of_a_part(windows: &WindowAttention) -> usize {
     windows.heads * tokens(windows) * tokens(windows)
 }
 
-fn bytes_of_f32(numbers: usize) -> u64 {
-    4 * numbers as u64
+fn bytes_of_a_part(windows: &WindowAttention) -> usize {
+    size_of::<f32>() * sums_of_a_part(windows)
 }
 
 #[cfg(test)]
