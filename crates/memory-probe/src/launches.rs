@@ -24,7 +24,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 #[derive(Debug, thiserror::Error)]
 pub enum LaunchesError {
     /// CubeCL reads its settings once.
-    #[error("launches can be counted only where no device was used before")]
+    #[error("launches can be counted only where no device was used, and no settings of CubeCL made, before")]
     TooLate,
     /// The log cannot be read.
     #[error("the log of launches at `{}` cannot be read", path.display())]
@@ -60,13 +60,12 @@ pub struct LaunchLog {
 }
 
 impl LaunchLog {
-    /// Has the log written to a file in `folder`.
+    /// Has the log written to a file in `folder`, under settings that are as `config` says otherwise.
     ///
     /// # Errors
-    /// When a device of CubeCL was used before.
-    pub fn open(folder: &Path) -> Result<Self, LaunchesError> {
+    /// When CubeCL has its settings already, as from the first device on that was used.
+    pub fn open(folder: &Path, mut config: CubeClRuntimeConfig) -> Result<Self, LaunchesError> {
         let path = folder.join("launches.log");
-        let mut config = CubeClRuntimeConfig::from_current_dir().override_from_env();
         config.profiling.logger.level = ProfilingLogLevel::Minimal;
         config.profiling.logger.file = Some(path.clone());
         match CubeClRuntimeConfig::try_set(config) {

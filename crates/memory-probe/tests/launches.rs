@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
+use burn::cubecl::config::CubeClRuntimeConfig;
 use burn::tensor::{Device, DeviceKind};
 use convnext::{ConvNext, ConvNextConfig};
 use data_pipeline::Batch;
@@ -31,7 +32,7 @@ fn log() -> &'static LaunchLog {
     static LOG: OnceLock<(TempDir, LaunchLog)> = OnceLock::new();
     let open = || {
         let folder = tempfile::tempdir().expect("the temporary folder is writable");
-        let log = LaunchLog::open(folder.path()).expect("no device was used before");
+        let log = LaunchLog::open(folder.path(), CubeClRuntimeConfig::default()).expect("no device was used before");
         (folder, log)
     };
     &LOG.get_or_init(open).1

@@ -18,7 +18,9 @@ fn main() -> ExitCode {
     // Help ends here with exit code 0, and a wrong flag with 2.
     let arguments = Arguments::parse();
     crash::catch_messages();
-    kernel_cache::keep_kernels();
+    if !arguments.has_own_settings_for_cards() {
+        kernel_cache::keep_kernels();
+    }
     // Burn reports some failures of a device by panicking: they end as an error, like every other.
     // Inside the pool that computes: what this thread hands out it also works on, and nobody is woken up for what is too small to share.
     let execute = AssertUnwindSafe(|| rayon::scope(|_| commands::execute(arguments.command)));

@@ -98,6 +98,13 @@ pub enum Command {
     DryRun,
 }
 
+impl Arguments {
+    /// Whether the command makes CubeCL's settings by itself, which takes them once: launches are counted in a log of their own.
+    pub fn has_own_settings_for_cards(&self) -> bool {
+        matches!(&self.command, Some(Command::Bench(BenchCommand::Step(BenchStepArguments { launches: true, .. }))))
+    }
+}
+
 /// A configuration and what is put over it.
 #[derive(Debug, Args)]
 pub struct ConfigArguments {

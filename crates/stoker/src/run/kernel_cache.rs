@@ -11,12 +11,17 @@ use burn::cubecl::environment;
 
 /// Has kernels compiled once, and kept in the user's cache folder whatever folder a command is given in. To be called before any device is used.
 pub fn keep_kernels() {
+    CubeClRuntimeConfig::try_set(settings());
+}
+
+/// CubeCL's settings, which it takes once, for a command that adds its own.
+pub(crate) fn settings() -> CubeClRuntimeConfig {
     let mut config = CubeClRuntimeConfig::from_current_dir().override_from_env();
     config.compilation.cache = true;
     if matches!(config.environment.path, CacheConfig::Target) {
         config.environment.path = CacheConfig::Global;
     }
-    CubeClRuntimeConfig::try_set(config);
+    config
 }
 
 /// The file, and its bytes when it is there.

@@ -82,6 +82,18 @@ fn two_cards_share_a_run_as_planned_and_one_takes_what_its_team_has() {
     assert_eq!([&plan["micro_batches"], &plan["effective_batch"]], [&json!([4, 4]), &json!(8)]);
 }
 
+/// The command that a report from a card has in it, on the smallest model.
+#[test]
+fn launches_of_a_step_are_counted() {
+    let machine = Machine::with_card(4 * GIB);
+    let words = "bench step --model convnext_atto --size 32 --batch 2 --device cuda:0 --launches --json";
+    let reports: serde_json::Value = serde_json::from_str(&machine.succeed(words).0).expect("it is JSON");
+    let report = &reports[0];
+    let of_kernels = report["kernels"].as_object().expect("by name").values().filter_map(serde_json::Value::as_u64);
+    assert_eq!(report["launches"].as_u64(), Some(of_kernels.sum()), "{report}");
+    assert!(report["launches"].as_u64() > Some(100), "{report}");
+}
+
 #[test]
 fn cards_that_are_not_there_are_refused() {
     let machine = Machine::with_card(4 * GIB);

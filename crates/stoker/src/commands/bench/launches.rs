@@ -13,6 +13,7 @@ use super::Configuration;
 use super::step::Place;
 use crate::cli::BenchStepArguments;
 use crate::error::CommandError;
+use crate::run::kernel_cache;
 use crate::ui;
 
 /// Averages are in the step that is counted, for they are what a run for accuracy has.
@@ -53,7 +54,7 @@ struct OfKind {
 pub(super) fn launches(arguments: &BenchStepArguments, size: usize) -> Result<(), CommandError> {
     // The log must be there before the device is.
     let folder = std::env::temp_dir().join(format!("stoker-launches-{}", std::process::id()));
-    let log = LaunchLog::open(&folder).map_err(|error| refused(&error))?;
+    let log = LaunchLog::open(&folder, kernel_cache::settings()).map_err(|error| refused(&error))?;
     let reports = counted(arguments, size, &log);
     // Nobody needs it any more; what is left of it does no harm.
     let _ = std::fs::remove_dir_all(&folder);
