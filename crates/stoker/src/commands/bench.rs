@@ -169,11 +169,10 @@ impl Configuration {
         source: &'static str,
         [predicted_bytes, real_bytes]: [u64; 2],
     ) -> Row {
-        let model = &self.resolved.config.model;
         Row {
             family: subject.architecture.family,
-            model: model.name.clone(),
-            image_size: model.image_size,
+            model: self.resolved.config.model.name.clone(),
+            image_size: self.resolved.image_size(),
             precision: self.rung.precision,
             checkpointing: self.rung.checkpointing,
             batch,

@@ -190,7 +190,7 @@ pub(crate) fn short_temperature(temperature: f64) -> String {
 /// # Errors
 /// Images that cannot be opened, and others than the run was validated on: it may have been trained on them.
 pub(crate) fn validation_of(run: &TrainedRun) -> Result<Dataset, CommandError> {
-    let resolved = ResolvedConfig::new(run.config.clone(), &run.folder.resolved_config());
+    let resolved = ResolvedConfig::new(run.config.clone(), &run.folder.resolved_config())?;
     let (train, validation) = train_and_validation(&resolved)?;
     if validation.classes != run.card.classes {
         return Err(other_classes(run, validation.classes.len()));

@@ -17,7 +17,7 @@ const NAMES_SHOWN: usize = 2;
 /// Prints a table of the parameter groups of a configuration.
 pub(crate) fn print(arguments: &ConfigArguments) -> Result<(), CommandError> {
     let user = config::load(&arguments.config, &arguments.overrides()?)?;
-    let resolved = ResolvedConfig::new(user, &arguments.config);
+    let resolved = ResolvedConfig::new(user, &arguments.config)?;
     let architecture = resolved.architecture()?;
     let known = training_classes(&resolved);
     if known.is_none() {

@@ -96,7 +96,7 @@ impl Run {
             version: CARD_VERSION,
             model: config.model.name.clone(),
             classes: data.training.train.classes.clone(),
-            image_size: config.model.image_size,
+            image_size: request.resolved.image_size(),
             in_channels: config.model.in_channels,
             resize: resize_name(config.augment.resize).to_owned(),
             mean: normalization.mean,

@@ -166,6 +166,7 @@ mod tests {
         assert_eq!(expected("train.epochs"), "a whole number from 1 to 100000");
         assert_eq!(expected("train.clip_norm"), "a number above 0, or `null`");
         assert_eq!(expected("data.workers"), "`auto` or a whole number from 1 to 65536");
+        assert_eq!(expected("model.image_size"), "`auto` or a whole number from 32 to 4096");
         assert_eq!(expected("data.on_corrupt"), "one of `skip`, `fail`");
         assert_eq!(expected("sample_data"), "`document-pages`, or `null`");
         assert_eq!(expected("model.in_channels"), "`1` or `3`");

@@ -42,9 +42,9 @@ pub(crate) use source::TEAM_SETTINGS_FILE;
 pub use train::{EarlyStoppingSection, TrainSection};
 pub use user::{DEFAULT_VALIDATION_SHARE, DataSection, MemorySection, ModelSection, UserConfig};
 pub use values::{
-    AutoCount, Checkpointing, ClassWeights, Decode, DeviceRequest, EraseFill, Initialization, LossName, MemorySize,
-    MixMode, MuonStepLength, OnCorrupt, OptimizerName, Precision, PreferThroughput, Resize, Rounding, SampleData,
-    Sampling, ScheduleName, WeightsMismatch,
+    AutoCount, AutoSide, AutoWhole, Checkpointing, ClassWeights, Decode, DeviceRequest, EraseFill, Initialization,
+    LossName, MemorySize, MixMode, MuonStepLength, OnCorrupt, OptimizerName, Precision, PreferThroughput, Resize,
+    Rounding, SampleData, Sampling, ScheduleName, WeightsMismatch,
 };
 
 use keys::KeyTable;

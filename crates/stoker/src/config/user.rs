@@ -10,8 +10,8 @@ use super::augment::AugmentSection;
 use super::predict::PredictSection;
 use super::train::TrainSection;
 use super::values::{
-    AutoCount, Checkpointing, Decode, DeviceRequest, Initialization, MemorySize, OnCorrupt, PreferThroughput, Rounding,
-    SampleData, Sampling, WeightsMismatch,
+    AutoCount, AutoSide, Checkpointing, Decode, DeviceRequest, Initialization, MemorySize, OnCorrupt, PreferThroughput,
+    Rounding, SampleData, Sampling, WeightsMismatch,
 };
 
 /// A configuration as the user wrote it, with defaults for the keys that were left out.
@@ -136,9 +136,8 @@ fn default_repeats() -> usize {
 pub struct ModelSection {
     /// Architecture, by its timm name; `stoker models` lists them.
     pub name: String,
-    /// Side of the square that the model sees, in pixels.
-    #[schemars(range(min = 32, max = 4096))]
-    pub image_size: usize,
+    /// Side of the square that the model sees, in pixels. `auto` takes the size that its weights were published for.
+    pub image_size: AutoSide,
     /// Colour channels: 3 for RGB, 1 for grey.
     #[schemars(extend("enum" = [1, 3]))]
     pub in_channels: usize,
@@ -168,7 +167,7 @@ impl Default for ModelSection {
     fn default() -> Self {
         Self {
             name: "convnext_atto".to_owned(),
-            image_size: 224,
+            image_size: AutoSide::Auto,
             in_channels: 3,
             drop_path: 0.0,
             dropout: 0.0,

@@ -9,76 +9,79 @@ use memory_planner::parse_bytes;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// The most that an [`AutoCount`] may be: far above what is useful, far below what overflows.
-const LARGEST_COUNT: usize = 65_536;
-
-/// A count that stoker can choose by itself: `auto`, or a whole number from 1 to 65536.
+/// A whole number that stoker can choose by itself: `auto`, or one from `LEAST` to `MOST`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum AutoCount {
-    /// Chosen at the start of the run, with a reason that is printed.
+pub enum AutoWhole<const LEAST: usize, const MOST: usize> {
+    /// Chosen before the run begins, with a reason that is told.
     #[default]
     Auto,
-    /// Exactly this many, from 1 to 65536.
+    /// Exactly this, from `LEAST` to `MOST`.
     Exactly(usize),
 }
 
-impl AutoCount {
-    /// The count that the user fixed, `None` when it is `auto`.
+/// A count. The most is far above what is useful, and far below what overflows.
+pub type AutoCount = AutoWhole<1, 65_536>;
+
+/// The side of a square image, pixels.
+pub type AutoSide = AutoWhole<32, 4096>;
+
+impl<const LEAST: usize, const MOST: usize> AutoWhole<LEAST, MOST> {
+    /// The number that was fixed, `None` when it is `auto`.
     #[must_use]
     pub fn exactly(self) -> Option<usize> {
         match self {
             Self::Auto => None,
-            Self::Exactly(count) => Some(count),
+            Self::Exactly(number) => Some(number),
         }
     }
 }
 
-impl fmt::Display for AutoCount {
+impl<const LEAST: usize, const MOST: usize> fmt::Display for AutoWhole<LEAST, MOST> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Auto => formatter.write_str("auto"),
-            Self::Exactly(count) => count.fmt(formatter),
+            Self::Exactly(number) => number.fmt(formatter),
         }
     }
 }
 
-impl FromStr for AutoCount {
+impl<const LEAST: usize, const MOST: usize> FromStr for AutoWhole<LEAST, MOST> {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match (text, text.parse()) {
             ("auto", _) => Ok(Self::Auto),
-            (_, Ok(count)) if (1..=LARGEST_COUNT).contains(&count) => Ok(Self::Exactly(count)),
-            _ => Err(format!("expected `auto` or a whole number from 1 to {LARGEST_COUNT}")),
+            (_, Ok(number)) if (LEAST..=MOST).contains(&number) => Ok(Self::Exactly(number)),
+            _ => Err(format!("expected `auto` or a whole number from {LEAST} to {MOST}")),
         }
     }
 }
 
-impl Serialize for AutoCount {
+impl<const LEAST: usize, const MOST: usize> Serialize for AutoWhole<LEAST, MOST> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Auto => serializer.serialize_str("auto"),
-            Self::Exactly(count) => count.serialize(serializer),
+            Self::Exactly(number) => number.serialize(serializer),
         }
     }
 }
 
-impl<'de> Deserialize<'de> for AutoCount {
+impl<'de, const LEAST: usize, const MOST: usize> Deserialize<'de> for AutoWhole<LEAST, MOST> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         TextOrNumber::deserialize(deserializer)?.parse()
     }
 }
 
-impl JsonSchema for AutoCount {
+impl<const LEAST: usize, const MOST: usize> JsonSchema for AutoWhole<LEAST, MOST> {
     fn schema_name() -> std::borrow::Cow<'static, str> {
-        "AutoCount".into()
+        format!("AutoWholeFrom{LEAST}To{MOST}").into()
     }
 
     fn json_schema(_generator: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "anyOf": [
                 { "const": "auto" },
-                { "type": "integer", "minimum": 1, "maximum": LARGEST_COUNT },
+                { "type": "integer", "minimum": LEAST, "maximum": MOST },
             ]
         })
     }
@@ -426,6 +429,18 @@ mod tests {
         assert_eq!("8".parse(), Ok(AutoCount::Exactly(8)));
         for wrong in ["0", "-1", "Auto", "1.5", "65537", ""] {
             assert!(wrong.parse::<AutoCount>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn sides_of_images_have_a_range_of_their_own() {
+        assert_eq!("auto".parse(), Ok(AutoSide::Auto));
+        for (text, side) in [("32", 32), ("4096", 4096)] {
+            assert_eq!(text.parse(), Ok(AutoSide::Exactly(side)));
+        }
+        for wrong in ["31", "4097"] {
+            let error = wrong.parse::<AutoSide>().unwrap_err();
+            assert_eq!(error, "expected `auto` or a whole number from 32 to 4096", "{wrong}");
         }
     }
 

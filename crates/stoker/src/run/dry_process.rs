@@ -139,7 +139,7 @@ pub(crate) fn run_here() -> Result<(), CommandError> {
     let job: Job = serde_json::from_reader(std::io::stdin().lock())
         .map_err(|error| CommandError::from_request(&error).in_context("the standard input has no job"))?;
     let user = UserConfig::from_text(Path::new("the job"), &job.config, &[])?;
-    let resolved = ResolvedConfig::new(user, Path::new("the job"));
+    let resolved = ResolvedConfig::new(user, Path::new("the job"))?;
     let architecture = resolved.architecture()?;
     let subject = Subject {
         train_samples: job.train_samples,

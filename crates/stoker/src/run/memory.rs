@@ -308,7 +308,7 @@ impl LoaderNeeds {
     pub(crate) fn of(resolved: &ResolvedConfig, images: &Dataset, samples: usize, default_workers: usize) -> Self {
         let config = &resolved.config;
         Self {
-            image_bytes: (config.model.image_size.pow(2) * config.model.in_channels) as u64,
+            image_bytes: (resolved.image_size().pow(2) * config.model.in_channels) as u64,
             batch: config.train.effective_batch_size.min(samples),
             batches: config.data.prefetch_batches + 1,
             workers: config.data.workers.exactly().unwrap_or(default_workers),

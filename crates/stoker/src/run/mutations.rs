@@ -77,8 +77,7 @@ fn fate_of(path: &Path, mutation: &Mutation) -> Fate {
     assert!(config.warnings().iter().all(|warning| warning.contains('`')));
     let again = UserConfig::from_text(path, &config.to_yaml(), &[]).expect("what was accepted is accepted again");
     assert_eq!(format!("{again:?}"), format!("{config:?}"));
-    let resolved = ResolvedConfig::new(config, path);
-    match prepare(&resolved) {
+    match ResolvedConfig::new(config, path).and_then(|resolved| prepare(&resolved)) {
         Ok(()) => Fate::Runs,
         Err(error) => Fate::Refused(said(error)),
     }
@@ -98,7 +97,7 @@ fn prepare(resolved: &ResolvedConfig) -> Result<(), CommandError> {
         let rate = options.schedule.at(step, &Default::default());
         assert!(rate >= 0.0, "learning rate {rate} at step {step}");
     }
-    if resolved.config.model.image_size <= LARGEST_TRIED {
+    if resolved.image_size() <= LARGEST_TRIED {
         load_an_epoch(resolved, images);
     }
     Ok(())

@@ -2,7 +2,7 @@
 
 use memory_planner::{Checkpointing, LargeTensor, Liveness, Precision, Rung, format_bytes};
 
-use crate::config::OptimizerName;
+use crate::config::{AutoSide, OptimizerName};
 use crate::run::resolved::ResolvedConfig;
 use crate::run::subject::Subject;
 
@@ -126,8 +126,11 @@ fn peak_with(subject: &Subject<'_>, rung: Rung, change: impl FnOnce(&mut Resolve
 /// The largest image side that the model takes and that is clearly smaller, and the peak with it.
 fn smaller_image(subject: &Subject<'_>, rung: Rung) -> Option<(usize, u64)> {
     let (share, whole) = SMALLER_SIDE;
-    let highest = subject.resolved.config.model.image_size * share / whole / SIDE_STEP;
-    let of_side = |side| Some((side, peak_with(subject, rung, |resolved| resolved.config.model.image_size = side)?));
+    let highest = subject.resolved.image_size() * share / whole / SIDE_STEP;
+    let of_side = |side| {
+        let smaller = AutoSide::Exactly(side);
+        Some((side, peak_with(subject, rung, |resolved| resolved.config.model.image_size = smaller)?))
+    };
     (1..=highest).rev().map(|steps| steps * SIDE_STEP).find_map(of_side)
 }
 

@@ -11,7 +11,7 @@ use memory_planner::{BudgetRequest, Rung};
 use trainer::{FaultPlan, Recompute, TrainOptions};
 
 use crate::config::{
-    AutoCount, Checkpointing, DEFAULT_VALIDATION_SHARE, Decode, DeviceRequest, EraseFill, MixMode, OnCorrupt,
+    AutoCount, AutoSide, Checkpointing, DEFAULT_VALIDATION_SHARE, Decode, DeviceRequest, EraseFill, MixMode, OnCorrupt,
     Precision, RandAugmentSection, Resize, Sampling, UserConfig,
 };
 use crate::error::CommandError;
@@ -34,8 +34,11 @@ pub(crate) struct ResolvedConfig {
 }
 
 impl ResolvedConfig {
-    /// Decides what does not need the device: the name and the validation split.
-    pub(crate) fn new(mut config: UserConfig, path: &Path) -> Self {
+    /// Decides what does not need the device: the name, the image size, the optimizer's constants, the validation split.
+    ///
+    /// # Errors
+    /// An unknown model whose image size is to be taken.
+    pub(crate) fn new(mut config: UserConfig, path: &Path) -> Result<Self, CommandError> {
         let mut choices = Vec::new();
         let name = config.name.clone().unwrap_or_else(|| {
             let stem = path.file_stem().map_or_else(|| "run".to_owned(), |stem| stem.to_string_lossy().into_owned());
@@ -43,6 +46,11 @@ impl ResolvedConfig {
             stem
         });
         config.name = Some(name.clone());
+        if config.model.image_size == AutoSide::Auto {
+            let side = known_architecture(&config.model.name)?.image_size;
+            config.model.image_size = AutoSide::Exactly(side);
+            choices.push(format!("model.image_size {side}: that of `{}` as published", config.model.name));
+        }
         let rate = config.train.highest_learning_rate();
         if config.train.learning_rate.is_none() {
             choices.push(format!("train.learning_rate {rate}: the default of `{}`", config.train.optimizer.as_str()));
@@ -52,7 +60,7 @@ impl ResolvedConfig {
             config.data.validation_share = Some(DEFAULT_VALIDATION_SHARE);
             choices.push(format!("validation share {DEFAULT_VALIDATION_SHARE}: the default without `data.validation`"));
         }
-        Self { config, name, choices }
+        Ok(Self { config, name, choices })
     }
 
     /// Sets the device that was found, if it is open.
@@ -136,9 +144,14 @@ impl ResolvedConfig {
         }
     }
 
+    /// Side of the square that the model sees, pixels.
+    pub(crate) fn image_size(&self) -> usize {
+        self.config.model.image_size.exactly().expect("decided when the configuration was resolved")
+    }
+
     /// The architecture, built for images of the configured size, which it must take.
     pub(crate) fn architecture(&self) -> Result<Architecture, CommandError> {
-        let (name, size) = (&self.config.model.name, self.config.model.image_size);
+        let (name, size) = (&self.config.model.name, self.image_size());
         known_architecture(name)?.at_image_size(size, size).map_err(|refused| {
             CommandError::wrong_request(format!("`{name}` cannot take `model.image_size: {size}`"))
                 .with_causes(vec![refused.reason])
@@ -204,7 +217,7 @@ impl ResolvedConfig {
     /// How images are brought to size without chance.
     pub(crate) fn eval_transform(&self) -> EvalTransform {
         EvalTransform {
-            image_size: self.config.model.image_size,
+            image_size: self.image_size(),
             channels: self.channels(),
             resize: resize_mode(self.config.augment.resize),
         }
@@ -243,7 +256,7 @@ impl ResolvedConfig {
                 EraseFill::Color => data_pipeline::EraseFill::Color,
                 EraseFill::Pixel => data_pipeline::EraseFill::Pixel,
             },
-            ..TrainTransform::new(self.config.model.image_size, self.channels(), resize_mode(augment.resize))
+            ..TrainTransform::new(self.image_size(), self.channels(), resize_mode(augment.resize))
         }
     }
 
@@ -311,4 +324,64 @@ pub(crate) fn resize_name(resize: Resize) -> &'static str {
 pub(crate) fn resize_from_name(name: &str) -> Option<ResizeMode> {
     let all = [Resize::Squash, Resize::Letterbox, Resize::CenterCrop];
     all.into_iter().find(|resize| resize_name(*resize) == name).map(resize_mode)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Override;
+
+    fn resolved_of(text: &str, settings: &[&str]) -> Result<ResolvedConfig, CommandError> {
+        let given: Vec<Override> = settings.iter().map(|text| Override::parse(text).unwrap()).collect();
+        let user = UserConfig::from_text(Path::new("x.yaml"), text, &given)?;
+        ResolvedConfig::new(user, Path::new("x.yaml"))
+    }
+
+    fn image_size(settings: &[&str]) -> usize {
+        resolved_of("data: {train: images}\n", settings).unwrap().image_size()
+    }
+
+    #[test]
+    fn the_image_size_is_the_models_own_by_name_alias_and_tag() {
+        assert_eq!(image_size(&[]), 224);
+        for (name, side) in [
+            ("swin_base_patch4_window7_224", 224),
+            ("swin_base_patch4_window12_384", 384),
+            ("swin_base_384", 384),
+            ("convnextv2_huge_512", 512),
+            ("convnext_base", 224),
+            ("convnext_base.fb_in22k_ft_in1k", 224),
+            ("convnext_base.fb_in22k_ft_in1k_384", 384),
+        ] {
+            assert_eq!(image_size(&[format!("model.name={name}").as_str()]), side, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_number_wins_over_the_models_own_size_and_auto_over_the_number_of_a_file() {
+        assert_eq!(image_size(&["model.name=swin_base_384", "model.image_size=192"]), 192);
+        let text = "data: {train: images}\nmodel: {name: swin_base_384, image_size: 192}\n";
+        assert_eq!(resolved_of(text, &[]).unwrap().image_size(), 192);
+        assert_eq!(resolved_of(text, &["model.image_size=auto"]).unwrap().image_size(), 384);
+    }
+
+    #[test]
+    fn the_image_size_is_written_as_a_number_with_its_reason_and_read_again() {
+        let first = resolved_of("data: {train: images}\n", &["model.name=swin_base_384"]).unwrap();
+        let text = first.to_yaml();
+        assert!(text.contains("\n# model.image_size 384: that of `swin_base_384` as published\n"), "{text}");
+        assert!(text.contains("\n  image_size: 384\n"), "{text}");
+        let again = resolved_of(&text, &[]).unwrap();
+        assert_eq!(again.config, first.config);
+        assert_eq!(again.choices, [] as [String; 0]);
+    }
+
+    #[test]
+    fn an_unknown_model_is_refused_alike_with_and_without_an_image_size() {
+        let text = "data: {train: images}\nmodel: {name: swin_bas}\n";
+        let without = resolved_of(text, &[]).unwrap_err();
+        assert_eq!(without.message, "unknown model `swin_bas`");
+        let with = resolved_of(text, &["model.image_size=64"]).unwrap().architecture().err().unwrap();
+        assert_eq!(without, with);
+    }
 }

@@ -24,7 +24,7 @@ pub(crate) const ASSUMED_CLASSES: usize = 1000;
 pub(crate) fn bare_config(model: &str, image_size: usize) -> Result<ResolvedConfig, CommandError> {
     let text = format!("data: {{train: images}}\nmodel: {{name: {model}, image_size: {image_size}}}\n");
     let user = UserConfig::from_text(Path::new("the request"), &text, &[])?;
-    Ok(ResolvedConfig::new(user, Path::new("bench")))
+    ResolvedConfig::new(user, Path::new("bench"))
 }
 
 /// A training step to plan for.
@@ -53,14 +53,14 @@ impl<'a> Subject<'a> {
 impl Subject<'_> {
     /// The model and image size in words: `convnext_atto at 64x64`.
     pub(crate) fn describe(&self) -> String {
-        let model = &self.resolved.config.model;
-        format!("{} at {}x{}", model.name, model.image_size, model.image_size)
+        let side = self.resolved.image_size();
+        format!("{} at {side}x{side}", self.resolved.config.model.name)
     }
 
     /// H, W, C of the images.
     pub(crate) fn image(&self) -> [usize; 3] {
-        let model = &self.resolved.config.model;
-        [model.image_size, model.image_size, model.in_channels]
+        let side = self.resolved.image_size();
+        [side, side, self.resolved.config.model.in_channels]
     }
 
     /// What the model is built from.

@@ -115,7 +115,7 @@ pub(crate) fn identity_of(resolved: &ResolvedConfig, num_classes: usize) -> Team
     let (model, train) = (&resolved.config.model, &resolved.config.train);
     TeamIdentity {
         model: model.name.clone(),
-        image_size: model.image_size,
+        image_size: resolved.image_size(),
         effective_batch_size: train.effective_batch_size,
         config_digest: format!(
             "in_channels {}, classes {num_classes}, clip {}, ema {}, precision {:?}, checkpointing {:?}, rounding {:?}{}",

@@ -165,6 +165,22 @@ fn a_card_that_is_too_small_is_explained() {
     assert_snapshot!(Stage::new().run("plan --model convnext_xlarge --gpu gtx1060-3gb"));
 }
 
+/// What the configuration has stands, unless a flag opens it again.
+#[test]
+fn a_model_is_planned_at_its_own_image_size_where_none_is_given() {
+    let stage = Stage::with_config(CONFIG.replace("image_size: 224", "image_size: 64"));
+    let size_in = |plan: &str| {
+        let printed = stage.run(&format!("plan {plan} --gpu t4 --max-batch-size 4 --test-only"));
+        let start = printed.split_once("convnext_nano_384 at ").unwrap_or_else(|| panic!("{printed}")).1;
+        start.split_whitespace().next().map(str::to_owned)
+    };
+    assert_eq!(size_in("--model convnext_nano_384").as_deref(), Some("384x384"));
+    assert_eq!(size_in("--model convnext_nano_384 --img-size 96").as_deref(), Some("96x96"));
+    assert_eq!(size_in("--config x.yaml --model convnext_nano_384").as_deref(), Some("64x64"));
+    let opened = "--config x.yaml --model convnext_nano_384 --set model.image_size=auto";
+    assert_eq!(size_in(opened).as_deref(), Some("384x384"));
+}
+
 #[test]
 fn an_image_size_that_a_model_cannot_take_is_refused() {
     assert_snapshot!(Stage::new().run("plan --model swin_tiny --img-size 65 --gpu a10"));

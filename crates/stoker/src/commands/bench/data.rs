@@ -31,7 +31,7 @@ pub(crate) fn data(arguments: &BenchDataArguments) -> Result<(), CommandError> {
         Some(path) => config::load(path, &overrides)?,
         None => UserConfig::from_text(Path::new("--train"), "data: {}\n", &overrides)?,
     };
-    let mut resolved = ResolvedConfig::new(user, Path::new("bench"));
+    let mut resolved = ResolvedConfig::new(user, Path::new("bench"))?;
     resolved.decide_workers(std::thread::available_parallelism().map_or(1, usize::from));
     let opened = Dataset::open(&resolved.config.data.train);
     let dataset = opened.map_err(|error| CommandError::from_request(&error).with_hint(error.hint()))?;
@@ -40,7 +40,7 @@ pub(crate) fn data(arguments: &BenchDataArguments) -> Result<(), CommandError> {
         return ui::out(serde_json::to_string(&speed).expect("plain numbers under string keys"));
     }
     let Speed { images, workers, seconds, images_per_second, .. } = speed;
-    let size = resolved.config.model.image_size;
+    let size = resolved.image_size();
     ui::out(format_args!(
         "{images_per_second:.0} images/s: {images} to {size} px in {seconds:.2} s with {workers} workers"
     ))

@@ -208,10 +208,9 @@ impl Case<'_> {
 
     fn row(&self, configuration: &Configuration, base_bytes: u64) -> Row {
         let latency_ms = Latency::of(&self.times);
-        let model = &configuration.resolved.config.model;
         Row {
-            model: model.name.clone(),
-            image_size: model.image_size,
+            model: configuration.resolved.config.model.name.clone(),
+            image_size: configuration.resolved.image_size(),
             precision: configuration.rung.precision,
             tta: self.preset.name(),
             views: self.options.views.len(),

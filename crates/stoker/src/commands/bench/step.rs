@@ -13,7 +13,8 @@ use super::Configuration;
 use super::launches::launches;
 use crate::cli::{BenchDevice, BenchStepArguments};
 use crate::error::CommandError;
-use crate::registry::{Network, find_architecture};
+use crate::registry::Network;
+use crate::run::checks::known_architecture;
 use crate::run::compute::{Compute, tracked};
 use crate::ui::{self, Progress};
 
@@ -58,9 +59,10 @@ struct StepReport {
 
 /// Times the steps and prints them as a Markdown table, or as JSON.
 pub(crate) fn step(arguments: &BenchStepArguments) -> Result<(), CommandError> {
-    let size = arguments.size.or_else(|| find_architecture(&arguments.model).ok().map(|found| found.image_size));
-    // A model that nobody knows is refused by its name, whatever the size.
-    let size = size.unwrap_or(224);
+    let size = match arguments.size {
+        Some(size) => size,
+        None => known_architecture(&arguments.model)?.image_size,
+    };
     if arguments.launches {
         return launches(arguments, size);
     }

@@ -27,7 +27,7 @@ pub(super) fn views_per_second(run: &TrainedRun, card: &Card) -> Result<f64, Com
     let planned = PlannedCard::of(card, None);
     let asked = run.config.predict.precision;
     let precision = Precisions::choose("predict.precision", asked, planned.arithmetic, &planned.title)?.first;
-    let resolved = ResolvedConfig::new(run.config.clone(), &run.folder.resolved_config());
+    let resolved = ResolvedConfig::new(run.config.clone(), &run.folder.resolved_config())?;
     let architecture = run.architecture()?;
     let num_classes = run.card.classes.len();
     let subject =

@@ -78,7 +78,7 @@ impl<'a> Request<'a> {
         if rate.is_changed(scaled) {
             user.train.learning_rate = Some(scaled);
         }
-        let resolved = ResolvedConfig::new(user, task.config.as_deref().unwrap_or(Path::new("plan")));
+        let resolved = ResolvedConfig::new(user, task.config.as_deref().unwrap_or(Path::new("plan")))?;
         let architecture = resolved.architecture()?;
         let images = task.config.as_ref().and_then(|_| images_to_plan_for(&resolved));
         if task.config.is_some() && images.is_none() {

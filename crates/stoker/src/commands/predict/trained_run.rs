@@ -235,7 +235,7 @@ impl TrainedRun {
     ) -> Result<(Network, PlannedBatch), CommandError> {
         let card = &self.card;
         let model = self.model(task.compute)?;
-        let budget = ResolvedConfig::new(self.config.clone(), &self.folder.resolved_config()).budget_request();
+        let budget = ResolvedConfig::new(self.config.clone(), &self.folder.resolved_config())?.budget_request();
         let loader = self.loader_options(task);
         let subject = BatchSubject {
             dataset: task.dataset,

@@ -36,7 +36,7 @@ impl Request {
         let request = match (&arguments.resume, &arguments.config) {
             (Some(run), _) => Self { sharing: Sharing::of(arguments), ..Self::of_resumed(run, overrides)? },
             (None, Some(path)) => {
-                let resolved = ResolvedConfig::new(config::load(path, &overrides)?, path);
+                let resolved = ResolvedConfig::new(config::load(path, &overrides)?, path)?;
                 let (root, overwrite) = (resolved.run_folder(&today()), arguments.overwrite);
                 let sharing = Sharing::of(arguments);
                 Self { resolved, config: Some(path.clone()), resumed: None, root, overwrite, sharing, overrides }
@@ -72,7 +72,7 @@ impl Request {
     fn of_resumed(run: &Path, overrides: Vec<Override>) -> Result<Self, CommandError> {
         let folder = RunFolder::open(run).map_err(|error| checkpoint_request(&error))?;
         let path = folder.resolved_config();
-        let resolved = ResolvedConfig::new(UserConfig::load(&path, &overrides)?, &path);
+        let resolved = ResolvedConfig::new(UserConfig::load(&path, &overrides)?, &path)?;
         let root = folder.root().to_owned();
         let asked = overrides.iter().any(|given| given.path() == "device");
         let resumed = Some(folder);
