@@ -27,10 +27,14 @@ impl<M: Classifier> Run<'_, M> {
             let strikes = |micro_batch| faults.strikes_step(step, micro_batch);
             let before = self.session.step.copy_of_statistics();
             match self.session.step.try_gradients(batch, seed, size, strikes) {
-                Ok((gradients, mut scores)) => {
+                Ok((mut gradients, mut scores)) => {
                     self.session.micro_batch.note_quiet_step();
                     if self.faults.strikes_loss(step) {
                         scores.loss_sum = f64::NAN;
+                    }
+                    if self.faults.strikes_gradient(step) {
+                        gradients.make_infinite();
+                        scores.gradient_norm = gradients.global_norm();
                     }
                     if scores.nonfinite().is_some() {
                         self.session.step.go_back_to(before);

@@ -10,11 +10,16 @@ use burn::tensor::{Device, Tensor, TensorData};
 use checkpoint::read_tensors;
 use trainer::{
     AdafactorOptions, AdamWOptions, Gradients, GroupOptions, LambOptions, LionOptions, MuonOptions, MuonStepLength,
-    Optimizer, OptimizerOptions, ParameterGroups, SgdOptions,
+    Normalization, Optimizer, OptimizerOptions, ParameterGroups, SgdOptions, TrainOptions, TrainStep,
 };
-use vision_nn::{LayerNames, Tape, assign_parameters, named_parameters, parameter_shapes};
+use vision_nn::{
+    Classifier, LayerNames, Pass, Tape, assign_parameters, named_parameters, parameter_shapes, takes_lists,
+};
 
 const STEPS: u64 = 5;
+
+/// The step with the largest gradients of the fixture: none of the others is clipped to their norm.
+const LARGEST_STEP: u64 = 3;
 
 /// Largest difference over the reference's largest value: a handful of roundings in f32, 6e-8 each. PyTorch's own f32 is held to the same.
 const TOLERANCE: f32 = 1e-6;
@@ -31,9 +36,41 @@ struct Parameters {
     depthwise: Param<Tensor<4>>,
 }
 
+/// Steps are made of a classifier. No image goes through this one.
+impl Classifier for Parameters {
+    fn num_segments(&self) -> usize {
+        0
+    }
+
+    fn forward_segment(&self, _index: usize, map: Tensor<4>, _pass: &mut Pass) -> Tensor<4> {
+        map
+    }
+
+    fn forward_head(&self, _map: Tensor<4>, _pass: &mut Pass) -> Tensor<2> {
+        unreachable!("gradients are given")
+    }
+
+    fn is_segment_trained(&self, _index: usize) -> bool {
+        true
+    }
+}
+
 #[test]
 fn adamw_is_pytorchs() {
     follows("adamw", |weight_decay| OptimizerOptions::AdamW(AdamWOptions { weight_decay, ..Default::default() }));
+}
+
+/// As runs step: all parameters in one pass, which clips, and averages too.
+#[test]
+fn adamw_of_all_parameters_at_once_is_pytorchs() {
+    assert!(takes_lists(&Device::flex().autodiff()), "parameters would step one by one");
+    for ema_decay in [None, Some(0.9)] {
+        assert_follows("adamw", |fixture, weight_decay, learning_rate| {
+            let optimizer = OptimizerOptions::AdamW(AdamWOptions { weight_decay, ..Default::default() });
+            let clip_norm = Some(gradients(fixture, LARGEST_STEP).global_norm());
+            run_at_once(fixture, TrainOptions { optimizer, clip_norm, ema_decay, ..Default::default() }, learning_rate)
+        });
+    }
 }
 
 #[test]
@@ -148,10 +185,19 @@ fn all() -> [OptimizerOptions; 6] {
 
 /// Holds a rule against the reference, with weight decay and without.
 fn follows(name: &str, options: impl Fn(f32) -> OptimizerOptions) {
+    assert_follows(name, |fixture, weight_decay, learning_rate| {
+        run(fixture, options(weight_decay), learning_rate, |_, _| {})
+    });
+}
+
+/// The same, by way of `steps`: from the fixture, a weight decay and a learning rate to the parameters after each step.
+fn assert_follows(name: &str, steps: impl Fn(&Tensors, f32, f64) -> Vec<Tensors>) {
     let fixture = read_fixture();
     let learning_rate = fixture[&format!("{name}.learning_rate")].iter::<f64>().next().unwrap();
     for (decay, weight_decay) in [("no_decay", 0.0), ("decay", 0.05)] {
-        for (step, found) in (1..).zip(run(&fixture, options(weight_decay), learning_rate, |_, _| {})) {
+        let after = steps(&fixture, weight_decay, learning_rate);
+        assert_eq!(after.len() as u64, STEPS);
+        for (step, found) in (1..).zip(after) {
             for (parameter, found) in found {
                 let key = format!("{name}.{decay}.{step}.{parameter}");
                 assert_close(&found, &fixture[&key], &key);
@@ -177,9 +223,7 @@ fn run_with(
     learning_rate: f64,
     mut between: impl FnMut(&mut Optimizer, u64),
 ) -> Vec<Tensors> {
-    let names = parameter_shapes(&empty()).into_iter().map(|(name, _)| name);
-    let initial = names.map(|name| (name.clone(), fixture[&format!("initial.{name}")].clone())).collect();
-    let mut parameters = assign_parameters(empty(), initial).unwrap();
+    let mut parameters = initial(fixture);
     let mut optimizer = Optimizer::new(options, groups);
     let mut after = Vec::new();
     for step in 1..=STEPS {
@@ -187,9 +231,37 @@ fn run_with(
         let norm = gradients.global_norm();
         parameters = optimizer.step(learning_rate, parameters, gradients, norm);
         between(&mut optimizer, step);
-        after.push(named_parameters(&parameters).into_iter().map(|named| (named.name, named.data)).collect());
+        after.push(values(&parameters));
     }
     after
+}
+
+/// The parameters after each step of a run. The largest gradients come four times as large as the reference has them, and are clipped to what they were:
+/// powers of two round nothing.
+fn run_at_once(fixture: &Tensors, options: TrainOptions, learning_rate: f64) -> Vec<Tensors> {
+    let device = Device::flex().autodiff();
+    let mut run = TrainStep::new(initial(fixture), options, Normalization::imagenet(3), device);
+    let mut after = Vec::new();
+    for step in 1..=STEPS {
+        let mut gradients = gradients(fixture, step);
+        if step == LARGEST_STEP {
+            gradients.scale(4.0);
+        }
+        let norm = gradients.global_norm();
+        run.apply(gradients, norm, learning_rate, step);
+        after.push(values(run.model()));
+    }
+    after
+}
+
+fn values(parameters: &Parameters) -> Tensors {
+    named_parameters(parameters).into_iter().map(|named| (named.name, named.data)).collect()
+}
+
+fn initial(fixture: &Tensors) -> Parameters {
+    let names = parameter_shapes(&empty()).into_iter().map(|(name, _)| name);
+    let initial = names.map(|name| (name.clone(), fixture[&format!("initial.{name}")].clone())).collect();
+    assign_parameters(empty(), initial).unwrap()
 }
 
 fn groups(options: &GroupOptions) -> ParameterGroups {

@@ -1,11 +1,11 @@
 //! What a run does about memory that runs out: the limit that it keeps, what a test injects, and what the user is told.
 //!
-//! Two variables of the environment are testing aids, and a run under either says so. But for `nan:`, they change no result, only in how small
-//! parts it is computed.
+//! Two variables of the environment are testing aids, and a run under either says so. But for `nan:` and `gradient:`, they change no result, only in
+//! how small parts it is computed.
 //!
 //! - `STOKER_INJECT_OUT_OF_MEMORY=3,7:2,eval:1` has memory run out at optimizer step 3 (from 0) in its first micro-batch, at step 7 in its third,
 //!   and in the second batch of the validation, test or prediction. An entry strikes once; twice the same strikes twice. `nan:5` gives step 5 a
-//!   loss that is no number.
+//!   loss that is no number, and `gradient:5` an infinite gradient beside a loss that is one.
 //! - `STOKER_INJECT_MEMORY_LIMIT=60MiB` is the limit that the heap is held to in place of `memory.limit`, without the plan knowing of it: as if the
 //!   plan had estimated too little.
 

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use memory_planner::MemoryAnalysis;
 use metrics::{EpochRecord, read_records};
+use serde_json::Value;
 
-use crate::stage::{RUN, Stage};
+use crate::stage::{Ended, RUN, Stage, draw_set};
 
 /// All of the training images in one step, and in one micro-batch where memory allows it.
 const TRAIN: &str = "train --config tiny.yaml --set model.image_size=96 --set train.effective_batch_size=24";
@@ -20,6 +21,13 @@ fn go_on_with_less(stage: &Stage, settings: &str) -> (Option<i32>, String) {
     let mut running = stage.start(&format!("{TRAIN} {settings}"));
     running.wait_for_epoch_after(1, Duration::ZERO);
     assert_eq!(running.signal("INT").code, Some(130));
+    lower_limit(stage);
+    let ended = stage.run(&format!("train --resume {RUN}"));
+    (ended.code, ended.stderr)
+}
+
+/// Leaves a run memory for less than half of what its micro-batch takes.
+fn lower_limit(stage: &Stage) {
     let plan = fs::read(stage.run_path("plan.json")).expect("the run wrote it");
     let before: MemoryAnalysis = serde_json::from_slice(&plan).expect("written by us");
     assert_eq!(before.plan.micro_batches, [24]);
@@ -29,8 +37,6 @@ fn go_on_with_less(stage: &Stage, settings: &str) -> (Option<i32>, String) {
     let lower = config.replace("\n  limit: null\n", &format!("\n  limit: {limit}\n"));
     assert_ne!(lower, config);
     fs::write(stage.run_path("config.resolved.yaml"), lower).expect("writable");
-    let ended = stage.run(&format!("train --resume {RUN}"));
-    (ended.code, ended.stderr)
 }
 
 #[test]
@@ -45,9 +51,51 @@ fn a_micro_batch_that_was_planned_is_planned_anew_and_the_effective_batch_and_it
     assert_eq!(found.len(), expected.len());
     for (found, expected) in found.iter().zip(&expected) {
         assert_eq!((found.step, found.train.samples), (expected.step, expected.train.samples), "one step an epoch");
-        // Other images, or others together, would give another loss; sums in parts are rounded otherwise.
+        // Other images would give another loss; sums in parts are rounded otherwise.
         let (loss, whole) = (found.train.loss, expected.train.loss);
         assert!((loss - whole).abs() < 1e-3 * whole, "epoch {}: {loss} and {whole}", found.epoch);
+    }
+}
+
+/// Has a run end at a step whose loss is no number: what the run folder then has of that step, and what was said.
+fn end_at(stage: &Stage, arguments: &str, step: u64) -> (Value, String) {
+    let mut command = stage.command(arguments);
+    command.env("STOKER_INJECT_OUT_OF_MEMORY", format!("nan:{step}"));
+    let ended = Ended::of(command.output().expect("the binary was built for this test"));
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    let written = fs::read(stage.run_path("nonfinite_step.json")).expect("the run wrote it");
+    let written: Value = serde_json::from_slice(&written).expect("JSON");
+    assert_eq!(written["step"].as_u64(), Some(step), "{written}");
+    (written, ended.stderr)
+}
+
+/// Epoch, the seed of its chance, and the images in their order: what a step computes, however it is cut.
+fn content(step: &Value) -> (u64, u64, Vec<u64>) {
+    let number = |value: &Value| value.as_u64().expect("a whole number");
+    let images = step["samples"].as_array().expect("samples").iter().map(|sample| number(&sample["index"]));
+    (number(&step["epoch"]), number(&step["step_seed"]), images.collect())
+}
+
+/// 48 images make two steps an epoch, and each step is saved. The run goes on within its second epoch; what its steps are made of is held to what they are
+/// made of where memory stays as it was.
+#[test]
+fn smaller_micro_batches_get_the_images_that_larger_ones_would_have_had_in_the_same_order() {
+    let each_saved = "--set train.micro_batch_size=auto --set train.max_nonfinite_steps=1 \
+                      --set train.checkpoint_minutes=1e-6";
+    let [stage, with_all_of_it] = [(); 2].map(|()| Stage::new());
+    for stage in [&stage, &with_all_of_it] {
+        draw_set(&stage.path("data/train"), 16);
+    }
+    let train = format!("{TRAIN} {each_saved}");
+    let expected = [(3, &stage), (5, &with_all_of_it)].map(|(step, stage)| end_at(stage, &train, step).0);
+    assert_ne!(content(&expected[0]).2, content(&expected[1]).2, "each epoch is shuffled anew");
+    lower_limit(&stage);
+    for (step, expected) in [3, 5].into_iter().zip(&expected) {
+        let (found, said) = end_at(&stage, &format!("train --resume {RUN}"), step);
+        // A step that ends the run is not saved.
+        assert!(said.contains("\ngoing on after epoch 1 and 1 steps of the next\n"), "{said}");
+        assert!(found["micro_batch_size"].as_u64() < expected["micro_batch_size"].as_u64(), "{found}");
+        assert_eq!(content(&found), content(expected));
     }
 }
 

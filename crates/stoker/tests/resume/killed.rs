@@ -56,6 +56,35 @@ fn a_run_killed_over_and_over_ends_the_same() {
     stage.end().assert_is(undisturbed_end());
 }
 
+/// Kills a run with other settings once in each epoch, and holds what comes of it to the same run undisturbed. Steps are saved as they come, so that kills
+/// are within an epoch for the checkpoint, too.
+fn assert_survives_kills_with(settings: &str) {
+    let train = format!("train --config tiny.yaml --set train.checkpoint_minutes=1e-6 {settings}");
+    let undisturbed = Stage::new();
+    undisturbed.succeed(&train);
+    let expected = undisturbed.end();
+    let stage = Stage::new();
+    let mut arguments = train;
+    for (epochs, share) in [(0, 0.6), (1, 0.3), (2, 0.5)] {
+        let mut running = stage.start(&arguments);
+        running.wait_for_epoch_after(epochs, expected.part_of_an_epoch(share));
+        running.kill();
+        arguments = format!("train --resume {RUN}");
+    }
+    stage.succeed(&arguments);
+    stage.end().assert_is(&expected);
+}
+
+#[test]
+fn a_killed_run_of_a_model_with_running_statistics_ends_the_same() {
+    assert_survives_kills_with("--set model.name=efficientnet_b0");
+}
+
+#[test]
+fn a_killed_run_in_bf16_ends_the_same() {
+    assert_survives_kills_with("--set train.precision=bf16");
+}
+
 #[test]
 fn a_run_killed_while_it_writes_a_checkpoint_ends_the_same() {
     let stage = Stage::new();

@@ -50,13 +50,14 @@ fn steps_without_finite_numbers() {
     let stage = Stage::new();
     let arguments = "train --config tiny.yaml --set train.epochs=2";
     let inject = |stage: &Stage, arguments: &str| {
-        let output = stage.command(arguments).env("STOKER_INJECT_OUT_OF_MEMORY", "nan:1,nan:4").output();
+        let output = stage.command(arguments).env("STOKER_INJECT_OUT_OF_MEMORY", "nan:1,gradient:4").output();
         let output = output.expect("the binary was built for this test");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stderr).expect("output is UTF-8")
     };
     let said = inject(&stage, arguments);
     assert!(said.contains("step 1 left out: the loss is NaN (1 in a row)"), "{said}");
+    assert!(said.contains("step 4 left out: the gradient norm is inf (1 in a row)"), "{said}");
     let again = Stage::new();
     inject(&again, arguments);
     again.end().assert_is(&stage.end());

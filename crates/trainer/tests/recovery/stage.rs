@@ -1,24 +1,25 @@
-//! A few images on disk, a small ConvNeXt, and runs over them.
+//! A few images on disk, small models, and runs over them.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::module::ParamId;
 use burn::tensor::{Device, Tensor};
 use checkpoint::{CARD_VERSION, ModelCard, Progress, RunFolder};
 use convnext::{ConvNext, ConvNextConfig};
 use data_pipeline::{Channels, Dataset, EvalTransform, LoaderOptions, Mixing, ResizeMode, Sampling, TrainTransform};
+use efficientnet::EfficientNet;
 use image::{Rgb, RgbImage};
 use metrics::{EpochRecord, read_records};
 use tempfile::TempDir;
 use trainer::{
     Exchange, FitOutcome, LossOptions, MemoryGauge, MemoryLap, NonFiniteStep, Normalization, Observer, RecoveryEvent,
-    TrainError, TrainOptions, TrainSession, TrainStep, TrainingData, WarmupCosine, fit,
+    StepReport, TrainError, TrainOptions, TrainSession, TrainStep, TrainingData, WarmupCosine, fit,
 };
-use vision_nn::{ClassifierSpec, ParameterMap, map_parameters, named_parameters};
+use vision_nn::{Classifier, ClassifierSpec, ParameterMap, map_parameters, named_parameters};
 
 const CLASSES: [&str; 3] = ["dots", "stripes", "waves"];
 const SIDE: usize = 32;
@@ -36,6 +37,7 @@ pub(crate) struct Stage {
 /// What a run did and where it ended.
 pub(crate) struct End {
     pub(crate) outcome: FitOutcome,
+    pub(crate) progress: Progress,
     pub(crate) events: Vec<RecoveryEvent>,
     pub(crate) left_out: Vec<NonFiniteStep>,
     pub(crate) records: Vec<EpochRecord>,
@@ -45,21 +47,33 @@ pub(crate) struct End {
 }
 
 #[derive(Default)]
-struct Events(Vec<RecoveryEvent>, Vec<NonFiniteStep>);
+struct Events {
+    recoveries: Vec<RecoveryEvent>,
+    left_out: Vec<NonFiniteStep>,
+    interrupt: Arc<AtomicBool>,
+    /// The number of steps after which the flag is raised.
+    stop_after: Option<u64>,
+}
 
 impl Observer for Events {
+    fn step_done(&mut self, report: &StepReport) {
+        if self.stop_after == Some(report.step) {
+            self.interrupt.store(true, Ordering::Relaxed);
+        }
+    }
+
     fn out_of_memory(&mut self, event: &RecoveryEvent) {
         assert!(!event.is_growth());
-        self.0.push(event.clone());
+        self.recoveries.push(event.clone());
     }
 
     fn step_left_out(&mut self, step: &NonFiniteStep) {
-        self.1.push(*step);
+        self.left_out.push(*step);
     }
 
     fn micro_batch_grown(&mut self, event: &RecoveryEvent) {
         assert!(event.is_growth());
-        self.0.push(event.clone());
+        self.recoveries.push(event.clone());
     }
 }
 
@@ -128,34 +142,44 @@ impl Stage {
         self.train_on(options, gauge, 1)
     }
 
-    /// Trains on so many devices; all of them are this CPU.
+    /// Trains on so many devices.
     pub(crate) fn train_on(
         &self,
         options: TrainOptions,
         gauge: &FixedGauge,
         devices: usize,
     ) -> Result<End, TrainError> {
+        self.fit(step(convnext, options, devices), gauge, None)
+    }
+
+    /// Trains any model from where the run folder stands, and stops it, as Ctrl-C does, once the run has made so many steps.
+    pub(crate) fn fit<M: Classifier>(
+        &self,
+        step: TrainStep<M>,
+        gauge: &FixedGauge,
+        stop_after: Option<u64>,
+    ) -> Result<End, TrainError> {
         let device = Device::flex().autodiff();
         let folder = RunFolder::open(&self.run_path("")).expect("made with the stage");
-        let others = (1..devices).map(|_| Device::flex().autodiff()).collect();
-        let step = step(options, &device).with_devices(others, Exchange::ThroughHost);
         let session = TrainSession::new(step, card(), folder.clone()).resume(&device)?;
-        let mut events = Events::default();
-        let never = Arc::new(AtomicBool::new(false));
-        let (session, outcome) = fit(session, &self.data, &device, &never, gauge, &mut events)?;
-        assert_ne!(outcome, FitOutcome::Interrupted);
+        let mut observer = Events { stop_after, ..Events::default() };
+        let interrupt = observer.interrupt.clone();
+        let (session, outcome) = fit(session, &self.data, &device, &interrupt, gauge, &mut observer)?;
+        let progress = session.progress().clone();
+        assert_eq!(outcome == FitOutcome::Interrupted, stop_after.is_some());
+        assert!(stop_after.is_none_or(|steps| steps == progress.step));
         let micro_batch_size = session.micro_batch_size();
         let (weights, averaged) = saved_weights(&folder);
         let records = read_records(&folder.metrics()).expect("the run wrote it");
-        let Events(events, left_out) = events;
-        Ok(End { outcome, events, left_out, records, weights, averaged, micro_batch_size })
+        let Events { recoveries: events, left_out, .. } = observer;
+        Ok(End { outcome, progress, events, left_out, records, weights, averaged, micro_batch_size })
     }
 
     /// The micro-batch that a run resumed with `options` begins with.
     pub(crate) fn resumed_micro_batch(&self, options: TrainOptions) -> usize {
         let device = Device::flex().autodiff();
         let folder = RunFolder::open(&self.run_path("")).expect("made with the stage");
-        let session = TrainSession::new(step(options, &device), card(), folder).resume(&device);
+        let session = TrainSession::new(step(convnext, options, 1), card(), folder).resume(&device);
         session.expect("the checkpoint is whole").micro_batch_size()
     }
 }
@@ -190,12 +214,33 @@ pub(crate) fn options(epochs: u32, micro_batch_size: usize) -> TrainOptions {
     }
 }
 
-fn step(options: TrainOptions, device: &Device) -> TrainStep<ConvNext> {
+/// A step on so many devices; all of them are this CPU.
+pub(crate) fn step<M: Classifier>(build: impl Fn(&Device) -> M, options: TrainOptions, devices: usize) -> TrainStep<M> {
+    let device = Device::flex().autodiff();
+    let others = (1..devices).map(|_| Device::flex().autodiff()).collect();
+    let step = TrainStep::new(build(&device), options, Normalization::imagenet(3), device);
+    step.with_devices(others, Exchange::ThroughHost)
+}
+
+fn spec(device: &Device) -> ClassifierSpec {
+    ClassifierSpec { drop_path: 0.3, seed: 7, ..ClassifierSpec::new(CLASSES.len(), device) }
+}
+
+pub(crate) fn convnext(device: &Device) -> ConvNext {
     let config =
         ConvNextConfig { depths: [1, 1, 2, 1], widths: [16, 24, 32, 40], pointwise_mlp: true, response_norm: false };
-    let spec = ClassifierSpec { drop_path: 0.3, seed: 7, ..ClassifierSpec::new(CLASSES.len(), device) };
-    let model = map_parameters(config.init(&spec), &mut OpenBranches);
-    TrainStep::new(model, options, Normalization::imagenet(3), device.clone())
+    map_parameters(config.init(&spec(device)), &mut OpenBranches)
+}
+
+/// A model with running statistics.
+pub(crate) fn efficientnet(device: &Device) -> EfficientNet {
+    let mut config = efficientnet::find_variant("tf_efficientnetv2_b0").expect("a variant of the registry").config();
+    for stage in &mut config.stages {
+        stage.blocks = 1;
+        stage.channels = (stage.channels / 8).next_multiple_of(8);
+    }
+    (config.stem_channels, config.head_channels) = (8, 64);
+    config.init(&spec(device))
 }
 
 /// Raises layer scale from its initial 1e-6, behind which stochastic depth does not show.
@@ -249,8 +294,7 @@ fn draw(folder: &Path, count: u32) {
 
 /// Weights of the model as it is made, by name.
 pub(crate) fn fresh_weights() -> BTreeMap<String, Vec<f64>> {
-    let device = Device::flex().autodiff();
-    let step = step(options(1, 1), &device);
+    let step = step(convnext, options(1, 1), 1);
     let parameters = named_parameters(step.model()).into_iter();
     parameters.map(|parameter| (parameter.name, parameter.data.iter::<f64>().collect())).collect()
 }
