@@ -68,8 +68,17 @@ impl Checkpoint {
     /// # Errors
     /// [`CheckpointError::OtherModel`] with every name and shape that does not fit.
     pub fn load_for_prediction<M: Module>(&self, module: M, path: &Path) -> Result<M, CheckpointError> {
-        let weights = self.ema.as_ref().unwrap_or(&self.weights);
-        load_weights(module, weights.clone(), &self.card.model, path)
+        load_weights(module, self.for_prediction().clone(), &self.card.model, path)
+    }
+
+    /// What the weights for prediction take, running statistics among them.
+    #[must_use]
+    pub fn prediction_bytes(&self) -> u64 {
+        self.for_prediction().values().map(|data| data.as_bytes().len() as u64).sum()
+    }
+
+    fn for_prediction(&self) -> &BTreeMap<String, TensorData> {
+        self.ema.as_ref().unwrap_or(&self.weights)
     }
 }
 

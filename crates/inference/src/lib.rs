@@ -1,4 +1,4 @@
-//! Predictions for a data set: each image decoded once, seen by the model in one or several views, the views' probabilities
+//! Predictions for a data set: each image decoded once, seen by one model or several in one or several views, the views' probabilities
 //! merged (test-time augmentation), calibrated where that is wanted, and the result as a table with a row for each input file: CSV, JSON lines or
 //! Parquet, in columns of one's own or those of a template. What is predicted so far is kept in a file that a later process goes on with. Held against
 //! labels where there are any.
@@ -40,7 +40,7 @@ pub use evaluation::{Change, Effect, Evaluation, Judged, LeftOut, Seen, evaluate
 pub use fingerprint::{listing_fingerprint, weights_fingerprint};
 pub use merge::Merge;
 pub use part_file::{PartError, PartFile, PartHeader};
-pub use predict::{Outcome, PredictOptions, Prediction, predict, predict_batches};
+pub use predict::{Outcome, PredictOptions, Prediction, Predictor, predict, predict_batches, predict_together};
 pub use predictions_csv::{join_csv, write_csv};
 pub use preset::{Preset, UnknownPreset};
 pub use rehearsal::{rehearse, rehearse_pass};

@@ -43,6 +43,12 @@ impl PartHeader {
         Self { stoker_part: VERSION, facts, images, classes, batch_size: batch_size.max(1), pass_size: 0 }
     }
 
+    /// The same, in batches of `images`, at least one.
+    #[must_use]
+    pub fn in_batches_of(self, images: usize) -> Self {
+        Self { batch_size: images.max(1), ..self }
+    }
+
     /// The same, with another number of images in a pass than in a batch: each view of an image counts as one.
     #[must_use]
     pub fn in_passes_of(self, images: usize) -> Self {

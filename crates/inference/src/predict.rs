@@ -1,7 +1,7 @@
 //! From images to probabilities.
 
 use burn::tensor::Device;
-use data_pipeline::{CorruptImage, Dataset, Loader};
+use data_pipeline::{Batch, CorruptImage, Dataset, Loader};
 use memory_planner::Precision;
 use trainer::{Normalization, Pieces, Scoring, storage_type};
 use vision_nn::{Classifier, Pass};
@@ -28,6 +28,17 @@ pub struct PredictOptions<'a> {
     /// tunes its kernels for each shape that it meets, and a set whose last batch is short would have it do so again. On the CPU, which does
     /// neither, it would be work for nothing.
     pub fixed_shapes: bool,
+}
+
+/// A model, and how it goes through images.
+#[derive(Debug)]
+pub struct Predictor<'a, M> {
+    /// The model.
+    pub model: &'a M,
+    /// How it is shown the images.
+    pub options: PredictOptions<'a>,
+    /// How many it is shown at once.
+    pub pieces: &'a mut Pieces,
 }
 
 /// What became of one image.
@@ -112,26 +123,60 @@ pub fn predict_batches(
     progress: &mut dyn FnMut(Scoring<'_>),
     take: &mut dyn FnMut(Vec<Prediction>, usize) -> Result<(), PredictError>,
 ) -> Result<(), PredictError> {
-    options.check_classes(dataset)?;
+    let mut only = [Predictor { model, options: *options, pieces }];
+    predict_together(&mut only, dataset, loader, progress, &mut |_, batch, at_once| take(batch, at_once))
+}
+
+/// As [`predict_batches`] by each of several models, with each batch loaded once for all of them; `take` is given the model's place first. A batch
+/// is given when all models have seen it: whatever stops one of them, all have the same batches.
+///
+/// # Errors
+/// As [`predict_batches`].
+pub fn predict_together<M: Classifier>(
+    predictors: &mut [Predictor<'_, M>],
+    dataset: &Dataset,
+    loader: &mut Loader,
+    progress: &mut dyn FnMut(Scoring<'_>),
+    take: &mut dyn FnMut(usize, Vec<Prediction>, usize) -> Result<(), PredictError>,
+) -> Result<(), PredictError> {
+    predictors.iter().try_for_each(|predictor| predictor.options.check_classes(dataset))?;
     let mut done = 0;
     for batch in loader {
         let batch = batch?;
-        let mut predictions = Vec::with_capacity(batch.len() + batch.corrupt.len());
-        if !batch.is_empty() {
-            options.check_images(batch.size)?;
-            let scored = score_batch(model, &batch, options, pieces, progress)?;
-            let scored = batch.samples.iter().zip(&scored);
-            predictions.extend(scored.map(|(&sample, scores)| Prediction { sample, outcome: scores.outcome(options) }));
+        let mut said = Vec::with_capacity(predictors.len());
+        for predictor in predictors.iter_mut() {
+            said.push(predictor.predict(&batch, progress)?);
         }
-        let unreadable = |image: CorruptImage| Outcome::Unreadable { reason: image.reason };
-        let corrupt = batch.corrupt.into_iter();
-        predictions.extend(corrupt.map(|image| Prediction { sample: image.sample, outcome: unreadable(image) }));
-        predictions.sort_by_key(|prediction| prediction.sample);
-        done += predictions.len();
-        take(predictions, pieces.largest())?;
+        done += batch.len() + batch.corrupt.len();
+        for (place, (predictions, predictor)) in said.into_iter().zip(predictors.iter()).enumerate() {
+            take(place, predictions, predictor.pieces.largest())?;
+        }
         progress(Scoring::Done(done));
     }
     Ok(())
+}
+
+impl<M: Classifier> Predictor<'_, M> {
+    /// Every sample of the batch, in ascending order.
+    fn predict(
+        &mut self,
+        batch: &Batch,
+        progress: &mut dyn FnMut(Scoring<'_>),
+    ) -> Result<Vec<Prediction>, PredictError> {
+        let options = &self.options;
+        let mut predictions = Vec::with_capacity(batch.len() + batch.corrupt.len());
+        if !batch.is_empty() {
+            options.check_images(batch.size)?;
+            let scored = score_batch(self.model, batch, options, self.pieces, progress)?;
+            let scored = batch.samples.iter().zip(&scored);
+            predictions.extend(scored.map(|(&sample, scores)| Prediction { sample, outcome: scores.outcome(options) }));
+        }
+        let unreadable = |image: &CorruptImage| Outcome::Unreadable { reason: image.reason.clone() };
+        let corrupt = batch.corrupt.iter();
+        predictions.extend(corrupt.map(|image| Prediction { sample: image.sample, outcome: unreadable(image) }));
+        predictions.sort_by_key(|prediction| prediction.sample);
+        Ok(predictions)
+    }
 }
 
 impl PredictOptions<'_> {

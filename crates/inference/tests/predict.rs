@@ -12,8 +12,8 @@ use data_pipeline::{
 };
 use image::{Rgb, RgbImage};
 use inference::{
-    FittedTo, Merge, Outcome, PredictError, PredictOptions, Prediction, Preset, Symmetry, Variation, View, predict,
-    score, view_likelihoods,
+    FittedTo, Merge, Outcome, PredictError, PredictOptions, Prediction, Predictor, Preset, Symmetry, Variation, View,
+    predict, predict_together, score, view_likelihoods,
 };
 use tempfile::TempDir;
 use trainer::{FaultPlan, Normalization, OutOfMemory, Phase, Pieces, Scoring};
@@ -34,7 +34,11 @@ struct PixelModel {
 
 impl PixelModel {
     fn new(classes: usize) -> Self {
-        let mut init = Initializer::new(5, vision_nn::Initialization::Reference, &Device::flex());
+        Self::seeded(classes, 5)
+    }
+
+    fn seeded(classes: usize, seed: u64) -> Self {
+        let mut init = Initializer::new(seed, vision_nn::Initialization::Reference, &Device::flex());
         Self { head: Linear::init(3 * IMAGE_SIZE * IMAGE_SIZE, classes, 0.1, &mut init) }
     }
 }
@@ -399,6 +403,55 @@ fn each_image_is_loaded_once_whatever_the_number_of_views() {
     let bench = Bench::new();
     bench.predict(&Preset::Comprehensive.views(), 3);
     assert_eq!(bench.loaded.load(Ordering::Relaxed), 7);
+}
+
+#[test]
+fn models_that_share_a_loader_say_what_each_says_alone() {
+    let bench = Bench::new();
+    let models = [PixelModel::new(2), PixelModel::seeded(2, 6)];
+    let views = [Preset::Legacy.views(), Preset::None.views()];
+    // Memory runs out for one of them, in its second batch.
+    let pieces = || [whole().at_most(5), Pieces::new(Phase::Prediction, "eval:1".parse().unwrap())];
+    let loader = || bench.loader(&(0..8).collect::<Vec<_>>(), 3);
+    let mut own_pieces = pieces();
+    let alone = [0, 1].map(|place| {
+        let (options, pieces) = (bench.options(&views[place]), &mut own_pieces[place]);
+        predict(&models[place], &bench.dataset, &mut loader(), &options, pieces, &mut |_| {}).unwrap()
+    });
+    assert_ne!(alone[0], alone[1]);
+    bench.loaded.store(0, Ordering::Relaxed);
+    let [first, second] = &mut pieces();
+    let mut predictors = [
+        Predictor { model: &models[0], options: bench.options(&views[0]), pieces: first },
+        Predictor { model: &models[1], options: bench.options(&views[1]), pieces: second },
+    ];
+    let (mut together, mut limits) = ([Vec::new(), Vec::new()], Vec::new());
+    let mut take = |place: usize, batch: Vec<Prediction>, at_once: usize| {
+        together[place].extend(batch);
+        limits.push((place, at_once));
+        Ok::<(), PredictError>(())
+    };
+    predict_together(&mut predictors, &bench.dataset, &mut loader(), &mut |_| {}, &mut take).unwrap();
+    assert_eq!(together, alone);
+    assert_eq!(limits, [(0, 5), (1, usize::MAX), (0, 5), (1, 1), (0, 5), (1, 1)]);
+    assert_eq!(bench.loaded.load(Ordering::Relaxed), 7, "each image is loaded once");
+}
+
+#[test]
+fn a_batch_that_one_of_several_models_fails_at_is_given_for_none() {
+    let bench = Bench::new();
+    let models = [PixelModel::new(2), PixelModel::new(5)];
+    let (views, [first, second]) = (Preset::None.views(), &mut [whole(), whole()]);
+    let mut predictors = [
+        Predictor { model: &models[0], options: bench.options(&views), pieces: first },
+        Predictor { model: &models[1], options: bench.options(&views), pieces: second },
+    ];
+    let mut take = |_: usize, _: Vec<Prediction>, _: usize| -> Result<(), PredictError> {
+        panic!("the second model has no predictions")
+    };
+    let loader = &mut bench.loader(&(0..8).collect::<Vec<_>>(), 3);
+    let error = predict_together(&mut predictors, &bench.dataset, loader, &mut |_| {}, &mut take).unwrap_err();
+    assert!(matches!(error, PredictError::ModelWidth { expected: 2, found: 5 }), "{error}");
 }
 
 #[test]

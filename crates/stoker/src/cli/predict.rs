@@ -217,8 +217,8 @@ are known, because the images lie in one folder per class or the input CSV has t
 printed, without and with test-time augmentation.
 
 Several `--run` make an ensemble: each model sees the images as it was trained to, in its own size and
-views, one model in memory at a time, and their probabilities are averaged. A folder of folds counts as
-one run.";
+views, and their probabilities are averaged. Models that see the same pixels share each decoded image
+where memory holds them all at once; others take turns. A folder of folds counts as one run.";
 
 /// How `predict` is used.
 pub const PREDICT_EXAMPLES: &str = "\

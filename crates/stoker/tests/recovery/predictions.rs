@@ -148,15 +148,44 @@ fn the_views_of_one_image_are_one_pass_where_it_fits() {
     assert_same_table(&together, &one_by_one);
 }
 
-/// The sums of the first model's answers lie beside those of the second: the plan of each knows what is there.
-#[test]
-fn an_evaluation_of_several_models_keeps_to_their_plans() {
+/// Two runs of one kind and 140 images, and the flags that name the runs.
+fn two_runs() -> (Stage, String) {
     let stage = Stage::new();
     stage.succeed("train --config tiny.yaml --set train.epochs=1", &[]);
     let first = fs::read_link(stage.path(RUN)).expect("a run was started");
     stage.succeed("train --config tiny.yaml --set name=second --set train.epochs=1", &[]);
     draw_set(&stage.path("data/many"), 70);
     let runs = format!("--run runs/{} --run {RUN}", first.display());
+    (stage, runs)
+}
+
+#[test]
+fn models_that_are_in_memory_at_once_keep_to_their_plan_and_recover_each_by_itself() {
+    let (stage, runs) = two_runs();
+    let predict = |file: &str, injected: Injected<'_>| {
+        let arguments = format!("predict {runs} --input data/many --tta legacy --output {file}");
+        (stage.succeed(&arguments, injected), fs::read_to_string(stage.path(file)).expect("it was written"))
+    };
+    let (stderr, expected) = predict("free.csv", &[]);
+    assert!(stderr.contains("\n2 models are in memory at once"), "{stderr}");
+    let free = Peaks::of(&stderr);
+    assert!(free.images == 32 && free.error_percent() <= TOLERATED_PERCENT, "{stderr}");
+
+    let (stderr, found) = predict("halved.csv", &[("STOKER_INJECT_OUT_OF_MEMORY", "eval:1")]);
+    assert_eq!(told(&stderr).len(), 2, "{stderr}");
+    assert!(told(&stderr).iter().all(|line| line.ends_with("the same images again, 16 at once")), "{stderr}");
+    assert_same_table(&found, &expected);
+
+    let limit = (0.9 * free.measured).round();
+    let (stderr, found) = predict("injected.csv", &[("STOKER_INJECT_MEMORY_LIMIT", &format!("{limit}MiB"))]);
+    assert!(told(&stderr)[0].starts_with("warning: out of memory in prediction, 32 images at once: "), "{stderr}");
+    assert_same_table(&found, &expected);
+}
+
+/// The sums of the first model's answers lie beside those of the second: the plan of each knows what is there.
+#[test]
+fn an_evaluation_of_several_models_keeps_to_their_plans() {
+    let (stage, runs) = two_runs();
     let stderr = stage.succeed(&format!("evaluate {runs} --input data/many --tta legacy --output found"), &[]);
     let plans: Vec<usize> = stderr.match_indices(" images at once: ").map(|(place, _)| place).collect();
     assert_eq!(plans.len(), 2, "{stderr}");

@@ -10,7 +10,8 @@ const FOLDS: &str = "train --config tiny.yaml --set data.validation=null --set d
 /// A second run of another family and size on the same images.
 const SECOND: &str = "train --config tiny.yaml --set name=second --set model.name=efficientnet_b0 --set model.image_size=48 --set train.epochs=1";
 
-fn of_folds() -> Stage {
+/// Three folds that are done.
+pub(crate) fn of_folds() -> Stage {
     let stage = Stage::new();
     stage.succeed(FOLDS);
     stage
@@ -138,7 +139,8 @@ fn complete_part(stage: &Stage, request: &str, part: &str) -> Vec<u8> {
     kept
 }
 
-fn stop_before_the_table(stage: &Stage, request: &str) {
+/// Leaves what is kept of a prediction: its table cannot be written.
+pub(crate) fn stop_before_the_table(stage: &Stage, request: &str) {
     let _ = fs::remove_file(stage.path("rows.csv"));
     fs::create_dir(stage.path("rows.csv.writing")).expect("writable");
     assert_eq!(stage.run(request).code, Some(1));

@@ -23,4 +23,5 @@ mod same_seed;
 mod stage;
 mod stopped;
 mod stopped_predictions;
+mod together;
 mod views;

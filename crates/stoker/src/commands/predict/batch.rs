@@ -37,6 +37,9 @@ pub(super) struct BatchSubject<'a> {
     pub(super) loader: &'a LoaderOptions,
     pub(super) compute: &'a Compute,
     pub(super) answers: Answers,
+    /// Bytes of the models that come into memory after this one and stay beside it; none for a model that is there before all others or alone, and
+    /// whose plan alone is told.
+    pub(super) later_models: Option<u64>,
 }
 
 /// What becomes of the answers.
@@ -52,6 +55,7 @@ pub(crate) enum Answers {
 }
 
 /// The batch, and what it is to take.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct PlannedBatch {
     /// Images that are loaded together.
     pub(super) images: usize,
@@ -61,11 +65,13 @@ pub(super) struct PlannedBatch {
     expected: Option<Expected>,
 }
 
+#[derive(Debug, Clone, Copy)]
 struct Expected {
     peak_bytes: u64,
     budget_bytes: u64,
     is_bound: bool,
-    meter: Box<dyn Meter>,
+    /// Whether more images would be of no use: such a batch is the same with less memory to plan for, as long as it fits.
+    is_largest: bool,
 }
 
 /// A batch that fits.
@@ -99,16 +105,17 @@ impl BatchSubject<'_> {
         let beside = |at_once| self.bytes_beside(self.images_of(at_once), worker_bytes);
         let needs = Needs { work, later_bytes: self.later_bytes(), beside: &beside };
         let fitting = fitting_batch(model, self.image, options, self.compute, &budget, &needs)?;
-        let peak_bytes = fitting.peak_bytes + beside(fitting.at_once);
+        let peak_bytes = fitting.peak_bytes + beside(fitting.at_once) + self.later_models.unwrap_or(0);
         // Not every image is the largest, nor is it decoded at the worst moment.
         let decoding = beside(fitting.at_once) - self.bytes_beside(self.images_of(fitting.at_once), 0);
         let is_bound = fitting.is_bound || decoding > peak_bytes / DECODING_SHARE;
         let fitting = FittingBatch { is_bound, ..fitting };
-        self.tell(&fitting, work, peak_bytes, &budget);
-        let meter = self.compute.meter();
-        meter.reset();
-        let (budget_bytes, is_bound) = (budget.budget_bytes, fitting.is_bound);
-        let expected = Some(Expected { peak_bytes, budget_bytes, is_bound, meter });
+        if self.later_models.is_none() {
+            self.tell(&fitting, work, peak_bytes, &budget);
+        }
+        self.compute.meter().reset();
+        let is_largest = fitting.at_once == work.min(largest_batch(self.compute));
+        let expected = Some(Expected { peak_bytes, budget_bytes: budget.budget_bytes, is_bound, is_largest });
         Ok(PlannedBatch { images: self.images_of(fitting.at_once), at_once: fitting.at_once, expected })
     }
 
@@ -131,13 +138,14 @@ impl BatchSubject<'_> {
         waiting as u64 * self.image_bytes() + working + self.answer_bytes(held)
     }
 
-    /// What models that come after this one hold beside their own answers: room for it is kept from the first on, so that none of them finds out
-    /// after hours that it is missing.
+    /// What models that come after this one are, where they stay, and what they hold beside their own answers: room for it is kept from the first
+    /// on, so that none of them finds out after hours that it is missing.
     fn later_bytes(&self) -> u64 {
-        match self.answers {
+        let answers = match self.answers {
             Answers::Held { later } if self.compute.is_cpu() => later as u64 * self.answer_bytes(self.dataset.len()),
             _ => 0,
-        }
+        };
+        answers + self.later_models.unwrap_or(0)
     }
 
     /// Probabilities without and with the views.
@@ -174,15 +182,53 @@ impl BatchSubject<'_> {
 }
 
 impl PlannedBatch {
+    /// The same batch with so many bytes more of models in memory; none where that does not fit, where it was never measured, or where another batch
+    /// might have been planned.
+    pub(super) fn beside(&self, model_bytes: u64) -> Option<Self> {
+        let alone = self.expected.filter(|expected| expected.is_largest)?;
+        let expected = Expected { peak_bytes: alone.peak_bytes.saturating_add(model_bytes), ..alone };
+        expected.fits().then_some(Self { expected: Some(expected), ..*self })
+    }
+
+    /// The batch of two models that take turns, each with the other in memory; none where it is not the same, or does not fit both budgets.
+    pub(super) fn in_turn_with(&self, other: &Self) -> Option<Self> {
+        let (own, others) = (self.expected?, other.expected.filter(|expected| expected.is_largest)?);
+        let expected = Expected {
+            peak_bytes: own.peak_bytes.max(others.peak_bytes),
+            budget_bytes: own.budget_bytes.min(others.budget_bytes),
+            is_bound: own.is_bound || others.is_bound,
+            is_largest: own.is_largest,
+        };
+        let is_same = (self.images, self.at_once) == (other.images, other.at_once);
+        (is_same && expected.fits()).then_some(Self { expected: Some(expected), ..*self })
+    }
+
+    /// Tells that so many models are in memory for this batch.
+    pub(super) fn tell_models(&self, models: usize) {
+        let Some(Expected { peak_bytes, budget_bytes, is_bound, .. }) = self.expected else { return };
+        let at_most = if is_bound { "at most " } else { "" };
+        ui::note(format_args!(
+            "{models} models are in memory at once, and each image is decoded once for all: predicted peak {at_most}{} of {}",
+            format_bytes(peak_bytes),
+            format_bytes(budget_bytes)
+        ));
+    }
+
     /// Tells how the peak since the plan compares with it.
-    pub(super) fn tell_peak(&self) {
-        let Some(Expected { peak_bytes, budget_bytes, is_bound, meter }) = &self.expected else { return };
-        let (predicted_peak_bytes, measured_peak_bytes) = (*peak_bytes, meter.peak_bytes());
-        if *is_bound && measured_peak_bytes <= predicted_peak_bytes {
+    pub(super) fn tell_peak(&self, compute: &Compute) {
+        let Some(Expected { peak_bytes, budget_bytes, is_bound, .. }) = self.expected else { return };
+        let (predicted_peak_bytes, measured_peak_bytes) = (peak_bytes, compute.meter().peak_bytes());
+        if is_bound && measured_peak_bytes <= predicted_peak_bytes {
             let (predicted, measured) = (format_bytes(predicted_peak_bytes), format_bytes(measured_peak_bytes));
             return ui::note(format_args!("peak memory: predicted at most {predicted}, measured {measured}"));
         }
-        ui::note(PlanCheck { predicted_peak_bytes, measured_peak_bytes, budget_bytes: *budget_bytes });
+        ui::note(PlanCheck { predicted_peak_bytes, measured_peak_bytes, budget_bytes });
+    }
+}
+
+impl Expected {
+    fn fits(&self) -> bool {
+        self.peak_bytes <= self.budget_bytes
     }
 }
 
@@ -397,6 +443,22 @@ mod tests {
     fn one_image_that_does_not_fit_is_refused() {
         assert_eq!(search(12, 1_040, even_from_four).1, None);
         assert_eq!(search(12, 1_041, even_from_four).1.map(|found| found.at_once), Some(1));
+    }
+
+    #[test]
+    fn models_go_together_with_a_batch_that_each_would_have_alone() {
+        let planned = |peak_bytes, budget_bytes, is_largest| {
+            let expected = Some(Expected { peak_bytes, budget_bytes, is_bound: false, is_largest });
+            PlannedBatch { images: 32, at_once: 32, expected }
+        };
+        let one = planned(100, 150, true);
+        assert!(one.beside(50).is_some() && one.beside(51).is_none());
+        assert!(planned(100, 150, false).beside(0).is_none(), "alone another may have more images at once");
+        assert!(PlannedBatch { expected: None, ..one }.beside(0).is_none(), "it was not measured");
+        assert!(one.in_turn_with(&planned(150, 200, true)).is_some());
+        assert!(one.in_turn_with(&planned(151, 200, true)).is_none(), "the lower limit is for both");
+        assert!(one.in_turn_with(&planned(100, 150, false)).is_none());
+        assert!(one.in_turn_with(&PlannedBatch { at_once: 16, ..one }).is_none());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What predicts: one run, several runs, or the runs of all folds.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
 use checkpoint::{CheckpointError, RunFolder};
@@ -10,6 +11,7 @@ use super::batch::Answers;
 use super::output::Output;
 use super::parts::{Kept, Place, note_score};
 use super::temperature::temperature;
+use super::together::{Waiting, complete_next};
 use super::trained_run::{Sight, TrainedRun, request};
 use crate::cli::{PredictorArguments, RunsArguments, ViewArguments, WeightsArguments};
 use crate::commands::gpu::choose_preset;
@@ -181,7 +183,7 @@ impl Members {
         Ok(Predicted { predictions, views, temperature })
     }
 
-    /// Predicts with one model after the other, each into a file beside the output, to be averaged from there.
+    /// Predicts with all models, each into a file beside the output, to be averaged from there.
     pub(super) fn predict_into(
         &self,
         task: &Task<'_>,
@@ -193,14 +195,19 @@ impl Members {
         let temperature = temperature(self, asked, &ready)?;
         place.make()?;
         let views = most_views(&ready).to_vec();
-        let mut models = Vec::with_capacity(ready.len());
+        let mut waiting = VecDeque::with_capacity(ready.len());
         for (index, Ready { member, weight, sight }) in ready.into_iter().enumerate() {
-            let part = member.run.predict_into(&place.of(index), task, &sight)?;
-            let mut model = Kept { weight, part };
-            if let (Some(scores), true) = (model.scores(task.dataset)?, self.all.len() > 1) {
-                note_score(member.run.folder.root(), &scores);
+            let part = member.run.part(place.of(index), task, &sight)?;
+            waiting.push_back(Waiting { run: &member.run, weight, sight, part });
+        }
+        let mut models: Vec<Kept> = Vec::with_capacity(waiting.len());
+        while !waiting.is_empty() {
+            for mut model in complete_next(&mut waiting, task, &place)? {
+                if let (Some(scores), true) = (model.scores(task.dataset)?, self.all.len() > 1) {
+                    note_score(self.all[models.len()].run.folder.root(), &scores);
+                }
+                models.push(model);
             }
-            models.push(model);
         }
         Ok(InParts { models, place, views, temperature })
     }

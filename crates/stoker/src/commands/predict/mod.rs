@@ -6,6 +6,7 @@ mod members;
 mod output;
 mod parts;
 mod temperature;
+mod together;
 mod trained_run;
 
 use std::sync::Arc;
@@ -13,13 +14,14 @@ use std::sync::atomic::AtomicBool;
 
 use data_pipeline::Dataset;
 use inference::View;
+use trainer::{Phase, Pieces};
 
 pub(crate) use self::batch::{Answers, Needs, fitting_batch};
 pub(crate) use self::held_out::{HeldOut, Judged};
 use self::members::InParts;
 pub(crate) use self::members::{Members, Predicted, of_preset};
 use self::output::Output;
-use self::parts::{Summary, write_table};
+use self::parts::{Start, Summary, write_table};
 pub(crate) use self::trained_run::{Sight, TrainedRun, prediction_precision, runs_of_folds};
 use crate::cli::PredictArguments;
 use crate::commands::scores::{score_head, score_row, without_and_with_views};
@@ -65,6 +67,14 @@ pub(crate) struct Task<'a> {
     pub(crate) compute: &'a Compute,
     pub(crate) injection: &'a Injection,
     pub(crate) interrupt: &'a Arc<AtomicBool>,
+}
+
+impl Task<'_> {
+    /// What a model that goes on at `start` is shown at once.
+    fn pieces(&self, start: Start) -> Pieces {
+        let pieces = Pieces::new(Phase::Prediction, self.injection.faults.clone());
+        pieces.at_most(start.at_once.unwrap_or(start.pass_size))
+    }
 }
 
 /// Prints where the predictions are, and how good they are where labels are known.

@@ -21,7 +21,7 @@ const CHUNK: usize = 256;
 pub(super) type Facts = Vec<(String, String)>;
 
 /// Where a model goes on.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Start {
     /// Images that are loaded together.
     pub(super) batch_size: usize,
@@ -39,8 +39,16 @@ impl Start {
     }
 }
 
-/// Takes a batch's predictions, and how many images were computed at once.
-pub(super) type Take<'a> = dyn FnMut(Vec<Prediction>, Option<usize>) -> Result<(), PredictError> + 'a;
+/// Takes a batch's predictions by the model at a place, and how many images were computed at once.
+pub(super) type Take<'a> = dyn FnMut(usize, Vec<Prediction>, usize) -> Result<(), PredictError> + 'a;
+
+/// A model's file before the model goes on: what its rows depend on, and what an earlier run has left there.
+pub(super) struct Opened {
+    path: PathBuf,
+    header: PartHeader,
+    views: Vec<View>,
+    there: Option<PartFile>,
+}
 
 /// A model's predictions of all images, in a file.
 pub(super) struct Kept {
@@ -66,53 +74,79 @@ pub(super) struct Summary {
     pub(super) scores: Option<Scores>,
 }
 
-/// What an earlier run left at `path`, and tells it; none where that is nothing.
-pub(super) fn found(path: &Path, header: &PartHeader, views: &[View]) -> Result<Option<PartFile>, CommandError> {
-    let part = PartFile::reopen(path, header, views).map_err(|error| refused(&error))?;
-    if let Some(part) = part.as_ref().filter(|part| part.images_done() > 0) {
-        let (done, images) = (part.images_done(), part.images());
-        ui::note(format_args!("going on after {done} of {images} images: `{}`", path.display()));
+impl Opened {
+    /// What an earlier run left at `path`, which it tells. The sizes of batches and passes in the header do not matter.
+    pub(super) fn find(path: PathBuf, header: PartHeader, views: &[View]) -> Result<Self, CommandError> {
+        let there = PartFile::reopen(&path, &header, views).map_err(|error| refused(&error))?;
+        if let Some(part) = there.as_ref().filter(|part| part.images_done() > 0) {
+            let (done, images) = (part.images_done(), part.images());
+            ui::note(format_args!("going on after {done} of {images} images: `{}`", path.display()));
+        }
+        Ok(Self { path, header, views: views.to_vec(), there })
     }
-    Ok(part)
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The file, where every image is in it.
+    pub(super) fn take_complete(&mut self) -> Option<PartFile> {
+        self.there.take_if(|part| part.is_complete())
+    }
+
+    /// With which batch and in which passes the model goes on. They stay as they were begun, so that a run that is gone on with computes what it
+    /// would have computed.
+    pub(super) fn start(&self, planned: &PlannedBatch) -> Start {
+        let of_part = |part: &PartFile| Start {
+            batch_size: part.batch_size(),
+            first_batch: part.batches_done(),
+            pass_size: part.pass_size(),
+            at_once: part.at_once(),
+        };
+        self.there.as_ref().map_or_else(|| Start::of(planned), of_part)
+    }
+
+    /// The file; where nothing is there yet, it is begun as planned.
+    pub(super) fn begin(self, planned: &PlannedBatch) -> Result<PartFile, CommandError> {
+        let header = self.header.in_batches_of(planned.images).in_passes_of(planned.at_once);
+        let begun = || PartFile::open(&self.path, &header, &self.views).map_err(|error| refused(&error));
+        self.there.map_or_else(begun, Ok)
+    }
 }
 
-/// A file at `path` with nothing in it yet.
-pub(super) fn begun(path: &Path, header: &PartHeader, views: &[View]) -> Result<PartFile, CommandError> {
-    PartFile::open(path, header, views).map_err(|error| refused(&error))
-}
-
-/// Has `predict` add to the file at `path` what is missing there. Batches and passes stay as they were begun, so that a run that is gone on with
-/// computes what it would have computed.
+/// Has `predict` add to the files what is missing there. `path` is where they are: a file, or the folder of several, which are all at the same place.
 pub(super) fn complete(
-    mut part: PartFile,
+    mut parts: Vec<PartFile>,
     path: &Path,
-    predict: impl FnOnce(Start, &mut Take<'_>) -> Result<(), CommandError>,
-) -> Result<PartFile, CommandError> {
-    let start = Start {
-        batch_size: part.batch_size(),
-        first_batch: part.batches_done(),
-        pass_size: part.pass_size(),
-        at_once: part.at_once(),
-    };
+    predict: impl FnOnce(&mut Take<'_>) -> Result<(), CommandError>,
+) -> Result<Vec<PartFile>, CommandError> {
     let mut is_full = false;
-    let done = predict(start, &mut |batch, at_once| {
-        let added = part.append(&batch, at_once);
+    let done = predict(&mut |place, batch, at_once| {
+        let part = &mut parts[place];
+        let limit = Some(at_once).filter(|&limit| limit < part.pass_size());
+        let added = part.append(&batch, limit);
         is_full = added.is_err();
         Ok(added?)
     });
     match done {
-        Ok(()) => Ok(part),
-        Err(error) => Err(stopped(error, part, path, is_full)),
+        Ok(()) => Ok(parts),
+        Err(error) => Err(stopped(error, parts, path, is_full)),
     }
 }
 
 /// What was computed is kept, and there is a way to go on.
-fn stopped(error: CommandError, part: PartFile, path: &Path, is_full: bool) -> CommandError {
-    let (done, images) = (part.images_done(), part.images());
+fn stopped(error: CommandError, parts: Vec<PartFile>, path: &Path, is_full: bool) -> CommandError {
+    // A disk that is full may have kept the last batch from some of several.
+    let least = parts.iter().map(|part| (part.images_done(), part.images())).min();
+    let (done, images) = least.unwrap_or_default();
     if done == 0 {
-        // Nothing is lost with it; should it stay, it is in nobody's way.
-        let _ = part.remove();
-        let _ = path.parent().filter(|folder| is_place(folder)).map(std::fs::remove_dir);
+        // Nothing is lost with them; should they stay, they are in nobody's way.
+        for part in parts {
+            let _ = part.remove();
+        }
+        for folder in [Some(path), path.parent()].into_iter().flatten().filter(|folder| is_place(folder)) {
+            let _ = std::fs::remove_dir(folder);
+        }
         return error;
     }
     let kept = format!("{done} of {images} images are done and kept in `{}`", path.display());
@@ -232,6 +266,11 @@ impl Place {
     /// The file of one model.
     pub(super) fn of(&self, model: usize) -> PathBuf {
         if self.models > 1 { self.path.join(model.to_string()) } else { self.path.clone() }
+    }
+
+    /// Where all files are.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The views of predictions that were begun here; none where there are none.

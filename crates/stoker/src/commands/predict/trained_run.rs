@@ -7,16 +7,16 @@ use std::time::{Duration, Instant};
 use checkpoint::{Checkpoint as Weights, CheckpointError, ModelCard, RunFolder};
 use data_pipeline::{Channels, EvalTransform, Loader, LoaderOptions, batches};
 use inference::{
-    FittedCalibration, FittedTo, Merge, PartFile, PartHeader, PredictError, PredictOptions, Prediction, View,
-    ViewLikelihoods, ViewWeights, listing_fingerprint, predict, predict_batches, view_likelihoods, weights_fingerprint,
+    FittedCalibration, FittedTo, Merge, PartHeader, PredictError, PredictOptions, Prediction, View, ViewLikelihoods,
+    ViewWeights, listing_fingerprint, predict, view_likelihoods, weights_fingerprint,
 };
 use memory_planner::Precision;
-use trainer::{Normalization, Phase, Pieces, Scoring};
+use trainer::{Normalization, Pieces, Scoring};
 use vision_nn::ClassifierSpec;
 
 use super::Task;
 use super::batch::{Answers, BatchSubject, PlannedBatch};
-use super::parts::{Facts, Start, begun, complete, found};
+use super::parts::{Facts, Opened, Start};
 use crate::cli::{Checkpoint, ViewArguments, WeightsArguments};
 use crate::commands::calibrate;
 use crate::config::{AutoCount, Decode, MergeRule, Tta, UserConfig};
@@ -44,8 +44,17 @@ struct OnePass<'a> {
     progress: &'a mut dyn FnMut(Scoring<'_>),
 }
 
-/// A run folder and what the weights that are asked for say of themselves. The weights are read when they are needed: of an ensemble one model
-/// at a time is in memory.
+/// What images are loaded by: models with the same see the same pixels.
+#[derive(Debug, PartialEq)]
+pub(super) struct Loading {
+    transform: EvalTransform,
+    decode_scaling: bool,
+    workers: usize,
+    prefetch_batches: usize,
+}
+
+/// A run folder and what the weights that are asked for say of themselves. The weights are read when they are needed: of an ensemble only those
+/// models are in memory that go through the images.
 pub(crate) struct TrainedRun {
     pub(crate) folder: RunFolder,
     /// With what the flags say in its place.
@@ -53,6 +62,8 @@ pub(crate) struct TrainedRun {
     pub(crate) card: ModelCard,
     checkpoint: Checkpoint,
     pub(super) path: PathBuf,
+    /// Of the model in memory.
+    pub(super) weight_bytes: u64,
     /// Images at once that were asked for.
     batch_size: AutoCount,
 }
@@ -66,7 +77,8 @@ impl TrainedRun {
         if !path.exists() && folder.fold_results().exists() {
             return Err(runs_of_folds(&folder));
         }
-        let card = Weights::read(&path).map_err(|error| request(&error))?.card;
+        let weights = Weights::read(&path).map_err(|error| request(&error))?;
+        let (weight_bytes, card) = (weights.prediction_bytes(), weights.card);
         if card.model != config.model.name {
             let (found, expected) = (&card.model, &config.model.name);
             return Err(CommandError::wrong_request(format!(
@@ -76,7 +88,7 @@ impl TrainedRun {
             .with_hint("it was copied from another run: name that run with `--run`".to_owned()));
         }
         let batch_size = arguments.batch_size.unwrap_or(config.predict.batch_size);
-        Ok(Self { folder, config, card, checkpoint: arguments.checkpoint, path, batch_size })
+        Ok(Self { folder, config, card, checkpoint: arguments.checkpoint, path, weight_bytes, batch_size })
     }
 
     /// Whether the views are left to a measurement.
@@ -159,37 +171,14 @@ impl TrainedRun {
                 predict(pass.model, task.dataset, pass.loader, &pass.options, pass.pieces, pass.progress)?;
             Ok((predictions, start.elapsed()))
         })?;
-        planned.tell_peak();
+        planned.tell_peak(task.compute);
         Ok(found)
     }
 
-    /// One prediction an image, kept in the file at `path` as they come; what an earlier run left there is gone on with, and where it is all,
-    /// the model is not even built.
-    pub(super) fn predict_into(&self, path: &Path, task: &Task<'_>, sight: &Sight) -> Result<PartFile, CommandError> {
-        let facts = self.facts(task, sight)?;
-        let (images, classes) = (task.dataset.len(), self.card.classes.len());
-        let header = |batch_size| PartHeader::new(facts.clone(), images, classes, batch_size);
-        let there = match found(path, &header(1), &sight.views)? {
-            Some(part) if part.is_complete() => return Ok(part),
-            there => there,
-        };
-        let (model, planned) = self.planned(task, sight, Answers::Written)?;
-        let part = match there {
-            Some(part) => part,
-            None => begun(path, &header(planned.images).in_passes_of(planned.at_once), &sight.views)?,
-        };
-        complete(part, path, |start, take| {
-            let mut take = |batch, at_once| take(batch, Some(at_once).filter(|&limit| limit < start.pass_size));
-            self.pass(task, sight, &model, ("predicting", start), |pass| {
-                let OnePass { model, loader, options, pieces, progress } = pass;
-                predict_batches(model, task.dataset, loader, &options, pieces, progress, &mut take)
-            })?;
-            // Passes stay as they were begun, with another plan perhaps.
-            if start.pass_size == planned.at_once {
-                planned.tell_peak();
-            }
-            Ok(())
-        })
+    /// The file at `path` as one of this run's predictions, with what an earlier run left there.
+    pub(super) fn part(&self, path: PathBuf, task: &Task<'_>, sight: &Sight) -> Result<Opened, CommandError> {
+        let header = PartHeader::new(self.facts(task, sight)?, task.dataset.len(), self.card.classes.len(), 1);
+        Opened::find(path, header, &sight.views)
     }
 
     /// Fingerprint of the weights' file.
@@ -227,14 +216,27 @@ impl TrainedRun {
     }
 
     /// The model, and how many images go through it at once.
-    fn planned(
+    pub(super) fn planned(
         &self,
         task: &Task<'_>,
         sight: &Sight,
         answers: Answers,
     ) -> Result<(Network, PlannedBatch), CommandError> {
-        let card = &self.card;
         let model = self.model(task.compute)?;
+        let planned = self.plan(task, sight, &model, answers, None)?;
+        Ok((model, planned))
+    }
+
+    /// How many images go through the model at once; `later_models` as in [`BatchSubject`].
+    pub(super) fn plan(
+        &self,
+        task: &Task<'_>,
+        sight: &Sight,
+        model: &Network,
+        answers: Answers,
+        later_models: Option<u64>,
+    ) -> Result<PlannedBatch, CommandError> {
+        let card = &self.card;
         let budget = ResolvedConfig::new(self.config.clone(), &self.folder.resolved_config())?.budget_request();
         let loader = self.loader_options(task);
         let subject = BatchSubject {
@@ -243,11 +245,11 @@ impl TrainedRun {
             loader: &loader,
             compute: task.compute,
             answers,
+            later_models,
         };
         let normalization = self.normalization();
         let options = self.options(task, sight, &normalization)?;
-        let planned = subject.plan(self.batch_size, &budget, &model, &options)?;
-        Ok((model, planned))
+        subject.plan(self.batch_size, &budget, model, &options)
     }
 
     /// Has `work` go through the images with the model.
@@ -259,33 +261,43 @@ impl TrainedRun {
         (name, start): (&str, Start),
         work: impl FnOnce(OnePass<'_>) -> Result<T, PredictError>,
     ) -> Result<T, CommandError> {
-        let Task { dataset, compute, injection, .. } = *task;
-        injection.hold_heap_to(self.config.memory.limit.as_ref(), compute);
+        task.injection.hold_heap_to(self.config.memory.limit.as_ref(), task.compute);
         let normalization = self.normalization();
         let options = self.options(task, sight, &normalization)?;
+        let mut pieces = task.pieces(start);
+        self.go_through(task, (name, start), |loader, progress| {
+            work(OnePass { model, loader, options, pieces: &mut pieces, progress })
+        })
+    }
+
+    /// Has `work` go through the images as this run loads them, and tells how fast that was.
+    pub(super) fn go_through<T>(
+        &self,
+        task: &Task<'_>,
+        (name, start): (&str, Start),
+        work: impl FnOnce(&mut Loader, &mut dyn FnMut(Scoring<'_>)) -> Result<T, PredictError>,
+    ) -> Result<T, CommandError> {
+        let images = task.dataset.len();
         let mut loader = self.loader(task, start)?;
-        let mut progress = Progress::start(name, "images", dataset.len() as u64);
+        let mut progress = Progress::start(name, "images", images as u64);
         let before = start.first_batch.saturating_mul(start.batch_size);
-        let pieces = Pieces::new(Phase::Prediction, injection.faults.clone());
-        let mut pieces = pieces.at_most(start.at_once.unwrap_or(start.pass_size));
         let mut heard = |scoring: Scoring<'_>| match scoring {
             Scoring::Done(done) => progress.set((before + done) as u64),
             Scoring::OutOfMemory(event) => tell_out_of_memory(event),
         };
-        let pass = OnePass { model, loader: &mut loader, options, pieces: &mut pieces, progress: &mut heard };
-        let done = work(pass).map_err(|error| self.failed(&error))?;
+        let done = work(&mut loader, &mut heard).map_err(|error| self.failed(&error))?;
         let seconds = progress.elapsed().as_secs_f64().max(f64::MIN_POSITIVE);
-        let rate = dataset.len().saturating_sub(before) as f64 / seconds;
+        let rate = images.saturating_sub(before) as f64 / seconds;
         let waiting = 100.0 * loader.wait_seconds() / seconds;
         progress.finish(format_args!("{} images/s, {waiting:.0} % waiting for data", short_number(rate)));
         Ok(done)
     }
 
-    fn normalization(&self) -> Normalization {
+    pub(super) fn normalization(&self) -> Normalization {
         Normalization { mean: self.card.mean.clone(), std: self.card.std.clone() }
     }
 
-    fn options<'a>(
+    pub(super) fn options<'a>(
         &'a self,
         task: &Task<'a>,
         sight: &'a Sight,
@@ -300,6 +312,12 @@ impl TrainedRun {
             classes: &self.card.classes,
             fixed_shapes: !task.compute.is_cpu(),
         })
+    }
+
+    /// How the images of a task are loaded.
+    pub(super) fn loading(&self, task: &Task<'_>) -> Result<Loading, CommandError> {
+        let LoaderOptions { workers, prefetch_batches, decode_scaling, .. } = self.loader_options(task);
+        Ok(Loading { transform: self.transform()?, decode_scaling, workers, prefetch_batches })
     }
 
     /// Every image once, in their order.
@@ -348,7 +366,7 @@ impl TrainedRun {
         })
     }
 
-    fn model(&self, compute: &Compute) -> Result<Network, CommandError> {
+    pub(super) fn model(&self, compute: &Compute) -> Result<Network, CommandError> {
         let card = &self.card;
         let spec = ClassifierSpec {
             in_channels: card.in_channels,
