@@ -7,6 +7,7 @@ use memory_planner::{BudgetRequest, Checkpointing, Precision, Rung, format_bytes
 use memory_probe::Meter;
 use serde::Serialize;
 use trainer::Normalization;
+use vision_nn::laid_out_for_prediction;
 
 use super::Configuration;
 use crate::cli::BenchInferArguments;
@@ -14,6 +15,7 @@ use crate::commands::predict::{Needs, fitting_batch};
 use crate::error::CommandError;
 use crate::registry::Network;
 use crate::run::compute::Compute;
+use crate::run::post_mortem::PostMortem;
 use crate::run::precision::check_device;
 use crate::run::subject::Subject;
 use crate::ui::{self, Progress};
@@ -137,7 +139,7 @@ fn time_model(
     let base_bytes = meter.current_bytes();
     let architecture = configuration.resolved.architecture()?;
     let subject = Subject { num_classes: CLASSES, ..configuration.subject(&architecture) };
-    let (image, model) = (subject.image(), subject.build(&compute.device));
+    let (image, model) = (subject.image(), laid_out_for_prediction(subject.build(&compute.device)));
     let normalization = Normalization::imagenet(image[2]);
     let classes: Vec<String> = (0..CLASSES).map(|class| class.to_string()).collect();
     let views: Vec<(Preset, Vec<View>)> = arguments.tta.iter().map(|&preset| (preset, preset.views())).collect();
@@ -182,7 +184,7 @@ fn planned_batch(
     compute: &Compute,
 ) -> Result<usize, CommandError> {
     let budget = compute.budget(&BudgetRequest::default())?;
-    let needs = Needs { work: usize::MAX, later_bytes: 0, beside: &|_| 0 };
+    let needs = Needs { work: usize::MAX, later_bytes: 0, beside: &|_| 0, post_mortem: &PostMortem::default };
     fitting_batch(model, image, options, compute, &budget, &needs).map(|fitting| fitting.at_once)
 }
 

@@ -12,7 +12,7 @@ use inference::{
 };
 use memory_planner::Precision;
 use trainer::{Normalization, Pieces, Scoring};
-use vision_nn::ClassifierSpec;
+use vision_nn::{ClassifierSpec, laid_out_for_prediction};
 
 use super::Task;
 use super::batch::{Answers, BatchSubject, PlannedBatch};
@@ -239,6 +239,7 @@ impl TrainedRun {
         let card = &self.card;
         let budget = ResolvedConfig::new(self.config.clone(), &self.folder.resolved_config())?.budget_request();
         let loader = self.loader_options(task);
+        let post_mortem = || self.post_mortem(task.compute);
         let subject = BatchSubject {
             dataset: task.dataset,
             image: [card.image_size, card.image_size, card.in_channels],
@@ -246,6 +247,7 @@ impl TrainedRun {
             compute: task.compute,
             answers,
             later_models,
+            post_mortem: &post_mortem,
         };
         let normalization = self.normalization();
         let options = self.options(task, sight, &normalization)?;
@@ -265,16 +267,16 @@ impl TrainedRun {
         let normalization = self.normalization();
         let options = self.options(task, sight, &normalization)?;
         let mut pieces = task.pieces(start);
-        self.go_through(task, (name, start), |loader, progress| {
+        self.go_through(task, (name, start, 0), |loader, progress| {
             work(OnePass { model, loader, options, pieces: &mut pieces, progress })
         })
     }
 
-    /// Has `work` go through the images as this run loads them, and tells how fast that was.
+    /// Has `work` go through the images as this run loads them, and tells how fast that was. Other models in memory take `other_models_bytes`.
     pub(super) fn go_through<T>(
         &self,
         task: &Task<'_>,
-        (name, start): (&str, Start),
+        (name, start, other_models_bytes): (&str, Start, u64),
         work: impl FnOnce(&mut Loader, &mut dyn FnMut(Scoring<'_>)) -> Result<T, PredictError>,
     ) -> Result<T, CommandError> {
         let images = task.dataset.len();
@@ -285,7 +287,8 @@ impl TrainedRun {
             Scoring::Done(done) => progress.set((before + done) as u64),
             Scoring::OutOfMemory(event) => tell_out_of_memory(event),
         };
-        let done = work(&mut loader, &mut heard).map_err(|error| self.failed(&error))?;
+        let done = work(&mut loader, &mut heard);
+        let done = done.map_err(|error| self.failed(&error, task.compute, other_models_bytes))?;
         let seconds = progress.elapsed().as_secs_f64().max(f64::MIN_POSITIVE);
         let rate = images.saturating_sub(before) as f64 / seconds;
         let waiting = 100.0 * loader.wait_seconds() / seconds;
@@ -338,20 +341,6 @@ impl TrainedRun {
         }
     }
 
-    fn failed(&self, error: &PredictError) -> CommandError {
-        let limit = match error {
-            PredictError::Load(data_pipeline::LoadError::Interrupted) => {
-                return CommandError::interrupted("interrupted; nothing was written");
-            }
-            PredictError::OutOfMemory { reason } => reason.sufficient_limit_mebibytes(),
-            _ => None,
-        };
-        // `predict` takes the limit from the run.
-        let config = self.folder.resolved_config();
-        let raise = limit.map(|limit| format!("set `memory.limit: {limit}MiB` or more in `{}`", config.display()));
-        CommandError::from_run(error).with_hint(error.hint()).with_hint(raise)
-    }
-
     /// The model's, at the size of the run's images.
     pub(crate) fn architecture(&self) -> Result<Architecture, CommandError> {
         let card = &self.card;
@@ -375,7 +364,8 @@ impl TrainedRun {
         let changed = "the file was changed since it was saved: try the other one with `--checkpoint`, or train again";
         let weights = Weights::read(&self.path).map_err(|error| request(&error))?;
         let loaded = weights.load_for_prediction(self.architecture()?.build(&spec), &self.path);
-        loaded.map_err(|error| request(&error).with_hint(changed.to_owned()))
+        let model = loaded.map_err(|error| request(&error).with_hint(changed.to_owned()))?;
+        Ok(laid_out_for_prediction(model))
     }
 
     fn transform(&self) -> Result<EvalTransform, CommandError> {
