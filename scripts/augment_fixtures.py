@@ -20,12 +20,18 @@ mix.txt     a line for each pair: `mixup SHARE`, or `cutmix TOP BOTTOM LEFT RIGH
 source.png  61 x 47 pixels
 resized.png tiles of 24 x 24 pixels: what `Image.resize` (bilinear) makes of boxes of source.png
 resized.txt a line for each tile: LEFT TOP WIDTH HEIGHT
+saved.png   tiles of 24 x 24 pixels: an image, then what Pillow reads of it once it has saved it as jpeg, without subsampling
+saved.txt   a line for each tile but the first: `rgb QUALITY`, or `grey QUALITY` of the green channel alone
+whole.png   tiles of 24 x 24 pixels: views of source.png after a whole training transform. Chance is drawn as the crate draws it, by
+            fixtures/sample_choices.py; Pillow and torchvision do the rest, but for light and speckle, which numpy does
+whole.txt   a line for each tile: EPOCH SAMPLE, of seed 42
 folds.csv   label and group of images, a line each below the names of the columns
 folds.txt   how uneven the 5 folds are that scikit-learn's `StratifiedGroupKFold` makes of them, a line for each of 20 seeds:
             the deviation between folds of their shares of a class, summed over classes
 """
 
 import argparse
+import io
 import math
 import random
 from pathlib import Path
@@ -39,6 +45,8 @@ from timm.data import mixup
 from timm.data.auto_augment import _RAND_INCREASING_TRANSFORMS, _RAND_TRANSFORMS, AugmentOp
 from torchvision.transforms import functional
 
+from fixtures.sample_choices import Choices, Settings, check_stream
+
 SIDE = 24
 # ImageNet's mean colour, as timm's `create_transform` rounds it.
 FILL = (124, 116, 104)
@@ -46,6 +54,27 @@ MOVES = ("Rotate", "ShearX", "ShearY", "TranslateXRel", "TranslateYRel")
 SIGNED = ("ColorIncreasing", "ContrastIncreasing", "BrightnessIncreasing", "SharpnessIncreasing")
 INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 BOXES = [(0, 0, 61, 47), (0, 0, 24, 24), (3.5, 2.25, 40, 30.5), (10, 5, 12, 9), (30.75, 20.125, 30, 26), (7, 0, 48, 24)]
+
+# With these every operation is done at least once, and left out at least once.
+WHOLE_KEYS = [(42, 3, sample) for sample in (3, 9, 12, 22, 36)]
+# Those of `whole_transform` in transform/reference.rs.
+WHOLE = Settings(
+    scale=(0.4, 0.9),
+    ratio=(0.8, 1.25),
+    flip=0.5,
+    rotation_degrees=20.0,
+    brightness=0.3,
+    contrast=0.3,
+    saturation=0.3,
+    hue=0.05,
+    uneven_light=0.3,
+    blur=0.5,
+    blur_sigma=(0.1, 2.0),
+    speckle=0.05,
+    erase=0.5,
+    erase_area=(0.02, 1 / 3),
+    erase_ratio=(0.3, 1 / 0.3),
+)
 
 
 def picture(width: int, height: int, seed: int) -> Image.Image:
@@ -111,14 +140,18 @@ def plain_cases(image: Image.Image, tensor: torch.Tensor) -> list[tuple[str, Ima
     for quarters in (1, 2, 3):
         cases.append((f"turn {quarters}", Image.fromarray(np.rot90(np.array(image), -quarters).copy())))
     for degrees in (5.0, -11.5, 30.0):
-        wide = functional.pad(tensor, [SIDE], padding_mode="edge")
-        turned = functional.rotate(wide, -degrees, functional.InterpolationMode.BILINEAR)
-        cases.append((f"rotate {degrees}", to_image(functional.center_crop(turned, [SIDE, SIDE]))))
+        cases.append((f"rotate {degrees}", to_image(rotated(tensor, degrees))))
     for left, top, width, height in ((3, 5, 7, 4), (0, 0, 1, 9), (12, 8, 12, 16)):
         color = torch.tensor(FILL, dtype=torch.uint8)[:, None, None]
         hidden = functional.erase(tensor, top, left, height, width, color)
         cases.append((f"erase {left} {top} {width} {height}", to_image(hidden)))
     return cases
+
+
+def rotated(tensor: torch.Tensor, degrees: float) -> torch.Tensor:
+    wide = functional.pad(tensor, [SIDE], padding_mode="edge")
+    turned = functional.rotate(wide, -degrees, functional.InterpolationMode.BILINEAR)
+    return functional.center_crop(turned, [SIDE, SIDE])
 
 
 def write_mixed(folder: Path) -> None:
@@ -160,6 +193,58 @@ def write_resized(folder: Path) -> None:
     (folder / "resized.txt").write_text("".join(" ".join(map(str, box)) + "\n" for box in BOXES))
 
 
+def write_saved(folder: Path) -> None:
+    image = picture(SIDE, SIDE, 1)
+    lines, tiles = [], [image]
+    for kind, whole in (("rgb", image), ("grey", image.getchannel("G"))):
+        for quality in (30, 60, 90):
+            file = io.BytesIO()
+            whole.save(file, "JPEG", quality=quality, **({"subsampling": 0} if kind == "rgb" else {}))
+            lines.append(f"{kind} {quality}")
+            tiles.append(Image.open(file).convert("RGB"))
+    write_tiles(folder / "saved.png", tiles)
+    (folder / "saved.txt").write_text("".join(f"{line}\n" for line in lines))
+
+
+def write_whole(folder: Path) -> None:
+    check_stream()
+    source = picture(61, 47, 2)
+    tiles = [whole_view(source, Choices(WHOLE, key, source.size, SIDE)) for key in WHOLE_KEYS]
+    write_tiles(folder / "whole.png", tiles)
+    (folder / "whole.txt").write_text("".join(f"{epoch} {sample}\n" for _, epoch, sample in WHOLE_KEYS))
+
+
+def whole_view(source: Image.Image, choices: Choices) -> Image.Image:
+    """Values stay fractions from the resized image to the end, where they are rounded once."""
+    left, top, width, height = choices.crop
+    crop = source.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=(left, top, left + width, top + height))
+    view = torch.from_numpy(np.array(crop)).permute(2, 0, 1).float() / 255
+    view = functional.hflip(view) if choices.mirrors else view
+    view = functional.vflip(view) if choices.flips else view
+    view = rotated(torch.rot90(view, -choices.quarters, (1, 2)), choices.degrees)
+    for name, factor in zip(("brightness", "contrast", "saturation"), choices.factors):
+        view = getattr(functional, f"adjust_{name}")(view, factor)
+    view = functional.adjust_hue(view, choices.hue)
+    view = (view * light(choices.light, choices.direction)).clamp(0, 1)
+    if choices.sigma:
+        side = 2 * math.ceil(3 * choices.sigma) + 1
+        view = functional.gaussian_blur(view, [side, side], [choices.sigma, choices.sigma])
+    view = (view * 255).round().to(torch.uint8)
+    for place, value in choices.speckles:
+        view[:, place // SIDE, place % SIDE] = value
+    if choices.erased:
+        left, top, width, height = choices.erased
+        view = functional.erase(view, top, left, height, width, torch.tensor(FILL, dtype=torch.uint8)[:, None, None])
+    return to_image(view)
+
+
+def light(strength: float, direction: float) -> torch.Tensor:
+    """1 - strength in the darkest corner, 1 + strength in the brightest, and a plane between them."""
+    x, y = np.meshgrid(np.linspace(-1, 1, SIDE), np.linspace(-1, 1, SIDE))
+    plane = math.cos(direction) * x + math.sin(direction) * y
+    return torch.from_numpy(1 + strength * plane / plane.max()).float()
+
+
 def write_folds(folder: Path) -> None:
     """Groups of 1 to 9 images, most of them of one class, as pages of documents are."""
     generator = np.random.default_rng(3)
@@ -198,6 +283,8 @@ def main() -> None:
     write_views(folder)
     write_mixed(folder)
     write_resized(folder)
+    write_saved(folder)
+    write_whole(folder)
     write_folds(folder)
 
 

@@ -9,6 +9,8 @@ pub trait Meter {
     fn peak_bytes(&self) -> u64;
     /// Begins anew.
     fn reset(&self);
+    /// Begins anew where that costs nothing; elsewhere the peak goes on from what is held.
+    fn reset_without_cost(&self);
 }
 
 /// The process's heap: what the CPU backend allocates. Needs [`heap::CountingAllocator`] as the global allocator.
@@ -26,6 +28,10 @@ impl Meter for HeapMeter {
 
     fn reset(&self) {
         heap::reset_peak();
+    }
+
+    fn reset_without_cost(&self) {
+        self.reset();
     }
 }
 
@@ -58,4 +64,7 @@ impl Meter for PoolMeter {
         let _ = self.device.sync();
         self.device.memory_cleanup();
     }
+
+    /// Pages that were given back would have to be reserved again: pools hold what they have grown to.
+    fn reset_without_cost(&self) {}
 }

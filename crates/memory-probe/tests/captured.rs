@@ -2,7 +2,7 @@
 
 use burn::tensor::Device;
 use convnext::{ConvNext, ConvNextConfig};
-use memory_planner::{Born, Liveness, Phase, PlanRequest, Role, Trace};
+use memory_planner::{Born, FixedMemory, Liveness, Phase, PlanRequest, Role, Trace};
 use memory_probe::{AllocatorModel, CapturedSource, StepRequest, capture_step, fixed_memory, saved_activations};
 use swin::SwinConfig;
 use trainer::{LossOptions, OptimizerOptions, TrainOptions, WarmupCosine};
@@ -70,6 +70,14 @@ fn what_is_there_before_the_step_is_what_arithmetic_says() {
     assert_eq!((without.weights, without.optimizer, without.ema, without.buffers), (weights, 2 * weights, 0, 0));
     let with = fixed_memory(&capture_step(&with_average(), 8, &build));
     assert_eq!((with.weights, with.optimizer, with.ema), (weights, 2 * weights, weights));
+}
+
+#[test]
+fn a_prediction_has_weights_and_nothing_that_training_adds() {
+    let weights = 4 * config().num_parameters(3, CLASSES) as u64;
+    let predicts = StepRequest { predicts: true, ..request() };
+    let found = fixed_memory(&capture_step(&predicts, 8, &build));
+    assert_eq!(found, FixedMemory { weights, ..FixedMemory::default() });
 }
 
 /// The planner runs the trainer's own step, so what an optimizer keeps shows by itself.

@@ -58,8 +58,16 @@ impl EventWriter {
             ("run/images_per_second", record.run.images_per_second),
             ("run/data_wait_share", record.run.data_wait_share),
         ];
-        if let Some(peak_bytes) = record.run.peak_memory_bytes {
-            scalars.push(("run/peak_memory_gib", peak_bytes as f64 / f64::from(1 << 30)));
+        let peaks = [
+            ("run/peak_memory_gib", record.run.peak_memory_bytes),
+            ("peak_memory_gib/train", record.run.train_peak_memory_bytes),
+            (
+                "peak_memory_gib/validation",
+                record.run.validation_peak_memory_bytes.filter(|_| record.validation.is_some()),
+            ),
+        ];
+        for (tag, bytes) in peaks {
+            scalars.extend(bytes.map(|bytes| (tag, bytes as f64 / f64::from(1 << 30))));
         }
         if let (Some(scores), Some(top_k_tag)) = (&record.validation, &top_k_tag) {
             scalars.push(("loss/validation", scores.loss));

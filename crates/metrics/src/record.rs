@@ -85,8 +85,15 @@ pub struct RunCosts {
     /// Share of the training time spent waiting for data, 0 to 1.
     #[serde(deserialize_with = "nan_from_null")]
     pub data_wait_share: f64,
-    /// Highest memory use so far; none where it is not measured.
+    /// Highest memory use so far, by the process that ended the epoch; none where it is not measured.
     pub peak_memory_bytes: Option<u64>,
+    /// Highest memory use in the epoch's training, as far as that process did it, and in the saving before it; none where it is not measured, and in
+    /// lines of older versions.
+    #[serde(default)]
+    pub train_peak_memory_bytes: Option<u64>,
+    /// Highest memory use in the epoch's validation; none as in training.
+    #[serde(default)]
+    pub validation_peak_memory_bytes: Option<u64>,
 }
 
 impl EpochRecord {
@@ -147,6 +154,8 @@ pub(crate) mod tests {
                 images_per_second: 320.0,
                 data_wait_share: 0.02,
                 peak_memory_bytes: Some(512 << 20),
+                train_peak_memory_bytes: Some(500 << 20),
+                validation_peak_memory_bytes: Some(300 << 20),
             },
         }
     }
@@ -176,10 +185,27 @@ pub(crate) mod tests {
     #[test]
     fn the_clock_and_the_machine_appear_in_run_alone_and_run_is_last() {
         let mut slower = record(1);
-        slower.run = RunCosts { seconds: 9.0, images_per_second: 1.0, data_wait_share: 0.9, peak_memory_bytes: None };
+        slower.run = RunCosts {
+            seconds: 9.0,
+            images_per_second: 1.0,
+            data_wait_share: 0.9,
+            peak_memory_bytes: None,
+            train_peak_memory_bytes: None,
+            validation_peak_memory_bytes: None,
+        };
         assert_ne!(slower.to_json(), record(1).to_json());
         assert_eq!(slower.to_deterministic_json(), record(1).to_deterministic_json());
         serde_json::from_str::<serde_json::Value>(&slower.to_deterministic_json()).unwrap();
+    }
+
+    #[test]
+    fn a_line_of_an_older_version_is_read_without_the_peaks_of_stretches() {
+        let written = record(1);
+        let stretches = ",\"train_peak_memory_bytes\":524288000,\"validation_peak_memory_bytes\":314572800";
+        let older = written.to_json().replace(stretches, "");
+        assert!(!older.contains("train_peak"), "{older}");
+        let run = RunCosts { train_peak_memory_bytes: None, validation_peak_memory_bytes: None, ..written.run.clone() };
+        assert_eq!(serde_json::from_str::<EpochRecord>(&older).unwrap(), EpochRecord { run, ..written });
     }
 
     #[test]
@@ -191,7 +217,8 @@ pub(crate) mod tests {
              \"validation\":{\"loss\":1.5,\"accuracy\":0.5,\"macro_f1\":0.48,\"top_k\":{\"k\":3,\"accuracy\":0.9},\
              \"samples\":200,\"skipped\":1,\"ema\":false},\
              \"run\":{\"seconds\":2.5,\"images_per_second\":320.0,\"data_wait_share\":0.02,\
-             \"peak_memory_bytes\":536870912}}"
+             \"peak_memory_bytes\":536870912,\"train_peak_memory_bytes\":524288000,\
+             \"validation_peak_memory_bytes\":314572800}}"
         );
     }
 }

@@ -141,6 +141,7 @@ impl<'a, M: Classifier> Run<'a, M> {
             return Ok(outcome);
         }
         let train_seconds = start.elapsed().as_secs_f64();
+        let train_peak_memory_bytes = self.gauge.end_stretch();
         let Some(evaluation) = self.validate()? else {
             self.session.save_last()?;
             return Ok(FitOutcome::Interrupted);
@@ -151,6 +152,8 @@ impl<'a, M: Classifier> Run<'a, M> {
             images_per_second: (sums.samples - samples_before) as f64 / train_seconds,
             data_wait_share: wait_seconds / train_seconds,
             peak_memory_bytes: self.gauge.peak_bytes(),
+            train_peak_memory_bytes,
+            validation_peak_memory_bytes: self.gauge.end_stretch(),
         };
         self.finish_epoch(&evaluation, sums, costs)?;
         Ok(FitOutcome::Finished)

@@ -69,6 +69,11 @@ pub trait MemoryGauge {
     fn lap(&self) -> Option<MemoryLap> {
         None
     }
+    /// Ends a stretch of the run and begins the next. Tells the most in the one that ended, bytes; none where it is not measured. A lap goes on, and what
+    /// [`peak_bytes`](Self::peak_bytes) tells is not lost.
+    fn end_stretch(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// Memory over several optimizer steps.

@@ -51,7 +51,10 @@ mod tests {
             let off = (found - expected).abs().max().into_scalar::<f32>();
             assert!(off <= allowed, "{inner} {out} {rows}: {off}");
             let numbers = |layer: &Linear| {
-                named_parameters(layer).into_iter().map(|parameter| (parameter.name, parameter.data)).collect::<Vec<_>>()
+                named_parameters(layer)
+                    .into_iter()
+                    .map(|parameter| (parameter.name, parameter.data))
+                    .collect::<Vec<_>>()
             };
             assert_eq!(numbers(&other), numbers(&layer), "what is saved stays");
         }

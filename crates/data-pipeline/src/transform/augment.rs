@@ -319,6 +319,46 @@ mod tests {
         assert_eq!((plain.area_share, plain.place, plain.erased), (turned.area_share, turned.place, turned.erased));
     }
 
+    /// Each step of a transform alone, in the order of the fields, but erasing at the end.
+    fn steps_of(whole: &TrainTransform) -> Vec<TrainTransform> {
+        let none = || TrainTransform::new(whole.image_size, whole.channels, whole.resize);
+        let noisy = |noise| TrainTransform { noise, ..none() };
+        let (noise, quiet) = (whole.noise, DocumentNoise::default());
+        vec![
+            TrainTransform { scale: whole.scale, ratio: whole.ratio, ..none() },
+            TrainTransform { horizontal_flip: whole.horizontal_flip, ..none() },
+            TrainTransform { vertical_flip: whole.vertical_flip, ..none() },
+            TrainTransform { quarter_turns: whole.quarter_turns, ..none() },
+            TrainTransform { rotation_degrees: whole.rotation_degrees, ..none() },
+            TrainTransform { brightness: whole.brightness, ..none() },
+            TrainTransform { contrast: whole.contrast, ..none() },
+            TrainTransform { saturation: whole.saturation, ..none() },
+            TrainTransform { hue: whole.hue, ..none() },
+            TrainTransform { rand_augment: whole.rand_augment, ..none() },
+            noisy(DocumentNoise { uneven_light: noise.uneven_light, ..quiet }),
+            noisy(DocumentNoise { blur: noise.blur, blur_sigma: noise.blur_sigma, ..quiet }),
+            noisy(DocumentNoise { speckle: noise.speckle, ..quiet }),
+            noisy(DocumentNoise { jpeg: noise.jpeg, jpeg_quality: noise.jpeg_quality, ..quiet }),
+            TrainTransform { erase: whole.erase, ..none() },
+        ]
+    }
+
+    #[test]
+    fn a_whole_view_is_what_its_steps_make_one_after_the_other() {
+        let image = photograph(40, 30);
+        let mut changes = [0; 15];
+        for sample in 0..60 {
+            let mut view = image.clone();
+            for (step, count) in steps_of(&lively()).iter().zip(&mut changes) {
+                let pixels = applied(step, &view, key(0, sample));
+                *count += usize::from(pixels != view.pixels());
+                view = RasterImage::new(16, 16, Channels::Rgb, pixels).unwrap();
+            }
+            assert_eq!(view.pixels(), applied(&lively(), &image, key(0, sample)), "sample {sample}");
+        }
+        assert!(changes.iter().all(|&count| count >= 15), "a step hardly ever does anything: {changes:?}");
+    }
+
     #[test]
     fn choices_stay_in_their_ranges_and_use_them() {
         let transform = lively();

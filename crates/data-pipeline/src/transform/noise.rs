@@ -112,7 +112,7 @@ impl Square<'_> {
     }
 
     /// Leaves the pixels as they are where the encoder refuses them, which no size up to 65,535 makes it do.
-    fn save_as_jpeg(&mut self, quality: u8) {
+    pub(super) fn save_as_jpeg(&mut self, quality: u8) {
         let color = if self.count == 1 { ExtendedColorType::L8 } else { ExtendedColorType::Rgb8 };
         let mut bytes = Vec::new();
         let side = self.size as u32;
@@ -193,6 +193,81 @@ mod tests {
         let lit = changed(11, &[100; 121], |square| square.light_unevenly(0.4, 0.0));
         assert_eq!([lit[0], lit[5], lit[10]], [60, 100, 140]);
         assert_eq!([lit[110], lit[115], lit[120]], [60, 100, 140]);
+    }
+
+    #[test]
+    fn light_is_a_plane_that_reaches_its_strength_in_two_corners() {
+        for degrees in (0..360).step_by(15) {
+            let direction = (degrees as f32).to_radians();
+            let lit = changed(41, &[100; 1681], |square| square.light_unevenly(0.4, direction));
+            assert_eq!((lit.iter().min(), lit.iter().max()), (Some(&60), Some(&140)), "{degrees} degrees");
+            // Values across the middle are as far from 100, up to rounding; a step is 80 levels over 40 pixels, at most.
+            assert!(lit.iter().zip(lit.iter().rev()).all(|(&one, &other)| (199..=201).contains(&(one + other))));
+            for (place, &value) in lit.iter().enumerate() {
+                let right = if place % 41 < 40 { lit[place + 1] } else { value };
+                let below = lit.get(place + 41).copied().unwrap_or(value);
+                assert!(right.abs_diff(value) <= 3 && below.abs_diff(value) <= 3, "{degrees} degrees, pixel {place}");
+            }
+            let sum = |weight: fn(usize) -> usize| -> f32 {
+                lit.iter().zip(0..).map(|(&value, place)| (weight(place) as f32 - 20.0) * f32::from(value)).sum()
+            };
+            let (across, down) = (sum(|place| place % 41), sum(|place| place / 41));
+            let turned = (down.atan2(across) - direction).rem_euclid(std::f32::consts::TAU);
+            let off = turned.min(std::f32::consts::TAU - turned).to_degrees();
+            assert!(off < 1.0, "{degrees} degrees: the light rises {off} degrees away");
+        }
+    }
+
+    #[test]
+    fn drawn_light_has_all_strengths_up_to_the_largest_and_all_directions() {
+        let noise = DocumentNoise { uneven_light: 0.4, ..Default::default() };
+        let (mut brightest, mut sum, mut largest) = ([0; 4], 0.0, 0);
+        for seed in 0..1000 {
+            let lit = changed(9, &[100; 81], |square| noise.apply(square, &mut Random::new(seed)));
+            let corners = [lit[0], lit[8], lit[72], lit[80]];
+            brightest[(0..4).max_by_key(|&corner| corners[corner]).unwrap()] += 1;
+            let strength = lit.iter().copied().max().unwrap() - 100;
+            sum += f32::from(strength);
+            largest = strength.max(largest);
+        }
+        // Five deviations of a count of one in four are 68, and of the mean of a uniform 0 to 40 they are 1.8.
+        assert!(brightest.iter().all(|count| (182..=318).contains(count)), "{brightest:?}");
+        assert!((sum / 1000.0 - 20.0).abs() < 1.8 && (38..=40).contains(&largest), "{sum} {largest}");
+    }
+
+    #[test]
+    fn speckle_moves_mean_and_variance_by_its_share_and_falls_everywhere() {
+        let speckled = changed(200, &[90; 40_000], |square| square.speckle(0.2, &mut Random::new(8)));
+        let count = |pixels: &[u8]| pixels.iter().filter(|&&value| value != 90).count() as f64;
+        let values: Vec<f64> = speckled.iter().map(|&value| f64::from(value)).collect();
+        let mean = values.iter().sum::<f64>() / 40_000.0;
+        let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / 40_000.0;
+        // 8,000 places are drawn of 40,000, some more than once: of all pixels, this share. Half of them are white.
+        let touched = 1.0 - (-0.2f64).exp();
+        let expected_mean = 90.0 * (1.0 - touched) + 127.5 * touched;
+        let black_and_white = (expected_mean.powi(2) + (255.0 - expected_mean).powi(2)) / 2.0;
+        let expected_variance = (1.0 - touched) * (90.0 - expected_mean).powi(2) + touched * black_and_white;
+        // Five deviations: as many pixels are touched as balls hit boxes, and which are white is a coin for each.
+        assert!((count(&speckled) - 40_000.0 * touched).abs() < 120.0, "{}", count(&speckled));
+        assert!((mean - expected_mean).abs() < 1.4, "{mean}, not {expected_mean}");
+        assert!((variance / expected_variance - 1.0).abs() < 0.04, "{variance}, not {expected_variance}");
+        for band in speckled.chunks(10_000) {
+            assert!((count(band) - 10_000.0 * touched).abs() < 200.0, "{}", count(band));
+        }
+    }
+
+    #[test]
+    fn drawn_speckle_has_all_shares_up_to_the_largest() {
+        let noise = DocumentNoise { speckle: 0.1, ..Default::default() };
+        let touched: Vec<usize> = (0..400)
+            .map(|seed| changed(20, &[90; 400], |square| noise.apply(square, &mut Random::new(seed))))
+            .map(|speckled| speckled.iter().filter(|&&value| value != 90).count())
+            .collect();
+        let mean = touched.iter().sum::<usize>() as f64 / 400.0;
+        // Of 1 - e^-s over all shares s, times 400 pixels; five deviations of a mean of 400 draws are 2.9.
+        assert!((mean - 19.3).abs() < 2.9, "{mean}");
+        let (least, most) = (touched.iter().min().unwrap(), touched.iter().max().unwrap());
+        assert!(*least <= 1 && (35..=40).contains(most), "{least} to {most}");
     }
 
     #[test]

@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use super::color;
 use super::erase::{EraseFill, Patch};
-use super::geometry::Square;
+use super::geometry::{Square, changed};
 use super::rand_augment::apply_by_name;
 use super::resample::{Crop, resample};
+use super::{DocumentNoise, ResizeMode, TrainTransform, Transform};
 use crate::random::Random;
-use crate::{Channels, DecodeOptions, RasterImage, decode};
+use crate::{Channels, DecodeOptions, RasterImage, SampleKey, decode};
 
 const SIDE: usize = 24;
 const TILE_BYTES: usize = SIDE * SIDE * 3;
@@ -29,6 +30,10 @@ fn lines(name: &str) -> Vec<String> {
 fn differences(one: &[u8], other: &[u8]) -> (u8, usize) {
     let differences = || one.iter().zip(other).map(|(one, other)| one.abs_diff(*other));
     (differences().max().unwrap_or(0), differences().filter(|&difference| difference > 0).count())
+}
+
+fn mean_difference(one: &[u8], other: &[u8]) -> f64 {
+    one.iter().zip(other).map(|(one, other)| f64::from(one.abs_diff(*other))).sum::<f64>() / one.len() as f64
 }
 
 /// Does what a line of views.txt says.
@@ -113,5 +118,72 @@ fn parts_of_an_image_are_resized_as_by_pillow() {
         resample(&source, Crop { left, top, width, height }, SIDE, &[0; 3], &mut output);
         let (largest, count) = differences(&output, tile);
         assert!(largest <= 1 && count <= TILE_BYTES / 3, "`{line}`: {count} values differ, by up to {largest}");
+    }
+}
+
+/// Does what a line of saved.txt says.
+fn saved(line: &str, image: &[u8]) -> Vec<u8> {
+    let (kind, quality) = line.split_once(' ').unwrap();
+    let quality: u8 = quality.parse().unwrap();
+    if kind == "rgb" {
+        return changed(SIDE, image, |square| square.save_as_jpeg(quality));
+    }
+    let green: Vec<u8> = image.chunks_exact(3).map(|pixel| pixel[1]).collect();
+    let saved = changed(SIDE, &green, |square| square.save_as_jpeg(quality));
+    saved.into_iter().flat_map(|value| [value; 3]).collect()
+}
+
+/// Both quantise by the same tables and keep colour at full size. `image` cuts off the fraction of a coefficient before it
+/// quantises, so that some end a step nearer to zero than Pillow's (libjpeg's): up to 1.5 levels on average. Another quality
+/// is further away: even 5 more or less makes 2.5 to 6.8 levels, and no jpeg at all 3 to 9. A step of 25, a usual one of low
+/// frequencies, moves values by up to a quarter of it, and colours by 1.8 times as much: 11 levels.
+#[test]
+fn jpeg_artefacts_are_those_of_pillow() {
+    let tiles = image("saved.png");
+    let tiles: Vec<&[u8]> = tiles.pixels().chunks(TILE_BYTES).collect();
+    let lines = lines("saved.txt");
+    assert_eq!(tiles.len(), lines.len() + 1);
+    for (line, tile) in lines.iter().zip(&tiles[1..]) {
+        let saved = saved(line, tiles[0]);
+        let ((largest, _), mean) = (differences(&saved, tile), mean_difference(&saved, tile));
+        assert!(largest <= 12 && mean <= 2.0, "`{line}`: values differ by {mean} on average, by up to {largest}");
+    }
+}
+
+/// With the settings of `WHOLE` in the script. No jpeg and no RandAugment: a level of difference becomes many there.
+fn whole_transform() -> TrainTransform {
+    TrainTransform {
+        scale: (0.4, 0.9),
+        ratio: (0.8, 1.25),
+        horizontal_flip: 0.5,
+        vertical_flip: 0.5,
+        quarter_turns: true,
+        rotation_degrees: 20.0,
+        brightness: 0.3,
+        contrast: 0.3,
+        saturation: 0.3,
+        hue: 0.05,
+        noise: DocumentNoise { uneven_light: 0.3, blur: 0.5, speckle: 0.05, ..DocumentNoise::default() },
+        erase: 0.5,
+        erase_fill: EraseFill::Constant,
+        ..TrainTransform::new(SIDE, Channels::Rgb, ResizeMode::Squash)
+    }
+}
+
+/// Values are rounded after every step here, and once there: what half a level each becomes in later steps is at most 5
+/// levels and half a level on average. The script draws for itself what chance decides, so the test also pins what a seed
+/// means; another sample's choices are 45 levels away on average.
+#[test]
+fn whole_views_of_seeded_samples_are_those_of_pillow_and_torchvision() {
+    let (source, tiles) = (image("source.png"), image("whole.png"));
+    let lines = lines("whole.txt");
+    assert_eq!(tiles.pixels().len(), TILE_BYTES * lines.len());
+    for (line, tile) in lines.iter().zip(tiles.pixels().chunks(TILE_BYTES)) {
+        let (epoch, sample) = line.split_once(' ').unwrap();
+        let key = SampleKey { seed: 42, epoch: epoch.parse().unwrap(), sample: sample.parse().unwrap(), repeat: 0 };
+        let mut view = vec![0; TILE_BYTES];
+        whole_transform().apply(&source, key, &mut view);
+        let ((largest, _), mean) = (differences(&view, tile), mean_difference(&view, tile));
+        assert!(largest <= 6 && mean <= 1.0, "`{line}`: values differ by {mean} on average, by up to {largest}");
     }
 }

@@ -110,16 +110,18 @@ impl<'a> CapturedSource<'a> {
     }
 }
 
-/// What is there before a step begins, and the gradients that it makes: one number for each weight, and none for running statistics.
+/// What is there before a step begins, and the gradients that it makes: one number for each weight, and none for running statistics. A forward pass makes
+/// none.
 pub fn fixed_memory(trace: &Trace) -> FixedMemory {
     let before = |role| {
         let tensors = trace.tensors.iter().filter(|tensor| tensor.born == Born::BeforeStep && tensor.role == role);
         tensors.map(|tensor| tensor.bytes).sum::<u64>()
     };
+    let trains = trace.tensors.iter().any(|tensor| tensor.role == Role::Gradient);
     FixedMemory {
         weights: before(Role::Weight),
         buffers: before(Role::Buffer),
-        gradients: before(Role::Weight),
+        gradients: if trains { before(Role::Weight) } else { 0 },
         optimizer: before(Role::OptimizerState),
         ema: before(Role::Ema),
         overhead: 0,

@@ -38,10 +38,7 @@ impl fmt::Display for Gpus {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::All => formatter.write_str("all"),
-            Self::These(numbers) => {
-                let numbers: Vec<String> = numbers.iter().map(usize::to_string).collect();
-                formatter.write_str(&numbers.join(","))
-            }
+            Self::These(numbers) => formatter.write_str(&listed(numbers)),
         }
     }
 }
@@ -53,13 +50,48 @@ impl FromStr for Gpus {
         if text.trim() == "all" {
             return Ok(Self::All);
         }
-        let numbers: Result<Vec<usize>, _> = text.split(',').map(|number| number.trim().parse()).collect();
-        let numbers = numbers.map_err(|_| "expected `all`, or numbers of cards such as `0,1`".to_owned())?;
-        match numbers.iter().enumerate().find(|(place, number)| numbers[..*place].contains(number)) {
-            Some((_, twice)) => Err(format!("card {twice} is named twice")),
-            None => Ok(Self::These(numbers)),
+        match parse_cards(text) {
+            Ok(numbers) => Ok(Self::These(numbers)),
+            Err(CardsError::NotNumbers) => Err("expected `all`, or numbers of cards such as `0,1`".to_owned()),
+            Err(CardsError::Twice { number, .. }) => Err(format!("card {number} is named twice")),
         }
     }
+}
+
+/// Why a text names no cards.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum CardsError {
+    /// Something between the commas is no number.
+    NotNumbers,
+    /// A card is named twice.
+    Twice {
+        /// The first such card.
+        number: usize,
+        /// The list with each card once.
+        once: Vec<usize>,
+    },
+}
+
+/// Numbers of cards between commas, in the order given, none twice.
+pub(super) fn parse_cards(text: &str) -> Result<Vec<usize>, CardsError> {
+    let numbers: Result<Vec<usize>, _> = text.split(',').map(|number| number.trim().parse()).collect();
+    let mut once: Vec<usize> = Vec::new();
+    let mut twice = None;
+    for number in numbers.map_err(|_| CardsError::NotNumbers)? {
+        match once.contains(&number) {
+            true => twice = twice.or(Some(number)),
+            false => once.push(number),
+        }
+    }
+    match twice {
+        Some(number) => Err(CardsError::Twice { number, once }),
+        None => Ok(once),
+    }
+}
+
+/// The numbers as they are typed: `0,1`.
+pub(super) fn listed(numbers: &[usize]) -> String {
+    numbers.iter().map(usize::to_string).collect::<Vec<_>>().join(",")
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ impl OptimizerName {
         }
     }
 
-    /// PyTorch's and timm's; Muon's is the one that its author uses, for PyTorch's suits the length of `adamw`'s steps alone.
+    /// PyTorch's and timm's. Muon's is its author's, 0.02: PyTorch's 1e-3 suits steps as long as `adamw`'s alone.
     fn default_learning_rate(self, muon_step_length: MuonStepLength) -> f64 {
         match (self, muon_step_length) {
             (Self::Lion, _) => 1e-4,

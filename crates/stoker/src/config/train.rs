@@ -25,7 +25,7 @@ pub struct TrainSection {
     /// norms, softmax and loss stay in fp32. `auto` goes by the card, and takes 16 bits also where nothing fits in 32.
     pub precision: Precision,
     /// Highest learning rate, reached at the end of warm-up. The optimizer's default when `null`: 1e-3, of `lion` 1e-4, of `adafactor` 1e-2, of
-    /// `muon` 0.02 (with `muon_step_length: match_adamw` 1e-3).
+    /// `muon` 0.02 (with `muon_step_length: match_adamw` 1e-3). PyTorch's `Muon` has 1e-3 with either step length: set 0.001 to repeat one of its runs.
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub learning_rate: Option<f64>,
     /// Weight decay of matrices and kernels; vectors (norms, biases, layer scale) and Swin's tables of position biases are never

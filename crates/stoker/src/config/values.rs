@@ -278,7 +278,7 @@ pub enum OptimizerName {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MuonStepLength {
-    /// PyTorch's default, which wants a learning rate of about 0.02
+    /// PyTorch's default, which wants a learning rate of about 0.02, the default here, where PyTorch's is 1e-3
     #[default]
     Original,
     /// so that a learning rate that suits `adamw` does (PyTorch's `match_rms_adamw`)

@@ -122,21 +122,37 @@ pub(crate) fn tracked(device: &Device, checkpointing: Checkpointing) -> Device {
 /// Tells the trainer how much memory is used.
 pub(crate) struct Gauge {
     meter: Box<dyn Meter>,
-    /// The highest peak of the laps before this one.
-    earlier_peak_bytes: Cell<u64>,
+    /// What was measured before the meter was last reset.
+    earlier: Cell<Peaks>,
     allowed_bytes: u64,
+}
+
+/// The most that was held, bytes.
+#[derive(Debug, Clone, Copy, Default)]
+struct Peaks {
+    run: u64,
+    /// Since the micro-batch last changed.
+    lap: u64,
+    /// Training or validation of one epoch.
+    stretch: u64,
 }
 
 impl Gauge {
     /// A gauge that measures from now on, for a run that may take so much.
     pub(crate) fn start(meter: Box<dyn Meter>, allowed_bytes: u64) -> Self {
         meter.reset();
-        Self { meter, earlier_peak_bytes: Cell::new(0), allowed_bytes }
+        Self { meter, earlier: Cell::default(), allowed_bytes }
     }
 
     /// The most so far.
     pub(crate) fn highest_peak_bytes(&self) -> u64 {
-        self.meter.peak_bytes().max(self.earlier_peak_bytes.get())
+        self.peaks().run
+    }
+
+    fn peaks(&self) -> Peaks {
+        let Peaks { run, lap, stretch } = self.earlier.get();
+        let held = self.meter.peak_bytes();
+        Peaks { run: run.max(held), lap: lap.max(held), stretch: stretch.max(held) }
     }
 }
 
@@ -146,16 +162,23 @@ impl MemoryGauge for Gauge {
     }
 
     fn begin_lap(&self) {
-        self.earlier_peak_bytes.set(self.highest_peak_bytes());
+        self.earlier.set(Peaks { lap: 0, ..self.peaks() });
         self.meter.reset();
     }
 
     fn lap(&self) -> Option<MemoryLap> {
         Some(MemoryLap {
-            peak_bytes: self.meter.peak_bytes(),
+            peak_bytes: self.peaks().lap,
             resting_bytes: self.meter.current_bytes(),
             allowed_bytes: self.allowed_bytes,
         })
+    }
+
+    fn end_stretch(&self) -> Option<u64> {
+        let peaks = self.peaks();
+        self.earlier.set(Peaks { stretch: 0, ..peaks });
+        self.meter.reset_without_cost();
+        Some(peaks.stretch)
     }
 }
 
@@ -166,5 +189,82 @@ fn burn_device(selected: &SelectedDevice) -> Device {
         SelectedDevice::Cuda(card) => Device::cuda(card.index),
         #[cfg(not(feature = "cuda"))]
         SelectedDevice::Cuda(_) => unreachable!("a build without CUDA selects no card"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use super::*;
+
+    /// What is held when nothing is done.
+    const RESTING: u64 = 5;
+
+    /// A meter whose peak a test sets.
+    #[derive(Clone, Default)]
+    struct Held {
+        peak: Rc<Cell<u64>>,
+        /// Whether only a full reset lets the peak begin anew.
+        is_of_pools: bool,
+    }
+
+    impl Meter for Held {
+        fn current_bytes(&self) -> u64 {
+            RESTING
+        }
+
+        fn peak_bytes(&self) -> u64 {
+            self.peak.get()
+        }
+
+        fn reset(&self) {
+            self.peak.set(RESTING);
+        }
+
+        fn reset_without_cost(&self) {
+            if !self.is_of_pools {
+                self.reset();
+            }
+        }
+    }
+
+    fn lap_peak(gauge: &Gauge) -> u64 {
+        gauge.lap().expect("a gauge measures").peak_bytes
+    }
+
+    #[test]
+    fn a_stretch_tells_of_itself_and_the_run_of_all_stretches() {
+        let held = Held::default();
+        let gauge = Gauge::start(Box::new(held.clone()), 100);
+        held.peak.set(90);
+        assert_eq!(gauge.end_stretch(), Some(90));
+        held.peak.set(40);
+        assert_eq!(gauge.end_stretch(), Some(40));
+        assert_eq!(gauge.end_stretch(), Some(RESTING));
+        assert_eq!((gauge.peak_bytes(), lap_peak(&gauge)), (Some(90), 90));
+    }
+
+    #[test]
+    fn a_lap_ends_no_stretch() {
+        let held = Held::default();
+        let gauge = Gauge::start(Box::new(held.clone()), 100);
+        held.peak.set(60);
+        gauge.begin_lap();
+        held.peak.set(30);
+        assert_eq!(lap_peak(&gauge), 30);
+        assert_eq!(gauge.end_stretch(), Some(60));
+        assert_eq!((gauge.peak_bytes(), lap_peak(&gauge)), (Some(60), 30));
+    }
+
+    #[test]
+    fn pools_hold_in_the_next_stretch_what_they_have_grown_to() {
+        let held = Held { is_of_pools: true, ..Held::default() };
+        let gauge = Gauge::start(Box::new(held.clone()), 100);
+        held.peak.set(90);
+        assert_eq!([gauge.end_stretch(), gauge.end_stretch()], [Some(90); 2]);
+        gauge.begin_lap();
+        gauge.end_stretch();
+        assert_eq!((gauge.end_stretch(), gauge.peak_bytes()), (Some(RESTING), Some(90)));
     }
 }

@@ -124,10 +124,12 @@ impl Learner<'_> {
                 let allocator = AllocatorModel::cuda(card.total_bytes);
                 self.chosen = install_pools(subject, compute, rung, allocator, budget, request);
                 let layout = self.chosen.map_or(PoolLayout::Runtime, |chosen| chosen.layout);
-                dry_run(subject, compute, rung, layout, (budget.budget_bytes, request)).map_or_else(
+                let instead = "measuring real training steps instead";
+                dry_run(subject, compute, rung, layout, (budget.budget_bytes, request), instead).map_or_else(
                     || {
                         self.chosen = None;
-                        keep_own_pools(compute);
+                        // Peaks in few large pages make no line: the memory is cut CubeCL's way again.
+                        cut_memory(PoolLayout::Runtime, compute);
                         measured(subject, compute, rung, budget, request.effective_batch)
                     },
                     Ok,
@@ -153,20 +155,17 @@ fn install_pools(
 ) -> Option<ChosenPools> {
     let source = CapturedSource::record(&subject.step(rung), |device: &burn::tensor::Device| subject.build(device));
     let chosen = source.best_pools(allocator, budget.budget_bytes, request);
-    match chosen.layout.install(&compute.device) {
-        Ok(()) => Some(chosen),
-        Err(error) => {
-            ui::note(format_args!("note: the card's memory pools stay as they are: {error}"));
-            None
-        }
-    }
+    cut_memory(chosen.layout, compute).then_some(chosen)
 }
 
-/// Cuts the memory CubeCL's way again: peaks in few large pages make no line.
-fn keep_own_pools(compute: &Compute) {
-    if let Err(error) = PoolLayout::Runtime.install(&compute.device) {
-        ui::note(format_args!("note: the card's memory pools stay as they are: {error}"));
+/// Cuts the card's memory. Whether that could be done; where it could not, says so.
+pub(crate) fn cut_memory(layout: PoolLayout, compute: &Compute) -> bool {
+    let cut = layout.install(&compute.device);
+    if let Err(error) = &cut {
+        let name = compute.selected.describe();
+        ui::note(format_args!("note: the memory pools of {name} stay as they are: {error}"));
     }
+    cut.is_ok()
 }
 
 /// Says in the plan how the memory is cut, where it is not CubeCL's way.
@@ -220,26 +219,27 @@ fn measured(
     Ok(footprint.with_accumulation_extra(known.gradients))
 }
 
-/// The step on the card's own allocator, without its computing, in a process that tuning may break. None where it did: real steps can be measured then.
+/// The step on the card's own allocator, without its computing, in a process that tuning may break. None where it did: `instead` tells what is done then.
 pub(crate) fn dry_run(
     subject: &Subject<'_>,
     compute: &Compute,
     rung: Rung,
     layout: PoolLayout,
     bounds: (u64, &PlanRequest),
+    instead: &str,
 ) -> Option<Footprint> {
     let job = Job::of(subject, compute.selected.request().to_string(), rung, layout, bounds);
-    dry_run_elsewhere(&job, "training steps")
+    dry_run_elsewhere(&job, "training steps", instead)
 }
 
-/// Runs a job in a process of its own; `what` it runs is told. None where that did not work, which is said.
-pub(crate) fn dry_run_elsewhere(job: &Job, what: &str) -> Option<Footprint> {
+/// Runs a job in a process of its own; `what` it runs is told. None where that did not work, which is said with what is done `instead`.
+pub(crate) fn dry_run_elsewhere(job: &Job, what: &str, instead: &str) -> Option<Footprint> {
     let progress = Progress::start(format!("running {what} dry"), "steps", 0);
     let footprint =
         std::env::current_exe().map_err(DryProcessError::from).and_then(|executable| run_elsewhere(&executable, job));
     progress.finish("done");
     let footprint = footprint.map_err(|error| {
-        ui::note(format_args!("note: the dry run did not work on this card: {error}; measuring real {what} instead"));
+        ui::note(format_args!("note: the dry run on {} did not work: {error}; {instead}", job.device));
     });
     footprint.ok()
 }

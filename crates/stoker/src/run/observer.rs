@@ -110,6 +110,7 @@ impl Observer for RunObserver {
     }
 
     fn epoch_done(&mut self, record: &EpochRecord, improved: bool) {
+        self.memory.highest_bytes = self.memory.highest_bytes.max(record.run.peak_memory_bytes.unwrap_or(0));
         let Some(progress) = self.progress.take() else { return };
         let scores = record.validation.as_ref().map_or(String::new(), |scores| {
             format!(
@@ -186,6 +187,8 @@ mod tests {
         }
 
         fn reset(&self) {}
+
+        fn reset_without_cost(&self) {}
     }
 
     #[test]

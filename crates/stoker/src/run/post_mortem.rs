@@ -1,6 +1,7 @@
-//! Where a single image does not fit: what takes most, and which setting would save most, both by the recorded step.
+//! Where a single image does not fit: what takes most, and which setting would save most, both by the recorded step or forward pass.
 
-use memory_planner::{Checkpointing, LargeTensor, Liveness, Precision, Rung, format_bytes};
+use memory_planner::{Checkpointing, FixedMemory, LargeTensor, Liveness, Precision, Rung, Trace, format_bytes};
+use memory_probe::fixed_memory;
 
 use crate::config::{AutoSide, OptimizerName};
 use crate::run::resolved::ResolvedConfig;
@@ -8,6 +9,9 @@ use crate::run::subject::Subject;
 
 /// Tensors that are named.
 const LARGEST_SHOWN: usize = 3;
+
+/// What saves less than this part of the peak is no way out by itself.
+const WORTH_A_TRY: u64 = 4;
 
 /// A smaller image to compare with has at most this share of the side, and is a whole number of steps.
 const SMALLER_SIDE: (usize, usize) = (3, 4);
@@ -20,7 +24,7 @@ pub(crate) struct Remedy {
     pub(crate) key: &'static str,
     /// Its value.
     pub(crate) value: String,
-    /// What it saves at the peak of a step of one image.
+    /// What it saves at the peak of a step or a pass of one image.
     pub(crate) saved_bytes: u64,
 }
 
@@ -36,11 +40,15 @@ impl Remedy {
     }
 }
 
-/// What a step of one image takes.
+/// What a step of one image takes, or the forward pass of a prediction.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct PostMortem {
     /// Its peak.
     pub(crate) peak_bytes: u64,
+    /// What is there whatever the batch.
+    pub(crate) kept: FixedMemory,
+    /// What was recorded, in a word.
+    work: &'static str,
     /// A line for each of the largest tensors at the peak.
     largest: Vec<String>,
     /// Settings that make it smaller, the best first.
@@ -50,15 +58,33 @@ pub(crate) struct PostMortem {
 impl PostMortem {
     /// Looks into a step of one image, as `rung` computes it; it could be computed in `half`, where that is known. Records the step some five times.
     pub(crate) fn of(subject: &Subject<'_>, rung: Rung, half: Option<Precision>) -> Self {
-        let trace = subject.recorded(rung, 1, accumulates(subject));
-        let Ok(liveness) = Liveness::of(&trace) else { return Self::default() };
+        match Self::by_trace(&subject.recorded(rung, 1, accumulates(subject)), "step") {
+            Some(found) => Self { remedies: remedies(subject, rung, half, found.peak_bytes), ..found },
+            None => Self::default(),
+        }
+    }
+
+    /// Looks into the forward pass of one image; it could be computed in `half`, where that is known.
+    pub(crate) fn of_prediction(subject: &Subject<'_>, precision: Precision, half: Option<Precision>) -> Self {
+        match Self::by_trace(&subject.recorded_prediction(precision), "pass") {
+            Some(found) => {
+                let half = half.filter(|_| precision == Precision::Fp32);
+                let remedy = half.and_then(|half| half_prediction(subject, half, found.peak_bytes));
+                Self { remedies: remedy.into_iter().collect(), ..found }
+            }
+            None => Self::default(),
+        }
+    }
+
+    /// What takes most; nothing where the trace contradicts itself.
+    fn by_trace(trace: &Trace, work: &'static str) -> Option<Self> {
+        let liveness = Liveness::of(trace).ok()?;
         let of = |tensor: &LargeTensor| {
             let layer = if tensor.layer.is_empty() { "outside the model" } else { &tensor.layer };
             format!("{} in {layer}: {}", format_bytes(tensor.bytes), tensor.describe())
         };
         let largest = liveness.largest_tensors(LARGEST_SHOWN).iter().map(of).collect();
-        let peak_bytes = liveness.peak_bytes;
-        Self { peak_bytes, largest, remedies: remedies(subject, rung, half, peak_bytes) }
+        Some(Self { peak_bytes: liveness.peak_bytes, kept: fixed_memory(trace), work, largest, remedies: Vec::new() })
     }
 
     /// What takes most, and what each setting would save, as lines.
@@ -67,14 +93,33 @@ impl PostMortem {
         if !self.remedies.is_empty() {
             let saving = |remedy: &Remedy| format!("{} {}", remedy.setting(), format_bytes(remedy.saved_bytes));
             let savings: Vec<String> = self.remedies.iter().map(saving).collect();
-            let whole = format_bytes(self.peak_bytes);
+            let (whole, work) = (format_bytes(self.peak_bytes), self.work);
             lines.push(format!(
-                "of {whole} that the recorded step of one image holds, would save: {}",
+                "of {whole} that the recorded {work} of one image holds, would save: {}",
                 savings.join(", ")
             ));
         }
         lines
     }
+
+    /// A way out for a prediction, and beside it the precision that saves much, where one does.
+    pub(crate) fn or_precision(&self, way_out: String) -> String {
+        let worth_a_try = |remedy: &&Remedy| remedy.saved_bytes >= self.peak_bytes / WORTH_A_TRY;
+        match self.remedies.first().filter(worth_a_try) {
+            Some(Remedy { value, saved_bytes, .. }) => {
+                format!("{way_out}, or pass `--precision {value}`, which saves {}", format_bytes(*saved_bytes))
+            }
+            None => way_out,
+        }
+    }
+}
+
+/// The precision of a prediction, where it makes the pass smaller.
+fn half_prediction(subject: &Subject<'_>, half: Precision, peak_bytes: u64) -> Option<Remedy> {
+    let trace = subject.recorded_prediction(half);
+    let changed = Liveness::of(&trace).ok()?.peak_bytes;
+    let saved_bytes = peak_bytes.checked_sub(changed).filter(|saved| *saved > 0)?;
+    Some(Remedy { key: "predict.precision", value: half.to_string(), saved_bytes })
 }
 
 /// Whether the step sums gradients when it is computed image by image.
@@ -161,6 +206,28 @@ mod tests {
         let side = of_maps.remedies.iter().find(|remedy| remedy.key == "model.image_size").unwrap();
         assert_eq!(side.flag(), "`--set model.image_size=384`");
         assert!(of_maps.causes().last().unwrap().contains("`model.image_size: 384` "), "{:?}", of_maps.causes());
+    }
+
+    /// Nothing is kept for a backward pass: of the weights there is one copy, and no setting of training is named.
+    #[test]
+    fn a_prediction_keeps_its_weights_and_may_be_computed_in_less() {
+        let resolved = bare_config("convnext_atto", 512).unwrap();
+        let architecture = resolved.architecture().unwrap();
+        let subject = Subject::without_data(&resolved, &architecture, 10);
+        let found = PostMortem::of_prediction(&subject, Precision::Fp32, Some(Precision::Bf16));
+        assert_eq!(found.kept, FixedMemory { weights: found.kept.weights, ..FixedMemory::default() });
+        assert!((1..found.peak_bytes).contains(&found.kept.weights), "{found:?}");
+        assert_eq!((found.largest.len(), keys(&found)), (LARGEST_SHOWN, vec!["predict.precision"]));
+        let saved = format_bytes(found.remedies[0].saved_bytes);
+        assert_eq!(
+            found.or_precision("wait".to_owned()),
+            format!("wait, or pass `--precision bf16`, which saves {saved}")
+        );
+        assert!(found.causes().last().unwrap().contains("that the recorded pass of one image holds"), "{found:?}");
+        for (precision, half) in [(Precision::Bf16, Some(Precision::Bf16)), (Precision::Fp32, None)] {
+            let done = PostMortem::of_prediction(&subject, precision, half);
+            assert_eq!((keys(&done), done.or_precision("wait".to_owned())), (vec![], "wait".to_owned()));
+        }
     }
 
     #[test]

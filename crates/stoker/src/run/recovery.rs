@@ -9,6 +9,8 @@
 //! - `STOKER_INJECT_MEMORY_LIMIT=60MiB` is the limit that the heap is held to in place of `memory.limit`, without the plan knowing of it: as if the
 //!   plan had estimated too little.
 
+use std::path::Path;
+
 use checkpoint::RunFolder;
 use device::{SelectedDevice, heap};
 use memory_planner::{FixedMemory, Footprint, format_bytes};
@@ -18,7 +20,7 @@ use crate::config::MemorySize;
 use crate::crash;
 use crate::error::CommandError;
 use crate::run::compute::Compute;
-use crate::run::post_mortem::Remedy;
+use crate::run::post_mortem::{PostMortem, Remedy};
 use crate::ui;
 
 const FAULTS: &str = "STOKER_INJECT_OUT_OF_MEMORY";
@@ -155,6 +157,38 @@ pub(crate) fn explain_out_of_memory(
     let from = if folder.last().exists() { " from the last checkpoint, which is whole" } else { "" };
     let hint = format!("{way_out}; then go on{from}: {go_on}");
     error.with_causes(vec![kept_in_memory(&footprint.fixed), per_image(footprint)]).with_hint(hint)
+}
+
+/// The post-mortem of a prediction in which a single image did not fit. `config` is the file that predictions take their limit from.
+pub(crate) fn explain_prediction(
+    error: CommandError,
+    reason: &OutOfMemory,
+    post_mortem: &PostMortem,
+    other_models_bytes: u64,
+    config: &Path,
+) -> CommandError {
+    let hint = match (reason, reason.sufficient_limit_mebibytes()) {
+        (OutOfMemory::Injected, _) => format!("memory did not really run out: unset `{FAULTS}`"),
+        (_, Some(enough)) => {
+            post_mortem.or_precision(format!("set `memory.limit: {enough}MiB` or more in `{}`", config.display()))
+        }
+        _ => post_mortem
+            .or_precision("end what else holds memory on the device, or predict on the CPU: `--device cpu`".to_owned()),
+    };
+    error.with_causes(prediction_causes(post_mortem, other_models_bytes)).with_hint(hint)
+}
+
+/// What is kept whatever the batch, and what takes most in the pass of one image.
+pub(crate) fn prediction_causes(post_mortem: &PostMortem, other_models_bytes: u64) -> Vec<String> {
+    let mut causes = Vec::new();
+    if post_mortem.kept != FixedMemory::default() {
+        causes.push(kept_in_memory(&post_mortem.kept));
+    }
+    if other_models_bytes > 0 {
+        causes.push(format!("other models need {} beside this one", format_bytes(other_models_bytes)));
+    }
+    causes.extend(post_mortem.causes());
+    causes
 }
 
 /// What the plan expects of steps with one image at once. The first step holds less: the optimizer has no state before it.

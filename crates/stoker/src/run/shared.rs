@@ -9,7 +9,7 @@ use vision_nn::Classifier;
 use crate::cli::{ExchangeRequest, Gpus, TrainArguments, typed};
 use crate::error::CommandError;
 use crate::run::compute::Compute;
-use crate::run::memory::dry_run;
+use crate::run::memory::{cut_memory, dry_run};
 use crate::run::subject::Subject;
 use crate::ui;
 
@@ -108,11 +108,8 @@ impl Others {
     /// beside weights and optimizer.
     pub(crate) fn rehearse(&self, subject: &Subject<'_>, rung: Rung, pools: PoolLayout, bounds: (u64, &PlanRequest)) {
         for card in &self.cards {
-            let name = card.selected.describe();
-            if let Err(error) = pools.install(&card.device) {
-                ui::note(format_args!("note: the memory pools of {name} stay as they are: {error}"));
-            }
-            dry_run(subject, card, rung, pools, bounds);
+            cut_memory(pools, card);
+            dry_run(subject, card, rung, pools, bounds, "its kernels are tuned in the first steps of the run");
         }
     }
 

@@ -124,6 +124,11 @@ impl Subject<'_> {
         capture_step(&step, batch, &|device| self.build(device))
     }
 
+    /// The forward pass of a prediction of one image, recorded.
+    pub(crate) fn recorded_prediction(&self, precision: Precision) -> Trace {
+        capture_step(&self.prediction(precision), 1, &|device| self.build(device))
+    }
+
     /// The ways to compute the step that may be taken, the fastest first; `is_cpu` tells where.
     pub(crate) fn rungs(&self, precisions: &Precisions, is_cpu: bool) -> Vec<Rung> {
         use memory_planner::Checkpointing as Way;

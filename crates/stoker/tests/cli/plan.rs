@@ -35,6 +35,15 @@ fn a_plan_for_prediction() {
     assert_snapshot!(stage.run("plan --config x.yaml --gpu gtx1060-6gb --inference --tta essential"));
 }
 
+/// The largest tensors are named with what is kept, of which gradients are no part.
+#[test]
+fn a_prediction_of_one_image_that_does_not_fit_is_explained() {
+    let plan = "plan --model convnext_tiny --gpu gtx1060-6gb --inference --precision fp32 --set memory.limit=100MiB";
+    let refused = Stage::new().run(plan);
+    assert!(refused.contains("x 4 B, weights\n") && !refused.contains("gradients"), "{refused}");
+    assert_snapshot!(refused);
+}
+
 /// Bounds and rounding count in images, and the source may be named; what has no meaning for a forward pass is refused.
 #[test]
 fn a_plan_for_prediction_keeps_its_bounds_and_refuses_what_it_cannot_do() {

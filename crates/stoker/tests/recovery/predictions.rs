@@ -2,7 +2,9 @@
 
 use std::fs;
 
-use crate::stage::{Injected, RUN, Stage, draw_set, told};
+use insta::assert_snapshot;
+
+use crate::stage::{Injected, RUN, Stage, draw_set, told, without_sizes};
 
 #[test]
 fn predictions_and_the_test_recover_with_the_same_results() {
@@ -101,18 +103,46 @@ fn assert_predictions_keep_to_their_plan(model: &str, tta: &str) {
     assert!(told(&stderr)[0].starts_with("warning: out of memory in prediction, 32 images at once: "), "{stderr}");
     assert_same_table(&found, &expected);
 
-    let config = stage.path(RUN).join("config.resolved.yaml");
-    let text = fs::read_to_string(&config).expect("the run wrote it");
-    let limited =
-        text.replace("\nmemory:\n", &format!("\nmemory:\n  limit: {limit}MiB\n")).replace("  limit: null\n", "");
-    assert_ne!(limited, text);
-    fs::write(&config, limited).expect("writable");
+    limit_run(&stage, &format!("{limit}MiB"));
     let (stderr, found) = predict("limited.csv", &[]);
     let held = Peaks::of(&stderr);
     assert_eq!(told(&stderr), [] as [&str; 0], "planned, memory suffices");
     assert!((1..32).contains(&held.images) && held.measured <= limit, "{stderr}");
     assert!(held.error_percent() <= TOLERATED_PERCENT, "{stderr}");
     assert_same_table(&found, &expected);
+}
+
+/// Writes a limit into the configuration of the run.
+fn limit_run(stage: &Stage, limit: &str) {
+    let config = stage.path(RUN).join("config.resolved.yaml");
+    let text = fs::read_to_string(&config).expect("the run wrote it");
+    let limited = text.replace("\nmemory:\n", &format!("\nmemory:\n  limit: {limit}\n")).replace("  limit: null\n", "");
+    assert_ne!(limited, text);
+    fs::write(&config, limited).expect("writable");
+}
+
+/// A heap that does not even hold the weights, and behind the plan's back: nothing is left to halve, and the limit that is named suffices. A plan that
+/// knows the limit refuses it with the same reasons.
+#[test]
+fn one_image_that_does_not_fit_in_prediction_is_explained() {
+    let stage = Stage::new();
+    stage.succeed("train --config tiny.yaml --set train.epochs=1", &[]);
+    let predict = format!("predict --run {RUN} --input data/test --tta none --output predicted.csv");
+    let error_of = |injected: Injected<'_>, code: i32| {
+        let ended = stage.run(&predict, injected);
+        assert_eq!(ended.code, Some(code), "{}", ended.stderr);
+        let error = ended.stderr.find("error: ").expect("it failed");
+        stage.scrub(&ended.stderr[error..])
+    };
+    let error = error_of(&[("STOKER_INJECT_MEMORY_LIMIT", "5MiB")], 1);
+    assert_snapshot!(without_sizes(&error));
+    let enough = error.split_once("set `memory.limit: ").and_then(|(_, rest)| rest.split_once("MiB`"));
+    let enough = enough.expect("it names an amount").0;
+    let stderr = stage.succeed(&predict, &[("STOKER_INJECT_MEMORY_LIMIT", &format!("{enough}MiB"))]);
+    assert!(stderr.contains("testing: "), "{stderr}");
+
+    limit_run(&stage, "5MiB");
+    assert_snapshot!(without_sizes(&error_of(&[], 2)));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use insta::assert_snapshot;
 
-use crate::stage::{RUN, Stage, assert_same_losses, told};
+use crate::stage::{RUN, Stage, assert_same_losses, told, without_sizes};
 
 #[test]
 fn one_image_that_does_not_fit_is_explained_and_the_resumed_run_remembers() {
@@ -39,13 +39,4 @@ fn a_limit_below_one_image_names_one_that_suffices() {
     // Under a raised limit, what was learnt below it does not count: two images are tried again.
     let stderr = stage.succeed(&format!("train --resume {RUN}"), &injected);
     assert!(!stderr.contains(" in place of "), "{stderr}");
-}
-
-fn without_sizes(text: &str) -> String {
-    let scrubbed = |word: &str| word.parse::<f64>().is_ok_and(|_| word.contains('.'));
-    let lines = text.lines().map(|line| {
-        let words = line.split(' ').map(|word| if scrubbed(word) { "SIZE" } else { word });
-        words.collect::<Vec<_>>().join(" ")
-    });
-    lines.collect::<Vec<_>>().join("\n")
 }

@@ -120,6 +120,18 @@ pub(crate) fn told(stderr: &str) -> Vec<&str> {
         .collect()
 }
 
+/// The text with `SIZE` in the place of amounts of memory, which are not the same everywhere.
+pub(crate) fn without_sizes(text: &str) -> String {
+    let is_size = |word: &str| word.parse::<f64>().is_ok_and(|_| word.contains('.'));
+    let scrubbed = |word: &str| match word.trim_start_matches(|letter: char| letter.is_ascii_digit()) {
+        "MiB`" => "SIZEMiB`".to_owned(),
+        _ if is_size(word) => "SIZE".to_owned(),
+        _ => word.to_owned(),
+    };
+    let lines = text.lines().map(|line| line.split(' ').map(scrubbed).collect::<Vec<_>>().join(" "));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 /// Losses of the same samples that were summed in another order: f32 rounds at 6e-8, some hundred times over.
 #[track_caller]
 pub(crate) fn assert_same_losses(found: &[[f64; 2]], expected: &[[f64; 2]]) {

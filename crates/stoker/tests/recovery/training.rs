@@ -20,6 +20,24 @@ fn injected_moments_are_told_logged_and_change_no_loss() {
     assert_same_losses(&stage.losses(), &undisturbed.losses());
 }
 
+/// No gradients and no activations of a backward pass are held in validation.
+#[test]
+fn memory_is_told_of_training_and_of_validation_and_the_highest_so_far_is_the_most_of_them() {
+    let stage = Stage::new();
+    stage.succeed("train --config tiny.yaml", &[]);
+    let mut highest = 0;
+    for record in stage.records() {
+        let peaks = [record.run.train_peak_memory_bytes, record.run.validation_peak_memory_bytes];
+        let [train, validation] = peaks.map(|peak| peak.expect("the heap is counted"));
+        assert!(0 < validation && validation < train, "{validation} in validation, {train} in training");
+        highest = train.max(highest);
+        assert_eq!(record.run.peak_memory_bytes, Some(highest));
+    }
+    let page = std::fs::read_to_string(stage.path(RUN).join("report.html")).unwrap();
+    assert!(page.contains("MiB, highest use"));
+    assert!(!page.contains(">train and validation<") && !page.contains(">highest so far<"), "a line each");
+}
+
 /// The plan would refuse a micro-batch that it knows not to fit. Here it knows of no limit, and one lies between what this micro-batch takes and
 /// what a quarter of it takes.
 #[test]

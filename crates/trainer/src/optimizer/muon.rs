@@ -20,7 +20,8 @@ const SHORTEST_SIDE: usize = 4;
 /// Nor is one whose longer side is more than this times the shorter (timm's `max_aspect_ratio`).
 const LARGEST_ASPECT: f64 = 128.0;
 
-/// Muon's constants; the defaults are `torch.optim.Muon`'s.
+/// Muon's constants; the defaults are `torch.optim.Muon`'s, as of PyTorch 2.9: momentum, look ahead, decay and step length here, and
+/// coefficients, iterations and epsilon above. The learning rate is the caller's: PyTorch's default is 1e-3, Jordan's 0.02.
 ///
 /// Jordan and others, ["Muon: An optimizer for hidden layers in neural networks"](https://kellerjordan.github.io/posts/muon/), 2024. Matrices
 /// and dense kernels move by it, all else by AdamW, at the same learning rate. Which is which is timm's

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use memory_planner::{format_bytes, parse_bytes};
 
 use super::error::PlanArgumentsError;
+use crate::cli::gpus::{CardsError, listed, parse_cards};
 
 /// A whole number in a range; `what` completes "is not ...", with its article.
 pub(super) fn parse_count(
@@ -91,17 +92,13 @@ pub(super) fn parse_memory(flag: &'static str, written: Option<&str>) -> Result<
 /// Card numbers, in the order given.
 pub(super) fn parse_ids(written: Option<&str>) -> Result<Option<Vec<usize>>, PlanArgumentsError> {
     let Some(written) = written else { return Ok(None) };
-    let ids: Result<Vec<usize>, _> = written.split(',').map(|id| id.trim().parse()).collect();
-    let ids = ids.map_err(|_| PlanArgumentsError::Ids { written: written.to_owned() })?;
-    let mut once: Vec<usize> = Vec::new();
-    let mut repeated = None;
-    for id in ids {
-        match once.contains(&id) {
-            true => repeated = repeated.or(Some(id)),
-            false => once.push(id),
+    parse_cards(written).map(Some).map_err(|error| {
+        let written = written.to_owned();
+        match error {
+            CardsError::NotNumbers => PlanArgumentsError::Ids { written },
+            CardsError::Twice { number, once } => {
+                PlanArgumentsError::RepeatedId { written, index: number, once: listed(&once) }
+            }
         }
-    }
-    let Some(index) = repeated else { return Ok(Some(once)) };
-    let once = once.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
-    Err(PlanArgumentsError::RepeatedId { written: written.to_owned(), index, once })
+    })
 }

@@ -9,6 +9,7 @@ use super::error::PlanArgumentsError;
 use super::exclusions::{refuse_exclusions, refuse_same_files, refuse_settings_given_twice};
 use super::numbers::{ShareRange, parse_count, parse_ids, parse_memory, parse_share};
 use super::{LearningRateScaling, PlanArguments, PlanSource};
+use crate::cli::gpus::listed;
 use crate::cli::parse_settings;
 use crate::config::{DeviceRequest, Override, Rounding, Tta};
 
@@ -250,8 +251,7 @@ impl PlanTask {
         match (&self.target, computes) {
             (Target::Cards(ids), _) => {
                 let missing = ids.iter().find(|id| **id >= cards);
-                let listed = ids.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
-                missing.map_or(Ok(()), |id| Err(no_such_card(format!("--gpu-ids {listed}"), *id, cards)))
+                missing.map_or(Ok(()), |id| Err(no_such_card(format!("--gpu-ids {}", listed(ids)), *id, cards)))
             }
             (Target::Device(Some(DeviceRequest::Cuda(index))), _) if *index >= cards => {
                 Err(no_such_card(format!("--device cuda:{index}"), *index, cards))

@@ -19,7 +19,8 @@ use crate::run::absent::PlannedCard;
 use crate::run::compute::Compute;
 use crate::run::dry_process::Job;
 use crate::run::memory::dry_run_elsewhere;
-use crate::run::precision::Precisions;
+use crate::run::post_mortem::PostMortem;
+use crate::run::precision::{Arithmetic, Precisions};
 use crate::ui;
 
 /// Plans and prints; nothing is written, for a run's predictions have no configuration to write to.
@@ -63,7 +64,8 @@ fn here(request: &Request<'_>, device: Option<DeviceRequest>, views: usize) -> R
             None => measured(request, &compute, precision, &budget)?,
         },
     };
-    show(request, &compute.selected.describe(), planned(request, &footprint, &budget, views))
+    let formats = (precision, Arithmetic::of(&compute.selected));
+    show(request, &compute.selected.describe(), planned(request, &footprint, &budget, views, formats))
 }
 
 /// The pass on the card's own allocator, in a process that tuning may break. None where it did.
@@ -71,7 +73,7 @@ fn dry_run(request: &Request<'_>, compute: &Compute, precision: Precision, budge
     let rung = Rung { precision, checkpointing: Checkpointing::None };
     let (device, plan) = (compute.selected.request().to_string(), plan_request(request));
     let job = Job::of(&request.subject(), device, rung, PoolLayout::Runtime, (budget.budget_bytes, &plan));
-    dry_run_elsewhere(&job.of_prediction(), "forward passes")
+    dry_run_elsewhere(&job.of_prediction(), "forward passes", "measuring real forward passes instead")
 }
 
 fn measured(
@@ -94,7 +96,7 @@ fn on_card(request: &Request<'_>, card: &PlannedCard, views: usize) -> Result<In
     let asked = request.resolved.config.predict.precision;
     let precision = Precisions::choose("predict.precision", asked, card.arithmetic, &card.title)?.first;
     let footprint = recorded(request, card.allocator(), precision, &budget)?;
-    planned(request, &footprint, &budget, views)
+    planned(request, &footprint, &budget, views, (precision, card.arithmetic))
 }
 
 /// The recorded pass in a card's pools.
@@ -115,17 +117,25 @@ fn planned(
     footprint: &Footprint,
     budget: &Budget,
     views: usize,
+    (precision, arithmetic): (Precision, Arithmetic),
 ) -> Result<InferencePlan, CommandError> {
     // The effective batch is training's.
     let asked = PlanRequest { effective_batch: None, current: None, ..request.plan_request() };
     plan_inference(footprint, budget, views, &asked).map_err(|error| {
-        let fewer = match (&error, request.task.min_batch_size) {
-            (PlanError::DoesNotFit { .. }, Some(fewest)) if fewest > 1 => {
-                Some(format!("ask for fewer than `--min-batch-size {fewest}` images at once"))
+        let refused = CommandError::from_request(&error);
+        match (&error, request.task.min_batch_size) {
+            // In a list of cards, the reasons are not shown.
+            (PlanError::DoesNotFit { batch: 1, .. }, _) if request.task.target != Target::Catalogue => {
+                let half = arithmetic.half_of_prediction();
+                let post_mortem = PostMortem::of_prediction(&request.subject(), precision, half);
+                let hint = error.hint().map(|hint| post_mortem.or_precision(hint));
+                refused.with_causes(post_mortem.causes()).with_hint(hint)
             }
-            _ => error.hint(),
-        };
-        CommandError::from_request(&error).with_hint(fewer)
+            (PlanError::DoesNotFit { .. }, Some(fewest)) if fewest > 1 => {
+                refused.with_hint(format!("ask for fewer than `--min-batch-size {fewest}` images at once"))
+            }
+            _ => refused.with_hint(error.hint()),
+        }
     })
 }
 

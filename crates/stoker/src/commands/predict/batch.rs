@@ -12,6 +12,8 @@ use crate::config::AutoCount;
 use crate::error::CommandError;
 use crate::registry::Network;
 use crate::run::compute::Compute;
+use crate::run::post_mortem::PostMortem;
+use crate::run::recovery::prediction_causes;
 use crate::ui::{self, Progress};
 
 /// Most images at once on the CPU: larger batches hold more and bring their results later.
@@ -40,6 +42,8 @@ pub(super) struct BatchSubject<'a> {
     /// Bytes of the models that come into memory after this one and stay beside it; none for a model that is there before all others or alone, and
     /// whose plan alone is told.
     pub(super) later_models: Option<u64>,
+    /// Looks into the pass of one image, where that does not fit.
+    pub(super) post_mortem: &'a dyn Fn() -> PostMortem,
 }
 
 /// What becomes of the answers.
@@ -103,7 +107,8 @@ impl BatchSubject<'_> {
         let budget = self.compute.budget(budget)?;
         let worker_bytes = self.worker_bytes();
         let beside = |at_once| self.bytes_beside(self.images_of(at_once), worker_bytes);
-        let needs = Needs { work, later_bytes: self.later_bytes(), beside: &beside };
+        let later_bytes = self.later_bytes();
+        let needs = Needs { work, later_bytes, beside: &beside, post_mortem: self.post_mortem };
         let fitting = fitting_batch(model, self.image, options, self.compute, &budget, &needs)?;
         let peak_bytes = fitting.peak_bytes + beside(fitting.at_once) + self.later_models.unwrap_or(0);
         // Not every image is the largest, nor is it decoded at the worst moment.
@@ -245,6 +250,8 @@ pub(crate) struct Needs<'a> {
     pub(crate) later_bytes: u64,
     /// Held beside passes of so many images.
     pub(crate) beside: &'a dyn Fn(usize) -> u64,
+    /// Looks into the pass of one image, where that does not fit.
+    pub(crate) post_mortem: &'a dyn Fn() -> PostMortem,
 }
 
 /// The most images (H, W, C) in a pass, each view of an image counted as one, that are of use and fit the budget with what else is needed, found
@@ -260,7 +267,12 @@ pub(crate) fn fitting_batch(
     let progress = Progress::start("measuring forward passes", "passes", 0);
     let meter = compute.meter();
     let failed = |error: &PredictError| {
-        CommandError::from_run(error).with_hint(error.hint()).in_context("cannot measure the memory of a forward pass")
+        let told = match error {
+            PredictError::OutOfMemory { .. } => prediction_causes(&(needs.post_mortem)(), 0),
+            _ => Vec::new(),
+        };
+        let error = CommandError::from_run(error).with_causes(told).with_hint(error.hint());
+        error.in_context("cannot measure the memory of a forward pass")
     };
     let base_bytes = meter.current_bytes();
     let mut shown = vec![View::IDENTITY];
@@ -378,7 +390,9 @@ impl Room<'_> {
             }
             None => "end what else holds memory there, or name the number of images: `--batch-size 1`".to_owned(),
         };
-        CommandError::wrong_request(message).with_hint(hint)
+        let post_mortem = (self.needs.post_mortem)();
+        let causes = prediction_causes(&post_mortem, self.needs.later_bytes);
+        CommandError::wrong_request(message).with_causes(causes).with_hint(post_mortem.or_precision(hint))
     }
 }
 
@@ -403,7 +417,7 @@ mod tests {
         let request = BudgetRequest { limit_bytes: Some(limit), ..BudgetRequest::default() };
         let budget = Budget::for_host(reading, &request).unwrap();
         let beside = |images| images as u64;
-        let needs = Needs { work, later_bytes, beside: &beside };
+        let needs = Needs { work, later_bytes, beside: &beside, post_mortem: &PostMortem::default };
         let room = Room { needs: &needs, ceiling: work.min(32), base_bytes: 1_000, budget: &budget };
         let mut measured = Vec::new();
         let found = room.search(&mut |images| {

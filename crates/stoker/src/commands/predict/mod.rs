@@ -3,6 +3,7 @@
 mod batch;
 mod held_out;
 mod members;
+mod one_image;
 mod output;
 mod parts;
 mod temperature;

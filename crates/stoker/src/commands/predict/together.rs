@@ -122,7 +122,8 @@ fn predict_missing(
             let options = run.options(task, sight, &normalizations[place])?;
             predictors.push(Predictor { model: &models[place], options, pieces });
         }
-        first.go_through(task, ("predicting", start), |loader, progress| {
+        let other_models_bytes: u64 = members[1..].iter().map(|(run, ..)| run.weight_bytes).sum();
+        first.go_through(task, ("predicting", start, other_models_bytes), |loader, progress| {
             predict_together(&mut predictors, task.dataset, loader, progress, take)
         })?;
         // Passes stay as they were begun, with another plan perhaps.
