@@ -32,7 +32,7 @@ pub use cross_entropy::{cross_entropy, cross_entropy_gradient};
 pub use depthwise::{DepthwiseShape, StridedDepthwise};
 pub use gelu::{gelu, gelu_gradient, gelu_with_gradient};
 pub use layer_norm::{LayerNormGradient, layer_norm, layer_norm_gradient};
-pub use matrix::{Matrix, prefers_right_side_by_rows, product};
+pub use matrix::{Matrix, product};
 pub use residual::Residual;
 pub use response_norm::{ResponseNorm, ResponseNormGradient};
 pub use squeeze_excite::{SqueezeExcite, SqueezeExciteGradient};

@@ -11,16 +11,6 @@ mod tiles;
 
 pub use product::product;
 
-/// Whether products of few rows are faster where the right side lies row by row. With matrix registers its order does not matter: it is packed for them
-/// either way.
-pub fn prefers_right_side_by_rows() -> bool {
-    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-    let packs_anyway = tiles::are_there();
-    #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
-    let packs_anyway = false;
-    !packs_anyway
-}
-
 /// A matrix in a slice: element `[row, column]` stands at `row * row_stride + column * column_stride`.
 #[derive(Debug, Clone, Copy)]
 pub struct Matrix<'a> {

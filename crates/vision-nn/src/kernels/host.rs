@@ -43,15 +43,6 @@ impl Deref for Values {
     }
 }
 
-/// The numbers of a transposed matrix in f32 as they lie, which is with rows for columns; none where it lies otherwise.
-pub(crate) fn transposed_rows(matrix: &FlexTensor) -> Option<&[f32]> {
-    if matrix.dtype() != DType::F32 || matrix.is_contiguous() {
-        return None;
-    }
-    let (start, end) = matrix.layout().transpose(0, 1).contiguous_offsets()?;
-    Some(&matrix.storage::<f32>()[start..end])
-}
-
 /// A tensor of these numbers.
 pub(crate) fn tensor(numbers: Vec<f32>, shape: &Shape) -> FlexTensor {
     FlexTensor::new(Bytes::from_elems(numbers), Layout::contiguous(shape.clone()), DType::F32)

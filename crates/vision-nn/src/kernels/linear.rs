@@ -17,7 +17,7 @@ use burn::backend::{Autodiff, Backend, Capture, Dispatch, Flex, backend_extensio
 use burn::tensor::{DType, Shape, Tensor, module};
 use cpu_kernels::{Matrix, product};
 
-use super::host::{tensor, transposed_rows, values};
+use super::host::{tensor, values};
 use super::recorded::composes;
 use crate::is_captured;
 use crate::pass::stored_as;
@@ -132,12 +132,9 @@ fn forward(rows: FloatTensor<Flex>, weight: FloatTensor<Flex>, bias: Option<Floa
         return composed::forward::<Flex>(rows, weight, bias);
     }
     let ([count, inner], [out, _]) = (sides(&rows), sides(&weight));
-    let (rows, bias) = (values(&rows), bias.as_ref().map(values));
-    let rows = Matrix::of_rows(&rows, inner);
-    let output = match transposed_rows(&weight) {
-        Some(weight) => product(rows, Matrix::of_rows(weight, out), bias.as_deref()),
-        None => product(rows, Matrix::of_rows(&values(&weight), inner).transposed(), bias.as_deref()),
-    };
+    let (rows, weight, bias) = (values(&rows), values(&weight), bias.as_ref().map(values));
+    let weight = Matrix::of_rows(&weight, inner).transposed();
+    let output = product(Matrix::of_rows(&rows, inner), weight, bias.as_deref());
     tensor(output, &Shape::new([count, out]))
 }
 

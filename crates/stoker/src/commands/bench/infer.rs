@@ -7,7 +7,6 @@ use memory_planner::{BudgetRequest, Checkpointing, Precision, Rung, format_bytes
 use memory_probe::Meter;
 use serde::Serialize;
 use trainer::Normalization;
-use vision_nn::laid_out_for_prediction;
 
 use super::Configuration;
 use crate::cli::BenchInferArguments;
@@ -139,7 +138,7 @@ fn time_model(
     let base_bytes = meter.current_bytes();
     let architecture = configuration.resolved.architecture()?;
     let subject = Subject { num_classes: CLASSES, ..configuration.subject(&architecture) };
-    let (image, model) = (subject.image(), laid_out_for_prediction(subject.build(&compute.device)));
+    let (image, model) = (subject.image(), subject.build(&compute.device));
     let normalization = Normalization::imagenet(image[2]);
     let classes: Vec<String> = (0..CLASSES).map(|class| class.to_string()).collect();
     let views: Vec<(Preset, Vec<View>)> = arguments.tta.iter().map(|&preset| (preset, preset.views())).collect();

@@ -12,7 +12,7 @@ use inference::{
 };
 use memory_planner::Precision;
 use trainer::{Normalization, Pieces, Scoring};
-use vision_nn::{ClassifierSpec, laid_out_for_prediction};
+use vision_nn::ClassifierSpec;
 
 use super::Task;
 use super::batch::{Answers, BatchSubject, PlannedBatch};
@@ -364,8 +364,7 @@ impl TrainedRun {
         let changed = "the file was changed since it was saved: try the other one with `--checkpoint`, or train again";
         let weights = Weights::read(&self.path).map_err(|error| request(&error))?;
         let loaded = weights.load_for_prediction(self.architecture()?.build(&spec), &self.path);
-        let model = loaded.map_err(|error| request(&error).with_hint(changed.to_owned()))?;
-        Ok(laid_out_for_prediction(model))
+        loaded.map_err(|error| request(&error).with_hint(changed.to_owned()))
     }
 
     fn transform(&self) -> Result<EvalTransform, CommandError> {
