@@ -64,8 +64,7 @@ pub struct SharedRung {
 /// # Errors
 /// A [`CardsError`] when there is no card, or a card cannot carry the request.
 pub fn plan_for_cards(cards: &[CardToPlan<'_>], request: &PlanRequest) -> Result<MultiCardPlan, CardsError> {
-    let dealt = request.effective_batch.map(|_| request.clone().dealt_round(cards.len()));
-    let request = dealt.as_ref().unwrap_or(request);
+    let request = &request.clone().dealt_round(cards.len());
     let plans: Vec<CardPlan> = cards
         .iter()
         .map(|card| Ok(CardPlan { name: card.name.clone(), plan: plan_on(card, request)? }))

@@ -119,12 +119,11 @@ impl Choice {
 
 impl PlanRequest {
     /// The same request for a step that `cards` share: no micro-batch is above what each of them takes of the effective batch, so that all have work.
+    /// Without an effective batch, or for one card, it stays as it is.
     #[must_use]
     pub fn dealt_round(self, cards: usize) -> Self {
-        if cards < 2 {
-            return self;
-        }
-        let share = self.effective_batch.map(|effective| effective.div_ceil(cards));
+        let Some(effective) = self.effective_batch.filter(|_| cards > 1) else { return self };
+        let share = Some(effective.div_ceil(cards));
         let share = share.filter(|share| self.micro_batch.is_none() && *share >= self.minimum.unwrap_or(1));
         let maximum = [self.maximum, share].into_iter().flatten().min();
         Self { maximum, cards: Some(cards), ..self }

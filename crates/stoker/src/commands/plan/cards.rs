@@ -30,9 +30,8 @@ pub(super) fn plan_cards(request: &Request<'_>, ids: &[usize]) -> Result<(), Com
         Ok((compute, budget))
     });
     let selected: Vec<(Compute, Budget)> = selected.collect::<Result<_, CommandError>>()?;
-    let (subject, plan) = (request.subject(), request.plan_request());
     // Micro-batches above a card's share of the effective batch are not asked for.
-    let plan = if plan.effective_batch.is_some() { plan.dealt_round(ids.len()) } else { plan };
+    let (subject, plan) = (request.subject(), request.plan_request().dealt_round(ids.len()));
     let participants =
         selected.iter().map(|(compute, budget)| at_hand(&subject, compute, request.task.source, budget, &plan));
     let (shared, precisions, budget) = together(&subject, participants.collect(), &plan)?;
