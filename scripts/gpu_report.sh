@@ -67,11 +67,26 @@ cp "$(ls -d "$runs"/*/out_of_memory | tail -n 1)/memory_events.jsonl" "$out/" 2>
 # The card stands in for smaller ones: another process holds all but 6, 8, 12 and 24 GiB. The plan must hold without out-of-memory, and the first
 # micro-batch beyond its maximum must run out of memory or reserve more than the budget.
 stand_in() {
-    local gib=$1 run="stand_in_$1" beyond
+    local gib=$1 free code=0
     shift
     coproc HOLDER { python3 scripts/hold_memory.py "$gib"; }
-    read -r free <&"${HOLDER[0]}" || return 1
-    echo "$free"
+    # Bash forgets them when the holder ends.
+    local from=${HOLDER[0]} to=${HOLDER[1]} holder=$HOLDER_PID
+    if read -r free <&"$from"; then
+        echo "$free"
+        planned_and_beyond "stand_in_$gib" "$@" || code=$?
+    else
+        code=1
+    fi
+    # Whatever came of it, the memory is given back: the steps that follow want all of it.
+    exec {to}>&-
+    wait "$holder" || code=$?
+    return "$code"
+}
+
+planned_and_beyond() {
+    local run=$1 beyond
+    shift
     "$@" --set "name=$run" || return 1
     keep "$run"
     beyond=$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["plan"]["levels"]["maximum"]["batch"] + 4)' "$out/$run.plan.json")
@@ -81,8 +96,6 @@ stand_in() {
     "$@" --set "name=${run}_forced" --set "train.micro_batch_size=$beyond" --set train.effective_batch_size="$beyond" --set memory.safety_margin=0
     echo "exit $? without a margin"
     keep "${run}_forced"
-    exec {HOLDER[1]}>&-
-    wait
     [ ! -s "$(ls -d "$runs"/*/"$run" | tail -n 1)/memory_events.jsonl" ]
 }
 if python3 -c 'import torch' 2>/dev/null; then
