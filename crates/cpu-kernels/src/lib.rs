@@ -33,7 +33,7 @@ pub use depthwise::{DepthwiseShape, StridedDepthwise};
 pub use gelu::{gelu, gelu_gradient, gelu_with_gradient};
 pub use layer_norm::{LayerNormGradient, layer_norm, layer_norm_gradient};
 pub use matrix::{Matrix, product};
-pub use residual::Residual;
+pub use residual::{Residual, Scaling};
 pub use response_norm::{ResponseNorm, ResponseNormGradient};
 pub use squeeze_excite::{SqueezeExcite, SqueezeExciteGradient};
 pub use sums::{squares_of_all, sum_of_rows};

@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
 
 use crate::Pass;
-use crate::kernels::residual;
+use crate::kernels::{BranchScale, residual};
 
 /// Stochastic depth: in training, drops a sample's whole residual branch and scales the kept ones by `1 / (1 - probability)`.
 ///
@@ -35,16 +35,16 @@ impl DropPath {
         branch * Tensor::from_data(TensorData::new(factors, shape), (&device, dtype))
     }
 
-    /// `map + branch * scale`, the branch dropped for some samples: what [`forward`](Self::forward) and two operations more would give.
+    /// `map + (branch + bias) * scale`, the branch dropped for some samples: what [`forward`](Self::forward) and three operations more would give.
     ///
     /// # Shapes
     /// - `map`, `branch` and output: `[B, .., C]`
-    /// - `scale`: `[C]`
+    /// - bias and scale of `scale`: `[C]`
     pub fn add<const D: usize>(
         &self,
         map: Tensor<D>,
         branch: Tensor<D>,
-        scale: Option<Tensor<1>>,
+        scale: Option<BranchScale>,
         pass: &mut Pass,
     ) -> Tensor<D> {
         let factors = self.factors(branch.dims()[0], pass);

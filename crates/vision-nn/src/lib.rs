@@ -32,10 +32,10 @@ pub use drop_path::{DropPath, drop_path_schedule};
 pub use dropout::Dropout;
 pub use init::{Initialization, Initializer};
 pub use kernels::{
-    Cut, Moving, Scratch, adamw, adamw_of_all, blend_all, cross_entropy, depthwise_conv2d, gelu, gelu_linear,
-    has_adamw, has_window_attention, images_of_pixels, images_of_words, in_burns_operations, is_card, layer_norm,
-    linear, recorded_overwrites, recorded_scratch, response_norm, scale_all, softmax, squares_of_all, sum_of_squares,
-    takes_lists, takes_words, window_attention, words_of_images,
+    BranchScale, Cut, Moving, Scratch, adamw, adamw_of_all, blend_all, cross_entropy, depthwise_conv2d, gelu,
+    gelu_linear, gelu_projection, has_adamw, has_window_attention, images_of_pixels, images_of_words,
+    in_burns_operations, is_card, layer_norm, linear, recorded_overwrites, recorded_scratch, response_norm, scale_all,
+    softmax, squares_of_all, sum_of_squares, takes_lists, takes_words, window_attention, words_of_images,
 };
 pub use layer_names::{LayerNames, LayerPlace};
 pub use linear::{Linear, Pointwise, Projection};

@@ -1,7 +1,7 @@
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
-use crate::{Initializer, gelu_linear, linear};
+use crate::{Initializer, gelu_linear, gelu_projection, linear};
 
 /// A fully connected layer over the last axis, stored as PyTorch stores it: weight `[out, in]`, bias `[out]`.
 #[derive(Module, Debug)]
@@ -38,6 +38,15 @@ impl Linear {
     pub fn forward_gelu(&self, rows: Tensor<2>) -> Tensor<2> {
         gelu_linear(rows, self.weight.val(), self.bias.val())
     }
+
+    /// [`forward_gelu`](Self::forward_gelu) but for the bias, which an operation behind it adds.
+    ///
+    /// # Shapes
+    /// - `rows`: `[N, in]`
+    /// - output: `[N, out]`
+    pub fn project_gelu(&self, rows: Tensor<2>) -> Tensor<2> {
+        gelu_projection(rows, self.weight.val())
+    }
 }
 
 /// A 1x1 convolution that works on rows of a channels-last tensor: a [`Linear`] whose weight is stored as `[out, in, 1, 1]`.
@@ -73,6 +82,15 @@ impl Pointwise {
     pub fn forward_gelu(&self, rows: Tensor<2>) -> Tensor<2> {
         let (weight, bias) = self.as_matrix();
         gelu_linear(rows, weight, bias)
+    }
+
+    /// [`forward_gelu`](Self::forward_gelu) but for the bias; see [`Linear::project_gelu`].
+    ///
+    /// # Shapes
+    /// - `rows`: `[N, in]`
+    /// - output: `[N, out]`
+    pub fn project_gelu(&self, rows: Tensor<2>) -> Tensor<2> {
+        gelu_projection(rows, self.as_matrix().0)
     }
 
     /// # Shapes
@@ -123,6 +141,26 @@ impl Projection {
         match self {
             Self::Linear(linear) => linear.forward_gelu(rows),
             Self::Pointwise(pointwise) => pointwise.forward_gelu(rows),
+        }
+    }
+
+    /// [`forward_gelu`](Self::forward_gelu) but for the bias; see [`Linear::project_gelu`].
+    ///
+    /// # Shapes
+    /// - `rows`: `[N, in]`
+    /// - output: `[N, out]`
+    pub fn project_gelu(&self, rows: Tensor<2>) -> Tensor<2> {
+        match self {
+            Self::Linear(linear) => linear.project_gelu(rows),
+            Self::Pointwise(pointwise) => pointwise.project_gelu(rows),
+        }
+    }
+
+    /// The bias, `[out]`.
+    pub fn bias(&self) -> Tensor<1> {
+        match self {
+            Self::Linear(linear) => linear.bias.val(),
+            Self::Pointwise(pointwise) => pointwise.bias.val(),
         }
     }
 }

@@ -1,6 +1,6 @@
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
-use vision_nn::{DepthwiseConv2d, DropPath, Initializer, LayerNorm, Pass, Projection, gelu};
+use vision_nn::{BranchScale, DepthwiseConv2d, DropPath, Initializer, LayerNorm, Pass, Projection, gelu};
 
 use crate::GlobalResponseNorm;
 use crate::model::{NORM_EPSILON, WEIGHT_STD};
@@ -52,9 +52,12 @@ impl Block {
     pub fn forward(&self, map: Tensor<4>, pass: &mut Pass) -> Tensor<4> {
         let [batch, height, width, channels] = map.dims();
         let branch = self.norm.forward(self.conv_dw.forward(map.clone())); // [B, H, W, C]
-        let rows = self.mlp.forward(branch.reshape([batch * height * width, channels]), batch); // [N, C]
-        let branch = rows.reshape([batch, height, width, channels]); // [B, H, W, C]
-        self.drop_path.add(map, branch, self.gamma.as_ref().map(Param::val), pass)
+        let rows = branch.reshape([batch * height * width, channels]); // [N, C]
+        let (rows, scale) = match &self.gamma {
+            Some(gamma) => self.mlp.forward_to_scale(rows, gamma), // [N, C]
+            None => (self.mlp.forward(rows, batch), None),         // [N, C]
+        };
+        self.drop_path.add(map, rows.reshape([batch, height, width, channels]), scale, pass) // [B, H, W, C]
     }
 }
 
@@ -74,6 +77,15 @@ impl Mlp {
             grn: form.response_norm.then(|| GlobalResponseNorm::init(hidden, init)),
             fc2: Projection::init(hidden, channels, form.pointwise_mlp, WEIGHT_STD, init),
         }
+    }
+
+    /// The last bias is left to the operation that scales by `gamma`.
+    ///
+    /// # Shapes
+    /// - `rows` and output: `[N, C]`; `[N, 4 C]` between
+    fn forward_to_scale(&self, rows: Tensor<2>, gamma: &Param<Tensor<1>>) -> (Tensor<2>, Option<BranchScale>) {
+        let rows = self.fc2.project_gelu(self.fc1.forward(rows)); // [N, C]
+        (rows, Some(BranchScale { bias: self.fc2.bias(), scale: gamma.val() }))
     }
 
     /// # Shapes

@@ -22,7 +22,7 @@
 //! | layer norm gradients of this project | two rows of sums for each cube, up to a number of cubes | `kernels/layer_norm.rs`, `gradient_scratch` |
 //! | batch norm moments and gradients of this project | two rows of sums for each chunk of the rows, at most 1024 chunks | `kernels/batch_norm.rs`, `sums_scratch` |
 //! | channel sums, of which squeeze-excite and response norm are made | one to three rows of sums for each chunk of a sample's positions, at most 32 chunks a sample | `kernels/per_channel.rs`, `sums_scratch` |
-//! | residual gradients of this project, where a scale has one | a row of sums for each stretch of the rows, at most a MiB, or one stretch | `kernels/residual/plan.rs`, `chunk_scratch` |
+//! | residual gradients of this project, where a scale has one | two rows of sums for each stretch of the rows, at most two MiB, or one stretch | `kernels/residual/plan.rs`, `chunk_scratch` |
 //! | cross-entropy of this project | a loss for each row of logits; its gradient takes 0 | `kernels/cross_entropy.rs`, `fused_cross_entropy` |
 //! | window attention of this project | the bias with its last two axes exchanged | `kernels/window_attention/plan.rs`, `bias_scratch` |
 //! | its gradients | the same, and gradients of the bias for each part of the windows, at most 32 MiB, or one part | the same, `sums_scratch` |

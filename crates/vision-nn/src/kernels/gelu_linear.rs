@@ -29,19 +29,34 @@ use crate::tape::{on_captured, primitive};
 /// - `bias`: `[out]`
 /// - output: `[N, out]`
 pub fn gelu_linear(rows: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
+    compute(rows, weight, Some(bias))
+}
+
+/// The same without bias.
+pub fn gelu_projection(rows: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
+    compute(rows, weight, None)
+}
+
+fn compute(rows: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
     let (device, dtype) = (rows.device(), rows.dtype());
     if composes(&device) {
-        return linear(gelu(rows), weight, Some(bias));
+        return linear(gelu(rows), weight, bias);
     }
-    let (weight, bias) = (stored_as(weight, dtype), stored_as(bias, dtype));
+    let (weight, bias) = (stored_as(weight, dtype), bias.map(|bias| stored_as(bias, dtype)));
     if is_captured(&device) {
         return on_captured!(device, B => {
-            let (weight, bias) = (primitive::<B, 2>(weight), primitive::<B, 1>(bias));
-            Tensor::from_primitive::<B>(B::gelu_linear(primitive::<B, 2>(rows), weight, bias))
+            let (rows, weight) = (primitive::<B, 2>(rows), primitive::<B, 2>(weight));
+            Tensor::from_primitive::<B>(match bias {
+                Some(bias) => B::gelu_linear(rows, weight, primitive::<B, 1>(bias)),
+                None => B::gelu_projection(rows, weight),
+            })
         });
     }
-    let (rows, weight, bias) = (rows.into_dispatch(), weight.into_dispatch(), bias.into_dispatch());
-    Tensor::from_dispatch(Dispatch::gelu_linear(rows, weight, bias))
+    let (rows, weight) = (rows.into_dispatch(), weight.into_dispatch());
+    Tensor::from_dispatch(match bias {
+        Some(bias) => Dispatch::gelu_linear(rows, weight, bias.into_dispatch()),
+        None => Dispatch::gelu_projection(rows, weight),
+    })
 }
 
 /// The operation on a backend, all tensors of one type.
@@ -51,6 +66,11 @@ pub trait GeluLinear: FusedGelu + FusedLinear {
     /// See [`gelu_linear`].
     fn gelu_linear(rows: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
         Self::fused_linear(Self::fused_gelu(rows), weight, bias)
+    }
+
+    /// The same without bias.
+    fn gelu_projection(rows: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::fused_projection(Self::fused_gelu(rows), weight)
     }
 }
 
@@ -64,16 +84,17 @@ impl GeluLinear for Wgpu {}
 #[derive(Debug)]
 struct GeluLinearBackward;
 
-impl<B: Backend + GeluLinear> Backward<B, 3> for GeluLinearBackward {
+impl<B: Backend + GeluLinear, const N: usize> Backward<B, N> for GeluLinearBackward {
     /// Rows, and the weight, which the rows want.
     type State = (NodeId, Option<NodeId>);
 
-    fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, checkpointer: &mut Checkpointer) {
+    fn backward(self, ops: Ops<Self::State, N>, gradients: &mut Gradients, checkpointer: &mut Checkpointer) {
         let gradient = gradients.consume::<B>(&ops.node);
         let (rows, weight) = ops.state;
         let rows = checkpointer.retrieve_node_output::<FloatTensor<B>>(rows);
         let weight = weight.map(|node| checkpointer.retrieve_node_output::<FloatTensor<B>>(node));
-        let [of_rows, of_weight, of_bias] = ops.parents;
+        let mut parents = ops.parents.into_iter();
+        let [of_rows, of_weight, of_bias] = [(); 3].map(|()| parents.next().flatten());
         if let Some(node) = of_bias {
             gradients.register::<B>(node.id, B::fused_linear_bias_gradient(gradient.clone()));
         }
@@ -114,6 +135,17 @@ impl<B: Backend + GeluLinear, C: CheckpointStrategy> GeluLinear for Autodiff<B, 
             }
         }
     }
+
+    fn gelu_projection(rows: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        match GeluLinearBackward.prepare::<C>([rows.node.clone(), weight.node.clone()]).compute_bound().stateful() {
+            OpsKind::Tracked(mut prepared) => {
+                let weight_node = rows.is_tracked().then(|| prepared.checkpoint(&weight));
+                let state = (prepared.checkpoint(&rows), weight_node);
+                prepared.finish(state, B::gelu_projection(rows.primitive, weight.primitive))
+            }
+            OpsKind::UnTracked(prepared) => prepared.finish(B::gelu_projection(rows.primitive, weight.primitive)),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -151,6 +183,15 @@ mod tests {
             assert_eq!(ours.len(), if frozen.is_some() { 3 } else { 4 });
             assert_eq!(ours, two);
         }
+    }
+
+    #[test]
+    fn without_a_bias_the_others_are_those_with_a_bias_of_zero() {
+        let [rows, weight, bias, upstream] = given();
+        let given = [rows, weight, TensorData::zeros::<f32, _>(bias.shape), upstream];
+        let without = run(&given, Some(2), &Device::flex(), |rows, weight, _| gelu_projection(rows, weight));
+        assert_eq!(without, run(&given, Some(2), &Device::flex(), gelu_linear));
+        assert_eq!(without.len(), 3);
     }
 
     #[test]

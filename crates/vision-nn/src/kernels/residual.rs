@@ -1,4 +1,4 @@
-//! The end of a residual branch as one operation: layer scale, stochastic depth, and the sum. Computed in f32 whatever the maps are stored in; of the
+//! The end of a residual branch as one operation: the bias of its last layer, layer scale, stochastic depth, and the sum. Computed in f32 whatever the maps are stored in; of the
 //! maps only the branch is kept for the backward pass, and only where a scale wants it.
 
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
@@ -33,16 +33,25 @@ use passes::ResidualPasses;
 /// A factor for each sample; none is 1 for all.
 type Factors = Option<Arc<[f32]>>;
 
-/// `map + branch * scale * factors`.
+/// What each channel of a branch goes through: `(branch + bias) * scale`. A layer that leaves its bias to this operation saves a pass over its output, and
+/// one over the gradient.
+#[derive(Debug, Clone)]
+pub struct BranchScale {
+    /// `[C]`, f32
+    pub bias: Tensor<1>,
+    /// `[C]`, f32
+    pub scale: Tensor<1>,
+}
+
+/// `map + (branch + bias) * scale * factors`, or without bias and scale.
 ///
 /// # Shapes
 /// - `map`, `branch` and output: `[B, .., C]`, of one type
-/// - `scale`: `[C]`, f32
 /// - `factors`: `[B]`
 pub(crate) fn residual<const D: usize>(
     map: Tensor<D>,
     branch: Tensor<D>,
-    scale: Option<Tensor<1>>,
+    scale: Option<BranchScale>,
     factors: Factors,
 ) -> Tensor<D> {
     let device = map.device();
@@ -55,14 +64,19 @@ pub(crate) fn residual<const D: usize>(
         return on_captured!(device, B => {
             let (map, branch) = (primitive::<B, D>(map), primitive::<B, D>(branch));
             Tensor::from_primitive::<B>(match scale {
-                Some(scale) => B::scaled_residual(map, branch, primitive::<B, 1>(scale), factors),
+                Some(BranchScale { bias, scale }) => {
+                    let (bias, scale) = (primitive::<B, 1>(bias), primitive::<B, 1>(scale));
+                    B::scaled_residual(map, branch, bias, scale, factors)
+                }
                 None => B::plain_residual(map, branch, factors),
             })
         });
     }
     let (map, branch) = (map.into_dispatch(), branch.into_dispatch());
     Tensor::from_dispatch(match scale {
-        Some(scale) => Dispatch::scaled_residual(map, branch, scale.into_dispatch(), factors),
+        Some(BranchScale { bias, scale }) => {
+            Dispatch::scaled_residual(map, branch, bias.into_dispatch(), scale.into_dispatch(), factors)
+        }
         None => Dispatch::plain_residual(map, branch, factors),
     })
 }
@@ -71,14 +85,14 @@ pub(crate) fn residual<const D: usize>(
 fn composed<const D: usize>(
     map: Tensor<D>,
     branch: Tensor<D>,
-    scale: Option<Tensor<1>>,
+    scale: Option<BranchScale>,
     factors: Factors,
 ) -> Tensor<D> {
     let place = (branch.device(), branch.dtype());
     let branch = match scale {
-        Some(scale) => {
-            let scale = stored_as(scale, branch.dtype());
-            branch * scale.unsqueeze::<D>()
+        Some(BranchScale { bias, scale }) => {
+            let [bias, scale] = [bias, scale].map(|vector| stored_as(vector, branch.dtype()).unsqueeze::<D>());
+            (branch + bias) * scale
         }
         None => branch,
     };
@@ -99,11 +113,12 @@ pub trait FusedResidual: Backend {
     fn scaled_residual(
         map: FloatTensor<Self>,
         branch: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
         scale: FloatTensor<Self>,
         factors: Factors,
     ) -> FloatTensor<Self>;
 
-    /// The same without a scale.
+    /// The same without bias and scale.
     fn plain_residual(map: FloatTensor<Self>, branch: FloatTensor<Self>, factors: Factors) -> FloatTensor<Self>;
 }
 
@@ -114,11 +129,12 @@ macro_rules! in_passes_on {
             fn scaled_residual(
                 map: FloatTensor<Self>,
                 branch: FloatTensor<Self>,
+                bias: FloatTensor<Self>,
                 scale: FloatTensor<Self>,
                 factors: Factors,
             ) -> FloatTensor<Self> {
                 let factors = on_device_of::<Self>(&map, factors);
-                Self::residual_sum(map, branch, Some(scale), factors)
+                Self::residual_sum(map, branch, Some([bias, scale]), factors)
             }
 
             fn plain_residual(
@@ -153,29 +169,32 @@ struct ScaledBackward;
 /// What a backward pass over a scaled branch wants.
 #[derive(Debug, Clone)]
 struct ScaledState<B: Backend> {
-    /// Where the scale has a gradient.
+    /// Where bias or scale have a gradient.
     branch: Option<NodeId>,
-    scale: NodeId,
+    /// Bias and scale.
+    scale: [NodeId; 2],
     /// `[B]`
     factors: Option<FloatTensor<B>>,
 }
 
-impl<B: Backend + ResidualPasses> Backward<B, 3> for ScaledBackward {
+impl<B: Backend + ResidualPasses> Backward<B, 4> for ScaledBackward {
     type State = ScaledState<B>;
 
-    fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, checkpointer: &mut Checkpointer) {
+    fn backward(self, ops: Ops<Self::State, 4>, gradients: &mut Gradients, checkpointer: &mut Checkpointer) {
         let gradient = gradients.consume::<B>(&ops.node);
         let ScaledState { branch, scale, factors } = ops.state;
         let branch = branch.map(|node| checkpointer.retrieve_node_output::<FloatTensor<B>>(node));
-        let scale = checkpointer.retrieve_node_output::<FloatTensor<B>>(scale);
-        let [map_node, branch_node, scale_node] = ops.parents;
-        if branch_node.is_some() || scale_node.is_some() {
-            let (of_branch, of_scale) = B::residual_gradients(branch, Some(scale), factors, gradient.clone());
+        let scale = scale.map(|node| checkpointer.retrieve_node_output::<FloatTensor<B>>(node));
+        let [map_node, branch_node, vector_nodes @ ..] = ops.parents;
+        if branch_node.is_some() || branch.is_some() {
+            let (of_branch, of_vectors) = B::residual_gradients(branch, Some(scale), factors, gradient.clone());
             if let Some(node) = branch_node {
                 gradients.register::<B>(node.id, of_branch);
             }
-            if let Some((node, of_scale)) = scale_node.zip(of_scale) {
-                gradients.register::<B>(node.id, of_scale);
+            for (node, of_vector) in vector_nodes.into_iter().zip(of_vectors.into_iter().flatten()) {
+                if let Some(node) = node {
+                    gradients.register::<B>(node.id, of_vector);
+                }
             }
         }
         if let Some(node) = map_node {
@@ -211,23 +230,26 @@ impl<B: Backend + FusedResidual + ResidualPasses, C: CheckpointStrategy> FusedRe
     fn scaled_residual(
         map: FloatTensor<Self>,
         branch: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
         scale: FloatTensor<Self>,
         factors: Factors,
     ) -> FloatTensor<Self> {
-        let nodes = [map.node.clone(), branch.node.clone(), scale.node.clone()];
+        let nodes = [&map, &branch, &bias, &scale].map(|tensor| tensor.node.clone());
         let factors = on_device_of::<B>(&map.primitive, factors);
         match ScaledBackward.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(mut prepared) => {
+                let sums = bias.is_tracked() || scale.is_tracked();
                 let state = ScaledState {
-                    branch: scale.is_tracked().then(|| prepared.checkpoint(&branch)),
-                    scale: prepared.checkpoint(&scale),
+                    branch: sums.then(|| prepared.checkpoint(&branch)),
+                    scale: [prepared.checkpoint(&bias), prepared.checkpoint(&scale)],
                     factors: factors.clone(),
                 };
-                let sum = B::residual_sum(map.primitive, branch.primitive, Some(scale.primitive), factors);
-                prepared.finish(state, sum)
+                let vectors = [bias.primitive, scale.primitive];
+                prepared.finish(state, B::residual_sum(map.primitive, branch.primitive, Some(vectors), factors))
             }
             OpsKind::UnTracked(prepared) => {
-                prepared.finish(B::residual_sum(map.primitive, branch.primitive, Some(scale.primitive), factors))
+                let vectors = [bias.primitive, scale.primitive];
+                prepared.finish(B::residual_sum(map.primitive, branch.primitive, Some(vectors), factors))
             }
         }
     }

@@ -20,7 +20,7 @@ pub(crate) fn rows_and_channels(map: &Shape) -> [usize; 2] {
     [map.num_elements() / channels, channels]
 }
 
-/// The rows of a map in stretches, each of which is summed by itself for the gradient of the scale.
+/// The rows of a map in stretches, each of which is summed by itself for the gradients of bias and scale.
 pub(crate) fn chunks_of(map: &Shape) -> Chunks {
     let [rows, channels] = rows_and_channels(map);
     Chunks::of(rows, most_chunks(channels))
@@ -30,9 +30,9 @@ fn most_chunks(channels: usize) -> usize {
     (SUMS_AT_ONCE / channels).max(1)
 }
 
-/// The sums of the stretches: at most a MiB, or one stretch.
+/// The sums of the stretches, two a channel: at most two MiB, or one stretch.
 pub(super) fn chunk_scratch(map: &Shape) -> Scratch {
     let [rows, channels] = rows_and_channels(map);
     let cut = Cut::UpTo { rows_each: 1, most: most_chunks(channels) as u64 };
-    Scratch { rows: rows as u64, bytes_each: (channels * size_of::<f32>()) as u64, cut }
+    Scratch { rows: rows as u64, bytes_each: (2 * channels * size_of::<f32>()) as u64, cut }
 }

@@ -5,8 +5,8 @@ use std::cell::RefCell;
 use burn::tensor::{DType, Device, Distribution, Tensor};
 use efficientnet::{BlockKind, find_variant};
 use vision_nn::{
-    BatchNorm, Conv2d, DepthwiseConv2d, DropPath, Initialization, Initializer, LayerNorm, Linear, Padding, Pass,
-    SqueezeExcite, cross_entropy, onto_tape, stored_as, window_attention,
+    BatchNorm, BranchScale, Conv2d, DepthwiseConv2d, DropPath, Initialization, Initializer, LayerNorm, Linear, Padding,
+    Pass, SqueezeExcite, cross_entropy, onto_tape, stored_as, window_attention,
 };
 
 /// Bytes and floating-point operations of a pass. Every tensor is read or written once, and weights count like maps.
@@ -158,9 +158,11 @@ fn of_convnext(grid: Grid) -> Vec<Case> {
         Box::new(move || rows(layer.forward(map.clone())))
     });
     let widened = Grid { channels: 4 * channels, ..grid };
-    let residual = grid.case(["layer scale and sum", MODEL], [3.0, 3.0], [2.0, 3.0], move |setting| {
+    let residual = grid.case(["bias, layer scale and sum", MODEL], [3.0, 3.0], [3.0, 5.0], move |setting| {
         let (map, branch) = (setting.map(grid.shape()), setting.map(grid.shape()));
-        let scale = onto_tape(Tensor::full([channels], 0.5, &setting.device.clone().inner()), &setting.device);
+        let [bias, scale] = [0.1, 0.5]
+            .map(|value| onto_tape(Tensor::full([channels], value, &setting.device.clone().inner()), &setting.device));
+        let scale = BranchScale { bias, scale };
         let pass = RefCell::new(setting.pass());
         Box::new(move || {
             let add = DropPath::new(0.0).add(map.clone(), branch.clone(), Some(scale.clone()), &mut pass.borrow_mut());

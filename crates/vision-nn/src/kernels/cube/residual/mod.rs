@@ -21,7 +21,7 @@ const LARGEST_VECTOR: usize = 4;
 /// The units of a cube that adds up sums: as many as every WebGPU has.
 const UNITS_OF_A_CUBE: u32 = 256;
 
-/// `map + branch * scale * factors`, of maps `[B, .., C]`, a scale `[C]` and factors `[B]`, of which the last two may be missing.
+/// `map + (branch + bias) * scale * factors`, of maps `[B, .., C]`, bias and scale `[C]` and factors `[B]`, of which all but the maps may be missing.
 #[derive(Debug)]
 pub(crate) struct Sum {
     pub(crate) has_scale: bool,
@@ -38,7 +38,7 @@ impl ListOperation for Sum {
     fn run<R: CubeRuntime>(&self, inputs: Vec<CubeTensor<R>>) -> Vec<CubeTensor<R>> {
         let mut inputs = inputs.into_iter();
         let [map, branch] = [(); 2].map(|()| in_order(inputs.next()));
-        let [scale, factors] = shares(&map, [self.has_scale, self.has_factors], &mut inputs);
+        let [bias, scale, factors] = shares(&map, [self.has_scale, self.has_scale, self.has_factors], &mut inputs);
         let output = like(&map);
         let lanes = Lanes::of(&map);
         let Some(grid) = Grid::of(&map, lanes.all) else { return vec![output] };
@@ -53,6 +53,7 @@ impl ListOperation for Sum {
                 lanes.size,
                 map.into_tensor_arg(),
                 branch.into_tensor_arg(),
+                bias.into_tensor_arg(),
                 scale.into_tensor_arg(),
                 factors.into_tensor_arg(),
                 output.clone().into_tensor_arg(),
@@ -68,8 +69,8 @@ impl ListOperation for Sum {
     }
 }
 
-/// The gradient of the branch, of the gradient of the sum; and that of the scale, `[C]` in f32, where the branch is given. Inputs are branch, scale and
-/// factors, each where it is there, and the gradient.
+/// The gradient of the branch, of the gradient of the sum; and those of bias and scale, `[C]` in f32, where the branch is given. Inputs are branch, bias and
+/// scale, and factors, each where it is there, and the gradient.
 #[derive(Debug)]
 pub(crate) struct Gradients {
     pub(crate) has_branch: bool,
@@ -82,23 +83,24 @@ impl ListOperation for Gradients {
 
     fn outputs(&self, inputs: &[Form]) -> Vec<Form> {
         let gradient = inputs[inputs.len() - 1].clone();
-        let of_scale = self.has_branch.then(|| (inputs[1].0.clone(), DType::F32));
-        std::iter::once(gradient).chain(of_scale).collect()
+        let of_vectors = self.has_branch.then(|| [(); 2].map(|()| (inputs[1].0.clone(), DType::F32)));
+        std::iter::once(gradient).chain(of_vectors.into_iter().flatten()).collect()
     }
 
     fn run<R: CubeRuntime>(&self, mut inputs: Vec<CubeTensor<R>>) -> Vec<CubeTensor<R>> {
         let gradient = in_order(inputs.pop());
         let mut inputs = inputs.into_iter();
         let branch = if self.has_branch { in_order(inputs.next()) } else { gradient.clone() };
-        let shares = shares(&gradient, [self.has_scale, self.has_factors], &mut inputs);
+        let shares = shares(&gradient, [self.has_scale, self.has_scale, self.has_factors], &mut inputs);
         let of_branch = like(&gradient);
         let shape = gradient.meta.shape().clone();
         let (chunks, [_, channels]) = (chunks_of(&shape), rows_and_channels(&shape));
         let sums = if self.has_branch { chunks.count } else { 1 };
-        let partial = empty(&gradient, Shape::new([sums, channels]), DType::F32);
+        let partial = empty(&gradient, Shape::new([sums, 2, channels]), DType::F32);
+        let scale = shares[1].clone();
         self.launch([gradient, branch], shares, of_branch.clone(), partial.clone());
-        let of_scale = self.has_branch.then(|| sum_of_chunks(partial));
-        std::iter::once(of_branch).chain(of_scale).collect()
+        let of_vectors = self.has_branch.then(|| sums_of_chunks(partial, scale));
+        std::iter::once(of_branch).chain(of_vectors.into_iter().flatten()).collect()
     }
 }
 
@@ -106,7 +108,7 @@ impl Gradients {
     fn launch<R: CubeRuntime>(
         &self,
         [gradient, branch]: [CubeTensor<R>; 2],
-        [scale, factors]: [CubeTensor<R>; 2],
+        [bias, scale, factors]: [CubeTensor<R>; 3],
         of_branch: CubeTensor<R>,
         partial: CubeTensor<R>,
     ) {
@@ -124,6 +126,7 @@ impl Gradients {
                 lanes.size,
                 gradient.into_tensor_arg(),
                 branch.into_tensor_arg(),
+                bias.into_tensor_arg(),
                 scale.into_tensor_arg(),
                 factors.into_tensor_arg(),
                 of_branch.clone().into_tensor_arg(),
@@ -143,10 +146,10 @@ impl Gradients {
     }
 }
 
-/// `[chunks, C]` to `[C]`.
-fn sum_of_chunks<R: CubeRuntime>(partial: CubeTensor<R>) -> CubeTensor<R> {
-    let (chunks, channels) = (partial.meta.shape()[0], partial.meta.shape()[1]);
-    let output = empty(&partial, Shape::new([channels]), DType::F32);
+/// `[chunks, 2, C]` to the gradients of bias and scale, `[C]` each.
+fn sums_of_chunks<R: CubeRuntime>(partial: CubeTensor<R>, scale: CubeTensor<R>) -> [CubeTensor<R>; 2] {
+    let [chunks, _, channels] = partial.meta.shape().dims();
+    let [of_bias, of_scale] = [(); 2].map(|()| empty(&partial, Shape::new([channels]), DType::F32));
     // A unit sums some eight chunks, but a cube still reads 32 neighbouring bytes at once, the least that a card reads.
     let strips = (chunks / 8).next_power_of_two().clamp(1, 32) as u32;
     let cube = CubeDim::new_2d(UNITS_OF_A_CUBE / strips, strips);
@@ -154,18 +157,20 @@ fn sum_of_chunks<R: CubeRuntime>(partial: CubeTensor<R>) -> CubeTensor<R> {
     // SAFETY: units past the last channel neither read nor write.
     unsafe {
         kernels::sum_chunks::launch_unchecked(
-            &output.client,
+            &of_bias.client,
             CubeCount::new_1d(cubes as u32),
             cube,
             partial.required_address_type(),
             partial.into_tensor_arg(),
-            output.clone().into_tensor_arg(),
+            scale.into_tensor_arg(),
+            of_bias.clone().into_tensor_arg(),
+            of_scale.clone().into_tensor_arg(),
             chunks as u32,
             channels as u32,
             strips,
         );
     }
-    output
+    [of_bias, of_scale]
 }
 
 /// How a map is read.
@@ -208,12 +213,12 @@ fn in_order<R: CubeRuntime>(tensor: Option<CubeTensor<R>>) -> CubeTensor<R> {
     into_contiguous(tensor.expect("the operation was made with its inputs"))
 }
 
-/// Scale and factors in f32; in place of one that is missing something to bind, which is not read.
+/// Bias, scale and factors in f32; in place of one that is missing something to bind, which is not read.
 fn shares<R: CubeRuntime>(
     map: &CubeTensor<R>,
-    are_there: [bool; 2],
+    are_there: [bool; 3],
     inputs: &mut impl Iterator<Item = CubeTensor<R>>,
-) -> [CubeTensor<R>; 2] {
+) -> [CubeTensor<R>; 3] {
     are_there.map(|is_there| match is_there {
         true => cast(in_order(inputs.next()), DType::F32),
         false => map.clone(),
