@@ -1,15 +1,27 @@
 //! Products of f32 matrices.
 //!
 //! Where the processor has matrix registers (AMX, Intel's from Sapphire Rapids on) numbers are split into three of bf16, and their products are summed in
-//! those registers: as exact as f32 and faster than its own units. Elsewhere the `gemm` crate computes.
+//! those registers: as exact as f32 and faster than its own units. Elsewhere, where it has vector registers of 512 bits and measurements say that it
+//! pays, tiles of sums are kept in those. Elsewhere again the `gemm` crate computes.
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod pack;
+#[cfg(target_arch = "x86_64")]
+mod panel;
 mod product;
+#[cfg(target_arch = "x86_64")]
+mod sums;
+#[cfg(test)]
+mod tests;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod tiles;
+#[cfg(target_arch = "x86_64")]
+mod vectors;
 
 pub use product::product;
+
+#[cfg(target_arch = "x86_64")]
+use std::ops::Range;
 
 /// A matrix in a slice: element `[row, column]` stands at `row * row_stride + column * column_stride`.
 #[derive(Debug, Clone, Copy)]
@@ -36,6 +48,14 @@ impl<'a> Matrix<'a> {
     fn rows_from(self, first: usize, count: usize) -> Self {
         assert!(first + count <= self.rows, "{first} and {count} more of {} rows", self.rows);
         Self { values: &self.values[first * self.row_stride..], rows: count, ..self }
+    }
+
+    /// The part in some rows and columns.
+    #[cfg(target_arch = "x86_64")]
+    fn part(self, rows: &Range<usize>, columns: &Range<usize>) -> Self {
+        assert!(rows.end <= self.rows && columns.end <= self.columns, "a part of {} by {}", self.rows, self.columns);
+        let values = &self.values[rows.start * self.row_stride + columns.start * self.column_stride..];
+        Self { values, rows: rows.len(), columns: columns.len(), ..self }
     }
 
     /// The same numbers with rows for columns.

@@ -4,6 +4,7 @@ use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
 
 use super::Matrix;
+use super::panel::transposed;
 use super::tiles::{DEPTH, LEVELS, SQUARE, STEP_ROWS, TILE, TileRow};
 
 /// A tile's worth of f32.
@@ -114,37 +115,11 @@ fn split_number(number: f32) -> [u32; LEVELS] {
 #[target_feature(enable = "avx512f")]
 #[inline]
 unsafe fn transpose(block: &mut Block) {
-    // SAFETY: AVX-512F is there by this function's own features; loads and stores are of whole rows.
+    // SAFETY: loads and stores are of whole rows.
     unsafe {
-        let mut rows: [__m512; TILE] = std::array::from_fn(|row| _mm512_loadu_ps(block[row].as_ptr()));
-        // Two rows, then four, are interleaved within each quarter of a register.
-        for row in (0..TILE).step_by(2) {
-            let (even, odd) = (rows[row], rows[row + 1]);
-            rows[row] = _mm512_unpacklo_ps(even, odd);
-            rows[row + 1] = _mm512_unpackhi_ps(even, odd);
-        }
-        let pairs: [__m512d; TILE] = std::array::from_fn(|row| _mm512_castps_pd(rows[row]));
-        for row in (0..TILE).step_by(4) {
-            for half in 0..2 {
-                let (upper, lower) = (pairs[row + half], pairs[row + half + 2]);
-                rows[row + 2 * half] = _mm512_castpd_ps(_mm512_unpacklo_pd(upper, lower));
-                rows[row + 2 * half + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(upper, lower));
-            }
-        }
-        // Then the quarters change places: those of rows four apart, and of rows eight apart.
-        for column in 0..4 {
-            let [a, b, c, d] = [0, 4, 8, 12].map(|row| rows[row + column]);
-            let [even, odd] = [_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xDD>(a, b)];
-            let [even_below, odd_below] = [_mm512_shuffle_f32x4::<0x88>(c, d), _mm512_shuffle_f32x4::<0xDD>(c, d)];
-            let quarters = [
-                _mm512_shuffle_f32x4::<0x88>(even, even_below),
-                _mm512_shuffle_f32x4::<0x88>(odd, odd_below),
-                _mm512_shuffle_f32x4::<0xDD>(even, even_below),
-                _mm512_shuffle_f32x4::<0xDD>(odd, odd_below),
-            ];
-            for (quarter, values) in quarters.into_iter().enumerate() {
-                _mm512_storeu_ps(block[4 * quarter + column].as_mut_ptr(), values);
-            }
+        let columns = transposed(std::array::from_fn(|row| _mm512_loadu_ps(block[row].as_ptr())));
+        for (row, values) in block.iter_mut().zip(columns) {
+            _mm512_storeu_ps(row.as_mut_ptr(), values);
         }
     }
 }

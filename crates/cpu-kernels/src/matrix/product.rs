@@ -3,15 +3,17 @@ use std::mem::MaybeUninit;
 use rayon::prelude::*;
 
 use super::Matrix;
+#[cfg(target_arch = "x86_64")]
+use super::vectors;
 
 /// Products below this many multiplications are not shared between threads.
-const SHARED: usize = 192 * 192 * 192;
+pub(super) const SHARED: usize = 192 * 192 * 192;
 
 /// Numbers of the output that one task computes where there are many: in the second cache they find their bias.
 const BAND: usize = 1 << 18;
 
 /// Tasks of a product that is worth sharing, at least: by shapes alone, and so for any number of threads.
-const TASKS: usize = 8;
+pub(super) const TASKS: usize = 8;
 
 /// Rows a column from which on bands of rows pay, however small the output.
 const ROWS_A_COLUMN: usize = 32;
@@ -48,18 +50,21 @@ pub fn product(left: Matrix<'_>, right: Matrix<'_>, bias: Option<&[f32]>) -> Vec
     if let Some(output) = on_tiles::product(left, right, bias) {
         return output;
     }
+    #[cfg(target_arch = "x86_64")]
+    if let Some(output) = vectors::product(left, right, bias) {
+        return output;
+    }
     portable(left, right, bias)
 }
 
 /// By the `gemm` crate, cut so that no thread waits for another's copy of the operands, and by shapes alone.
-fn portable(left: Matrix<'_>, right: Matrix<'_>, bias: Option<&[f32]>) -> Vec<f32> {
+pub(super) fn portable(left: Matrix<'_>, right: Matrix<'_>, bias: Option<&[f32]>) -> Vec<f32> {
     let (rows, columns, depth) = (left.rows, right.columns, left.columns);
     if depth == 0 || rows * columns == 0 {
         return bias.map_or_else(|| vec![0.0; rows * columns], |bias| bias.repeat(rows));
     }
-    let parts = (depth / PART_DEPTH).min(MOST_PARTS);
-    if parts > 1 && rows * columns <= LONGEST_PART {
-        return in_parts_of_depth(left, right, bias, depth.div_ceil(parts));
+    if let Some(part) = parts_of_depth(rows, columns, depth) {
+        return in_parts_of_depth(left, right, bias, part, multiply_alone);
     }
     // Bands of either side have the other copied by each task: the smaller one is to be.
     if rows.saturating_mul(columns).saturating_mul(depth) >= SHARED && 2 * columns >= rows {
@@ -101,7 +106,7 @@ fn in_bands_of_columns(left: Matrix<'_>, right: Matrix<'_>, bias: Option<&[f32]>
         let width = band.min(columns - first);
         let right = right.transposed().rows_from(first, width).transposed();
         // SAFETY: tasks have columns of their own, which end where the rows do.
-        unsafe { multiply(left, right, start.at(first), columns, false) };
+        unsafe { multiply_alone(left, right, start.at(first), columns) };
         for row in 0..rows {
             // SAFETY: the product wrote all of it.
             let row = unsafe { std::slice::from_raw_parts_mut(start.at(row * columns + first).cast::<f32>(), width) };
@@ -116,7 +121,7 @@ fn in_bands_of_columns(left: Matrix<'_>, right: Matrix<'_>, bias: Option<&[f32]>
 
 /// Where an output begins that tasks share.
 #[derive(Clone, Copy)]
-struct Start(*mut f32);
+pub(super) struct Start(pub(super) *mut f32);
 
 // SAFETY: tasks have parts of their own.
 unsafe impl Send for Start {}
@@ -131,8 +136,21 @@ impl Start {
     }
 }
 
-/// A product of little but depth, such as the gradient of a weight: each part of the depth is a task, and their results are added in order.
-fn in_parts_of_depth(left: Matrix<'_>, right: Matrix<'_>, bias: Option<&[f32]>, part: usize) -> Vec<f32> {
+/// The length of parts that the depth is to be cut into, where there is little else.
+pub(super) fn parts_of_depth(rows: usize, columns: usize, depth: usize) -> Option<usize> {
+    let parts = (depth / PART_DEPTH).min(MOST_PARTS);
+    (parts > 1 && rows * columns <= LONGEST_PART).then(|| depth.div_ceil(parts))
+}
+
+/// A product of little but depth, such as the gradient of a weight: each part of the depth is a task, and their results are added in order. A part is
+/// multiplied by `multiply`, which writes all rows of its product, so far apart as it is told.
+pub(super) fn in_parts_of_depth(
+    left: Matrix<'_>,
+    right: Matrix<'_>,
+    bias: Option<&[f32]>,
+    part: usize,
+    multiply: unsafe fn(Matrix<'_>, Matrix<'_>, *mut MaybeUninit<f32>, usize),
+) -> Vec<f32> {
     let (rows, columns, depth) = (left.rows, right.columns, left.columns);
     let starts = (0..depth).step_by(part).collect::<Vec<_>>();
     let of_part = |start: usize| {
@@ -140,9 +158,7 @@ fn in_parts_of_depth(left: Matrix<'_>, right: Matrix<'_>, bias: Option<&[f32]>, 
         let length = (depth - start).min(part);
         let left = left.transposed().rows_from(start, length).transposed();
         // SAFETY: the output has room for all rows.
-        unsafe {
-            multiply(left, right.rows_from(start, length), output.spare_capacity_mut().as_mut_ptr(), columns, false)
-        };
+        unsafe { multiply(left, right.rows_from(start, length), output.spare_capacity_mut().as_mut_ptr(), columns) };
         // SAFETY: the product wrote all of it.
         unsafe { output.set_len(rows * columns) };
         output
@@ -163,6 +179,15 @@ fn add_to_rows(output: &mut [f32], bias: Option<&[f32]>) {
     for row in output.chunks_exact_mut(bias.len()) {
         row.iter_mut().zip(bias).for_each(|(number, bias)| *number += bias);
     }
+}
+
+/// [`multiply`] by this thread.
+///
+/// # Safety
+/// The same.
+unsafe fn multiply_alone(left: Matrix<'_>, right: Matrix<'_>, output: *mut MaybeUninit<f32>, row_stride: usize) {
+    // SAFETY: as the caller says.
+    unsafe { multiply(left, right, output, row_stride, false) };
 }
 
 /// Writes `left * right`, row by row, each row so far from the one before, by all threads or by this one.
@@ -401,79 +426,4 @@ mod on_tiles {
     }
 
     const _: () = assert!(STEP_ROWS == LEVELS * SQUARE);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::test_numbers::numbers;
-
-    /// Rows, columns, depth.
-    const SHAPES: [[usize; 3]; 10] = [
-        [1, 1, 1],
-        [5, 9, 10_000],
-        [9_000, 240, 3],
-        [33, 47, 65],
-        [700, 40, 17],
-        [5, 2000, 300],
-        [96, 100, 5000],
-        [64, 64, 64],
-        [31, 1, 2000],
-        [3, 300, 33],
-    ];
-
-    /// The product in f64, and the product of magnitudes.
-    fn reference(left: Matrix<'_>, right: Matrix<'_>, bias: &[f32]) -> Vec<[f64; 2]> {
-        let at = |matrix: &Matrix<'_>, row: usize, column: usize| {
-            f64::from(matrix.values[row * matrix.row_stride + column * matrix.column_stride])
-        };
-        let element = |row: usize, column: usize| {
-            let start = f64::from(bias[column]);
-            (0..left.columns).fold([start, start.abs()], |[sum, size], depth| {
-                let product = at(&left, row, depth) * at(&right, depth, column);
-                [sum + product, size + product.abs()]
-            })
-        };
-        (0..left.rows).flat_map(|row| (0..right.columns).map(move |column| element(row, column))).collect()
-    }
-
-    #[test]
-    fn products_are_as_exact_as_f32_whichever_way_operands_lie() {
-        for [rows, columns, depth] in SHAPES {
-            let (one, other, bias) = (numbers(rows * depth, 1), numbers(depth * columns, 2), numbers(columns, 3));
-            let lefts = [Matrix::of_rows(&one, depth), Matrix::of_rows(&one, rows).transposed()];
-            let rights = [Matrix::of_rows(&other, columns), Matrix::of_rows(&other, depth).transposed()];
-            for (left, right) in lefts.into_iter().flat_map(|left| rights.map(|right| (left, right))) {
-                for found in [product(left, right, Some(&bias)), portable(left, right, Some(&bias))] {
-                    assert_eq!(found.len(), rows * columns);
-                    for (found, [expected, size]) in found.iter().zip(reference(left, right, &bias)) {
-                        // A few units in the last place of f32 of what was added up.
-                        assert!((f64::from(*found) - expected).abs() <= 4e-7 * size, "{found} is not {expected}");
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn without_depth_there_is_the_bias() {
-        let nothing = Matrix::of_rows(&[], 0);
-        assert_eq!(nothing.rows, 0);
-        let (left, right) = (Matrix { rows: 2, ..nothing }, Matrix { columns: 3, ..nothing });
-        assert_eq!(product(left, right, Some(&[1.0, 2.0, 3.0])), [1.0, 2.0, 3.0, 1.0, 2.0, 3.0]);
-    }
-
-    #[test]
-    fn the_number_of_threads_does_not_change_a_bit() {
-        for [rows, columns, depth] in [[300, 90, 700], [40, 30, 20_000], [7_000, 320, 40]] {
-            let (left, right) = (numbers(rows * depth, 1), numbers(depth * columns, 2));
-            for compute in [product, portable] {
-                let run = |threads| {
-                    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-                    pool.install(|| compute(Matrix::of_rows(&left, depth), Matrix::of_rows(&right, columns), None))
-                };
-                assert_eq!(run(1), run(3));
-            }
-        }
-    }
 }
