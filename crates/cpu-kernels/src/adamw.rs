@@ -3,10 +3,8 @@
 //! Loshchilov and Hutter, "Decoupled Weight Decay Regularization", 2019.
 
 use multiversion::multiversion;
-use rayon::prelude::*;
 
-/// Numbers a task.
-const TASK: usize = 1 << 14;
+use crate::parameters::{Moved, move_all};
 
 /// The constants of one step.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -25,92 +23,17 @@ pub struct AdamWStep {
     pub step: u64,
 }
 
-/// A parameter that takes a step, all slices of one length.
-#[derive(Debug)]
-pub struct Moved<'a> {
-    /// What moves.
-    pub weights: &'a mut [f32],
-    /// By what.
-    pub gradient: &'a [f32],
-    /// The two moments.
-    pub moments: [&'a mut [f32]; 2],
-    /// The moving average of the weights, where there is one.
-    pub average: Option<&'a mut [f32]>,
-    /// This parameter's constants.
-    pub step: AdamWStep,
-}
-
-/// Moves all parameters by their gradients times `factor`; averages keep `decay` of themselves. Each number is read and written once.
+/// Moves all parameters by their gradients times `factor`, with two moments each; averages keep `decay` of themselves. Each number is read and written
+/// once.
 ///
 /// # Panics
 /// When a parameter's slices differ in length.
-pub fn adamw_of_all(parameters: Vec<Moved<'_>>, factor: f64, decay: f64) {
+pub fn adamw_of_all(parameters: Vec<Moved<'_, AdamWStep, 2>>, factor: f64, decay: f64) {
     let factor = factor as f32;
-    let shares = [decay as f32, (1.0 - decay) as f32];
-    parameters.into_par_iter().flat_map(pieces).for_each(|mut piece| {
-        piece.move_weights(factor);
-        if let Some(average) = piece.average {
-            blend_task(average, piece.weights, shares);
-        }
+    move_all(parameters, decay, AdamWStep::constants, |piece| {
+        let Moved { weights, gradient, kept: [first, second], step, .. } = piece;
+        task(step, factor, weights, gradient, first, second);
     });
-}
-
-/// `own * kept + other * share` in the place of `own`, for each pair of slices.
-///
-/// # Panics
-/// When a pair differs in length.
-pub fn blend_all(pairs: Vec<(&mut [f32], &[f32])>, kept: f64, share: f64) {
-    let shares = [kept as f32, share as f32];
-    pairs.into_par_iter().for_each(|(own, other)| {
-        assert_eq!(own.len(), other.len(), "a pair of one length");
-        own.par_chunks_mut(TASK).zip(other.par_chunks(TASK)).for_each(|(own, other)| blend_task(own, other, shares));
-    });
-}
-
-/// Multiplies every number.
-pub fn scale_all(slices: Vec<&mut [f32]>, factor: f64) {
-    let factor = factor as f32;
-    slices.into_par_iter().for_each(|slice| {
-        slice.par_chunks_mut(TASK).for_each(|part| part.iter_mut().for_each(|number| *number *= factor));
-    });
-}
-
-/// A stretch of a parameter that one task moves.
-struct Piece<'a> {
-    constants: Constants,
-    weights: &'a mut [f32],
-    gradient: &'a [f32],
-    first: &'a mut [f32],
-    second: &'a mut [f32],
-    average: Option<&'a mut [f32]>,
-}
-
-impl Piece<'_> {
-    fn move_weights(&mut self, factor: f32) {
-        task(&self.constants, factor, self.weights, self.gradient, self.first, self.second);
-    }
-}
-
-fn pieces(parameter: Moved<'_>) -> impl ParallelIterator<Item = Piece<'_>> {
-    let Moved { weights, gradient, moments: [first, second], average, step } = parameter;
-    let count = weights.len();
-    let others = [gradient.len(), first.len(), second.len()].into_iter().chain(average.as_ref().map(|all| all.len()));
-    assert!(others.into_iter().all(|length| length == count), "slices of {count} numbers");
-    let constants = step.constants();
-    let averages: Vec<Option<&mut [f32]>> = match average {
-        Some(average) => average.chunks_mut(TASK).map(Some).collect(),
-        None => (0..count.div_ceil(TASK)).map(|_| None).collect(),
-    };
-    let slices = weights.par_chunks_mut(TASK).zip(gradient.par_chunks(TASK));
-    let moments = first.par_chunks_mut(TASK).zip(second.par_chunks_mut(TASK));
-    slices.zip(moments).zip(averages).map(move |(((weights, gradient), (first, second)), average)| Piece {
-        constants,
-        weights,
-        gradient,
-        first,
-        second,
-        average,
-    })
 }
 
 impl AdamWStep {
@@ -158,11 +81,6 @@ fn task(
     }
 }
 
-#[multiversion(targets = "simd")]
-fn blend_task(own: &mut [f32], other: &[f32], [kept, share]: [f32; 2]) {
-    own.iter_mut().zip(other).for_each(|(own, other)| *own = kept.mul_add(*own, share * other));
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,8 +97,8 @@ mod tests {
                 AdamWStep { learning_rate: 1e-2, beta_1: 0.9, beta_2: 0.999, epsilon: 1e-8, weight_decay: 0.05, step };
             let gradient = numbers(count, 10 + step as u32);
             let [first, second] = &mut moments;
-            let moments = [&mut first[..], &mut second[..]];
-            let moved = Moved { weights: &mut weights, gradient: &gradient, moments, average: None, step: rule };
+            let kept = [&mut first[..], &mut second[..]];
+            let moved = Moved { weights: &mut weights, gradient: &gradient, kept, average: None, step: rule };
             adamw_of_all(vec![moved], 1.0, 0.0);
             for ([weight, first, second], slope) in
                 expected.iter_mut().zip(gradient.iter().map(|slope| f64::from(*slope)))

@@ -4,7 +4,7 @@
 //! as upright 8-bit RGB or grey. A [`Transform`] makes it a square: [`EvalTransform`] always the same, [`TrainTransform`]
 //! at random, from the seed, the epoch and the sample alone. [`Sampling`] says which images an epoch shows. A [`Loader`] does all of
 //! it on worker threads, may mix images ([`Mixing`]), and hands out the batches in order, byte for byte the same whatever
-//! the number of workers.
+//! the number of workers. It may leave the [`LastSteps`] to whoever makes numbers of the bytes.
 //!
 //! It never touches a tensor or a device, never prints, never downloads, and never writes to disk.
 
@@ -25,5 +25,6 @@ pub use random::{SampleKey, epoch_order};
 pub use raster::{Channels, RasterImage};
 pub use sampling::Sampling;
 pub use transform::{
-    DocumentNoise, EraseFill, EvalTransform, RandAugment, ResizeMode, TrainTransform, Transform, TransformError,
+    DocumentNoise, EraseFill, Erased, EvalTransform, LastSteps, Mixed, RandAugment, Rectangle, ResizeMode, Symmetry,
+    TrainTransform, Transform, TransformError,
 };

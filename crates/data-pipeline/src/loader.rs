@@ -30,7 +30,7 @@ pub enum OnCorrupt {
     Fail,
 }
 
-/// How a [`Loader`] works. None of the first three changes a byte of what it yields.
+/// How a [`Loader`] works. None of the first three changes a byte of what it yields, nor does the last one, once its steps are done.
 #[derive(Debug, Clone)]
 pub struct LoaderOptions {
     /// Threads that decode; at least one is used.
@@ -55,6 +55,9 @@ pub struct LoaderOptions {
     pub decode_scaling: bool,
     /// How images of a batch are mixed with each other, after they were transformed.
     pub mixing: Mixing,
+    /// Whether the last steps of augmentation are left to whoever makes numbers of the pixels: turns and flips, erasing, and mixing. [`Batch::last_steps`]
+    /// tells them then, and [`Batch::finished`] does them, to the bytes that a loader yields which leaves none.
+    pub leaves_last_steps: bool,
 }
 
 impl Default for LoaderOptions {
@@ -70,6 +73,7 @@ impl Default for LoaderOptions {
             first_batch: 0,
             decode_scaling: false,
             mixing: Mixing::default(),
+            leaves_last_steps: false,
         }
     }
 }

@@ -7,6 +7,7 @@ mod color;
 mod erase;
 mod evaluate;
 mod geometry;
+mod last_steps;
 mod noise;
 mod rand_augment;
 #[cfg(test)]
@@ -20,6 +21,7 @@ pub use augment::TrainTransform;
 pub use check::TransformError;
 pub use erase::EraseFill;
 pub use evaluate::EvalTransform;
+pub use last_steps::{Erased, LastSteps, Mixed, Rectangle, Symmetry};
 pub use noise::DocumentNoise;
 pub use rand_augment::RandAugment;
 
@@ -39,6 +41,15 @@ pub trait Transform: Send + Sync {
     /// # Shapes
     /// `output`: `[H, W, C]` with H = W = [`Transform::image_size`] and C = [`Transform::channels`].
     fn apply(&self, image: &RasterImage, key: SampleKey, output: &mut [u8]);
+
+    /// The same, but the last steps may be left to do, which are told then.
+    ///
+    /// # Shapes
+    /// As for [`Transform::apply`].
+    fn apply_but_last(&self, image: &RasterImage, key: SampleKey, output: &mut [u8]) -> LastSteps {
+        self.apply(image, key, output);
+        LastSteps::default()
+    }
 
     /// By how much an image of `[width, height]` pixels may be smaller in both when it is decoded, so that the result stays
     /// almost the same: 1, 2, 4 or 8.

@@ -29,6 +29,7 @@ pub fn rehearse(
         corrupt: Vec::new(),
         size,
         partners: Vec::new(),
+        last_steps: Vec::new(),
     };
     let mut pieces = Pieces::new(Phase::Prediction, FaultPlan::default()).at_most(at_once);
     score_batch(model, &black, options, &mut pieces, &mut |_| {}).map(drop)

@@ -4,7 +4,9 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{DType, Device, Tensor};
 use memory_planner::Phase;
 use trainer::{Gradients, Normalization, TrainOptions, TrainStep, backpropagate, mean_loss, storage_type};
-use vision_nn::{Classifier, Pass, captured_id, images_of_words, is_captured, takes_words, words_of_images};
+use vision_nn::{
+    Classifier, Pass, captured_id, images_of_words, is_captured, takes_words, words_of_images, words_of_steps,
+};
 
 /// The step whose memory is asked for.
 #[derive(Debug, Clone, PartialEq)]
@@ -130,7 +132,7 @@ impl<'a, M: Classifier> Rehearsal<'a, M> {
         drop(softmax(logits, 1));
     }
 
-    /// Images `[B C H W]`, of the bytes that a card is given.
+    /// Images `[B C H W]`, of the bytes that a card is given, and of the steps that are left to it.
     fn images(&self, batch: usize, prompter: &mut dyn Prompter) -> Tensor<4> {
         let size @ [height, width, channels] = self.request.image;
         if !takes_words(&self.device) {
@@ -139,7 +141,9 @@ impl<'a, M: Classifier> Rehearsal<'a, M> {
         let inner = self.device.clone().inner();
         let words = self.blank(words_of_images(batch, size), &inner, prompter);
         let constants = self.blank([2, channels], &inner, prompter);
-        let images = images_of_words(words, constants, size, &self.device);
+        let takes_steps = self.step.options().finishes_images && !self.request.predicts;
+        let steps = takes_steps.then(|| self.blank(words_of_steps(batch), &inner, prompter));
+        let images = images_of_words(words, constants, steps, size, &self.device);
         prompter.input(&|| captured_id(&images));
         images
     }

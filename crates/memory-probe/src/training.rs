@@ -188,6 +188,7 @@ impl<M: Classifier> RealSteps<M> {
             corrupt: Vec::new(),
             size: self.image,
             partners: Vec::new(),
+            last_steps: Vec::new(),
         };
         self.step.gradients(&batch, self.turn)
     }

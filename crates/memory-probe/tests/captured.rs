@@ -5,7 +5,7 @@ use convnext::{ConvNext, ConvNextConfig};
 use memory_planner::{Born, FixedMemory, Liveness, Phase, PlanRequest, Role, Trace};
 use memory_probe::{AllocatorModel, CapturedSource, StepRequest, capture_step, fixed_memory, saved_activations};
 use swin::SwinConfig;
-use trainer::{LossOptions, OptimizerOptions, TrainOptions, WarmupCosine};
+use trainer::{LossOptions, OptimizerOptions, SgdOptions, TrainOptions, WarmupCosine};
 use vision_nn::{ClassifierSpec, parameter_shapes};
 
 const CLASSES: usize = 10;
@@ -126,15 +126,25 @@ fn a_model_frozen_up_to_its_head_takes_gradients_state_and_activations_for_the_h
     assert!(kept < whole / 2, "{kept} of {whole} bytes at the peak");
 }
 
-/// As on a card: the weights, their moments and their averages move in place, all at once.
+/// As on a card: the weights, what the optimizer keeps of them and their averages move in place, all at once.
 #[test]
 fn parameters_move_at_once_in_the_memory_that_they_have() {
-    for request in [request(), with_average()] {
+    let sgd = |momentum| OptimizerOptions::Sgd(SgdOptions { momentum, ..Default::default() });
+    let (adamw, request, with_average) = (OptimizerOptions::default(), request(), with_average());
+    for (request, optimizer, pass, kept) in [
+        (&request, adamw, "adamw", 2),
+        (&with_average, adamw, "adamw", 2),
+        (&request, sgd(0.9), "sgd", 1),
+        (&with_average, sgd(0.9), "sgd", 1),
+        (&with_average, sgd(0.0), "sgd", 0),
+    ] {
+        let options = TrainOptions { optimizer, ..request.options.clone() };
+        let request = StepRequest { options, ..request.clone() };
         let trace = capture_step(&request, 8, &build);
         let moving = trace.operations.iter().filter(|operation| operation.phase == Phase::Optimizer);
         let kinds: Vec<&str> =
             moving.map(|operation| operation.kind.as_str()).filter(|kind| *kind != "create").collect();
-        assert_eq!(kinds, ["adamw"]);
+        assert_eq!(kinds, [pass]);
         let later = trace.operations.iter().filter(|operation| operation.phase == Phase::Ema);
         assert!(later.map(|operation| operation.kind.as_str()).all(|kind| kind == "create"));
         let sums = trace.operations.iter().filter(|operation| operation.kind == "squares");
@@ -144,6 +154,8 @@ fn parameters_move_at_once_in_the_memory_that_they_have() {
             assert!(held(role).all(|tensor| tensor.born == Born::BeforeStep), "{role:?}");
         }
         assert_eq!(held(Role::Ema).count() > 0, request.options.ema_decay.is_some());
+        let weights = 4 * config().num_parameters(3, CLASSES) as u64;
+        assert_eq!(fixed_memory(&trace).optimizer, kept * weights, "{optimizer:?}");
     }
 }
 

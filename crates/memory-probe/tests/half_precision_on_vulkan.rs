@@ -40,6 +40,7 @@ fn batch() -> Batch {
         samples: (0..SAMPLES).collect(),
         corrupt: Vec::new(),
         partners: Vec::new(),
+        last_steps: Vec::new(),
         size: [SIDE, SIDE, 3],
     }
 }

@@ -13,7 +13,7 @@ use convnext::{ConvNext, ConvNextConfig};
 use data_pipeline::Batch;
 use memory_probe::{LaunchLog, StepRequest};
 use tempfile::TempDir;
-use trainer::{Normalization, TrainOptions, TrainStep};
+use trainer::{Normalization, OptimizerOptions, SgdOptions, TrainOptions, TrainStep};
 use vision_nn::{ClassifierSpec, in_burns_operations, parameter_shapes};
 
 const CLASSES: usize = 3;
@@ -42,11 +42,11 @@ fn options() -> TrainOptions {
     TrainOptions { clip_norm: Some(1.0), ema_decay: Some(0.99), ..TrainOptions::default() }
 }
 
-fn launches(device: &Device) -> BTreeMap<String, usize> {
+fn launches(device: &Device, optimizer: OptimizerOptions) -> BTreeMap<String, usize> {
     let request = StepRequest {
         image: [SIDE, SIDE, 3],
         num_classes: CLASSES,
-        options: options(),
+        options: TrainOptions { optimizer, ..options() },
         accumulates: false,
         checkpointing: false,
         predicts: false,
@@ -58,16 +58,30 @@ fn launches(device: &Device) -> BTreeMap<String, usize> {
 fn a_step_takes_a_third_of_the_launches_of_burns_own_operations() {
     log();
     let device = Device::wgpu(DeviceKind::DefaultDevice);
-    let ours = launches(&device);
-    let parameters = parameter_shapes(&build(&device)).len();
-    let of = |part: &str| ours.iter().filter(|(name, _)| name.contains(part)).map(|(_, count)| count).sum::<usize>();
-    for pass in ["Adamw", "Squares"] {
-        assert!((1..=parameters / 4).contains(&of(pass)), "{pass} of {parameters}: {ours:?}");
-    }
-    let burns = in_burns_operations(|| launches(&device));
+    let ours = launches(&device, OptimizerOptions::default());
+    assert_few(&ours, &["Adamw", "Squares"]);
+    let burns = in_burns_operations(|| launches(&device, OptimizerOptions::default()));
     let [few, many] = [&ours, &burns].map(|launches| launches.values().sum::<usize>());
     assert!(!burns.keys().any(|name| name.contains("Adamw")), "{burns:?}");
     assert!(3 * few <= many, "{few} of {many} launches:\n{ours:#?}\n{burns:#?}");
+}
+
+#[test]
+fn sgd_moves_all_parameters_in_few_launches() {
+    log();
+    let device = Device::wgpu(DeviceKind::DefaultDevice);
+    let ours = launches(&device, OptimizerOptions::Sgd(SgdOptions::default()));
+    assert_few(&ours, &["Sgd", "Squares"]);
+}
+
+/// Passes over all parameters have a launch for every fourth of them at most.
+fn assert_few(launches: &BTreeMap<String, usize>, passes: &[&str]) {
+    let parameters = parameter_shapes(&build(&Device::flex())).len();
+    for pass in passes {
+        let of_pass = launches.iter().filter(|(name, _)| name.contains(pass)).map(|(_, count)| count);
+        let count = of_pass.sum::<usize>();
+        assert!((1..=parameters / 4).contains(&count), "{pass} of {parameters}: {launches:?}");
+    }
 }
 
 /// The loss of a batch, and the gradients by name.
@@ -84,6 +98,7 @@ fn loss_and_gradients(device: &Device) -> (f64, BTreeMap<String, Vec<f32>>) {
         corrupt: Vec::new(),
         size: [SIDE, SIDE, 3],
         partners: Vec::new(),
+        last_steps: Vec::new(),
     };
     let (gradients, scores) = step.gradients(&batch, 1);
     let host = |(name, tensor): (&str, &burn::tensor::Tensor<1>)| {

@@ -53,6 +53,7 @@ fn options() -> TrainOptions {
         precision: Default::default(),
         faults: Default::default(),
         save_interval: None,
+        finishes_images: false,
         top_k: 1,
         seed: 0,
     }
@@ -238,5 +239,6 @@ fn batch(samples: usize) -> Batch {
         corrupt: Vec::new(),
         size: [SIDE, SIDE, 3],
         partners: Vec::new(),
+        last_steps: Vec::new(),
     }
 }

@@ -16,7 +16,7 @@ use vision_nn::{
 };
 
 use crate::fit::step_seed;
-use crate::{MemoryWatch, TrainError, TrainSession, TrainingData, images_to_tensor};
+use crate::{MemoryWatch, TrainError, TrainSession, TrainingData, images_of_batch};
 
 /// The mean of several epochs' weights.
 #[derive(Debug, Clone)]
@@ -146,14 +146,13 @@ impl<M: Classifier> TrainSession<M> {
         let seed = step_seed(self.step.options().seed, self.card.progress.step + batch.index as u64);
         let mut first_sample = 0;
         for samples in split_effective_batch(batch.len(), self.micro_batch.size()) {
-            let bytes = batch.sample_bytes();
-            let pixels = &batch.pixels[first_sample * bytes..(first_sample + samples) * bytes];
             let watch = MemoryWatch::begin(device);
             // From zero, one pass leaves a momentum's share of what it has seen.
             let moved = watch.run(|| {
                 let mut zeroed = Zeroed { frozen: self.step.frozen_statistics(), names: BTreeSet::new() };
                 let fresh = map_parameters(model.clone(), &mut zeroed);
-                let images = images_to_tensor(pixels, batch.size, self.step.normalization(), device); // [B, C, H, W]
+                let rows = first_sample..first_sample + samples;
+                let images = images_of_batch(batch, rows, self.step.normalization(), device); // [B, C, H, W]
                 fresh.forward(images, &mut self.step.pass(seed, first_sample));
                 fresh
             });

@@ -172,6 +172,7 @@ impl<'a, M: Classifier> Run<'a, M> {
             epoch: u64::from(epoch),
             first_batch: self.session.card.progress.batches_done,
             mixing: self.data.mixing,
+            leaves_last_steps: self.finishes_images(),
             ..self.loader_options()
         };
         let mut loader = Loader::new(self.data.train.clone(), all, self.data.train_transform.clone(), options);
@@ -197,6 +198,14 @@ impl<'a, M: Classifier> Run<'a, M> {
             return Err(TrainError::NothingReadable { samples: sums.skipped });
         }
         Ok((FitOutcome::Finished, loader.wait_seconds()))
+    }
+
+    /// Whether the device takes the last steps of augmentation. Mixed images must be on it together, else this thread had to mix them while the device waits,
+    /// where the loader's threads do it beforehand.
+    fn finishes_images(&self) -> bool {
+        let options = self.session.step.options();
+        let takes_whole_batches = self.session.micro_batch.size() >= options.effective_batch_size;
+        options.finishes_images && (takes_whole_batches || !self.data.mixing.is_on())
     }
 
     /// Saves `last` where the time for it has come.

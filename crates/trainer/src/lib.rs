@@ -51,7 +51,7 @@ pub use faults::{FaultPlan, FaultPlanError};
 pub use fit::{FitOutcome, TrainingData, fit};
 pub use gradients::Gradients;
 pub use groups::{GroupError, GroupOptions, ParameterGroup, ParameterGroups, ParameterRule};
-pub use input::{Normalization, images_to_tensor, storage_type};
+pub use input::{Normalization, images_of_batch, images_to_tensor, storage_type};
 pub use lanes::Exchange;
 pub use loss::{LossKind, LossOptions, balanced_class_weights, cross_entropy_sum, target_tensor};
 pub use memory_log::{MemoryLog, Phase, RecoveryEvent};

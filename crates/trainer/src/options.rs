@@ -45,6 +45,9 @@ pub struct TrainOptions {
     pub faults: FaultPlan,
     /// Time after which `last` is saved also in mid-epoch; none saves at the ends of epochs alone.
     pub save_interval: Option<Duration>,
+    /// Whether the device takes the last steps of augmentation as it makes numbers of pixels, where the loader may leave them: turns and flips, erasing, and
+    /// mixing where a whole effective batch is on one device at once. No image is another one for it.
+    pub finishes_images: bool,
 }
 
 impl Default for TrainOptions {
@@ -70,6 +73,7 @@ impl Default for TrainOptions {
             keep_best: 1,
             faults: FaultPlan::default(),
             save_interval: None,
+            finishes_images: false,
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     ComputeError, Exchange, Gradients, MemoryWatch, Normalization, Optimizer, OutOfMemory, ParameterGroups,
     TrainOptions,
 };
-use crate::{LossOptions, backpropagate, images_to_tensor, storage_type, target_tensor};
+use crate::{LossOptions, backpropagate, images_of_batch, storage_type, target_tensor};
 
 /// Sums over the samples of one effective batch.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -299,11 +299,10 @@ impl<M: Classifier> TrainStep<M> {
         rows: Range<usize>,
         step_seed: u64,
     ) -> MicroBatchResult {
-        let (first_sample, sample_bytes) = (rows.start, batch.sample_bytes());
-        let pixels = &batch.pixels[rows.start * sample_bytes..rows.end * sample_bytes];
+        let first_sample = rows.start;
         let labels: Vec<u32> = batch.labels[rows.clone()].iter().flatten().copied().collect();
-        let partners = batch.partners.get(rows).unwrap_or_default();
-        let images = images_to_tensor(pixels, batch.size, &self.normalization, device); // [B, C, H, W]
+        let partners = batch.partners.get(rows.clone()).unwrap_or_default();
+        let images = images_of_batch(batch, rows, &self.normalization, device); // [B, C, H, W]
         let options = &self.options.loss;
         let loss = |logits: Tensor<2>| {
             let [_, num_classes] = logits.dims();
@@ -419,6 +418,7 @@ mod tests {
             corrupt: Vec::new(),
             size: [8, 8, 3],
             partners: Vec::new(),
+            last_steps: Vec::new(),
         };
         let shared = step().with_devices(vec![Device::flex().autodiff()], Exchange::Direct);
         assert_eq!(shared.num_devices(), 2);
@@ -444,6 +444,7 @@ mod tests {
             corrupt: Vec::new(),
             size: [8, 8, 3],
             partners: Vec::new(),
+            last_steps: Vec::new(),
         };
         let mut step = step();
         let fresh = running_mean(&step);

@@ -156,6 +156,7 @@ fn batch() -> Batch {
         samples: (0..BATCH).collect(),
         corrupt: Vec::new(),
         partners: Vec::new(),
+        last_steps: Vec::new(),
         size: [SIDE, SIDE, 3],
     }
 }

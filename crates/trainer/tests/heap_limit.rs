@@ -139,5 +139,6 @@ fn batch() -> Batch {
         corrupt: Vec::new(),
         size: [SIDE, SIDE, 3],
         partners: Vec::new(),
+        last_steps: Vec::new(),
     }
 }

@@ -13,7 +13,8 @@ use trainer::{
     Normalization, Optimizer, OptimizerOptions, ParameterGroups, SgdOptions, TrainOptions, TrainStep,
 };
 use vision_nn::{
-    Classifier, LayerNames, Pass, Tape, assign_parameters, named_parameters, parameter_shapes, takes_lists,
+    Classifier, LayerNames, Pass, Tape, assign_parameters, in_burns_operations, named_parameters, parameter_shapes,
+    takes_lists,
 };
 
 const STEPS: u64 = 5;
@@ -60,22 +61,46 @@ fn adamw_is_pytorchs() {
     follows("adamw", |weight_decay| OptimizerOptions::AdamW(AdamWOptions { weight_decay, ..Default::default() }));
 }
 
-/// As runs step: all parameters in one pass, which clips, and averages too.
 #[test]
 fn adamw_of_all_parameters_at_once_is_pytorchs() {
-    assert!(takes_lists(&Device::flex().autodiff()), "parameters would step one by one");
-    for ema_decay in [None, Some(0.9)] {
-        assert_follows("adamw", |fixture, weight_decay, learning_rate| {
-            let optimizer = OptimizerOptions::AdamW(AdamWOptions { weight_decay, ..Default::default() });
-            let clip_norm = Some(gradients(fixture, LARGEST_STEP).global_norm());
-            run_at_once(fixture, TrainOptions { optimizer, clip_norm, ema_decay, ..Default::default() }, learning_rate)
-        });
-    }
+    follows_at_once("adamw", |weight_decay| {
+        OptimizerOptions::AdamW(AdamWOptions { weight_decay, ..Default::default() })
+    });
 }
 
 #[test]
 fn sgd_with_nesterovs_momentum_is_pytorchs() {
     follows("sgd", |weight_decay| OptimizerOptions::Sgd(SgdOptions { weight_decay, ..Default::default() }));
+}
+
+#[test]
+fn sgd_of_all_parameters_at_once_is_pytorchs() {
+    follows_at_once("sgd", |weight_decay| OptimizerOptions::Sgd(SgdOptions { weight_decay, ..Default::default() }));
+}
+
+/// Also where a run that stepped tensor by tensor goes on at once, by what it has kept.
+#[test]
+fn sgd_of_all_parameters_at_once_is_sgd_tensor_by_tensor_to_the_bit() {
+    let fixture = read_fixture();
+    for (momentum, nesterov) in [(0.9, true), (0.9, false), (0.0, true)] {
+        let optimizer = OptimizerOptions::Sgd(SgdOptions { momentum, nesterov, weight_decay: 0.05 });
+        // All but the two smallest gradients are clipped.
+        let options = TrainOptions { optimizer, clip_norm: Some(1.0), ema_decay: Some(0.9), ..TrainOptions::default() };
+        let expected = run_steps(&fixture, options.clone(), 1e-1, |_| false);
+        assert_eq!(expected[0].kept.is_empty(), momentum == 0.0);
+        for first_at_once in [1, 3] {
+            let found = run_steps(&fixture, options.clone(), 1e-1, |step| step >= first_at_once);
+            for (step, (found, expected)) in found.iter().zip(&expected).enumerate() {
+                assert_eq!(found.weights, expected.weights, "{optimizer:?}: {step} steps after the first");
+                assert_eq!(found.kept, expected.kept, "{optimizer:?}: {step} steps after the first");
+                // The pass rounds an average once where Burn's operations round twice.
+                assert!(found.averages.keys().eq(expected.averages.keys()) && !found.averages.is_empty());
+                for (name, average) in &found.averages {
+                    assert_close(average, &expected.averages[name], name);
+                }
+            }
+        }
+    }
 }
 
 #[test]
@@ -190,6 +215,20 @@ fn follows(name: &str, options: impl Fn(f32) -> OptimizerOptions) {
     });
 }
 
+/// The same as runs step: all parameters in one pass, which clips, and averages too.
+fn follows_at_once(name: &str, optimizer: impl Fn(f32) -> OptimizerOptions) {
+    assert!(takes_lists(&Device::flex().autodiff()), "parameters would step one by one");
+    for ema_decay in [None, Some(0.9)] {
+        assert_follows(name, |fixture, weight_decay, learning_rate| {
+            let clip_norm = Some(gradients(fixture, LARGEST_STEP).global_norm());
+            let optimizer = optimizer(weight_decay);
+            let options = TrainOptions { optimizer, clip_norm, ema_decay, ..Default::default() };
+            let after = run_steps(fixture, options, learning_rate, |_| true);
+            after.into_iter().map(|after| after.weights).collect()
+        });
+    }
+}
+
 /// The same, by way of `steps`: from the fixture, a weight decay and a learning rate to the parameters after each step.
 fn assert_follows(name: &str, steps: impl Fn(&Tensors, f32, f64) -> Vec<Tensors>) {
     let fixture = read_fixture();
@@ -236,9 +275,23 @@ fn run_with(
     after
 }
 
-/// The parameters after each step of a run. The largest gradients come four times as large as the reference has them, and are clipped to what they were:
-/// powers of two round nothing.
-fn run_at_once(fixture: &Tensors, options: TrainOptions, learning_rate: f64) -> Vec<Tensors> {
+/// What a run has after a step.
+struct After {
+    weights: Tensors,
+    /// Empty where there are none.
+    averages: Tensors,
+    /// What the optimizer keeps, with the parameters' names.
+    kept: Vec<(String, TensorData)>,
+}
+
+/// A run, step by step, each of them over all parameters at once or tensor by tensor. The largest gradients come four times as large as the reference has
+/// them, and are clipped to what they were where that is the limit: powers of two round nothing.
+fn run_steps(
+    fixture: &Tensors,
+    options: TrainOptions,
+    learning_rate: f64,
+    is_at_once: impl Fn(u64) -> bool,
+) -> Vec<After> {
     let device = Device::flex().autodiff();
     let mut run = TrainStep::new(initial(fixture), options, Normalization::imagenet(3), device);
     let mut after = Vec::new();
@@ -248,8 +301,17 @@ fn run_at_once(fixture: &Tensors, options: TrainOptions, learning_rate: f64) -> 
             gradients.scale(4.0);
         }
         let norm = gradients.global_norm();
-        run.apply(gradients, norm, learning_rate, step);
-        after.push(values(run.model()));
+        let apply = || run.apply(gradients, norm, learning_rate, step);
+        if is_at_once(step) {
+            apply()
+        } else {
+            in_burns_operations(apply)
+        }
+        after.push(After {
+            weights: values(run.model()),
+            averages: run.averaged().map(values).unwrap_or_default(),
+            kept: run.kept_by_optimizer().map(|(name, tensor)| (name.to_owned(), tensor.to_data())).collect(),
+        });
     }
     after
 }

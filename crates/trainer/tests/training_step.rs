@@ -174,6 +174,7 @@ fn options(micro_batch_size: usize) -> TrainOptions {
         precision: Default::default(),
         faults: trainer::FaultPlan::default(),
         save_interval: None,
+        finishes_images: false,
     }
 }
 
@@ -226,6 +227,7 @@ fn batch() -> Batch {
         corrupt: Vec::new(),
         size: [SIDE, SIDE, 3],
         partners: Vec::new(),
+        last_steps: Vec::new(),
     }
 }
 

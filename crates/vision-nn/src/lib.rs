@@ -27,15 +27,17 @@ pub use batch_norm::{BATCH_NORM_MOMENTUM, BatchNorm};
 pub use classifier::{Classifier, ClassifierSpec, block_of_segment, is_trained};
 pub use conv::{DepthwiseConv2d, PatchConv2d};
 pub use convolution::{Conv2d, Padding};
-pub use cpu_kernels::{Activation, AdamWStep};
+pub use cpu_kernels::{Activation, AdamWStep, PixelRectangle, PixelSteps, SgdStep};
 pub use drop_path::{DropPath, drop_path_schedule};
 pub use dropout::Dropout;
 pub use init::{Initialization, Initializer};
+pub use kernels::choice;
 pub use kernels::{
-    BranchScale, Cut, Moving, Scratch, adamw, adamw_of_all, blend_all, cross_entropy, depthwise_conv2d, gelu,
-    gelu_linear, gelu_projection, has_adamw, has_window_attention, images_of_pixels, images_of_words,
-    in_burns_operations, is_card, layer_norm, linear, recorded_overwrites, recorded_scratch, response_norm, scale_all,
-    softmax, squares_of_all, sum_of_squares, takes_lists, takes_words, window_attention, words_of_images,
+    BranchScale, Cut, Moving, Scratch, Steps, adamw, blend_all, cross_entropy, depthwise_conv2d,
+    finished_images_of_pixels, gelu, gelu_linear, gelu_projection, has_adamw, has_window_attention, images_of_pixels,
+    images_of_words, in_burns_operations, is_card, layer_norm, linear, move_all, recorded_overwrites, recorded_scratch,
+    response_norm, scale_all, softmax, squares_of_all, sum_of_squares, takes_lists, takes_words, window_attention,
+    words_of_images, words_of_steps,
 };
 pub use layer_names::{LayerNames, LayerPlace};
 pub use linear::{Linear, Pointwise, Projection};

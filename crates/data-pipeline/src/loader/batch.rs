@@ -1,15 +1,18 @@
 //! What a loader hands out.
 
+use std::ops::Range;
 use std::path::PathBuf;
 
 use super::Partner;
+use super::mixing::mix_left;
+use crate::LastSteps;
 
 /// One effective batch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
     /// Place in the list of batches of the epoch, from 0.
     pub index: usize,
-    /// `[B, H, W, C]`, where B counts the readable samples alone and may be zero.
+    /// `[B, H, W, C]`, where B counts the readable samples alone and may be zero. They still want their [`last_steps`](Self::last_steps).
     pub pixels: Vec<u8>,
     /// Class of each sample: `[B]`
     pub labels: Vec<Option<u32>>,
@@ -21,6 +24,8 @@ pub struct Batch {
     pub size: [usize; 3],
     /// What each sample was mixed with: `[B]`, or empty where nothing was.
     pub partners: Vec<Partner>,
+    /// What was left to do to the pixels of each sample: `[B]`, or empty where nothing was; see [`LoaderOptions::leaves_last_steps`](super::LoaderOptions).
+    pub last_steps: Vec<LastSteps>,
 }
 
 impl Batch {
@@ -49,6 +54,33 @@ impl Batch {
     #[must_use]
     pub fn sample_bytes(&self) -> usize {
         self.size.iter().product()
+    }
+
+    /// Pixels of some samples with nothing left to do: what a loader yields that leaves no steps. One thread does it.
+    ///
+    /// # Shapes
+    /// - output: `[rows, H, W, C]`
+    #[must_use]
+    pub fn finished(&self, rows: Range<usize>) -> Vec<u8> {
+        let mut finished = Vec::with_capacity(rows.len() * self.sample_bytes());
+        for row in rows {
+            let mut image = self.finished_alone(row);
+            if let Some(mixed) = self.last_steps.get(row).and_then(|steps| steps.mixed) {
+                mix_left(&mut image, &self.finished_alone(mixed.partner), mixed, self.size);
+            }
+            finished.extend_from_slice(&image);
+        }
+        finished
+    }
+
+    /// A sample as its partner sees it.
+    fn finished_alone(&self, row: usize) -> Vec<u8> {
+        let bytes = self.sample_bytes();
+        let mut image = self.pixels[row * bytes..][..bytes].to_vec();
+        if let Some(steps) = self.last_steps.get(row) {
+            steps.finish_alone(&mut image, self.size);
+        }
+        image
     }
 }
 

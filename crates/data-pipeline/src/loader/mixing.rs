@@ -2,6 +2,7 @@
 
 use super::Batch;
 use crate::random::{Random, Stream};
+use crate::{Mixed, Rectangle};
 
 /// How the images of a batch are mixed in pairs: the first one with the last, and so on. What is drawn depends on the
 /// seed, the epoch and the place of the batch alone.
@@ -57,13 +58,6 @@ enum Mix {
     Paste(Rectangle),
 }
 
-/// Rows and columns, each from and to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Rectangle {
-    rows: [usize; 2],
-    columns: [usize; 2],
-}
-
 impl Mixing {
     /// Whether any image can change.
     #[must_use]
@@ -71,7 +65,8 @@ impl Mixing {
         (self.mixup_alpha > 0.0 || self.cutmix_alpha > 0.0) && self.probability > 0.0
     }
 
-    /// Mixes all images of a batch and fills [`Batch::partners`].
+    /// Mixes all images of a batch and fills [`Batch::partners`]. Where images have steps left, mixing is left too, as the last of them: it wants what the
+    /// others make.
     pub(super) fn mix(&self, batch: &mut Batch, seed: u64, epoch: u64) {
         if !self.is_on() || batch.is_empty() {
             return;
@@ -80,16 +75,9 @@ impl Mixing {
         let area = (batch.size[0] * batch.size[1]).max(1);
         let partners = mixes.iter().zip(batch.labels.iter().rev());
         batch.partners = partners.map(|(mix, &label)| Partner { label, share: mix.share(area) }).collect();
-        let bytes = batch.sample_bytes();
-        for upper in 0..batch.len() / 2 {
-            let lower = batch.len() - 1 - upper;
-            let (front, back) = batch.pixels.split_at_mut(lower * bytes);
-            mix_pair(
-                &mut front[upper * bytes..][..bytes],
-                &mut back[..bytes],
-                [mixes[upper], mixes[lower]],
-                batch.size,
-            );
+        match batch.last_steps.is_empty() {
+            true => mix_pixels(batch, &mixes),
+            false => leave(batch, &mixes),
         }
     }
 
@@ -147,6 +135,46 @@ impl Mix {
             Self::Paste(rectangle) => rectangle.area() as f32 / area as f32,
         }
     }
+
+    /// What is to be mixed in of the partner. All of its weight is a paste.
+    fn with(self, partner: usize, [height, width, _]: [usize; 3]) -> Option<Mixed> {
+        let (weight, place) = match self {
+            Self::Nothing => return None,
+            Self::Blend(share) => (weights(share)[1], Rectangle { rows: [0, height], columns: [0, width] }),
+            Self::Paste(rectangle) => (WHOLE, rectangle),
+        };
+        Some(Mixed { partner, weight, place })
+    }
+}
+
+/// Mixes the pixels of all pairs.
+fn mix_pixels(batch: &mut Batch, mixes: &[Mix]) {
+    let bytes = batch.sample_bytes();
+    for upper in 0..batch.len() / 2 {
+        let lower = batch.len() - 1 - upper;
+        let (front, back) = batch.pixels.split_at_mut(lower * bytes);
+        mix_pair(&mut front[upper * bytes..][..bytes], &mut back[..bytes], [mixes[upper], mixes[lower]], batch.size);
+    }
+}
+
+/// Leaves the mixing of all pairs to do.
+fn leave(batch: &mut Batch, mixes: &[Mix]) {
+    let (len, size) = (batch.len(), batch.size);
+    for (row, (steps, mix)) in batch.last_steps.iter_mut().zip(mixes).enumerate() {
+        let partner = len - 1 - row;
+        // The one in the middle of an odd number stays as it is.
+        steps.mixed = if partner == row { None } else { mix.with(partner, size) };
+    }
+}
+
+/// Mixes an image with its partner, as was left to do.
+pub(super) fn mix_left(image: &mut [u8], partner: &[u8], mixed: Mixed, size: [usize; 3]) {
+    let weights = [WHOLE - mixed.weight, mixed.weight];
+    for row in rectangle_rows(mixed.place, size) {
+        for (value, &other) in image[row.clone()].iter_mut().zip(&partner[row]) {
+            *value = weighted(*value, other, weights);
+        }
+    }
 }
 
 /// Mixes two images with what each of them was before.
@@ -200,10 +228,13 @@ fn rectangle_rows(
     })
 }
 
-/// Of 2^15, an image's own and its partner's: products with a byte fit in 32 bits.
+/// Weights are shares of 2^15: products with a byte fit in 32 bits.
+const WHOLE: u32 = 1 << 15;
+
+/// An image's own and its partner's.
 fn weights(share: f32) -> [u32; 2] {
-    let partner = (share.clamp(0.0, 1.0) * 32_768.0).round() as u32;
-    [32_768 - partner, partner]
+    let partner = (share.clamp(0.0, 1.0) * WHOLE as f32).round() as u32;
+    [WHOLE - partner, partner]
 }
 
 fn weighted(own: u8, other: u8, weights: [u32; 2]) -> u8 {

@@ -1,6 +1,7 @@
 //! A batch in the making: samples arrive in any order, each in its own place.
 
 use super::{Batch, CorruptImage, LoadError};
+use crate::LastSteps;
 
 /// What became of one sample.
 #[derive(Debug)]
@@ -8,6 +9,7 @@ pub(super) enum Outcome {
     /// Its pixels are in the worker's scratch buffer.
     Pixels {
         label: Option<u32>,
+        last_steps: LastSteps,
     },
     Skipped(CorruptImage),
     Failed(LoadError),
@@ -42,16 +44,18 @@ impl Slot {
         self.missing == 0
     }
 
-    /// The batch without what was skipped, or the first failure in the order of the samples.
+    /// The batch without what was skipped and with the steps of each sample, whether there are any or not; or the first failure in the order of the samples.
     pub(super) fn finish(mut self) -> Result<Batch, LoadError> {
         let sample_bytes = self.size.iter().product::<usize>();
         let (mut labels, mut samples, mut corrupt) = (Vec::new(), Vec::new(), Vec::new());
+        let mut left = Vec::new();
         for (position, outcome) in self.outcomes.into_iter().enumerate() {
             match outcome.expect("a slot is finished once every sample is placed") {
-                Outcome::Pixels { label } => {
+                Outcome::Pixels { label, last_steps } => {
                     let start = position * sample_bytes;
                     self.pixels.copy_within(start..start + sample_bytes, samples.len() * sample_bytes);
                     labels.push(label);
+                    left.push(last_steps);
                     samples.push(self.samples[position]);
                 }
                 Outcome::Skipped(image) => corrupt.push(image),
@@ -60,7 +64,7 @@ impl Slot {
         }
         self.pixels.truncate(samples.len() * sample_bytes);
         let Self { index, pixels, size, .. } = self;
-        Ok(Batch { index, pixels, labels, samples, corrupt, size, partners: Vec::new() })
+        Ok(Batch { index, pixels, labels, samples, corrupt, size, partners: Vec::new(), last_steps: left })
     }
 }
 
@@ -69,7 +73,7 @@ mod tests {
     use super::*;
 
     fn pixels(label: u32) -> Outcome {
-        Outcome::Pixels { label: Some(label) }
+        Outcome::Pixels { label: Some(label), last_steps: LastSteps::default() }
     }
 
     fn skipped(sample: usize) -> Outcome {

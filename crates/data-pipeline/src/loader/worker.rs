@@ -9,7 +9,7 @@ use super::queue::{Queue, Visit};
 use super::slot::{Outcome, Slot};
 use super::{Batch, CorruptImage, LoadError, LoaderOptions, OnCorrupt};
 use crate::decode::{Caller, decode_for};
-use crate::{Dataset, DecodeError, DecodeOptions, RasterImage, Sample, SampleKey, Transform};
+use crate::{Dataset, DecodeError, DecodeOptions, LastSteps, RasterImage, Sample, SampleKey, Transform};
 
 /// All that a sample is made from.
 pub(super) struct Work {
@@ -63,8 +63,23 @@ impl Work {
 
     fn finish(&self, slot: Slot) -> Result<Batch, LoadError> {
         let mut batch = slot.finish()?;
+        if !self.options.leaves_last_steps {
+            batch.last_steps = Vec::new();
+        }
         self.options.mixing.mix(&mut batch, self.options.seed, self.options.epoch);
+        if batch.last_steps.iter().all(|steps| *steps == LastSteps::default()) {
+            batch.last_steps = Vec::new();
+        }
         Ok(batch)
+    }
+
+    /// The last steps that are left to do to the pixels.
+    fn transform(&self, image: &RasterImage, key: SampleKey, pixels: &mut [u8]) -> LastSteps {
+        if self.options.leaves_last_steps {
+            return self.transform.apply_but_last(image, key, pixels);
+        }
+        self.transform.apply(image, key, pixels);
+        LastSteps::default()
     }
 
     fn load(&self, Visit { sample: index, repeat }: Visit, queue: &Queue, pixels: &mut [u8]) -> Outcome {
@@ -78,9 +93,9 @@ impl Work {
             Err(error) => return self.unreadable(index, error),
         };
         // Nothing that was shared is used again after a panic but the scratch buffer, which is overwritten.
-        let applied = catch_unwind(AssertUnwindSafe(|| self.transform.apply(&image, key, pixels)));
+        let applied = catch_unwind(AssertUnwindSafe(|| self.transform(&image, key, pixels)));
         match applied {
-            Ok(()) => Outcome::Pixels { label: sample.label },
+            Ok(last_steps) => Outcome::Pixels { label: sample.label, last_steps },
             Err(panic) => Outcome::Failed(LoadError::WorkerPanicked {
                 path: sample.path.clone(),
                 message: message_of(panic.as_ref()),

@@ -1,6 +1,7 @@
 //! The transform of training: another view of the same image in each epoch.
 
 use super::erase::{EraseFill, Patch};
+use super::last_steps::{Erased, LastSteps, Symmetry};
 use super::noise::DocumentNoise;
 use super::rand_augment::RandAugment;
 use super::resample::{Crop, resample};
@@ -106,6 +107,63 @@ impl TrainTransform {
         check::erase_area(self.erase_area)?;
         check::erase_ratio(self.erase_ratio)
     }
+
+    /// Whether [`Transform::apply_but_last`] may leave anything to do.
+    ///
+    /// A turn or flip is left where nothing that comes after it minds where pixels are. Rotation by any angle does, and RandAugment, noise, and a hidden
+    /// rectangle with random pixels; changes of colour do not, for the mean grey is that of a sum of whole numbers. What is hidden behind one colour is left.
+    #[must_use]
+    pub fn may_leave_steps(&self) -> bool {
+        let turns = self.horizontal_flip > 0.0 || self.vertical_flip > 0.0 || self.quarter_turns;
+        let erases = self.erase > 0.0 && self.erase_fill != EraseFill::Pixel;
+        erases || (turns && self.rotation_degrees == 0.0 && self.has_neither_noise_nor_rand_augment())
+    }
+
+    fn has_neither_noise_nor_rand_augment(&self) -> bool {
+        self.rand_augment.is_none() && self.noise == DocumentNoise::default()
+    }
+
+    /// Whether turning can be the last step but erasing, to the byte.
+    fn turns_last(&self, choices: &Choices) -> bool {
+        let hides_behind_pixels = choices.erased.is_some() && self.erase_fill == EraseFill::Pixel;
+        choices.rotation_degrees == 0.0 && !hides_behind_pixels && self.has_neither_noise_nor_rand_augment()
+    }
+
+    /// Fills `output`, `[H, W, C]`, and leaves what it may where that is asked for.
+    fn vary(&self, image: &RasterImage, key: SampleKey, output: &mut [u8], leaves: bool) -> LastSteps {
+        let choices = Choices::draw(self, &mut Random::for_sample(Stream::Augment, key));
+        let image = with_channels(image, self.channels);
+        let crop = choices.crop(self.resize, size_of(&image));
+        resample(&image, crop, self.image_size, bar_color(self.channels), output);
+        let mut view = geometry::Square { size: self.image_size, count: self.channels.count(), pixels: output };
+        let turns_last = leaves && self.turns_last(&choices);
+        if !turns_last {
+            choices.turn(&mut view);
+        }
+        view.rotate(choices.rotation_degrees);
+        color::adjust(view.pixels, self.channels, choices.brightness, choices.contrast, choices.saturation);
+        color::turn_hue(view.pixels, self.channels, choices.hue);
+        if let Some(rand_augment) = &self.rand_augment {
+            let random = &mut Random::for_sample(Stream::RandAugment, key);
+            rand_augment.apply(&mut view, random, bar_color(self.channels));
+        }
+        if self.noise != DocumentNoise::default() {
+            self.noise.apply(&mut view, &mut Random::for_sample(Stream::Noise, key));
+        }
+        let symmetry = if turns_last { choices.symmetry() } else { Symmetry::default() };
+        let erased = choices.erased.and_then(|patch| self.hide(&mut view, patch, key, leaves));
+        LastSteps { symmetry, erased, mixed: None }
+    }
+
+    /// Hides a rectangle, or tells what is to be hidden, where that is left.
+    fn hide(&self, view: &mut geometry::Square<'_>, patch: Patch, key: SampleKey, leaves: bool) -> Option<Erased> {
+        let random = &mut Random::for_sample(Stream::Erase, key);
+        if leaves && let Some(color) = self.erase_fill.color(view, self.channels, random) {
+            return Some(Erased { place: patch.rectangle(view), color });
+        }
+        self.erase_fill.erase(view, patch, self.channels, random);
+        None
+    }
 }
 
 impl Transform for TrainTransform {
@@ -123,31 +181,11 @@ impl Transform for TrainTransform {
     }
 
     fn apply(&self, image: &RasterImage, key: SampleKey, output: &mut [u8]) {
-        let choices = Choices::draw(self, &mut Random::for_sample(Stream::Augment, key));
-        let image = with_channels(image, self.channels);
-        let crop = choices.crop(self.resize, size_of(&image));
-        resample(&image, crop, self.image_size, bar_color(self.channels), output);
-        let mut view = geometry::Square { size: self.image_size, count: self.channels.count(), pixels: output };
-        if choices.flip_horizontally {
-            view.flip_horizontally();
-        }
-        if choices.flip_vertically {
-            view.flip_vertically();
-        }
-        view.turn(choices.quarter_turns);
-        view.rotate(choices.rotation_degrees);
-        color::adjust(view.pixels, self.channels, choices.brightness, choices.contrast, choices.saturation);
-        color::turn_hue(view.pixels, self.channels, choices.hue);
-        if let Some(rand_augment) = &self.rand_augment {
-            let random = &mut Random::for_sample(Stream::RandAugment, key);
-            rand_augment.apply(&mut view, random, bar_color(self.channels));
-        }
-        if self.noise != DocumentNoise::default() {
-            self.noise.apply(&mut view, &mut Random::for_sample(Stream::Noise, key));
-        }
-        if let Some(patch) = choices.erased {
-            self.erase_fill.erase(&mut view, patch, self.channels, &mut Random::for_sample(Stream::Erase, key));
-        }
+        self.vary(image, key, output, false);
+    }
+
+    fn apply_but_last(&self, image: &RasterImage, key: SampleKey, output: &mut [u8]) -> LastSteps {
+        self.vary(image, key, output, true)
     }
 }
 
@@ -205,6 +243,22 @@ impl Choices {
             erased,
             hue,
         }
+    }
+
+    /// Mirrors and turns a view.
+    fn turn(&self, view: &mut geometry::Square<'_>) {
+        if self.flip_horizontally {
+            view.flip_horizontally();
+        }
+        if self.flip_vertically {
+            view.flip_vertically();
+        }
+        view.turn(self.quarter_turns);
+    }
+
+    /// The same as one step.
+    fn symmetry(&self) -> Symmetry {
+        Symmetry::of(self.flip_horizontally, self.flip_vertically, self.quarter_turns)
     }
 
     /// A rectangle of `area_share` of what evaluation shows, no side longer than there is room.

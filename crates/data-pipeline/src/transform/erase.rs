@@ -1,6 +1,7 @@
 //! What a hidden rectangle is filled with.
 
 use super::geometry::Square;
+use super::last_steps::Rectangle;
 use super::{IMAGENET_DEVIATION, bar_color};
 use crate::Channels;
 use crate::random::Random;
@@ -28,20 +29,29 @@ pub(super) struct Patch {
     pub(super) place: [f32; 2],
 }
 
+impl Patch {
+    /// Its pixels in an image.
+    pub(super) fn rectangle(&self, square: &Square<'_>) -> Rectangle {
+        square.rectangle(self.area_share, self.ratio, self.place)
+    }
+}
+
 impl EraseFill {
     pub(super) fn erase(self, square: &mut Square<'_>, patch: Patch, channels: Channels, random: &mut Random) {
-        let Patch { area_share, ratio, place } = patch;
+        let place = patch.rectangle(square);
+        match self.color(square, channels, random) {
+            Some(color) => square.erase(place, || color),
+            None => square.erase(place, || random_color(channels, || random.normal())),
+        }
+    }
+
+    /// The one colour that hides a rectangle; none where each pixel has its own.
+    pub(super) fn color(self, square: &Square<'_>, channels: Channels, random: &mut Random) -> Option<[u8; 3]> {
         match self {
-            Self::Mean => square.erase(area_share, ratio, place, |mean| mean),
-            Self::Constant => {
-                let color = random_color(channels, || 0.0);
-                square.erase(area_share, ratio, place, |_| color);
-            }
-            Self::Color => {
-                let color = random_color(channels, || random.normal());
-                square.erase(area_share, ratio, place, |_| color);
-            }
-            Self::Pixel => square.erase(area_share, ratio, place, |_| random_color(channels, || random.normal())),
+            Self::Mean => Some(square.mean_color()),
+            Self::Constant => Some(random_color(channels, || 0.0)),
+            Self::Color => Some(random_color(channels, || random.normal())),
+            Self::Pixel => None,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Moves the pixels of a square: mirrored, turned, partly hidden.
 
+use super::last_steps::Rectangle;
+
 /// A square image, changed in place.
 pub(super) struct Square<'a> {
     /// Height and width, in pixels.
@@ -48,7 +50,8 @@ impl Square<'_> {
         }
     }
 
-    fn transpose(&mut self) {
+    /// Rows become columns.
+    pub(super) fn transpose(&mut self) {
         for y in 0..self.size {
             for x in 0..y {
                 self.swap([x, y], [y, x]);
@@ -96,17 +99,10 @@ impl Square<'_> {
         }
     }
 
-    /// Hides a rectangle: so much of the area, `ratio` times as wide as high, at `place` of the free room. `fill` makes
-    /// its pixels one after the other from the mean colour of the image.
-    pub(super) fn erase(
-        &mut self,
-        area_share: f32,
-        ratio: f32,
-        place: [f32; 2],
-        mut fill: impl FnMut([u8; 3]) -> [u8; 3],
-    ) {
+    /// A rectangle of so much of the area, `ratio` times as wide as high, at `place` of the free room.
+    pub(super) fn rectangle(&self, area_share: f32, ratio: f32, place: [f32; 2]) -> Rectangle {
         if self.size == 0 {
-            return;
+            return Rectangle { rows: [0; 2], columns: [0; 2] };
         }
         let area = area_share * (self.size * self.size) as f32;
         let side = |length: f32| (length.round() as usize).clamp(1, self.size);
@@ -114,23 +110,30 @@ impl Square<'_> {
         let start = |room: usize, share: f32| ((room as f32 + 1.0) * share) as usize;
         let left = start(self.size - width, place[0]).min(self.size - width);
         let top = start(self.size - height, place[1]).min(self.size - height);
-        let mean = self.mean_color();
-        for y in top..top + height {
-            let row = (y * self.size + left) * self.count;
-            for pixel in self.pixels[row..row + width * self.count].chunks_exact_mut(self.count) {
-                pixel.copy_from_slice(&fill(mean)[..self.count]);
+        Rectangle { rows: [top, top + height], columns: [left, left + width] }
+    }
+
+    /// Hides a rectangle. `fill` makes its pixels one after the other, row by row.
+    pub(super) fn erase(&mut self, place: Rectangle, mut fill: impl FnMut() -> [u8; 3]) {
+        let [left, right] = place.columns;
+        for y in place.rows[0]..place.rows[1] {
+            let row = y * self.size;
+            let pixels = &mut self.pixels[(row + left) * self.count..(row + right) * self.count];
+            for pixel in pixels.chunks_exact_mut(self.count) {
+                pixel.copy_from_slice(&fill()[..self.count]);
             }
         }
     }
 
-    fn mean_color(&self) -> [u8; 3] {
+    /// The mean of each channel; whatever is beyond the channels is zero.
+    pub(super) fn mean_color(&self) -> [u8; 3] {
         let mut sums = [0u64; 3];
         for pixel in self.pixels.chunks_exact(self.count) {
             for (sum, &value) in sums.iter_mut().zip(pixel) {
                 *sum += u64::from(value);
             }
         }
-        let pixels = (self.size * self.size) as u64;
+        let pixels = ((self.size * self.size) as u64).max(1);
         sums.map(|sum| ((sum + pixels / 2) / pixels) as u8)
     }
 }
@@ -210,7 +213,10 @@ mod tests {
     #[test]
     fn erasing_hides_the_wanted_area_behind_the_mean() {
         let pixels: Vec<u8> = (0..400).map(|place| if place % 2 == 0 { 0 } else { 200 }).collect();
-        let output = changed(20, &pixels, |square| square.erase(0.25, 1.0, [0.5, 0.999], |mean| mean));
+        let output = changed(20, &pixels, |square| {
+            let (place, mean) = (square.rectangle(0.25, 1.0, [0.5, 0.999]), square.mean_color());
+            square.erase(place, || mean);
+        });
         assert_eq!(output.iter().filter(|&&value| value == 100).count(), 100);
         assert_eq!(output[19 * 20 + 10], 100);
     }
@@ -220,7 +226,7 @@ mod tests {
         for share in [0.0, 0.02, 1.0, 5.0] {
             for ratio in [0.01, 1.0, 100.0] {
                 for place in [[0.0, 0.0], [0.999_999_9, 0.999_999_9]] {
-                    changed(7, &[3; 49], |square| square.erase(share, ratio, place, |mean| mean));
+                    changed(7, &[3; 49], |square| square.erase(square.rectangle(share, ratio, place), || [9; 3]));
                 }
             }
         }

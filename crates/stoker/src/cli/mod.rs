@@ -96,6 +96,9 @@ pub enum Command {
     /// Run the step of the job on the standard input dry, and print its footprint: what a plan has done by a process of its own.
     #[command(hide = true)]
     DryRun,
+    /// Time the operations of the job on the standard input both ways that there are, and print which are faster: what a plan has done by a process of its own.
+    #[command(hide = true)]
+    MeasureKernels,
 }
 
 impl Arguments {

@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::cli::{BenchCommand, Command};
 use crate::error::CommandError;
-use crate::run::dry_process;
+use crate::run::{dry_process, kernel_choice};
 use crate::ui;
 
 /// Carries out a command; none shows the help.
@@ -46,6 +46,7 @@ pub fn execute(command: Option<Command>) -> Result<(), CommandError> {
         Some(Command::ConfigGroups(arguments)) => groups::print(&arguments),
         Some(Command::Bench(BenchCommand::Plans(arguments))) => bench_plans::plans(&arguments),
         Some(Command::DryRun) => dry_process::run_here(),
+        Some(Command::MeasureKernels) => kernel_choice::measure_here(),
         Some(Command::Models(arguments)) => models::print(&arguments),
         Some(Command::Plan(arguments)) => plan::plan(&arguments),
         Some(Command::Train(arguments)) => train::train(&arguments, &catch_interrupts()?),

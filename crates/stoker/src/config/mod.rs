@@ -43,8 +43,8 @@ pub use train::{EarlyStoppingSection, TrainSection};
 pub use user::{DEFAULT_VALIDATION_SHARE, DataSection, MemorySection, ModelSection, UserConfig};
 pub use values::{
     AutoCount, AutoSide, AutoWhole, Checkpointing, ClassWeights, Decode, DeviceRequest, EraseFill, Initialization,
-    LossName, MemorySize, MixMode, MuonStepLength, OnCorrupt, OptimizerName, Precision, PreferThroughput, Resize,
-    Rounding, SampleData, Sampling, ScheduleName, WeightsMismatch,
+    Kernels, LossName, MemorySize, MixMode, MuonStepLength, OnCorrupt, OptimizerName, Precision, PreferThroughput,
+    Resize, Rounding, SampleData, Sampling, ScheduleName, WeightsMismatch,
 };
 
 use keys::KeyTable;

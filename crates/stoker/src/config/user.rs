@@ -10,8 +10,8 @@ use super::augment::AugmentSection;
 use super::predict::PredictSection;
 use super::train::TrainSection;
 use super::values::{
-    AutoCount, AutoSide, Checkpointing, Decode, DeviceRequest, Initialization, MemorySize, OnCorrupt, PreferThroughput,
-    Rounding, SampleData, Sampling, WeightsMismatch,
+    AutoCount, AutoSide, Checkpointing, Decode, DeviceRequest, Initialization, Kernels, MemorySize, OnCorrupt,
+    PreferThroughput, Rounding, SampleData, Sampling, WeightsMismatch,
 };
 
 /// A configuration as the user wrote it, with defaults for the keys that were left out.
@@ -30,6 +30,10 @@ pub struct UserConfig {
     #[serde(default)]
     #[schemars(with = "String", extend("format" = "device"))]
     pub device: DeviceRequest,
+    /// Which way a card runs depthwise convolutions, norms and window attention, which both stoker and
+    /// Burn have operations for. The CPU runs stoker's.
+    #[serde(default)]
+    pub kernels: Kernels,
     /// Folder that run folders go into, as `<output>/<date>/<name>`.
     #[serde(default = "default_output")]
     #[schemars(extend("format" = "path"))]

@@ -229,6 +229,17 @@ pub enum MixMode {
     Element,
 }
 
+/// Which way a card runs what both stoker and Burn have operations for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Kernels {
+    /// the faster of the two at each shape, as it was measured on the card once
+    #[default]
+    Auto,
+    /// stoker's kernels, and nothing is measured
+    Ours,
+}
+
 /// How the chosen micro-batch is rounded down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

@@ -10,7 +10,9 @@ use std::process::{Command, ExitStatus, Stdio};
 use burn::tensor::Device;
 use memory_planner::{Footprint, PlanRequest, Rung};
 use memory_probe::{PoolLayout, dry_run_footprint};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use vision_nn::choice::{Site, Way, set_choice, sites_of_burn};
 
 use crate::cli::BenchDevice;
 use crate::config::UserConfig;
@@ -42,13 +44,16 @@ pub(crate) struct Job {
     /// Whether it is no step but the forward pass of a prediction.
     #[serde(default)]
     pub(crate) predicts: bool,
+    /// The sites at which Burn's own operations run.
+    #[serde(default)]
+    pub(crate) burns: Vec<String>,
     /// Bytes of a page and of a small page, where the memory is not cut CubeCL's way.
     pub(crate) pages: Option<[u64; 2]>,
     pub(crate) budget_bytes: u64,
     pub(crate) request: PlanRequest,
 }
 
-/// Why a process came back without a footprint.
+/// Why a process came back without an answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DryProcessError {
     /// It did not start, or could not be talked to.
@@ -67,7 +72,7 @@ pub(crate) enum DryProcessError {
         said: String,
     },
     /// It answered something else.
-    #[error("its answer is no footprint")]
+    #[error("its answer cannot be read")]
     Answer {
         /// Why.
         source: serde_json::Error,
@@ -94,6 +99,7 @@ impl Job {
             train_samples: subject.train_samples,
             rung,
             predicts: false,
+            burns: sites_of_burn().iter().map(Site::to_string).collect(),
             pages,
             budget_bytes,
             request: request.clone(),
@@ -116,9 +122,18 @@ impl Job {
 
 /// Has `executable`, which is stoker, run the job.
 pub(crate) fn run_elsewhere(executable: &Path, job: &Job) -> Result<Footprint, DryProcessError> {
-    let mut command = Command::new(executable);
-    command.arg(COMMAND).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn()?;
+    answer_elsewhere(executable, COMMAND, job)
+}
+
+/// Has `executable`, which is stoker, carry out one of the commands that the help does not show.
+pub(crate) fn answer_elsewhere<J: Serialize, A: DeserializeOwned>(
+    executable: &Path,
+    command: &str,
+    job: &J,
+) -> Result<A, DryProcessError> {
+    let mut process = Command::new(executable);
+    process.arg(command).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = process.spawn()?;
     let text = serde_json::to_vec(job).expect("a job has string keys and plain values");
     if let Some(mut input) = child.stdin.take() {
         // A process that ends before it has read the job says why by its status.
@@ -145,6 +160,10 @@ pub(crate) fn run_here() -> Result<(), CommandError> {
         train_samples: job.train_samples,
         ..Subject::without_data(&resolved, &architecture, job.num_classes)
     };
+    for text in &job.burns {
+        let site: Site = text.parse().map_err(CommandError::wrong_request)?;
+        set_choice(&site, Some(Way::Burns));
+    }
     let device = device_of(&job.device)?;
     let failed =
         |error: &(dyn std::error::Error + 'static)| CommandError::from_run(error).in_context("cannot run the step dry");
@@ -156,7 +175,8 @@ pub(crate) fn run_here() -> Result<(), CommandError> {
     ui::out(serde_json::to_string(&footprint).expect("a footprint has string keys and plain values"))
 }
 
-fn device_of(name: &str) -> Result<Device, CommandError> {
+/// The device of a job.
+pub(crate) fn device_of(name: &str) -> Result<Device, CommandError> {
     match BenchDevice::parse(name).map_err(CommandError::wrong_request)? {
         BenchDevice::Of(request) => Ok(Compute::select(request)?.device),
         #[cfg(feature = "wgpu")]
@@ -194,6 +214,7 @@ mod tests {
             train_samples: None,
             rung: Rung::default(),
             predicts: false,
+            burns: vec!["batch_norm f32 8".to_owned()],
             pages: Some([1024, 512]),
             budget_bytes: 1 << 30,
             request: PlanRequest::default(),

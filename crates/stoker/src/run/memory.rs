@@ -16,6 +16,7 @@ use crate::error::CommandError;
 use crate::run::checks::{no_room_for_model, no_room_to_measure};
 use crate::run::compute::Compute;
 use crate::run::dry_process::{DryProcessError, Job, run_elsewhere};
+use crate::run::kernel_choice::choose_kernels;
 use crate::run::post_mortem::PostMortem;
 use crate::run::precision::{Arithmetic, Precisions, check_device};
 use crate::run::resolved::ResolvedConfig;
@@ -78,8 +79,10 @@ pub(crate) fn plan_here(
 ) -> Result<Planned, CommandError> {
     check_device(&compute.device, precisions.first, "train.precision", &compute.selected.describe())?;
     let mut learner = Learner { subject, compute, source, budget: &budget, request, chosen: None };
+    let mut kernels = None;
     let mut climb = |precisions: &Precisions| {
         let rungs = subject.rungs(precisions, compute.is_cpu());
+        kernels = choose_kernels(subject, compute, &rungs);
         plan_with_ladder(&rungs, &mut |rung| learner.footprint(rung), &budget, request)
     };
     let (precisions, planned) = match (climb(precisions), precisions.after_failure()) {
@@ -95,6 +98,7 @@ pub(crate) fn plan_here(
     let (rung, footprint, plan) = planned.map_err(|error| refused(error, subject, &budget, half))?;
     let mut plan = prefer_smaller(plan, &footprint, &budget, request, (subject, compute, rung));
     tell_pools(&mut plan, chosen, &budget);
+    plan.choices.extend(kernels);
     let device = compute.selected.describe();
     let analysis = MemoryAnalysis { device, model: subject.describe(), footprint, budget, plan, at_peak: None };
     let pools = chosen.map_or(PoolLayout::Runtime, |chosen| chosen.layout);

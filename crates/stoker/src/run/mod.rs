@@ -8,6 +8,7 @@ pub(crate) mod dry_process;
 pub(crate) mod fold_results;
 pub(crate) mod groups;
 pub mod kernel_cache;
+pub(crate) mod kernel_choice;
 pub(crate) mod listing;
 pub(crate) mod memory;
 pub(crate) mod mistakes;

@@ -197,6 +197,7 @@ impl ResolvedConfig {
             precision: train.precision.fixed().unwrap_or_default(),
             faults: FaultPlan::default(),
             save_interval: train.checkpoint_minutes.map(|minutes| seconds(60.0 * minutes)),
+            finishes_images: self.train_transform().may_leave_steps() || self.mixing().is_on(),
         }
     }
 

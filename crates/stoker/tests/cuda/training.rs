@@ -82,6 +82,26 @@ fn two_cards_share_a_run_as_planned_and_one_takes_what_its_team_has() {
     assert_eq!([&plan["micro_batches"], &plan["effective_batch"]], [&json!([4, 4]), &json!(8)]);
 }
 
+/// Times mean nothing here: what is seen is that both ways of each operation run, that what came of it is kept, and that the next run finds it.
+#[test]
+fn the_faster_way_is_found_once_for_a_card() {
+    let machine = Machine::with_card(4 * GIB);
+    let train = format!("{TRAIN} --set kernels=auto");
+    let (stdout, stderr) = machine.succeed(&train);
+    assert!(stderr.contains("measuring kernels at "), "{stderr}");
+    assert!(!stderr.contains("kernels could not be measured"), "{stderr}");
+    let of_kernels = |plan: &serde_json::Value| {
+        let choices = plan["plan"]["choices"].as_array().cloned().unwrap_or_default();
+        choices.into_iter().find(|choice| choice["name"] == "kernels").expect("a plan says how kernels were chosen")
+    };
+    let chosen = of_kernels(&machine.read_json("runs/latest/plan.json"));
+    assert!(!chosen["reason"].as_str().expect("it is text").contains("could not be measured"), "{chosen}");
+    assert!(stdout.contains(chosen["value"].as_str().expect("it is text")), "{stdout}");
+    let (_, stderr) = machine.succeed(&format!("{train} --overwrite"));
+    assert!(!stderr.contains("measuring kernels at "), "{stderr}");
+    assert_eq!(of_kernels(&machine.read_json("runs/latest/plan.json")), chosen);
+}
+
 /// The command that a report from a card has in it, on the smallest model.
 #[test]
 fn launches_of_a_step_are_counted() {

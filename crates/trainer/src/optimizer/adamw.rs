@@ -4,13 +4,13 @@ use vision_nn::{AdamWStep, adamw, has_adamw};
 
 use super::{Slots, Turn};
 
-pub(super) const MOMENT_1: &str = "moment_1";
-pub(super) const MOMENT_2: &str = "moment_2";
+const MOMENT_1: &str = "moment_1";
+const MOMENT_2: &str = "moment_2";
 
 /// AdamW's constants; the defaults are PyTorch's.
 ///
 /// Loshchilov and Hutter, "Decoupled Weight Decay Regularization", 2019. The rule itself is Burn's, applied to flat tensors, for it is
-/// elementwise; on the CPU it takes one pass.
+/// elementwise; where lists of tensors are taken, it is one pass over all parameters, and one over each on the CPU.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AdamWOptions {
     /// Decay of the first moment.

@@ -1,16 +1,44 @@
-//! AdamW's step over all parameters at once, with clipping and the average of the weights in the same pass, where the device has a kernel for it.
+//! A step over all parameters at once, with clipping and the average of the weights in the same pass, by the rules that devices have kernels for.
 
 use std::collections::BTreeMap;
 
 use burn::module::AutodiffModule;
 use burn::tensor::{Device, Tensor};
-use vision_nn::{AdamWStep, Moving, adamw_of_all, takes_lists};
+use vision_nn::{Moving, Steps, move_all, takes_lists};
 
-use super::adamw::{MOMENT_1, MOMENT_2};
 use super::{Optimizer, OptimizerOptions};
 use crate::ema::Ema;
 use crate::taken::{Place, Taken, put_back, take_out};
-use crate::{AdamWOptions, Gradients};
+use crate::{AdamWOptions, Gradients, SgdOptions};
+
+/// A rule that moves all parameters at once.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum ListRule {
+    AdamW(AdamWOptions),
+    Sgd(SgdOptions),
+}
+
+impl ListRule {
+    /// The constants of step number `step`, of parameters at these rates.
+    fn steps(self, rates: &[Rate], step: u64) -> Steps {
+        match self {
+            Self::AdamW(options) => {
+                let constants = |rate: &Rate| options.constants(rate.learning_rate, rate.weight_decay, step);
+                Steps::AdamW(rates.iter().map(constants).collect())
+            }
+            Self::Sgd(options) => {
+                let constants = |rate: &Rate| options.constants(rate.learning_rate, rate.weight_decay);
+                Steps::Sgd(rates.iter().map(constants).collect())
+            }
+        }
+    }
+}
+
+/// What parameters may differ in.
+struct Rate {
+    learning_rate: f64,
+    weight_decay: f32,
+}
 
 /// What moves the weights at once: gradients times a factor.
 pub(crate) struct Push {
@@ -21,18 +49,20 @@ pub(crate) struct Push {
 }
 
 impl Optimizer {
-    /// The constants for [`step_at_once`](Self::step_at_once), where that serves on this device.
-    pub(crate) fn at_once(&self, device: &Device) -> Option<AdamWOptions> {
-        match self.options {
-            OptimizerOptions::AdamW(options) => takes_lists(device).then_some(options),
-            _ => None,
-        }
+    /// The rule for [`step_at_once`](Self::step_at_once), where that serves on this device.
+    pub(crate) fn at_once(&self, device: &Device) -> Option<ListRule> {
+        let rule = match self.options {
+            OptimizerOptions::AdamW(options) => ListRule::AdamW(options),
+            OptimizerOptions::Sgd(options) => ListRule::Sgd(options),
+            _ => return None,
+        };
+        takes_lists(device).then_some(rule)
     }
 
     /// As [`step`](Self::step), with that of the average, number `step`.
     pub(crate) fn step_at_once<M: AutodiffModule>(
         &mut self,
-        options: AdamWOptions,
+        rule: ListRule,
         module: M,
         mut push: Push,
         (ema, step): (Option<Ema<M>>, u64),
@@ -48,19 +78,17 @@ impl Optimizer {
         let mut list = List::default();
         for (name, Taken { tensor, place }) in weights {
             list.gradients.extend(push.gradients.remove(&name));
-            list.steps.push(self.adamw_step(options, push.learning_rate, &name));
+            list.rates.push(self.rate(push.learning_rate, &name));
             let average = averages.remove(&name);
-            let moments = self.moments(&name, &tensor);
+            let kept = self.take_kept(&name, &tensor);
             let (average, average_place) = average.map(|Taken { tensor, place }| (tensor, place)).unzip();
-            list.moving.push(Moving { weight: tensor, moments, average });
+            list.moving.push(Moving { weight: tensor, kept, average });
             list.places.push((name, place, average_place));
         }
-        let moved = adamw_of_all(list.moving, list.gradients, list.steps, push.factor, decay);
+        let moved = move_all(list.moving, list.gradients, rule.steps(&list.rates, self.step), push.factor, decay);
         let [mut weights, mut averages] = [BTreeMap::new(), BTreeMap::new()];
-        for (Moving { weight, moments: [first, second], average }, (name, place, average_place)) in
-            moved.into_iter().zip(list.places)
-        {
-            self.states.insert(name.clone(), [(MOMENT_1, first), (MOMENT_2, second)].into());
+        for (Moving { weight, kept, average }, (name, place, average_place)) in moved.into_iter().zip(list.places) {
+            self.put_kept(&name, kept);
             averages.extend(average.zip(average_place).map(|(tensor, place)| (name.clone(), Taken { tensor, place })));
             weights.insert(name, Taken { tensor: weight, place });
         }
@@ -70,16 +98,26 @@ impl Optimizer {
         (module, ema)
     }
 
-    fn adamw_step(&self, options: AdamWOptions, learning_rate: f64, name: &str) -> AdamWStep {
+    fn rate(&self, learning_rate: f64, name: &str) -> Rate {
         let rule = self.groups.rule(name).expect("only parameters with a rule are taken");
-        let weight_decay = if rule.is_decayed { options.weight_decay } else { 0.0 };
-        options.constants(learning_rate * rule.learning_rate_scale, weight_decay, self.step)
+        Rate {
+            learning_rate: learning_rate * rule.learning_rate_scale,
+            weight_decay: if rule.is_decayed { self.options.weight_decay() } else { 0.0 },
+        }
     }
 
-    /// What is kept for a parameter, or zeros.
-    fn moments(&mut self, name: &str, weight: &Tensor<1>) -> [Tensor<1>; 2] {
+    /// What is kept for a parameter, or zeros, in the order of its slots.
+    fn take_kept(&mut self, name: &str, weight: &Tensor<1>) -> Vec<Tensor<1>> {
         let mut state = self.states.remove(name).unwrap_or_default();
-        [MOMENT_1, MOMENT_2].map(|slot| state.remove(slot).unwrap_or_else(|| weight.zeros_like()))
+        let slots = self.options.slots(&weight.dims()).into_iter();
+        slots.map(|(slot, _)| state.remove(slot).unwrap_or_else(|| weight.zeros_like())).collect()
+    }
+
+    /// Puts back what [`take_kept`](Self::take_kept) took, after the step.
+    fn put_kept(&mut self, name: &str, kept: Vec<Tensor<1>>) {
+        let Some(first) = kept.first() else { return };
+        let slots = self.options.slots(&first.dims()).into_iter().map(|(slot, _)| slot);
+        self.states.insert(name.to_owned(), slots.zip(kept).collect());
     }
 }
 
@@ -88,6 +126,6 @@ impl Optimizer {
 struct List {
     moving: Vec<Moving>,
     gradients: Vec<Tensor<1>>,
-    steps: Vec<AdamWStep>,
+    rates: Vec<Rate>,
     places: Vec<(String, Place, Option<Place>)>,
 }

@@ -1,6 +1,6 @@
 //! Optimizers over a module's parameters, with their state by parameter name, so that it can be saved and taken up again.
 //!
-//! A rule sees one flat parameter at a time and reads nothing from the device, so that a step can be recorded and run dry.
+//! A rule sees one flat parameter at a time, or all of them at once, and reads nothing from the device, so that a step can be recorded and run dry.
 
 mod adafactor;
 mod adamw;

@@ -1,4 +1,5 @@
 use burn::tensor::Tensor;
+use vision_nn::SgdStep;
 
 use super::{Slots, Turn};
 
@@ -6,7 +7,8 @@ const MOMENTUM: &str = "momentum";
 
 /// Stochastic gradient descent with Nesterov's momentum: `torch.optim.SGD(momentum=0.9, nesterov=True)`, whose other defaults these are.
 ///
-/// Sutskever and others, "On the importance of initialization and momentum in deep learning", 2013.
+/// Sutskever and others, "On the importance of initialization and momentum in deep learning", 2013. Where lists of tensors are taken, a step is one pass
+/// over all parameters, which on the CPU rounds as the operations here do.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SgdOptions {
     /// Share of the velocity that a step keeps; 0 keeps no state.
@@ -36,6 +38,16 @@ impl SgdOptions {
         };
         let direction = if self.momentum == 0.0 { gradient } else { self.with_momentum(gradient, state) };
         weight - direction.mul_scalar(turn.learning_rate)
+    }
+
+    /// Those of a parameter with that rate and decay.
+    pub(super) fn constants(&self, learning_rate: f64, weight_decay: f32) -> SgdStep {
+        SgdStep {
+            learning_rate,
+            momentum: f64::from(self.momentum),
+            nesterov: self.nesterov,
+            weight_decay: f64::from(weight_decay),
+        }
     }
 
     fn with_momentum(&self, gradient: Tensor<1>, state: &mut Slots) -> Tensor<1> {

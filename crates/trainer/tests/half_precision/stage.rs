@@ -95,6 +95,7 @@ pub(crate) fn batch(samples: usize, turn: usize) -> Batch {
         samples: (0..samples).collect(),
         corrupt: Vec::new(),
         partners: Vec::new(),
+        last_steps: Vec::new(),
         size: [SIDE, SIDE, 3],
     }
 }

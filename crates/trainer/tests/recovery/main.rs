@@ -4,6 +4,7 @@
 
 mod early_stopping;
 mod growth;
+mod last_steps;
 mod nonfinite;
 mod overflow;
 mod plateau;

@@ -129,6 +129,12 @@ impl Stage {
         Self { folder, data }
     }
 
+    /// The same images, mixed with each other.
+    pub(crate) fn with_mixing(mut self, mixing: Mixing) -> Self {
+        self.data.mixing = mixing;
+        self
+    }
+
     pub(crate) fn run_path(&self, path: &str) -> std::path::PathBuf {
         self.folder.path().join("run").join(path)
     }
@@ -211,6 +217,7 @@ pub(crate) fn options(epochs: u32, micro_batch_size: usize) -> TrainOptions {
         precision: Default::default(),
         faults: trainer::FaultPlan::default(),
         save_interval: None,
+        finishes_images: false,
     }
 }
 

@@ -4,7 +4,7 @@ use burn::tensor::{DType, Tensor};
 use cpu_kernels::AdamWStep;
 
 use super::host::is_cpu;
-use super::parameters::{Moving, adamw_of_all, squares_of_all};
+use super::parameters::{Moving, Steps, move_all, squares_of_all};
 
 /// Whether [`adamw`] runs where this tensor lies, and in its type.
 pub fn has_adamw(weight: &Tensor<1>) -> bool {
@@ -22,10 +22,10 @@ pub fn adamw(
     step: AdamWStep,
 ) -> (Tensor<1>, [Tensor<1>; 2]) {
     let moments = moments.unwrap_or_else(|| [weight.zeros_like(), weight.zeros_like()]);
-    let parameter = Moving { weight, moments, average: None };
-    let moved = adamw_of_all(vec![parameter], vec![gradient], vec![step], 1.0, 0.0).pop();
-    let Moving { weight, moments, .. } = moved.expect("one comes back for one");
-    (weight, moments)
+    let parameter = Moving { weight, kept: moments.into(), average: None };
+    let moved = move_all(vec![parameter], vec![gradient], Steps::AdamW(vec![step]), 1.0, 0.0).pop();
+    let Moving { weight, kept, .. } = moved.expect("one comes back for one");
+    (weight, kept.try_into().expect("two moments come back for two"))
 }
 
 /// The sum of squares, `[1]`. Burn's own runs wherever the one for the CPU does not.

@@ -1,7 +1,8 @@
 //! Batch normalisation in f32 as one operation with its own backward pass: nothing of the map's size is kept but its input as it is stored,
 //! with an activation behind it or not.
 //!
-//! On the CPU it runs the loops of `cpu-kernels`, on CUDA and WebGPU the kernels of `cube`; what [`composed`] is made of where those do not.
+//! On the CPU it runs the loops of `cpu-kernels`, on CUDA and WebGPU the kernels of `cube`; what [`composed`] is made of where those do not, or where a
+//! measurement [chose](super::choice) so.
 
 mod composed;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
@@ -22,12 +23,13 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, AutodiffBackend, Backend, Dispatch, Flex, backend_extension};
-use burn::tensor::{Shape, Tensor};
+use burn::tensor::{DType, Shape, Tensor};
 use cpu_kernels::Activation;
 
+use super::choice::{self, Operation};
 use super::columns::Columns;
 use super::host::{Values, tensor, tensor_like, values};
-use super::recorded::Scratch;
+use super::recorded::{Scratch, notes_ours};
 use crate::is_captured;
 use crate::tape::{on_captured, primitive};
 
@@ -42,6 +44,16 @@ const MOST_CUBES: usize = 1024;
 /// Whether a card's kernels take rows of that shape, `[N, C]`.
 pub(crate) fn cards_take(rows: &Shape) -> bool {
     rows.num_elements() > 0
+}
+
+/// Whether a card runs its kernels on rows of that shape and type, and notes them: Burn's operations are neither asked for nor chosen.
+fn is_ours(rows: &Shape, storage: DType) -> bool {
+    notes_ours() && cards_take(rows) && is_chosen(rows, storage)
+}
+
+/// Whether ours is the way to take, where both can be: for moments, normalisation and gradients alike.
+fn is_chosen(rows: &Shape, storage: DType) -> bool {
+    choice::is_ours(Operation::BatchNorm, storage, &rows[1..], rows[0])
 }
 
 /// In how many parts the rows of so many channels are summed at most, for moments and gradients.
@@ -143,6 +155,9 @@ pub trait FusedBatchNorm: Backend {
 
 impl FusedBatchNorm for Flex {
     fn fused_moments(rows: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        if !is_chosen(rows.layout().shape(), rows.dtype()) {
+            return composed::moments::<Self>(rows);
+        }
         let channels = rows.layout().shape()[1];
         let found = cpu_kernels::moments(&values(&rows), channels);
         let shape = Shape::new([channels]);
@@ -157,6 +172,9 @@ impl FusedBatchNorm for Flex {
         variance: FloatTensor<Self>,
         form: NormForm,
     ) -> FloatTensor<Self> {
+        if !is_chosen(rows.layout().shape(), rows.dtype()) {
+            return composed::forward::<Self>(rows, [weight, bias, mean, variance], form);
+        }
         let vectors = Vectors::new([weight, bias, mean, variance]);
         let output = vectors.norm(form).forward(&values(&rows));
         tensor_like(output, &rows)
@@ -171,6 +189,9 @@ impl FusedBatchNorm for Flex {
         gradient: FloatTensor<Self>,
         form: NormForm,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        if !is_chosen(rows.layout().shape(), rows.dtype()) {
+            return composed::gradient::<Self>(rows, [weight, bias, mean, variance], gradient, form);
+        }
         let of_vector = weight.layout().shape().clone();
         let vectors = Vectors::new([weight, bias, mean, variance]);
         let found = vectors.norm(form).gradient(&values(&rows), &values(&gradient), form.of_batch);

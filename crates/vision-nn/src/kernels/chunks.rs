@@ -1,5 +1,7 @@
 //! Rows in stretches, each of which is summed by itself on a card, because a sum over all rows by one unit would leave the card idle.
 
+use super::recorded::Cut;
+
 /// As many stretches as there are rows, up to a number that no batch exceeds: a plan for any batch size can then be made from two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Chunks {
@@ -10,11 +12,16 @@ pub(crate) struct Chunks {
 }
 
 impl Chunks {
-    /// So many rows in at most `most` stretches.
+    /// So many rows, cut by [`cut_up_to`].
     pub(crate) fn of(rows: usize, most: usize) -> Self {
-        let count = rows.clamp(1, most.max(1));
+        let count = cut_up_to(most).stretches(rows as u64) as usize;
         Self { count, rows_each: rows / count, longer: rows % count }
     }
+}
+
+/// A stretch for each row, up to so many.
+pub(crate) fn cut_up_to(most: usize) -> Cut {
+    Cut::UpTo { rows_each: 1, most: most as u64 }
 }
 
 #[cfg(test)]

@@ -56,9 +56,8 @@ impl Columns {
 
     /// `rows`, at least one, in at most `most` chunks.
     pub(crate) fn chunks(&self, rows: usize, most: usize) -> Chunks {
-        let of_a_unit = rows.div_ceil(self.lines * most).max(ROWS_OF_A_UNIT);
-        let rows_each = of_a_unit * self.lines;
-        Chunks { count: rows.div_ceil(rows_each), rows_each }
+        let (cut, rows) = (self.cut(most), rows as u64);
+        Chunks { count: cut.stretches(rows) as usize, rows_each: cut.longest(rows) as usize }
     }
 }
 

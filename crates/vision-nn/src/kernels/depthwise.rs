@@ -1,9 +1,9 @@
 //! Depthwise convolution over channels-last maps: any stride, zeros around the map, bias inside. Sums are made in f32, and nothing of the map's size
 //! is kept for the backward pass but the map as it is stored.
 //!
-//! On the CPU it runs the loops of `cpu-kernels`, on CUDA and WebGPU the kernels of `cube`; elsewhere, and where those do not cover a shape, it is
-//! composed of Burn's own operations. Burn's own runs the input gradient as a direct transposed convolution and the weight gradient channel by
-//! channel, and sums in the type of the map.
+//! On the CPU it runs the loops of `cpu-kernels`, on CUDA and WebGPU the kernels of `cube`; elsewhere, where those do not cover a shape, and where a
+//! measurement [chose](super::choice) so, it is composed of Burn's own operations. Burn's own runs the input gradient as a direct transposed convolution
+//! and the weight gradient channel by channel, and sums in the type of the map.
 
 mod composed;
 mod cpu;

@@ -19,6 +19,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Capture, Dispatch, Flex, TensorMetadata, backend_extension};
 use burn::tensor::{DType, Shape, Tensor};
 
+use super::choice::{self, Operation};
 use super::host::{tensor, tensor_like, values};
 use super::recorded::{Cut, Scratch, notes_ours, record};
 use crate::is_captured;
@@ -51,24 +52,32 @@ fn backward_shared_bytes(channels: usize) -> usize {
 }
 
 /// Whether a recorded operation is noted as the kernels of a card.
-fn is_noted(shape: &Shape) -> bool {
-    notes_ours() && cards_take(shape, SHARED_BYTES_OF_CUDA)
+fn is_noted(shape: &Shape, storage: DType) -> bool {
+    notes_ours() && cards_take(shape, SHARED_BYTES_OF_CUDA) && is_chosen(shape, storage)
+}
+
+/// Whether ours is the way to take, where both can be.
+fn is_chosen(shape: &Shape, storage: DType) -> bool {
+    let numbers: &[usize] = shape;
+    numbers.split_first().is_none_or(|(first, rest)| choice::is_ours(Operation::LayerNorm, storage, rest, *first))
 }
 
 /// More cubes than these would give sums that cost more to add up than they gain in parallel work.
 const MOST_CUBES: usize = 1024;
 
-/// Cubes that share the rows in the backward pass. A line takes eight rows before its sums are written, and more where there would be too many cubes.
+/// How the cubes of the backward pass share the rows: a line takes eight before its sums are written, and more where there would be too many cubes.
+const GRADIENT_CUBES: Cut = Cut::UpTo { rows_each: (LINES * 8) as u64, most: MOST_CUBES as u64 };
+
+/// Cubes that share so many rows in the backward pass.
 pub(crate) fn gradient_cubes(rows: usize) -> usize {
-    rows.div_ceil(LINES * 8).min(MOST_CUBES)
+    GRADIENT_CUBES.stretches(rows as u64) as usize
 }
 
 /// What a card's kernels take beside the gradients of an input `[.., C]`: the sums of each cube for weight and bias.
 fn gradient_scratch(shape: &Shape) -> Scratch {
     let channels = shape.last().map_or(1, |channels| (*channels).max(1));
     let of_cube = 2 * channels * size_of::<f32>();
-    let cut = Cut::UpTo { rows_each: (LINES * 8) as u64, most: MOST_CUBES as u64 };
-    Scratch { rows: (shape.num_elements() / channels) as u64, bytes_each: of_cube as u64, cut }
+    Scratch { rows: (shape.num_elements() / channels) as u64, bytes_each: of_cube as u64, cut: GRADIENT_CUBES }
 }
 
 /// Normalises over the last axis.
@@ -109,7 +118,7 @@ pub trait FusedLayerNorm: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 }
 
-/// Where a card runs its kernels, they are what is recorded, unless all is to be in Burn's operations.
+/// Where a card runs its kernels, they are what is recorded, unless Burn's operations are asked for or chosen.
 impl FusedLayerNorm for Capture {
     fn fused_layer_norm(
         input: FloatTensor<Self>,
@@ -117,7 +126,7 @@ impl FusedLayerNorm for Capture {
         bias: FloatTensor<Self>,
         epsilon: f32,
     ) -> FloatTensor<Self> {
-        if !is_noted(&input.shape()) {
+        if !is_noted(&input.shape(), input.dtype()) {
             return composed::forward::<Self>(input, weight, bias, epsilon);
         }
         let form = (input.shape(), input.dtype());
@@ -131,7 +140,7 @@ impl FusedLayerNorm for Capture {
         gradient: FloatTensor<Self>,
         epsilon: f32,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        if !is_noted(&input.shape()) {
+        if !is_noted(&input.shape(), input.dtype()) {
             return composed::gradient::<Self>(input, weight, gradient, epsilon);
         }
         let (form, parameter) = ((input.shape(), input.dtype()), (weight.shape(), DType::F32));
@@ -147,6 +156,9 @@ impl FusedLayerNorm for Flex {
         bias: FloatTensor<Self>,
         epsilon: f32,
     ) -> FloatTensor<Self> {
+        if !is_chosen(input.layout().shape(), input.dtype()) {
+            return composed::forward::<Self>(input, weight, bias, epsilon);
+        }
         let output = cpu_kernels::layer_norm(&values(&input), &values(&weight), &values(&bias), epsilon);
         tensor_like(output, &input)
     }
@@ -157,6 +169,9 @@ impl FusedLayerNorm for Flex {
         gradient: FloatTensor<Self>,
         epsilon: f32,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        if !is_chosen(input.layout().shape(), input.dtype()) {
+            return composed::gradient::<Self>(input, weight, gradient, epsilon);
+        }
         let found = cpu_kernels::layer_norm_gradient(&values(&input), &values(&weight), &values(&gradient), epsilon);
         let of_parameter = weight.layout().shape();
         let of_bias = tensor(found.bias, of_parameter);

@@ -5,6 +5,7 @@
 
 mod adamw;
 pub(crate) mod batch_norm;
+pub mod choice;
 mod chunks;
 mod columns;
 mod cross_entropy;
@@ -39,8 +40,10 @@ pub use gelu::gelu;
 pub use gelu_linear::{gelu_linear, gelu_projection};
 pub use layer_norm::layer_norm;
 pub use linear::linear;
-pub use parameters::{Moving, adamw_of_all, blend_all, is_card, scale_all, squares_of_all, takes_lists};
-pub use pixels::{images_of_pixels, images_of_words, takes_words, words_of_images};
+pub use parameters::{Moving, Steps, blend_all, is_card, move_all, scale_all, squares_of_all, takes_lists};
+pub use pixels::{
+    finished_images_of_pixels, images_of_pixels, images_of_words, takes_words, words_of_images, words_of_steps,
+};
 pub use recorded::{Cut, Scratch, in_burns_operations, recorded_overwrites, recorded_scratch};
 pub use residual::BranchScale;
 pub(crate) use residual::residual;

@@ -13,7 +13,7 @@ use burn::backend::Cuda;
 use burn::backend::Wgpu;
 use burn::backend::{Capture, DispatchDevice, TensorMetadata};
 use burn::tensor::{Device, Tensor};
-use cpu_kernels::AdamWStep;
+use cpu_kernels::{AdamWStep, SgdStep};
 
 use super::host::is_cpu;
 use super::recorded::{notes_ours, record_in_place, record_scratch};
@@ -25,13 +25,39 @@ use crate::tape::primitive;
 pub struct Moving {
     /// `[elements]`
     pub weight: Tensor<1>,
-    /// AdamW's two moments.
-    pub moments: [Tensor<1>; 2],
+    /// What the rule keeps of the steps before, `[elements]` each, zeros at first: AdamW's two moments, SGD's velocity.
+    pub kept: Vec<Tensor<1>>,
     /// The moving average of the weight, where there is one: for all parameters of a list, or none.
     pub average: Option<Tensor<1>>,
 }
 
-/// Whether [`adamw_of_all`], [`blend_all`], [`scale_all`] and [`squares_of_all`] run on this device, or are noted by it.
+/// A rule with the constants of each parameter's step, which may differ in learning rate and weight decay alone.
+#[derive(Debug, Clone)]
+pub enum Steps {
+    /// Keeps two moments.
+    AdamW(Vec<AdamWStep>),
+    /// Keeps a velocity, or nothing without momentum.
+    Sgd(Vec<SgdStep>),
+}
+
+impl Steps {
+    /// How many tensors it keeps of a parameter.
+    fn kept(&self) -> usize {
+        match self {
+            Self::AdamW(_) => 2,
+            Self::Sgd(steps) => usize::from(steps.first().is_some_and(SgdStep::keeps_velocity)),
+        }
+    }
+
+    fn count(&self) -> usize {
+        match self {
+            Self::AdamW(steps) => steps.len(),
+            Self::Sgd(steps) => steps.len(),
+        }
+    }
+}
+
+/// Whether [`move_all`], [`blend_all`], [`scale_all`] and [`squares_of_all`] run on this device, or are noted by it.
 pub fn takes_lists(device: &Device) -> bool {
     notes_ours() && (is_card(device) || is_captured(device) || is_cpu(device))
 }
@@ -47,35 +73,39 @@ pub fn is_card(device: &Device) -> bool {
     }
 }
 
-/// AdamW's step of every parameter by its gradient times `factor`, where the device [takes lists](takes_lists); averages keep `decay` of themselves.
-/// Constants may differ in learning rate and weight decay alone.
-pub fn adamw_of_all(
+/// The rule's step of every parameter by its gradient times `factor`, where the device [takes lists](takes_lists); averages keep `decay` of themselves.
+///
+/// # Panics
+/// When a parameter lacks its gradient or its constants, or comes with more or fewer tensors than the rule keeps.
+pub fn move_all(
     parameters: Vec<Moving>,
     gradients: Vec<Tensor<1>>,
-    steps: Vec<AdamWStep>,
+    steps: Steps,
     factor: f64,
     decay: f64,
 ) -> Vec<Moving> {
     let count = parameters.len();
+    assert_eq!([gradients.len(), steps.count()], [count; 2], "a gradient and constants for each parameter");
     let decay = parameters.first().and_then(|parameter| parameter.average.as_ref()).map(|_| decay);
-    let mut kinds: [Vec<Tensor<1>>; 4] = Default::default();
-    for Moving { weight, moments: [first, second], average } in parameters {
-        for (kind, tensor) in kinds.iter_mut().zip([Some(weight), Some(first), Some(second), average]) {
-            kind.extend(tensor);
-        }
+    let mut weights = Vec::with_capacity(count);
+    let mut kept: Vec<Vec<Tensor<1>>> = vec![Vec::new(); steps.kept()];
+    let mut averages: Vec<Tensor<1>> = Vec::new();
+    for Moving { weight, kept: own, average } in parameters {
+        assert_eq!(own.len(), kept.len(), "tensors that the rule keeps of a parameter");
+        weights.push(weight);
+        kept.iter_mut().zip(own).for_each(|(kind, tensor)| kind.push(tensor));
+        averages.extend(average);
     }
-    let [weights, firsts, seconds, averages] = kinds;
-    let tensors = [weights, gradients, firsts, seconds, averages].into_iter().flatten().collect();
-    let mut moved = run(ListPass::AdamW { steps, factor, decay }, tensors);
-    let averages = moved.split_off(3 * count);
-    let seconds = moved.split_off(2 * count);
-    let firsts = moved.split_off(count);
-    let mut averages = averages.into_iter();
-    let moments = firsts.into_iter().zip(seconds);
-    let moved = moved.into_iter().zip(moments);
-    moved
-        .map(|(weight, (first, second))| Moving { weight, moments: [first, second], average: averages.next() })
-        .collect()
+    let slots = kept.len();
+    let tensors = [weights, gradients].into_iter().chain(kept).chain([averages]).flatten().collect();
+    let mut moved = run(ListPass::Move { steps, factor, decay }, tensors).into_iter();
+    let mut after: Vec<Moving> =
+        moved.by_ref().take(count).map(|weight| Moving { weight, kept: Vec::new(), average: None }).collect();
+    for _ in 0..slots {
+        after.iter_mut().zip(moved.by_ref()).for_each(|(parameter, tensor)| parameter.kept.push(tensor));
+    }
+    after.iter_mut().zip(moved).for_each(|(parameter, average)| parameter.average = Some(average));
+    after
 }
 
 /// `own * kept + other * share` of each pair, where the device [takes lists](takes_lists).
@@ -95,7 +125,7 @@ pub fn squares_of_all(tensors: Vec<Tensor<1>>) -> Option<Tensor<1>> {
 
 /// What is done to a list.
 enum ListPass {
-    AdamW { steps: Vec<AdamWStep>, factor: f64, decay: Option<f64> },
+    Move { steps: Steps, factor: f64, decay: Option<f64> },
     Blend { kept: f64, share: f64 },
     Scale(f64),
     Squares,
@@ -119,8 +149,12 @@ fn noted(pass: &ListPass, tensors: Vec<Tensor<1>>) -> Vec<Tensor<1>> {
     let tensors: Vec<_> = tensors.into_iter().map(primitive::<Capture, 1>).collect();
     let count = tensors.len();
     let outputs = match pass {
-        ListPass::AdamW { steps, .. } => {
-            record_in_place(plan::ADAMW, tensors, &plan::moved_by_adamw(steps.len(), count))
+        ListPass::Move { steps, .. } => {
+            let name = match steps {
+                Steps::AdamW(_) => plan::ADAMW,
+                Steps::Sgd(_) => plan::SGD,
+            };
+            record_in_place(name, tensors, &plan::moved_by_step(steps.count(), count))
         }
         ListPass::Blend { .. } => record_in_place(plan::BLEND, tensors, &(0..count / 2).collect::<Vec<_>>()),
         ListPass::Scale(_) => record_in_place(plan::SCALE, tensors, &(0..count).collect::<Vec<_>>()),
@@ -142,10 +176,10 @@ mod gpu {
     use burn::tensor::Tensor;
     use burn_cubecl::CubeRuntime;
 
-    use super::ListPass;
+    use super::{ListPass, Steps};
     use crate::kernels::cube::Queued;
     use crate::kernels::cube::many::launch;
-    use crate::kernels::cube::parameters::{AdamW, Blend, Scale, Squares};
+    use crate::kernels::cube::parameters::{Blend, Move, Scale, Squares};
     use crate::tape::primitive;
 
     pub(super) fn run<B, R>(pass: ListPass, tensors: Vec<Tensor<1>>) -> Vec<Tensor<1>>
@@ -156,7 +190,12 @@ mod gpu {
     {
         let tensors: Vec<FloatTensor<B>> = tensors.into_iter().map(primitive::<B, 1>).collect();
         let outputs = match pass {
-            ListPass::AdamW { steps, factor, decay } => launch(AdamW { steps, factor, decay }, tensors),
+            ListPass::Move { steps: Steps::AdamW(steps), factor, decay } => {
+                launch(Move { steps, factor, decay }, tensors)
+            }
+            ListPass::Move { steps: Steps::Sgd(steps), factor, decay } => {
+                launch(Move { steps, factor, decay }, tensors)
+            }
             ListPass::Blend { kept, share } => launch(Blend { kept, share }, tensors),
             ListPass::Scale(factor) => launch(Scale(factor), tensors),
             ListPass::Squares => launch(Squares, tensors),

@@ -46,6 +46,24 @@ pub enum Cut {
     },
 }
 
+impl Cut {
+    /// Into how many stretches so many rows are cut.
+    pub(crate) fn stretches(self, rows: u64) -> u64 {
+        match self {
+            Self::UpTo { rows_each, most } => rows.div_ceil(rows_each).clamp(1, most.max(1)),
+            Self::Equally { .. } => rows.div_ceil(self.longest(rows)),
+        }
+    }
+
+    /// Rows of the longest of them.
+    pub(crate) fn longest(self, rows: u64) -> u64 {
+        match self {
+            Self::UpTo { .. } => rows.div_ceil(self.stretches(rows)),
+            Self::Equally { lines, least, most } => rows.div_ceil(lines.saturating_mul(most)).max(least) * lines,
+        }
+    }
+}
+
 impl Scratch {
     /// So many bytes for each row.
     pub fn of_rows(rows: usize, bytes_each: usize) -> Self {
@@ -54,14 +72,7 @@ impl Scratch {
 
     /// All its bytes.
     pub fn bytes(&self) -> u64 {
-        let stretches = match self.cut {
-            Cut::UpTo { rows_each, most } => self.rows.div_ceil(rows_each).clamp(1, most.max(1)),
-            Cut::Equally { lines, least, most } => {
-                let each = self.rows.div_ceil(lines.saturating_mul(most)).max(least) * lines;
-                self.rows.div_ceil(each)
-            }
-        };
-        stretches.saturating_mul(self.bytes_each)
+        self.cut.stretches(self.rows).saturating_mul(self.bytes_each)
     }
 
     fn numbers(&self) -> [u64; SCRATCH_NUMBERS] {
@@ -178,36 +189,31 @@ pub fn recorded_overwrites(record: &CustomOpIr) -> Vec<usize> {
 
 #[cfg(test)]
 mod tests {
-    use cpu_kernels::WindowAttention;
-
     use super::*;
-    use crate::kernels::chunks::Chunks;
-    use crate::kernels::columns::Columns;
-    use crate::kernels::window_attention::plan::{Parts, sums_scratch};
 
-    /// What is announced is what the kernels make of the same rows.
     #[test]
-    fn scratch_counts_the_stretches_that_kernels_have() {
+    fn stretches_cover_all_rows_and_none_is_empty() {
         for rows in [1, 7, 64, 65, 1_000, 50_176, 1_000_000] {
             for most in [1, 3, 78, 1_024] {
-                let of = |cut| Scratch { rows: rows as u64, bytes_each: 1, cut }.bytes() as usize;
-                assert_eq!(of(Cut::UpTo { rows_each: 1, most: most as u64 }), Chunks::of(rows, most).count);
-                for channels in [3, 24, 672] {
-                    let columns = Columns::of(channels);
-                    assert_eq!(of(columns.cut(most)), columns.chunks(rows, most).count, "{rows} {most} {channels}");
+                for cut in [Cut::UpTo { rows_each: 8, most }, Cut::Equally { lines: 8, least: 2, most }] {
+                    let (stretches, longest) = (cut.stretches(rows), cut.longest(rows));
+                    assert!((1..=most).contains(&stretches), "{rows} {cut:?}");
+                    assert!(stretches * longest >= rows && stretches <= rows, "{rows} {cut:?}");
+                    assert_eq!(Scratch { rows, bytes_each: 5, cut }.bytes(), 5 * stretches);
                 }
             }
-            let windows = WindowAttention {
-                batch: rows,
-                grid: [14, 21],
-                window: [7; 2],
-                shift: [0, 0],
-                heads: 24,
-                head_width: 32,
-            };
-            let scratch = sums_scratch(&windows);
-            assert_eq!(scratch.bytes(), Parts::of(&windows).count as u64 * scratch.bytes_each, "{rows}");
         }
+    }
+
+    #[test]
+    fn rows_are_cut_as_a_kernel_wants_them() {
+        let of = |cut: Cut, rows| [cut.stretches(rows), cut.longest(rows)];
+        assert_eq!(of(Cut::UpTo { rows_each: 1, most: 4 }, 11), [4, 3]);
+        assert_eq!(of(Cut::UpTo { rows_each: 8, most: 4 }, 17), [3, 6]);
+        assert_eq!(of(Cut::UpTo { rows_each: 8, most: 4 }, 0), [1, 0]);
+        // Eight lines have two rows each at least, and three where there would be more than four stretches.
+        assert_eq!(of(Cut::Equally { lines: 8, least: 2, most: 4 }, 40), [3, 16]);
+        assert_eq!(of(Cut::Equally { lines: 8, least: 2, most: 4 }, 70), [3, 24]);
     }
 
     #[test]

@@ -24,7 +24,9 @@ use burn::backend::{Autodiff, Backend, Capture, Dispatch, Flex, TensorMetadata, 
 use burn::tensor::{Shape, Tensor, TensorData};
 
 use super::host::is_cpu;
+use super::linear::FusedLinear;
 use super::recorded::composes;
+use super::storage::{as_rows, widened};
 use crate::is_captured;
 use crate::pass::stored_as;
 use crate::tape::{on_captured, primitive};
@@ -163,13 +165,18 @@ fn on_device_of<B: Backend>(beside: &FloatTensor<B>, factors: Factors) -> Option
     Some(B::float_from_data(data, &beside.device()))
 }
 
+/// `[.., C]` to `[C]`, in f32.
+fn sum_of_rows<B: FusedLinear>(map: FloatTensor<B>) -> FloatTensor<B> {
+    widened::<B>(B::fused_linear_bias_gradient(as_rows::<B>(map)))
+}
+
 #[derive(Debug)]
 struct ScaledBackward;
 
 /// What a backward pass over a scaled branch wants.
 #[derive(Debug, Clone)]
 struct ScaledState<B: Backend> {
-    /// Where bias or scale have a gradient.
+    /// Where the scale has a gradient.
     branch: Option<NodeId>,
     /// Bias and scale.
     scale: [NodeId; 2],
@@ -177,7 +184,7 @@ struct ScaledState<B: Backend> {
     factors: Option<FloatTensor<B>>,
 }
 
-impl<B: Backend + ResidualPasses> Backward<B, 4> for ScaledBackward {
+impl<B: FusedLinear + ResidualPasses> Backward<B, 4> for ScaledBackward {
     type State = ScaledState<B>;
 
     fn backward(self, ops: Ops<Self::State, 4>, gradients: &mut Gradients, checkpointer: &mut Checkpointer) {
@@ -185,16 +192,20 @@ impl<B: Backend + ResidualPasses> Backward<B, 4> for ScaledBackward {
         let ScaledState { branch, scale, factors } = ops.state;
         let branch = branch.map(|node| checkpointer.retrieve_node_output::<FloatTensor<B>>(node));
         let scale = scale.map(|node| checkpointer.retrieve_node_output::<FloatTensor<B>>(node));
-        let [map_node, branch_node, vector_nodes @ ..] = ops.parents;
-        if branch_node.is_some() || branch.is_some() {
+        let [map_node, branch_node, bias_node, scale_node] = ops.parents;
+        if branch_node.is_some() || bias_node.is_some() || scale_node.is_some() {
             let (of_branch, of_vectors) = B::residual_gradients(branch, Some(scale), factors, gradient.clone());
+            let (of_bias, of_scale) = of_vectors.map(<(_, _)>::from).unzip();
+            if let Some(node) = bias_node {
+                // Without the branch there are no sums.
+                let of_bias = of_bias.unwrap_or_else(|| sum_of_rows::<B>(of_branch.clone()));
+                gradients.register::<B>(node.id, of_bias);
+            }
+            if let Some((node, of_scale)) = scale_node.zip(of_scale) {
+                gradients.register::<B>(node.id, of_scale);
+            }
             if let Some(node) = branch_node {
                 gradients.register::<B>(node.id, of_branch);
-            }
-            for (node, of_vector) in vector_nodes.into_iter().zip(of_vectors.into_iter().flatten()) {
-                if let Some(node) = node {
-                    gradients.register::<B>(node.id, of_vector);
-                }
             }
         }
         if let Some(node) = map_node {
@@ -226,7 +237,7 @@ impl<B: Backend + ResidualPasses> Backward<B, 2> for PlainBackward {
     }
 }
 
-impl<B: Backend + FusedResidual + ResidualPasses, C: CheckpointStrategy> FusedResidual for Autodiff<B, C> {
+impl<B: FusedLinear + FusedResidual + ResidualPasses, C: CheckpointStrategy> FusedResidual for Autodiff<B, C> {
     fn scaled_residual(
         map: FloatTensor<Self>,
         branch: FloatTensor<Self>,
@@ -238,9 +249,8 @@ impl<B: Backend + FusedResidual + ResidualPasses, C: CheckpointStrategy> FusedRe
         let factors = on_device_of::<B>(&map.primitive, factors);
         match ScaledBackward.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(mut prepared) => {
-                let sums = bias.is_tracked() || scale.is_tracked();
                 let state = ScaledState {
-                    branch: sums.then(|| prepared.checkpoint(&branch)),
+                    branch: scale.is_tracked().then(|| prepared.checkpoint(&branch)),
                     scale: [prepared.checkpoint(&bias), prepared.checkpoint(&scale)],
                     factors: factors.clone(),
                 };

@@ -23,6 +23,7 @@ use burn::backend::{Autodiff, Backend, Capture, Dispatch, Flex, TensorMetadata, 
 use burn::tensor::{DType, Tensor};
 use cpu_kernels::WindowAttention;
 
+use super::choice::{self, Operation};
 use super::host::{is_cpu, stored_tensor, tensor, values};
 use super::recorded::{notes_ours, record};
 use crate::is_captured;
@@ -32,8 +33,8 @@ use crate::tape::{on_captured, primitive};
 pub(crate) const WINDOW_ATTENTION: &str = "window attention";
 pub(crate) const WINDOW_ATTENTION_GRADIENTS: &str = "window attention gradients";
 
-/// Whether [`window_attention`] runs over such a map: windows tile it, and on a card its kernels take them, unless all is to be in Burn's operations.
-/// Recordings have it where cards do.
+/// Whether [`window_attention`] runs over such a map: windows tile it, and on a card its kernels take them, unless Burn's operations are asked for or
+/// [chosen](super::choice). Recordings have it where cards do.
 ///
 /// # Shapes
 /// - `map`: `[B, H, W, C]`
@@ -42,7 +43,9 @@ pub fn has_window_attention(map: &Tensor<4>, window: [usize; 2], heads: usize) -
     let tiles = height.is_multiple_of(window[0]) && width.is_multiple_of(window[1]);
     let head_width = channels / heads;
     let windows = WindowAttention { batch, grid: [height, width], window, shift: [0, 0], heads, head_width };
-    tiles && (is_cpu(&device) || notes_ours() && plan::cards_take(&windows))
+    let takes = tiles && (is_cpu(&device) || notes_ours() && plan::cards_take(&windows));
+    let numbers = [height, width, window[0], window[1], heads, head_width];
+    takes && choice::is_ours(Operation::WindowAttention, map.dtype(), &numbers, batch)
 }
 
 /// What each token of a map sees in its window, where [`has_window_attention`] says so.

@@ -11,6 +11,7 @@ fn batch(len: usize, index: usize) -> Batch {
         corrupt: Vec::new(),
         size,
         partners: Vec::new(),
+        last_steps: Vec::new(),
     }
 }
 

@@ -4,14 +4,13 @@ use burn::backend::tensor::FloatTensor;
 use burn_cubecl::{CubeBackend, CubeRuntime};
 use burn_fusion::Fusion;
 
-use super::{FusedBatchNorm, NormForm, cards_take, composed};
+use super::{FusedBatchNorm, NormForm, composed, is_ours};
 use crate::kernels::cube::batch_norm::{Backward, Forward, Moments};
 use crate::kernels::cube::launch;
-use crate::kernels::recorded::notes_ours;
 
 impl<R: CubeRuntime> FusedBatchNorm for Fusion<CubeBackend<R>> {
     fn fused_moments(rows: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        if !notes_ours() || !cards_take(&rows.shape) {
+        if !is_ours(&rows.shape, rows.dtype) {
             return composed::moments::<Self>(rows);
         }
         launch(Moments, [rows]).into()
@@ -25,7 +24,7 @@ impl<R: CubeRuntime> FusedBatchNorm for Fusion<CubeBackend<R>> {
         variance: FloatTensor<Self>,
         form: NormForm,
     ) -> FloatTensor<Self> {
-        if !notes_ours() || !cards_take(&rows.shape) {
+        if !is_ours(&rows.shape, rows.dtype) {
             return composed::forward::<Self>(rows, [weight, bias, mean, variance], form);
         }
         let [output] = launch(Forward(form), [rows, weight, bias, mean, variance]);
@@ -41,7 +40,7 @@ impl<R: CubeRuntime> FusedBatchNorm for Fusion<CubeBackend<R>> {
         gradient: FloatTensor<Self>,
         form: NormForm,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        if !notes_ours() || !cards_take(&rows.shape) {
+        if !is_ours(&rows.shape, rows.dtype) {
             return composed::gradient::<Self>(rows, [weight, bias, mean, variance], gradient, form);
         }
         launch(Backward(form), [rows, weight, bias, mean, variance, gradient]).into()

@@ -1,15 +1,15 @@
-//! The form of the device that only records: noted as the kernels of a card would run it, unless all is to be in Burn's operations.
+//! The form of the device that only records: noted as the kernels of a card would run it, unless Burn's operations are asked for or chosen.
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Capture, TensorMetadata};
 use burn::tensor::{DType, Shape};
 
-use super::{BATCH_NORM, BATCH_NORM_GRADIENTS, FusedBatchNorm, MOMENTS, NormForm, cards_take, composed, sums_scratch};
-use crate::kernels::recorded::{Form, notes_ours, record};
+use super::{BATCH_NORM, BATCH_NORM_GRADIENTS, FusedBatchNorm, MOMENTS, NormForm, composed, is_ours, sums_scratch};
+use crate::kernels::recorded::{Form, record};
 
 impl FusedBatchNorm for Capture {
     fn fused_moments(rows: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        if !notes_ours() || !cards_take(&rows.shape()) {
+        if !is_ours(&rows.shape(), rows.dtype()) {
             return composed::moments::<Self>(rows);
         }
         let (forms, scratch) = (vector_forms(&rows.shape()), [sums_scratch(&rows.shape())]);
@@ -25,7 +25,7 @@ impl FusedBatchNorm for Capture {
         form: NormForm,
     ) -> FloatTensor<Self> {
         let vectors = [weight, bias, mean, variance];
-        if !notes_ours() || !cards_take(&rows.shape()) {
+        if !is_ours(&rows.shape(), rows.dtype()) {
             return composed::forward::<Self>(rows, vectors, form);
         }
         let of_output = (rows.shape(), rows.dtype());
@@ -43,7 +43,7 @@ impl FusedBatchNorm for Capture {
         gradient: FloatTensor<Self>,
         form: NormForm,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        if !notes_ours() || !cards_take(&rows.shape()) {
+        if !is_ours(&rows.shape(), rows.dtype()) {
             return composed::gradient::<Self>(rows, [weight, bias, mean, variance], gradient, form);
         }
         let (shape, dtype) = (rows.shape(), rows.dtype());

@@ -4,6 +4,7 @@ use burn::backend::{DispatchKindConversion, DispatchTensor, TensorMetadata};
 use burn::tensor::{DType, Device};
 
 use super::*;
+use crate::kernels::choice::{Site, Way, with_choice};
 use crate::kernels::test_definition::{assert_near, host, numbers, primitive_of, rounded, rounding};
 
 const EPSILON: f64 = 1e-3;
@@ -196,4 +197,29 @@ fn the_definition_holds_in_a_backends_own_operations() {
         assert_near("weight", &host::<Flex, 1>(found.1), &of_weight, TOLERANCE);
         assert_near("bias", &host::<Flex, 1>(found.2), &of_bias, TOLERANCE);
     }
+}
+
+#[test]
+fn where_burns_own_operations_are_chosen_the_cpu_runs_them() {
+    let device = Device::flex();
+    let form = NormForm { epsilon: EPSILON as f32, activation: Activation::Silu, of_batch: true };
+    let map = |seed| primitive_of::<Flex, 2>(&numbers(seed, 360), [60, 6], &device, DType::F32);
+    let vector = |seed| primitive_of::<Flex, 1>(&numbers(seed, 6), [6], &device, DType::F32);
+    let site = Site { operation: Operation::BatchNorm, storage: DType::F32, shape: vec![6] };
+    let (moments, output, found) = with_choice(&site, Way::Burns, || {
+        let moments = Flex::fused_moments(map(1));
+        let (mean, variance) = moments.clone();
+        let output = Flex::fused_batch_norm(map(1), vector(3), vector(4), mean.clone(), variance.clone(), form);
+        (moments, output, Flex::fused_batch_norm_gradient(map(1), vector(3), vector(4), mean, variance, map(2), form))
+    });
+    let (mean, variance) = composed::moments::<Flex>(map(1));
+    let vectors = [vector(3), vector(4), mean.clone(), variance.clone()];
+    let expected = composed::gradient::<Flex>(map(1), vectors.clone(), map(2), form);
+    // The same operations in the same order.
+    assert_eq!(host::<Flex, 1>(moments.0), host::<Flex, 1>(mean));
+    assert_eq!(host::<Flex, 1>(moments.1), host::<Flex, 1>(variance));
+    assert_eq!(host::<Flex, 2>(output), host::<Flex, 2>(composed::forward::<Flex>(map(1), vectors, form)));
+    assert_eq!(host::<Flex, 2>(found.0), host::<Flex, 2>(expected.0));
+    assert_eq!(host::<Flex, 1>(found.1), host::<Flex, 1>(expected.1));
+    assert_eq!(host::<Flex, 1>(found.2), host::<Flex, 1>(expected.2));
 }

@@ -1,4 +1,4 @@
-//! The CPU form: [`cpu_kernels`] on Burn's flex tensors.
+//! The CPU form: [`cpu_kernels`] on Burn's flex tensors, unless Burn's own operations are chosen.
 
 use burn::backend::Flex;
 use burn::backend::flex::FlexTensor;
@@ -6,12 +6,15 @@ use burn::backend::tensor::FloatTensor;
 use burn::tensor::Shape;
 use cpu_kernels::StridedDepthwise;
 
-use super::Depthwise;
-use super::plan::{map_shape, output_shape};
+use super::plan::{is_chosen, map_shape, output_shape};
+use super::{Depthwise, composed, sum_over_positions};
 use crate::kernels::host::{stored_tensor, tensor, values};
 
 impl Depthwise for Flex {
     fn depthwise(map: FloatTensor<Self>, weight: FloatTensor<Self>, windows: StridedDepthwise) -> FloatTensor<Self> {
+        if !is_chosen(&windows, map.dtype()) {
+            return composed::forward::<Self>(map, weight, None, &windows);
+        }
         forward(&map, &weight, None, windows)
     }
 
@@ -21,6 +24,9 @@ impl Depthwise for Flex {
         bias: FloatTensor<Self>,
         windows: StridedDepthwise,
     ) -> FloatTensor<Self> {
+        if !is_chosen(&windows, map.dtype()) {
+            return composed::forward::<Self>(map, weight, Some(bias), &windows);
+        }
         forward(&map, &weight, Some(&bias), windows)
     }
 
@@ -29,6 +35,9 @@ impl Depthwise for Flex {
         gradient: FloatTensor<Self>,
         windows: StridedDepthwise,
     ) -> FloatTensor<Self> {
+        if !is_chosen(&windows, gradient.dtype()) {
+            return composed::map_gradient::<Self>(weight, gradient, &windows);
+        }
         let of_map = windows.map_gradient(&values(&gradient), &values(&weight));
         stored_tensor(of_map, &map_shape(&windows), gradient.dtype())
     }
@@ -39,6 +48,9 @@ impl Depthwise for Flex {
         gradient: FloatTensor<Self>,
         windows: StridedDepthwise,
     ) -> FloatTensor<Self> {
+        if !is_chosen(&windows, map.dtype()) {
+            return composed::weight_gradient::<Self>(map, weight, gradient, &windows);
+        }
         let of_weight = windows.weight_gradient(&values(&map), &values(&gradient));
         tensor(of_weight, weight.layout().shape())
     }
@@ -49,6 +61,10 @@ impl Depthwise for Flex {
         gradient: FloatTensor<Self>,
         windows: StridedDepthwise,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        if !is_chosen(&windows, map.dtype()) {
+            let of_bias = sum_over_positions::<Self>(gradient.clone());
+            return (composed::weight_gradient::<Self>(map, weight, gradient, &windows), of_bias);
+        }
         let channels = windows.shape.channels;
         let of_bias = tensor(cpu_kernels::sum_of_rows(&values(&gradient), channels), &Shape::new([channels]));
         (Self::depthwise_weight_gradient(map, weight, gradient, windows), of_bias)

@@ -3,8 +3,9 @@
 use burn::tensor::{DType, Shape};
 use cpu_kernels::{DepthwiseShape, StridedDepthwise};
 
-use crate::kernels::chunks::Chunks;
-use crate::kernels::recorded::{Cut, Form, Scratch, notes_ours};
+use crate::kernels::choice::{self, Operation};
+use crate::kernels::chunks::{Chunks, cut_up_to};
+use crate::kernels::recorded::{Form, Scratch, notes_ours};
 
 /// Kernels up to this side are written out in registers.
 const LARGEST_KERNEL: usize = 7;
@@ -14,7 +15,7 @@ const ROWS_OF_TAPS_AT_ONCE: usize = 1 << 18;
 
 /// Whether the kernels run on such windows and types; what they do not cover is composed of Burn's own operations.
 ///
-/// The one place to choose from: a shape at which a card is measured to be faster the other way belongs here.
+/// A shape at which a card is measured to be faster the other way is a matter of [`is_chosen`].
 pub(crate) fn covers(windows: &StridedDepthwise, storage: DType) -> bool {
     let shape = windows.shape;
     let is_centred = |axis: usize, size: usize| {
@@ -27,9 +28,17 @@ pub(crate) fn covers(windows: &StridedDepthwise, storage: DType) -> bool {
         && is_centred(1, shape.width)
 }
 
-/// Whether a card runs a kernel of ours: the kernels cover it, and not all is to be in Burn's operations.
+/// Whether a card runs a kernel of ours: the kernels cover it, not all is to be in Burn's operations, and those were not found to be faster.
 pub(super) fn is_ours(windows: &StridedDepthwise, storage: DType) -> bool {
-    notes_ours() && covers(windows, storage)
+    notes_ours() && covers(windows, storage) && is_chosen(windows, storage)
+}
+
+/// Whether ours is the way to take, where both can be.
+pub(super) fn is_chosen(windows: &StridedDepthwise, storage: DType) -> bool {
+    let StridedDepthwise { shape, stride, before: [top, left], output: [rows, columns] } = *windows;
+    let DepthwiseShape { batch, height, width, channels, kernel } = shape;
+    let numbers = [height, width, channels, kernel, stride, top, left, rows, columns];
+    choice::is_ours(Operation::Depthwise, storage, &numbers, batch)
 }
 
 pub(crate) fn map_shape(windows: &StridedDepthwise) -> Shape {
@@ -65,6 +74,5 @@ fn most_chunks(windows: &StridedDepthwise) -> usize {
 pub(super) fn chunk_scratch(windows: &StridedDepthwise) -> Scratch {
     let DepthwiseShape { channels, kernel, .. } = windows.shape;
     let bytes_each = (kernel * kernel + 1) * channels * size_of::<f32>();
-    let cut = Cut::UpTo { rows_each: 1, most: most_chunks(windows) as u64 };
-    Scratch { rows: rows_of(windows) as u64, bytes_each: bytes_each as u64, cut }
+    Scratch { rows: rows_of(windows) as u64, bytes_each: bytes_each as u64, cut: cut_up_to(most_chunks(windows)) }
 }

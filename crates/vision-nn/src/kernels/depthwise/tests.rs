@@ -5,6 +5,7 @@ use burn::tensor::{DType, Device, Tensor, TensorData, bf16, f16};
 
 use super::plan::{map_shape, output_shape, parameter_forms};
 use super::*;
+use crate::kernels::choice::{Site, Way, asked_by, with_choice};
 use crate::kernels::test_tensors;
 
 /// Half an unit in the last place of a type, relative to a number: what storing it may change.
@@ -257,6 +258,21 @@ fn burns_own_operations_follow_the_definition() {
     }
     let given = Given::draw(cases()[1], DType::BF16);
     given.check(&given.composed::<Flex>(&Device::flex()));
+}
+
+/// Each form of the operation has one site, and runs there as it is chosen.
+#[test]
+fn where_burns_own_operations_are_chosen_the_cpu_runs_them() {
+    let device = Device::flex();
+    for storage in [DType::F32, DType::BF16] {
+        let given = Given::draw(cases()[1], storage);
+        let asked = asked_by(|| drop(given.found::<Flex>(&device)));
+        let [site]: [Site; 1] = asked.into_iter().map(|asked| asked.site).collect::<Vec<_>>().try_into().unwrap();
+        let chosen = with_choice(&site, Way::Burns, || given.found::<Flex>(&device));
+        // The same operations in the same order.
+        assert_eq!(chosen, given.composed::<Flex>(&device));
+        given.check(&chosen);
+    }
 }
 
 #[test]

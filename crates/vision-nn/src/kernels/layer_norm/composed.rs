@@ -56,6 +56,7 @@ mod tests {
 
     use super::super::FusedLayerNorm;
     use super::*;
+    use crate::kernels::choice::{Operation, Site, Way, with_choice};
     use crate::kernels::test_tensors::{assert_near, numbers};
 
     const SHAPE: [usize; 3] = [5, 6, 20];
@@ -78,5 +79,22 @@ mod tests {
             assert_near(&found.1, &expected.1, 2e-5);
             assert_near(&found.2, &expected.2, 2e-5);
         }
+    }
+
+    #[test]
+    fn where_they_are_chosen_the_cpu_runs_them() {
+        let [input, upstream] = [1.0, 2.0].map(|seed| numbers(seed, &SHAPE));
+        let [weight, bias] = [3.0, 4.0].map(|seed| numbers(seed, &SHAPE[2..]));
+        let site = Site { operation: Operation::LayerNorm, storage: DType::F32, shape: SHAPE[1..].to_vec() };
+        let (output, found) = with_choice(&site, Way::Burns, || {
+            let output = Flex::fused_layer_norm(input.clone(), weight.clone(), bias.clone(), EPSILON);
+            (output, Flex::fused_layer_norm_gradient(input.clone(), weight.clone(), upstream.clone(), EPSILON))
+        });
+        // The same operations in the same order.
+        assert_near(&output, &forward::<Flex>(input.clone(), weight.clone(), bias, EPSILON), 0.0);
+        let expected = gradient::<Flex>(input, weight, upstream, EPSILON);
+        assert_near(&found.0, &expected.0, 0.0);
+        assert_near(&found.1, &expected.1, 0.0);
+        assert_near(&found.2, &expected.2, 0.0);
     }
 }

@@ -4,7 +4,7 @@ use burn::backend::tensor::FloatTensor;
 use burn_cubecl::{CubeBackend, CubeRuntime};
 use burn_fusion::Fusion;
 
-use super::{FusedLayerNorm, cards_take, composed};
+use super::{FusedLayerNorm, cards_take, composed, is_chosen};
 use crate::kernels::cube::layer_norm::{Backward, Forward};
 use crate::kernels::cube::{Queued, launch};
 use crate::kernels::recorded::notes_ours;
@@ -36,8 +36,8 @@ impl<R: CubeRuntime> FusedLayerNorm for Fusion<CubeBackend<R>> {
     }
 }
 
-/// Whether the device of the input runs the kernels, and not all is to be in Burn's operations.
+/// Whether the device of the input runs the kernels, and Burn's operations are neither asked for nor chosen.
 fn is_ours<R: CubeRuntime>(input: &Queued<R>) -> bool {
     let shared_bytes = R::client(input.client.device()).properties().hardware.max_shared_memory_size;
-    notes_ours() && cards_take(&input.shape, shared_bytes)
+    notes_ours() && cards_take(&input.shape, shared_bytes) && is_chosen(&input.shape, input.dtype)
 }

@@ -3,16 +3,16 @@
 use burn::backend::Flex;
 use burn::backend::flex::FlexTensor;
 use burn::tensor::{Shape, Tensor};
-use cpu_kernels::{AdamWStep, Moved};
+use cpu_kernels::Moved;
 
-use super::ListPass;
+use super::{ListPass, Steps};
 use crate::kernels::host::{Values, alone, tensor, values};
 use crate::tape::primitive;
 
 pub(super) fn run(pass: ListPass, tensors: Vec<Tensor<1>>) -> Vec<Tensor<1>> {
     let tensors: Vec<FlexTensor> = tensors.into_iter().map(primitive::<Flex, 1>).collect();
     let outputs = match pass {
-        ListPass::AdamW { steps, factor, decay } => adamw(tensors, &steps, factor, decay),
+        ListPass::Move { steps, factor, decay } => step(tensors, steps, factor, decay.unwrap_or(0.0)),
         ListPass::Blend { kept, share } => blend(tensors, kept, share),
         ListPass::Scale(factor) => scale(tensors, factor),
         ListPass::Squares => vec![squares(&tensors)],
@@ -20,24 +20,42 @@ pub(super) fn run(pass: ListPass, tensors: Vec<Tensor<1>>) -> Vec<Tensor<1>> {
     outputs.into_iter().map(Tensor::from_primitive::<Flex>).collect()
 }
 
-/// Weights, gradients, moments and, with a decay, averages of so many parameters, in; all but the gradients, out.
-fn adamw(mut tensors: Vec<FlexTensor>, steps: &[AdamWStep], factor: f64, decay: Option<f64>) -> Vec<FlexTensor> {
+/// Weights, gradients, what the rule keeps and averages of so many parameters, in; all but the gradients, out.
+fn step(tensors: Vec<FlexTensor>, steps: Steps, factor: f64, decay: f64) -> Vec<FlexTensor> {
+    match (steps.kept(), steps) {
+        (_, Steps::AdamW(steps)) => {
+            moved::<_, 2>(tensors, &steps, |parameters| cpu_kernels::adamw_of_all(parameters, factor, decay))
+        }
+        (0, Steps::Sgd(steps)) => {
+            moved::<_, 0>(tensors, &steps, |parameters| cpu_kernels::sgd_of_all(parameters, factor, decay))
+        }
+        (_, Steps::Sgd(steps)) => {
+            moved::<_, 1>(tensors, &steps, |parameters| cpu_kernels::sgd_of_all(parameters, factor, decay))
+        }
+    }
+}
+
+/// Hands parameters to `pass`, each number where it lies if nobody else sees it.
+fn moved<S: Copy, const KEPT: usize>(
+    mut tensors: Vec<FlexTensor>,
+    steps: &[S],
+    pass: impl FnOnce(Vec<Moved<'_, S, KEPT>>),
+) -> Vec<FlexTensor> {
     let count = steps.len();
     let gradients: Vec<Values> = tensors.drain(count..2 * count).map(|gradient| values(&gradient)).collect();
     let mut moving: Vec<FlexTensor> = tensors.into_iter().map(alone).collect();
-    let (weights, others) = moving.split_at_mut(count);
-    let (firsts, others) = others.split_at_mut(count);
-    let (seconds, averages) = others.split_at_mut(count);
-    let mut averages = averages.iter_mut().map(FlexTensor::storage_mut);
-    let kinds = weights.iter_mut().zip(&gradients).zip(firsts.iter_mut().zip(seconds)).zip(steps);
-    let parameters = kinds.map(|(((weights, gradient), (first, second)), &step)| Moved {
-        weights: weights.storage_mut(),
+    let mut kinds = moving.chunks_mut(count).map(|kind| kind.iter_mut().map(FlexTensor::storage_mut::<f32>));
+    let weights = kinds.next().expect("there are parameters");
+    let mut kept: [_; KEPT] = std::array::from_fn(|_| kinds.next().expect("the rule keeps as many tensors of each"));
+    let mut averages = kinds.next();
+    let parameters = weights.zip(&gradients).zip(steps).map(|((weights, gradient), &step)| Moved {
+        weights,
         gradient,
-        moments: [first.storage_mut(), second.storage_mut()],
-        average: averages.next(),
+        kept: kept.each_mut().map(|kind| kind.next().expect("each parameter has one")),
+        average: averages.as_mut().and_then(Iterator::next),
         step,
     });
-    cpu_kernels::adamw_of_all(parameters.collect(), factor, decay.unwrap_or(0.0));
+    pass(parameters.collect());
     moving
 }
 

@@ -9,6 +9,10 @@ use crate::kernels::test_tensors;
 const LENGTHS: [usize; 12] = [1, 7, 255, 256, 257, 4095, 4096, 4097, 12_289, 3, 96, 768];
 const TENSORS: usize = 150;
 
+/// What averages keep of themselves, and what gradients are multiplied by.
+const DECAY: f64 = 0.9;
+const FACTOR: f64 = 0.25;
+
 /// Numbers between -1 and 1 that look random.
 fn numbers(seed: usize) -> Vec<Vec<f64>> {
     let number = |place: usize| ((place * 7919 + seed * 104_729 + 1) as f64 * 0.618_033_988_749_895).fract();
@@ -43,60 +47,101 @@ fn assert_near(what: &str, found: &Tensor<1>, expected: &[f64]) {
     assert!(off <= 1e-5 * largest, "{what}: {off} of {largest}");
 }
 
-/// A parameter in f64: weight, moments, average.
-type Exact = [Vec<f64>; 4];
+/// A parameter in f64.
+struct Exact {
+    weights: Vec<f64>,
+    /// What the rule keeps.
+    kept: Vec<Vec<f64>>,
+    averages: Vec<f64>,
+}
 
-fn move_exactly(parameter: &mut Exact, gradient: &[f64], step: &AdamWStep, factor: f64, decay: f64) {
-    let [weights, firsts, seconds, averages] = parameter;
-    for (place, slope) in gradient.iter().map(|slope| slope * factor).enumerate() {
-        firsts[place] = step.beta_1 * firsts[place] + (1.0 - step.beta_1) * slope;
-        seconds[place] = step.beta_2 * seconds[place] + (1.0 - step.beta_2) * slope * slope;
-        let warm = |moment: f64, beta: f64| moment / (1.0 - beta.powf(step.step as f64));
-        let direction = warm(firsts[place], step.beta_1) / (warm(seconds[place], step.beta_2).sqrt() + step.epsilon);
-        weights[place] -= step.learning_rate * (step.weight_decay * weights[place] + direction);
-        averages[place] = decay * averages[place] + (1.0 - decay) * weights[place];
+/// Moves a parameter by a gradient, and then its average.
+fn move_exactly(parameter: &mut Exact, gradient: &[f64], steps: &Steps, tensor: usize) {
+    for (place, slope) in gradient.iter().map(|slope| slope * FACTOR).enumerate() {
+        match steps {
+            Steps::AdamW(steps) => adamw_exactly(parameter, place, slope, &steps[tensor]),
+            Steps::Sgd(steps) => sgd_exactly(parameter, place, slope, &steps[tensor]),
+        }
+        parameter.averages[place] = DECAY * parameter.averages[place] + (1.0 - DECAY) * parameter.weights[place];
     }
 }
 
-fn constants(tensor: usize, step: u64) -> AdamWStep {
-    let (learning_rate, weight_decay) =
-        (1e-2 * (1 + tensor % 3) as f64, if tensor.is_multiple_of(2) { 0.05 } else { 0.0 });
-    AdamWStep { learning_rate, beta_1: 0.9, beta_2: 0.999, epsilon: 1e-8, weight_decay, step }
+fn adamw_exactly(Exact { weights, kept, .. }: &mut Exact, place: usize, slope: f64, step: &AdamWStep) {
+    let [firsts, seconds] = &mut kept[..] else { panic!("two moments") };
+    firsts[place] = step.beta_1 * firsts[place] + (1.0 - step.beta_1) * slope;
+    seconds[place] = step.beta_2 * seconds[place] + (1.0 - step.beta_2) * slope * slope;
+    let warm = |moment: f64, beta: f64| moment / (1.0 - beta.powf(step.step as f64));
+    let direction = warm(firsts[place], step.beta_1) / (warm(seconds[place], step.beta_2).sqrt() + step.epsilon);
+    weights[place] -= step.learning_rate * (step.weight_decay * weights[place] + direction);
 }
 
-fn assert_adamw(device: &Device, has_averages: bool) {
-    const DECAY: f64 = 0.9;
-    const FACTOR: f64 = 0.25;
+fn sgd_exactly(Exact { weights, kept, .. }: &mut Exact, place: usize, slope: f64, step: &SgdStep) {
+    let slope = slope + step.weight_decay * weights[place];
+    let direction = match &mut kept[..] {
+        [velocities] => {
+            velocities[place] = step.momentum * velocities[place] + slope;
+            if step.nesterov { slope + step.momentum * velocities[place] } else { velocities[place] }
+        }
+        _ => slope,
+    };
+    weights[place] -= step.learning_rate * direction;
+}
+
+/// Learning rate and weight decay of a parameter.
+fn settings(tensor: usize) -> (f64, f64) {
+    (1e-2 * (1 + tensor % 3) as f64, if tensor.is_multiple_of(2) { 0.05 } else { 0.0 })
+}
+
+fn adamw_steps(step: u64) -> Steps {
+    let of_parameter = |tensor| {
+        let (learning_rate, weight_decay) = settings(tensor);
+        AdamWStep { learning_rate, beta_1: 0.9, beta_2: 0.999, epsilon: 1e-8, weight_decay, step }
+    };
+    Steps::AdamW((0..TENSORS).map(of_parameter).collect())
+}
+
+fn sgd_steps(momentum: f64, nesterov: bool) -> Steps {
+    let of_parameter = |tensor| {
+        let (learning_rate, weight_decay) = settings(tensor);
+        SgdStep { learning_rate, momentum, nesterov, weight_decay }
+    };
+    Steps::Sgd((0..TENSORS).map(of_parameter).collect())
+}
+
+/// Holds three steps against their definition; `steps` gives the constants of each, by its number from 1.
+fn assert_moves(device: &Device, has_averages: bool, steps: impl Fn(u64) -> Steps) {
     let start = numbers(1);
-    let zeros: Vec<Vec<f64>> = start.iter().map(|numbers| vec![0.0; numbers.len()]).collect();
-    let mut exact: Vec<Exact> = (0..TENSORS)
-        .map(|tensor| [start[tensor].clone(), zeros[tensor].clone(), zeros[tensor].clone(), start[tensor].clone()])
-        .collect();
+    let slots = steps(1).kept();
+    let exactly = |weights: &Vec<f64>| Exact {
+        kept: vec![vec![0.0; weights.len()]; slots],
+        averages: weights.clone(),
+        weights: weights.clone(),
+    };
+    let mut exact: Vec<Exact> = start.iter().map(exactly).collect();
     let weights = tensors(&start, device);
     let seen = weights.clone();
-    let mut moving: Vec<Moving> = weights
-        .into_iter()
-        .map(|weight| Moving {
-            moments: [weight.zeros_like(), weight.zeros_like()],
-            average: has_averages.then(|| weight.clone()),
-            weight,
-        })
-        .collect();
+    let moving = |weight: Tensor<1>| Moving {
+        kept: (0..slots).map(|_| weight.zeros_like()).collect(),
+        average: has_averages.then(|| weight.clone()),
+        weight,
+    };
+    let mut moving: Vec<Moving> = weights.into_iter().map(moving).collect();
     for step in 1..=3 {
-        let gradients = numbers(1 + step as usize);
-        let steps: Vec<AdamWStep> = (0..TENSORS).map(|tensor| constants(tensor, step)).collect();
-        for ((parameter, gradient), step) in exact.iter_mut().zip(&gradients).zip(&steps) {
-            move_exactly(parameter, gradient, step, FACTOR, DECAY);
+        let (gradients, constants) = (numbers(1 + step as usize), steps(step));
+        for (tensor, (parameter, gradient)) in exact.iter_mut().zip(&gradients).enumerate() {
+            move_exactly(parameter, gradient, &constants, tensor);
         }
-        moving = adamw_of_all(moving, tensors(&gradients, device), steps, FACTOR, DECAY);
+        moving = move_all(moving, tensors(&gradients, device), constants, FACTOR, DECAY);
     }
     for ((found, expected), (seen, start)) in moving.iter().zip(&exact).zip(seen.iter().zip(&start)) {
-        assert_near("weight", &found.weight, &expected[0]);
-        assert_near("first moment", &found.moments[0], &expected[1]);
-        assert_near("second moment", &found.moments[1], &expected[2]);
+        assert_near("weight", &found.weight, &expected.weights);
+        assert_eq!(found.kept.len(), slots);
+        for (found, expected) in found.kept.iter().zip(&expected.kept) {
+            assert_near("what is kept", found, expected);
+        }
         assert_eq!(found.average.is_some(), has_averages);
         if let Some(average) = &found.average {
-            assert_near("average", average, &expected[3]);
+            assert_near("average", average, &expected.averages);
         }
         assert_eq!(&host(seen), start, "what others see stays as it is");
     }
@@ -104,8 +149,12 @@ fn assert_adamw(device: &Device, has_averages: bool) {
 
 fn assert_passes(device: &Device) {
     assert!(takes_lists(device));
-    assert_adamw(device, true);
-    assert_adamw(device, false);
+    for has_averages in [true, false] {
+        assert_moves(device, has_averages, adamw_steps);
+        assert_moves(device, has_averages, |_| sgd_steps(0.9, true));
+        assert_moves(device, has_averages, |_| sgd_steps(0.9, false));
+        assert_moves(device, has_averages, |_| sgd_steps(0.0, false));
+    }
     assert_sums_and_products(device);
     assert_not_finite_shows(device);
 }

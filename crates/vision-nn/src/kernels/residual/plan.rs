@@ -2,8 +2,8 @@
 
 use burn::tensor::Shape;
 
-use crate::kernels::chunks::Chunks;
-use crate::kernels::recorded::{Cut, Scratch};
+use crate::kernels::chunks::{Chunks, cut_up_to};
+use crate::kernels::recorded::Scratch;
 
 /// The name of the operation in the queue of a card and in recorded graphs.
 pub(crate) const RESIDUAL: &str = "residual";
@@ -33,6 +33,6 @@ fn most_chunks(channels: usize) -> usize {
 /// The sums of the stretches, two a channel: at most two MiB, or one stretch.
 pub(super) fn chunk_scratch(map: &Shape) -> Scratch {
     let [rows, channels] = rows_and_channels(map);
-    let cut = Cut::UpTo { rows_each: 1, most: most_chunks(channels) as u64 };
-    Scratch { rows: rows as u64, bytes_each: (2 * channels * size_of::<f32>()) as u64, cut }
+    let bytes_each = 2 * channels * size_of::<f32>();
+    Scratch { rows: rows as u64, bytes_each: bytes_each as u64, cut: cut_up_to(most_chunks(channels)) }
 }

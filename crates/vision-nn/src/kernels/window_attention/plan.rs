@@ -53,9 +53,12 @@ pub(crate) struct Parts {
 
 impl Parts {
     pub(crate) fn of(windows: &WindowAttention) -> Self {
-        let all = count(windows);
-        let windows_each = all.div_ceil(Self::most(windows)).max(1);
-        Self { count: all.div_ceil(windows_each), windows_each }
+        let (cut, all) = (Self::cut(windows), count(windows) as u64);
+        Self { count: cut.stretches(all) as usize, windows_each: cut.longest(all) as usize }
+    }
+
+    fn cut(windows: &WindowAttention) -> Cut {
+        Cut::Equally { lines: 1, least: 1, most: Self::most(windows) as u64 }
     }
 
     fn most(windows: &WindowAttention) -> usize {
@@ -70,8 +73,7 @@ pub(super) fn bias_scratch(windows: &WindowAttention) -> Scratch {
 
 /// The gradients of the bias that the parts have.
 pub(crate) fn sums_scratch(windows: &WindowAttention) -> Scratch {
-    let cut = Cut::Equally { lines: 1, least: 1, most: Parts::most(windows) as u64 };
-    Scratch { rows: count(windows) as u64, bytes_each: bytes_of_a_part(windows) as u64, cut }
+    Scratch { rows: count(windows) as u64, bytes_each: bytes_of_a_part(windows) as u64, cut: Parts::cut(windows) }
 }
 
 /// nH N N.

@@ -12,7 +12,7 @@ fn write(tensors: &mut Tensors, #[comptime] tensor: usize, at: usize, value: f32
 
 /// What AdamW takes beside the tensors.
 #[derive(CubeLaunch, CubeType)]
-pub(super) struct Constants {
+pub(super) struct AdamWConstants {
     /// What each gradient is multiplied by.
     pub(super) factor: f32,
     pub(super) beta_1: f32,
@@ -40,7 +40,7 @@ pub(super) fn adamw(
     // What decay leaves of a weight, and the length of a step, of each parameter.
     kept: Sequence<f32>,
     lengths: Sequence<f32>,
-    constants: Constants,
+    constants: AdamWConstants,
     #[comptime] chunk: usize,
     #[comptime] has_averages: bool,
 ) {
@@ -64,6 +64,66 @@ pub(super) fn adamw(
                 if comptime!(has_averages) {
                     let before = averages.index(tensor).as_slice()[at];
                     write(averages, tensor, at, constants.decay * before + constants.share * weight);
+                }
+            }
+        }
+        begin = end;
+    }
+}
+
+/// What SGD takes beside the tensors.
+#[derive(CubeLaunch, CubeType)]
+pub(super) struct SgdConstants {
+    /// What each gradient is multiplied by.
+    pub(super) factor: f32,
+    pub(super) momentum: f32,
+    /// What the average keeps of itself.
+    pub(super) decay: f32,
+    /// What it takes of the weight.
+    pub(super) share: f32,
+}
+
+/// The step of SGD over a list of parameters, in place, with their velocities where there are any, and that of their averages where there are any. The
+/// arithmetic is that of `cpu_kernels::SgdStep`.
+#[cube(launch_unchecked, address_type = "dynamic")]
+pub(super) fn sgd(
+    weights: &mut Tensors,
+    gradients: &Tensors,
+    velocities: &mut Tensors,
+    averages: &mut Tensors,
+    // What is added of a weight to its gradient, and the length of a step, of each parameter.
+    weight_decays: Sequence<f32>,
+    lengths: Sequence<f32>,
+    constants: SgdConstants,
+    #[comptime] chunk: usize,
+    #[comptime] has_velocities: bool,
+    #[comptime] is_nesterov: bool,
+    #[comptime] has_averages: bool,
+) {
+    let mut begin = 0usize;
+    #[unroll]
+    for tensor in 0..gradients.len() {
+        let count = gradients.index(tensor).len();
+        let end = begin + count.div_ceil(chunk);
+        if CUBE_POS >= begin && CUBE_POS < end {
+            let start = (CUBE_POS - begin) * chunk;
+            for at in range_stepped(start + UNIT_POS as usize, min(start + chunk, count), CUBE_DIM as usize) {
+                let weight = weights.index(tensor).as_slice()[at];
+                let slope = gradients.index(tensor).as_slice()[at] * constants.factor + weight_decays[tensor] * weight;
+                let mut direction = slope;
+                if comptime!(has_velocities) {
+                    let velocity = constants.momentum * velocities.index(tensor).as_slice()[at] + slope;
+                    write(velocities, tensor, at, velocity);
+                    direction = velocity;
+                    if comptime!(is_nesterov) {
+                        direction = slope + constants.momentum * velocity;
+                    }
+                }
+                let moved = weight - lengths[tensor] * direction;
+                write(weights, tensor, at, moved);
+                if comptime!(has_averages) {
+                    let before = averages.index(tensor).as_slice()[at];
+                    write(averages, tensor, at, constants.decay * before + constants.share * moved);
                 }
             }
         }

@@ -1,19 +1,21 @@
-//! What is done to all parameters at once: the step of AdamW with the average of the weights, sums of squares, and sums of gradients.
+//! What is done to all parameters at once: an optimizer's step with the average of the weights, sums of squares, and sums of gradients.
 //!
 //! A kernel takes many tensors at a time, each with a binding of its own. What nobody else sees is written in place.
 
 mod kernels;
+mod steps;
 
 use burn::cubecl::prelude::*;
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
-use cpu_kernels::AdamWStep;
 
 use super::Form;
 use super::many::ListOperation;
-use crate::kernels::parameters::plan::{ADAMW, BLEND, CHUNK, SCALE, SQUARES, moved_by_adamw, sums_of_squares};
+use crate::kernels::parameters::plan::{BLEND, CHUNK, SCALE, SQUARES, sums_of_squares};
+
+pub(crate) use steps::Move;
 
 const UNITS: u32 = 256;
 
@@ -23,89 +25,6 @@ const MOST_BINDINGS: usize = 128;
 
 /// Bindings that go to what is not a tensor of the list.
 const OTHER_BINDINGS: usize = 3;
-
-/// AdamW's step over parameters, each with settings of its own. Inputs are weights, gradients, first and second moments and, where a decay is given,
-/// averages: all of one kind after the other. Outputs are the same without the gradients.
-#[derive(Debug)]
-pub(crate) struct AdamW {
-    pub(crate) steps: Vec<AdamWStep>,
-    /// What gradients are multiplied by.
-    pub(crate) factor: f64,
-    /// What averages keep of themselves.
-    pub(crate) decay: Option<f64>,
-}
-
-impl ListOperation for AdamW {
-    const NAME: &'static str = ADAMW;
-
-    fn outputs(&self, inputs: &[Form]) -> Vec<Form> {
-        moved_by_adamw(self.steps.len(), inputs.len()).into_iter().map(|place| inputs[place].clone()).collect()
-    }
-
-    fn run<R: CubeRuntime>(&self, inputs: Vec<CubeTensor<R>>) -> Vec<CubeTensor<R>> {
-        let count = self.steps.len();
-        let mut kinds: Vec<Vec<CubeTensor<R>>> = Vec::new();
-        let mut inputs = inputs.into_iter();
-        for kind in 0..if self.decay.is_some() { 5 } else { 4 } {
-            let tensors = inputs.by_ref().take(count);
-            kinds.push(if kind == 1 { tensors.map(into_contiguous).collect() } else { tensors.map(alone).collect() });
-        }
-        let gradients = kinds.remove(1);
-        let at_once = tensors_at_once(&gradients, kinds.len() + 1);
-        for begin in (0..count).step_by(at_once) {
-            let part = begin..(begin + at_once).min(count);
-            let of = |kind: usize| kinds.get(kind).map_or(SequenceArg::new(), |kind| arguments(&kind[part.clone()]));
-            let steps = &self.steps[part.clone()];
-            self.launch(steps, &gradients[part.clone()], [of(0), of(1), of(2), of(3)]);
-        }
-        kinds.into_iter().flatten().collect()
-    }
-}
-
-impl AdamW {
-    fn launch<R: CubeRuntime>(
-        &self,
-        steps: &[AdamWStep],
-        gradients: &[CubeTensor<R>],
-        [weights, firsts, seconds, averages]: [SequenceArg<R, OwnedTensor<f32>>; 4],
-    ) {
-        let AdamWStep { beta_1, beta_2, epsilon, step, .. } = steps[0];
-        let warmth = |beta: f64| 1.0 - beta.powf(step as f64);
-        let decay = self.decay.unwrap_or(0.0);
-        let constants = kernels::ConstantsLaunch::new(
-            self.factor as f32,
-            beta_1 as f32,
-            (1.0 - beta_1) as f32,
-            beta_2 as f32,
-            (1.0 - beta_2) as f32,
-            (1.0 / warmth(beta_2)) as f32,
-            epsilon as f32,
-            decay as f32,
-            (1.0 - decay) as f32,
-        );
-        let kept = steps.iter().map(|step| (1.0 - step.learning_rate * step.weight_decay) as f32).collect();
-        let lengths = steps.iter().map(|step| (step.learning_rate / warmth(beta_1)) as f32).collect();
-        // SAFETY: units stay below the length of the gradient, which is that of the other tensors of its parameter.
-        unsafe {
-            kernels::adamw::launch_unchecked(
-                &gradients[0].client,
-                cube_count(gradients),
-                CubeDim::new_1d(UNITS),
-                address_type(gradients),
-                weights,
-                arguments(gradients),
-                firsts,
-                seconds,
-                averages,
-                kept,
-                lengths,
-                constants,
-                CHUNK,
-                self.decay.is_some(),
-            );
-        }
-    }
-}
 
 /// Sums of squares whose sum is that over all tensors: one output, `[parts]`.
 #[derive(Debug)]
