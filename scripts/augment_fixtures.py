@@ -19,6 +19,8 @@ mix.txt     a line for each pair: `mixup SHARE`, or `cutmix TOP BOTTOM LEFT RIGH
             the other image's share of the label
 source.png  61 x 47 pixels
 resized.png tiles of 24 x 24 pixels: what `Image.resize` (bilinear) makes of boxes of source.png
+resized_bicubic.png
+            the same, bicubic
 resized.txt a line for each tile: LEFT TOP WIDTH HEIGHT
 saved.png   tiles of 24 x 24 pixels: an image, then what Pillow reads of it once it has saved it as jpeg, without subsampling
 saved.txt   a line for each tile but the first: `rgb QUALITY`, or `grey QUALITY` of the green channel alone
@@ -188,8 +190,9 @@ def write_resized(folder: Path) -> None:
     source = picture(61, 47, 2)
     source.save(folder / "source.png", optimize=True)
     boxes = [(left, top, left + width, top + height) for left, top, width, height in BOXES]
-    tiles = [source.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=box) for box in boxes]
-    write_tiles(folder / "resized.png", tiles)
+    for name, interpolation in (("resized", "bilinear"), ("resized_bicubic", "bicubic")):
+        tiles = [source.resize((SIDE, SIDE), INTERPOLATIONS[interpolation], box=box) for box in boxes]
+        write_tiles(folder / f"{name}.png", tiles)
     (folder / "resized.txt").write_text("".join(" ".join(map(str, box)) + "\n" for box in BOXES))
 
 

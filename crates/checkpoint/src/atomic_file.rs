@@ -5,7 +5,8 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use crate::CheckpointError;
-use crate::tensor_file::{sync_folder, temporary_path};
+use crate::temporary::begin;
+use crate::tensor_file::sync_folder;
 
 /// A file that is written bit by bit beside the place it is for, and takes that place at [`AtomicFile::commit`]. Dropped before, it leaves
 /// nothing, and what stood at its place is untouched.
@@ -23,7 +24,7 @@ impl AtomicFile {
     /// # Errors
     /// [`CheckpointError::Write`].
     pub fn create(path: &Path) -> Result<Self, CheckpointError> {
-        let temporary = temporary_path(path);
+        let temporary = begin(path);
         let file =
             File::create(&temporary).map_err(|source| CheckpointError::Write { path: path.to_owned(), source })?;
         Ok(Self { path: path.to_owned(), temporary, writer: Some(BufWriter::new(file)) })

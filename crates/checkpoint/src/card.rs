@@ -21,6 +21,12 @@ pub struct ModelCard {
     pub in_channels: usize,
     /// How images are brought to a square: `squash`, `letterbox` or `center_crop`.
     pub resize: String,
+    /// How pixels are weighed on the way: `bilinear`, as all were of before there was another way, or `bicubic`.
+    #[serde(default = "bilinear", skip_serializing_if = "is_bilinear")]
+    pub interpolation: String,
+    /// Share of the shorter side that `center_crop` keeps; 0.875, as of before there was another.
+    #[serde(default = "usual_crop_share", skip_serializing_if = "is_usual_crop_share")]
+    pub crop_share: f32,
     /// Per channel, subtracted from pixel values in 0 to 1.
     pub mean: Vec<f32>,
     /// Per channel, divides after the mean is taken off.
@@ -105,6 +111,24 @@ pub struct LossScale {
     pub quiet_steps: u32,
 }
 
+/// The only way there was when cards did not tell.
+fn bilinear() -> String {
+    "bilinear".to_owned()
+}
+
+fn is_bilinear(interpolation: &str) -> bool {
+    interpolation == "bilinear"
+}
+
+/// The only share there was when cards did not tell.
+fn usual_crop_share() -> f32 {
+    0.875
+}
+
+fn is_usual_crop_share(crop_share: &f32) -> bool {
+    *crop_share == usual_crop_share()
+}
+
 fn is_zero(number: &u64) -> bool {
     *number == 0
 }
@@ -146,4 +170,10 @@ pub struct RunningSums {
     /// Steps that were left out because their loss or gradients were not finite.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub nonfinite_steps: u64,
+    /// Global gradient norms before clipping, summed over the steps that moved the weights.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub gradient_norms: f64,
+    /// Those steps.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub moved_steps: u64,
 }

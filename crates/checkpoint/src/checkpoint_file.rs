@@ -45,7 +45,7 @@ impl Checkpoint {
     /// Reads a checkpoint of ours.
     ///
     /// # Errors
-    /// A missing, unreadable, truncated or foreign file, or one of a newer version.
+    /// A missing, unreadable, truncated, damaged or foreign file, or one of a newer version.
     pub fn read(path: &Path) -> Result<Self, CheckpointError> {
         let file = read_tensors(path)?;
         let card = file.card.ok_or_else(|| CheckpointError::NoCard { path: path.to_owned() })?;
@@ -150,7 +150,7 @@ pub(crate) fn parse_card(path: &Path, json: &str) -> Result<ModelCard, Checkpoin
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use burn::tensor::{Device, Tensor};
 
     use super::*;
@@ -164,6 +164,8 @@ mod tests {
             image_size: 64,
             in_channels: 3,
             resize: "squash".to_owned(),
+            interpolation: "bicubic".to_owned(),
+            crop_share: 0.9,
             mean: vec![0.485, 0.456, 0.406],
             std: vec![0.229, 0.224, 0.225],
             images: Some("0123456789abcdef".to_owned()),
@@ -171,7 +173,15 @@ mod tests {
                 epochs_done: 3,
                 batches_done: 7,
                 step: 82,
-                sums: RunningSums { loss: 0.1 + 0.2, correct: 5, samples: 9, skipped: 1, nonfinite_steps: 2 },
+                sums: RunningSums {
+                    loss: 0.1 + 0.2,
+                    correct: 5,
+                    samples: 9,
+                    skipped: 1,
+                    nonfinite_steps: 2,
+                    gradient_norms: 0.1 + 0.7,
+                    moved_steps: 4,
+                },
                 best: Some(BestEpoch { epoch: 2, macro_f1: 1.0 / 3.0, loss: 0.7 }),
                 kept: vec![BestEpoch { epoch: 2, macro_f1: 1.0 / 3.0, loss: 0.1 + 0.2 }],
                 idle_steps: 3,
@@ -242,6 +252,19 @@ mod tests {
         assert_eq!(parse_card(Path::new("last.safetensors"), &json).unwrap(), older);
     }
 
+    /// Of before there was another way: all were bilinear, and a centre crop kept 0.875.
+    #[test]
+    fn a_card_says_how_images_were_resized_unless_it_was_the_only_way_there_was() {
+        let path = Path::new("last.safetensors");
+        let older = ModelCard { interpolation: "bilinear".to_owned(), crop_share: 0.875, ..card() };
+        let json = serde_json::to_string(&older).unwrap();
+        assert!(!json.contains("interpolation") && !json.contains("crop_share"), "{json}");
+        assert_eq!(parse_card(path, &json).unwrap(), older);
+        let json = serde_json::to_string(&card()).unwrap();
+        assert!(json.contains("\"interpolation\":\"bicubic\",\"crop_share\":0.9,"), "{json}");
+        assert_eq!(parse_card(path, &json).unwrap(), card());
+    }
+
     #[test]
     fn a_newer_format_is_refused_by_its_number() {
         let folder = tempfile::tempdir().unwrap();
@@ -261,7 +284,7 @@ mod tests {
         assert!(matches!(Checkpoint::read(&path), Err(CheckpointError::NoCard { .. })));
     }
 
-    /// A class may be called otherwise, and the last digit of a number may be another: the format has no checksum. A tensor under another name does not
+    /// A class may be called otherwise, and the last digit of a number may be another: the checksum is of the tensors alone. A tensor under another name does not
     /// fit the model, which loading it tells.
     #[test]
     fn no_bit_of_the_header_can_bring_a_reader_down() {

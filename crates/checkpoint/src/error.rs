@@ -36,6 +36,16 @@ pub enum CheckpointError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The tensors of a checkpoint are not those that were written.
+    #[error("`{}` is damaged: its tensors were written with the checksum {expected}, and have {found} now", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// The checksum in the file.
+        expected: String,
+        /// That of the tensors.
+        found: String,
+    },
     /// The file holds tensors but no card of ours.
     #[error("`{}` has weights but no description of the run that made them", path.display())]
     NoCard {
@@ -94,6 +104,12 @@ pub enum CheckpointError {
         /// The folder.
         path: PathBuf,
     },
+    /// Two processes in one run folder would write over each other's checkpoints.
+    #[error("another process trains in `{}`", path.display())]
+    Busy {
+        /// The folder.
+        path: PathBuf,
+    },
     /// A folder without the files of a run.
     #[error("`{}` is not a run folder: it has no `{missing}`", path.display())]
     NotARun {
@@ -128,7 +144,7 @@ impl CheckpointError {
             Self::Write { source, .. } if source.kind() == ErrorKind::PermissionDenied => {
                 Some("choose a folder that you may write to, for example `--set output=/tmp/stoker`".to_owned())
             }
-            Self::Malformed { path, .. } => match kept_as(path)? {
+            Self::Malformed { path, .. } | Self::Damaged { path, .. } => match kept_as(path)? {
                 Kept::Averaged => Some("`best` may be whole: predict with `--checkpoint best`".to_owned()),
                 Kept::Epoch => Some(format!(
                     "remove it, and the average is of the others: `rm {}`",
@@ -154,6 +170,10 @@ impl CheckpointError {
             }
             Self::RunExists { path } => Some(format!(
                 "go on with it: `--resume {0}`, replace it: `--overwrite`, or keep both: `--set name=OTHER`",
+                path.display()
+            )),
+            Self::Busy { path } => Some(format!(
+                "let it end, or stop it with Ctrl-C, and go on with it: `train --resume {}`; a run beside it has another name: `--set name=OTHER`",
                 path.display()
             )),
             Self::NotARun { .. } => {

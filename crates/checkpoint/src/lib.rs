@@ -7,6 +7,8 @@
 //! Weights also come from elsewhere: safetensors files of other programs, and what `torch.save` wrote, which is read and never executed.
 //! Single arrays are NumPy's `.npy` files.
 //!
+//! A process that trains holds its run folder by a lock, and the tensors of a checkpoint have a checksum beside them.
+//!
 //! It never decides when to save, never trains and never prints.
 
 #![warn(missing_docs)]
@@ -19,6 +21,8 @@ mod fit;
 mod npy_file;
 mod pytorch;
 mod run_folder;
+mod run_lock;
+mod temporary;
 mod tensor_file;
 mod weights_file;
 
@@ -29,5 +33,6 @@ pub use error::CheckpointError;
 pub use fit::{Mismatch, NetworkEnds, WeightsNote};
 pub use npy_file::{read_npy, write_npy};
 pub use run_folder::RunFolder;
+pub use run_lock::RunLock;
 pub use tensor_file::{LiveTensor, TensorFile, read_tensors, write_atomically, write_tensors};
-pub use weights_file::{WeightsFile, read_weights};
+pub use weights_file::{WeightsFile, read_card, read_weights};

@@ -2,8 +2,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::CheckpointError;
-use crate::tensor_file::temporary_path;
+use crate::run_lock::LOCK;
+use crate::temporary::{is_half_of, remove_halves};
+use crate::{CheckpointError, RunLock};
 
 pub(crate) const RESOLVED_CONFIG: &str = "config.resolved.yaml";
 
@@ -20,7 +21,8 @@ impl RunFolder {
     /// Makes the folder of a new run.
     ///
     /// # Errors
-    /// [`CheckpointError::RunExists`] when it holds anything and `overwrite` is off; [`CheckpointError::Write`] when it cannot be made.
+    /// [`CheckpointError::RunExists`] when it holds anything and `overwrite` is off; [`CheckpointError::Busy`] when another process trains in what would be
+    /// replaced; [`CheckpointError::Write`] when it cannot be made.
     pub fn create(root: &Path, overwrite: bool) -> Result<Self, CheckpointError> {
         let folder = Self::create_group(root, overwrite)?;
         for inner in [folder.checkpoints(), folder.events()] {
@@ -41,10 +43,51 @@ impl RunFolder {
         }
         if occupied {
             Self::open(root)?; // only a run may be replaced, never a folder of something else
+            let _held = RunLock::take_all(root)?;
             fs::remove_dir_all(root).map_err(write_error)?;
         }
         fs::create_dir_all(root).map_err(write_error)?;
         Ok(Self { root: root.to_owned() })
+    }
+
+    /// Keeps other processes from training here for as long as the lock lives, and removes what processes before this one have left half written.
+    ///
+    /// A file system without locks gives one that keeps nobody out, which [`RunLock::refusal`] tells.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Busy`] when another process holds it; [`CheckpointError::Write`].
+    pub fn hold(&self) -> Result<RunLock, CheckpointError> {
+        let lock = RunLock::take(&self.root)?;
+        if lock.refusal().is_none() {
+            remove_halves(&self.checkpoints(), |_| true);
+            let written = self.written_here();
+            remove_halves(&self.root, |half| written.iter().any(|path| is_half_of(half, path)));
+        }
+        Ok(lock)
+    }
+
+    /// Waits until no other process holds this folder, and keeps it for a moment: for what the runs in a folder of folds share.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Write`].
+    pub fn hold_shared(&self) -> Result<RunLock, CheckpointError> {
+        RunLock::wait(&self.root)
+    }
+
+    /// The files beside the checkpoints that training writes. Others write here too: predictions and calibrations, whenever their user likes.
+    fn written_here(&self) -> [PathBuf; 9] {
+        let step = self.nonfinite_step();
+        [
+            self.resolved_config(),
+            self.plan(),
+            self.images(),
+            self.curves(),
+            self.confusion_matrix(),
+            self.report_page(),
+            self.corrupt_images(),
+            step.with_extension("json"),
+            step,
+        ]
     }
 
     /// The run of one fold, in the folder of all.
@@ -210,10 +253,11 @@ impl RunFolder {
     }
 }
 
-/// Whether `entry` is what [`RunFolder::create`] makes before there is a configuration: an empty folder, or the configuration half written.
+/// Whether `entry` is what there is before there is a configuration: an empty folder, the lock, or the configuration half written.
 fn is_unfinished_folder(entry: &Path) -> bool {
     let is_empty_folder = fs::read_dir(entry).is_ok_and(|mut entries| entries.next().is_none());
-    is_empty_folder || *entry == temporary_path(&entry.with_file_name(RESOLVED_CONFIG))
+    let is_lock = entry.file_name().is_some_and(|name| name == LOCK);
+    is_empty_folder || is_lock || is_half_of(entry, &entry.with_file_name(RESOLVED_CONFIG))
 }
 
 #[cfg(unix)]
@@ -232,6 +276,7 @@ fn replace_link(_target: &Path, _link: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::temporary::temporary_path;
 
     #[test]
     fn a_new_run_never_takes_an_occupied_folder() {
@@ -252,8 +297,35 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let folder = RunFolder::create(parent.path(), false).unwrap();
         fs::write(temporary_path(&folder.resolved_config()), "half").unwrap();
+        drop(folder.hold().unwrap());
         assert!(!RunFolder::is_occupied(parent.path()));
         RunFolder::create(parent.path(), false).unwrap();
+    }
+
+    #[test]
+    fn a_run_that_is_trained_is_not_replaced() {
+        let parent = tempfile::tempdir().unwrap();
+        let root = parent.path().join("run");
+        let folder = RunFolder::create(&root, false).unwrap();
+        fs::write(folder.resolved_config(), "").unwrap();
+        let held = folder.hold().unwrap();
+        assert!(matches!(RunFolder::create(&root, true), Err(CheckpointError::Busy { .. })));
+        assert!(folder.resolved_config().exists());
+        drop(held);
+        RunFolder::create(&root, true).unwrap();
+        assert!(!folder.resolved_config().exists());
+    }
+
+    #[test]
+    fn who_holds_a_run_finds_no_halves_of_its_files_and_those_of_others_untouched() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = RunFolder::create(parent.path(), false).unwrap();
+        let half = |path: &Path| PathBuf::from(format!("{}.1.writing", path.display()));
+        let gone = [half(&folder.last()), folder.best().with_extension("safetensors.writing"), half(&folder.curves())];
+        let stay = [folder.last(), half(&folder.calibration()), temporary_path(&folder.last())];
+        gone.iter().chain(&stay).for_each(|path| fs::write(path, "half").unwrap());
+        let _held = folder.hold().unwrap();
+        assert!(gone.iter().all(|path| !path.exists()) && stay.iter().all(|path| path.exists()));
     }
 
     #[test]

@@ -1,11 +1,13 @@
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::TensorData;
 use vision_nn::is_batch_count;
 
 use crate::checkpoint_file::{EMA_PREFIX, OPTIMIZER_PREFIX, parse_card};
-use crate::tensor_file::read_file;
+use crate::tensor_file::{CARD_KEY, LENGTH_BYTES, read_file};
 use crate::{CheckpointError, ModelCard, RunFolder, pytorch, tensor_file};
 
 /// What `torch.nn.parallel` and `torch.compile` put before every name; in the order in which timm takes them off.
@@ -35,9 +37,7 @@ pub struct WeightsFile {
 /// A missing, unreadable, truncated or foreign file, or a tensor in a type that weights do not come in.
 pub fn read_weights(path: &Path) -> Result<WeightsFile, CheckpointError> {
     if path.is_dir() {
-        let run = RunFolder::open(path)?;
-        let kept = if run.best().exists() { run.best() } else { run.last() };
-        return read_weights(&kept);
+        return read_weights(&kept_by(&RunFolder::open(path)?));
     }
     let bytes = read_file(path)?;
     if pytorch::is_archive(&bytes) {
@@ -54,6 +54,32 @@ pub fn read_weights(path: &Path) -> Result<WeightsFile, CheckpointError> {
         None => (file.tensors, None),
     };
     Ok(WeightsFile::new(path, tensors, card, averaged))
+}
+
+fn kept_by(run: &RunFolder) -> PathBuf {
+    if run.best().exists() { run.best() } else { run.last() }
+}
+
+/// The most that the head of a safetensors file may take; the format's own limit.
+const MOST_HEADER_BYTES: u64 = 100_000_000;
+
+/// What a run says of the weights that [`read_weights`] would read there, from the head of their file alone. None of other weights, and none where there is
+/// nothing to read, which reading the weights would tell.
+pub fn read_card(path: &Path) -> Option<ModelCard> {
+    if path.is_dir() {
+        return read_card(&kept_by(&RunFolder::open(path).ok()?));
+    }
+    let mut file = File::open(path).ok()?;
+    let mut length = [0; LENGTH_BYTES];
+    file.read_exact(&mut length).ok()?;
+    let length = u64::from_le_bytes(length);
+    if length > MOST_HEADER_BYTES {
+        return None;
+    }
+    let mut header = Vec::new();
+    file.take(length).read_to_end(&mut header).ok()?;
+    let header: serde_json::Value = serde_json::from_slice(&header).ok()?;
+    parse_card(path, header["__metadata__"][CARD_KEY].as_str()?).ok()
 }
 
 fn of_pytorch(path: &Path, bytes: &[u8]) -> Result<WeightsFile, CheckpointError> {
@@ -125,6 +151,24 @@ mod tests {
         assert_eq!(file.tensors.keys().collect::<Vec<_>>(), ["bn1.weight"]);
         assert_eq!(file.batch_counts.keys().collect::<Vec<_>>(), ["bn1.num_batches_tracked"]);
         assert!(file.card.is_none() && file.averaged.is_none());
+    }
+
+    #[test]
+    fn a_card_is_read_from_the_head_of_a_runs_file_and_of_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w.safetensors");
+        let tensors = [("head.fc.bias".to_owned(), tensor(1.0))];
+        let write = |card| write_tensors(&path, tensors.iter().map(|(name, data)| (name.clone(), data)), card).unwrap();
+        let card = crate::checkpoint_file::tests::card();
+        write(Some(serde_json::to_string(&card).unwrap()));
+        assert_eq!(read_card(&path), Some(card));
+        write(None);
+        assert_eq!(read_card(&path), None);
+        for bytes in [&b""[..], b"\xff\xff\xff\xff\xff\xff\xff\xffx", b"\x05\0\0\0\0\0\0\0nul"] {
+            std::fs::write(&path, bytes).unwrap();
+            assert_eq!(read_card(&path), None, "{bytes:?}");
+        }
+        assert_eq!(read_card(folder.path()), None, "no run folder");
     }
 
     #[test]

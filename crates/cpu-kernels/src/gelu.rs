@@ -1,9 +1,10 @@
 //! GELU in its exact form, `x Φ(x)`, and its gradient (Hendrycks and Gimpel, 2016).
 
 use multiversion::multiversion;
+use rayon::prelude::*;
 
 use crate::exponential::exp_of_negative;
-use crate::output::{Shared, in_tasks};
+use crate::output::in_tasks;
 
 /// Numbers a task: large enough to be worth a task, small enough to stay in the second cache.
 const TASK: usize = 1 << 14;
@@ -16,44 +17,58 @@ pub fn gelu(input: &[f32]) -> Vec<f32> {
     in_tasks(input.len(), TASK, |index, output| gelu_task(&input[index * TASK..][..output.len()], output))
 }
 
-/// `gradient (Φ(x) + x φ(x))` of each number. Both slices are of one length.
-pub fn gelu_gradient(input: &[f32], gradient: &[f32]) -> Vec<f32> {
-    in_tasks(input.len(), TASK, |index, output| {
-        let part = index * TASK..index * TASK + output.len();
-        gelu_gradient_task(&input[part.clone()], &gradient[part], output);
-    })
+/// [`gelu`], written over its input: half the memory, and a third less of it to go through.
+pub fn gelu_in_place(numbers: &mut [f32]) {
+    numbers.par_chunks_mut(TASK).for_each(gelu_in_place_task);
 }
 
-/// What [`gelu`] and [`gelu_gradient`] give, to the bit, in one pass: the former is returned, the latter is written over `gradient`. Both slices are of
-/// one length.
-pub fn gelu_with_gradient(input: &[f32], gradient: &mut [f32]) -> Vec<f32> {
-    let gradient = Shared::new(gradient);
-    in_tasks(input.len(), TASK, |index, output| {
-        // SAFETY: tasks have parts of their own.
-        let gradient = unsafe { gradient.part(index * TASK, output.len()) };
-        gelu_with_gradient_task(&input[index * TASK..][..output.len()], gradient, output);
-    })
+/// `gradient (Φ(x) + x φ(x))` of each number, written over `gradient`.
+///
+/// # Panics
+/// When the slices are not of one length.
+pub fn gelu_gradient(input: &[f32], gradient: &mut [f32]) {
+    assert_eq!(input.len(), gradient.len(), "a gradient for each number");
+    let tasks = input.par_chunks(TASK).zip(gradient.par_chunks_mut(TASK));
+    tasks.for_each(|(input, gradient)| gelu_gradient_task(input, gradient));
+}
+
+/// What [`gelu`] and [`gelu_gradient`] give, to the bit, in one pass: the former is written over `input`, the latter over `gradient`.
+///
+/// # Panics
+/// When the slices are not of one length.
+pub fn gelu_with_gradient(input: &mut [f32], gradient: &mut [f32]) {
+    assert_eq!(input.len(), gradient.len(), "a gradient for each number");
+    let tasks = input.par_chunks_mut(TASK).zip(gradient.par_chunks_mut(TASK));
+    tasks.for_each(|(input, gradient)| gelu_with_gradient_task(input, gradient));
 }
 
 #[multiversion(targets = "simd")]
-fn gelu_task(input: &[f32], output: &mut [f32]) {
+pub(crate) fn gelu_task(input: &[f32], output: &mut [f32]) {
     for (output, &x) in output.iter_mut().zip(input) {
         *output = x * normal_cdf(x);
     }
 }
 
 #[multiversion(targets = "simd")]
-fn gelu_gradient_task(input: &[f32], gradient: &[f32], output: &mut [f32]) {
-    for ((output, &x), &gradient) in output.iter_mut().zip(input).zip(gradient) {
-        *output = gradient * slope(x, normal_cdf(x));
+fn gelu_in_place_task(numbers: &mut [f32]) {
+    for number in numbers {
+        *number *= normal_cdf(*number);
     }
 }
 
 #[multiversion(targets = "simd")]
-fn gelu_with_gradient_task(input: &[f32], gradient: &mut [f32], output: &mut [f32]) {
-    for ((output, &x), gradient) in output.iter_mut().zip(input).zip(gradient) {
+fn gelu_gradient_task(input: &[f32], gradient: &mut [f32]) {
+    for (gradient, &x) in gradient.iter_mut().zip(input) {
+        *gradient *= slope(x, normal_cdf(x));
+    }
+}
+
+#[multiversion(targets = "simd")]
+fn gelu_with_gradient_task(input: &mut [f32], gradient: &mut [f32]) {
+    for (number, gradient) in input.iter_mut().zip(gradient) {
+        let x = *number;
         let cumulative = normal_cdf(x);
-        *output = x * cumulative;
+        *number = x * cumulative;
         *gradient *= slope(x, cumulative);
     }
 }
@@ -117,8 +132,9 @@ mod tests {
 
     #[test]
     fn the_gradient_is_the_slope() {
-        let ones = vec![1.0; grid().len()];
-        for (x, found) in grid().into_iter().zip(gelu_gradient(&grid(), &ones)) {
+        let mut gradient = vec![1.0; grid().len()];
+        gelu_gradient(&grid(), &mut gradient);
+        for (x, found) in grid().into_iter().zip(gradient) {
             let x = f64::from(x);
             let density = (-0.5 * x * x).exp() / (2.0 * std::f64::consts::PI).sqrt();
             let expected = 0.5 * (1.0 + erf_series(x / std::f64::consts::SQRT_2)) + x * density;
@@ -127,13 +143,19 @@ mod tests {
     }
 
     #[test]
-    fn both_at_once_are_each_by_itself() {
+    fn in_place_and_both_at_once_are_each_by_itself() {
         // More than a task.
         let input: Vec<f32> = grid().into_iter().cycle().take(2 * TASK + 77).collect();
         let upstream: Vec<f32> = (0..input.len()).map(|place| (place % 13) as f32 - 6.0).collect();
-        let mut gradient = upstream.clone();
-        assert_eq!(gelu_with_gradient(&input, &mut gradient), gelu(&input));
-        assert_eq!(gradient, gelu_gradient(&input, &upstream));
+        let mut in_place = input.clone();
+        gelu_in_place(&mut in_place);
+        assert_eq!(in_place, gelu(&input));
+        let mut of_input = upstream.clone();
+        gelu_gradient(&input, &mut of_input);
+        let (mut output, mut gradient) = (input.clone(), upstream);
+        gelu_with_gradient(&mut output, &mut gradient);
+        assert_eq!(output, in_place);
+        assert_eq!(gradient, of_input);
     }
 
     #[test]
@@ -143,7 +165,9 @@ mod tests {
             assert!((found / x - 1.0).abs() <= f32::EPSILON, "{found}");
         }
         assert!(gelu(&[-50.0, -1e3]).iter().all(|value| value.abs() < 1e-3));
-        assert!((gelu_gradient(&[60.0], &[2.0])[0] - 2.0).abs() <= 2.0 * f32::EPSILON);
-        assert!(gelu(&[f32::NAN])[0].is_nan() && gelu_gradient(&[f32::NAN], &[1.0])[0].is_nan());
+        let mut gradient = [2.0, 1.0];
+        gelu_gradient(&[60.0, f32::NAN], &mut gradient);
+        assert!((gradient[0] - 2.0).abs() <= 2.0 * f32::EPSILON);
+        assert!(gelu(&[f32::NAN])[0].is_nan() && gradient[1].is_nan());
     }
 }

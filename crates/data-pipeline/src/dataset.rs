@@ -7,6 +7,7 @@ mod group_split;
 mod labels_csv;
 mod natural;
 mod split;
+mod unknown_labels;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 pub use error::DatasetError;
 pub use folds::stratified_folds;
 pub use natural::natural_order;
+pub use unknown_labels::{UnknownLabels, class_spelt_otherwise};
 
 /// File name endings that are read, in lower case; the case of the file's own does not matter.
 const IMAGE_EXTENSIONS: [&str; 5] = ["jpg", "jpeg", "png", "bmp", "webp"];
@@ -84,10 +86,21 @@ impl Dataset {
     /// # Errors
     /// A missing path, a folder without images, a file that is neither image nor CSV, a malformed CSV.
     pub fn open_for_prediction(path: &Path, classes: &[String]) -> Result<Self, DatasetError> {
+        Self::open_with_unknown_labels(path, classes).map(|(dataset, _)| dataset)
+    }
+
+    /// As [`Dataset::open_for_prediction`], with the labels that are none of `classes`. A CSV's `label` is one wherever it is not empty. A topmost
+    /// folder is one where another of them is a class, or is spelt like one but for case and spaces.
+    ///
+    /// # Errors
+    /// As [`Dataset::open_for_prediction`].
+    pub fn open_with_unknown_labels(path: &Path, classes: &[String]) -> Result<(Self, UnknownLabels), DatasetError> {
         match folder::kind_of(path)? {
             folder::Kind::Folder => folder::open_for_prediction(path, classes),
             folder::Kind::Csv => labels_csv::open_for_prediction(path, classes),
-            folder::Kind::Other if is_image_path(path) => Ok(Self::of_one_image(path, classes)),
+            folder::Kind::Other if is_image_path(path) => {
+                Ok((Self::of_one_image(path, classes), UnknownLabels::default()))
+            }
             folder::Kind::Other => Err(DatasetError::not_a_folder(path)),
         }
     }

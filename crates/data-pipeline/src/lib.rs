@@ -18,13 +18,15 @@ mod raster;
 mod sampling;
 mod transform;
 
-pub use dataset::{Dataset, DatasetError, Sample, is_image_path, natural_order, stratified_folds};
+pub use dataset::{
+    Dataset, DatasetError, Sample, UnknownLabels, class_spelt_otherwise, is_image_path, natural_order, stratified_folds,
+};
 pub use decode::{DecodeError, DecodeOptions, decode, decode_bytes, largest_decode_bytes};
 pub use loader::{Batch, CorruptImage, LoadError, Loader, LoaderOptions, MixMode, Mixing, OnCorrupt, Partner, batches};
 pub use random::{SampleKey, epoch_order};
 pub use raster::{Channels, RasterImage};
 pub use sampling::Sampling;
 pub use transform::{
-    DocumentNoise, EraseFill, Erased, EvalTransform, LastSteps, Mixed, RandAugment, Rectangle, ResizeMode, Symmetry,
-    TrainTransform, Transform, TransformError,
+    DocumentNoise, EraseFill, Erased, EvalTransform, LastSteps, Mixed, RandAugment, Rectangle, ResizeFilter,
+    ResizeMode, Symmetry, TrainTransform, Transform, TransformError, bar_color,
 };

@@ -9,9 +9,9 @@ pub struct Sampling {
     /// Whether every class is shown equally often: images of rare classes come several times, and of frequent ones
     /// only some. Otherwise every image is as likely as any other.
     pub balanced: bool,
-    /// Views of an image, one after the other in the same batch, each varied anew; fewer images are shown for it. As
-    /// timm's `RepeatAugSampler` (Hoffer et al., "Augment your batch", 2020), but without rounding epochs to multiples of
-    /// 256. 1 and 0 show an image once.
+    /// Views of an image, one after the other, each varied anew; fewer images are shown for it. They share a batch where
+    /// this divides the batch size; elsewhere some stand astride two batches. As timm's `RepeatAugSampler` (Hoffer et al.,
+    /// "Augment your batch", 2020), but without rounding epochs to multiples of 256. 1 and 0 show an image once.
     pub repeats: usize,
 }
 
@@ -108,6 +108,13 @@ mod tests {
                 .collect::<Vec<_>>()
         );
         assert_eq!(Sampling { repeats: 0, ..Default::default() }.order(&dataset(&[6, 4]), 7, 3), images);
+    }
+
+    #[test]
+    fn repeats_share_a_batch_where_they_divide_it_and_stand_astride_two_elsewhere() {
+        let order = Sampling { repeats: 3, ..Default::default() }.order(&dataset(&[12, 12]), 7, 3);
+        assert_ne!(order[5], order[6], "a batch of six ends with an image's last view");
+        assert_eq!(order[7], order[8], "one of eight ends before it");
     }
 
     #[test]

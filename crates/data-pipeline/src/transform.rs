@@ -24,6 +24,7 @@ pub use evaluate::EvalTransform;
 pub use last_steps::{Erased, LastSteps, Mixed, Rectangle, Symmetry};
 pub use noise::DocumentNoise;
 pub use rand_augment::RandAugment;
+pub use resample::ResizeFilter;
 
 use crate::{Channels, RasterImage, SampleKey};
 use resample::Crop;
@@ -102,7 +103,9 @@ const BAR_GREY: [u8; 1] = [117];
 /// ImageNet's mean deviation of values from [`BAR_COLOR`].
 const IMAGENET_DEVIATION: f32 = 57.6;
 
-fn bar_color(channels: Channels) -> &'static [u8] {
+/// What the bars of [`ResizeMode::Letterbox`] are filled with, a byte a channel.
+#[must_use]
+pub fn bar_color(channels: Channels) -> &'static [u8] {
     match channels {
         Channels::Grey => &BAR_GREY,
         Channels::Rgb => &BAR_COLOR,

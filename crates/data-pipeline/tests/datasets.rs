@@ -226,6 +226,40 @@ fn what_is_to_be_predicted_is_labelled_where_a_folder_is_a_known_class() {
     assert_eq!(dataset.ignored_files, 1);
 }
 
+/// The label of each image that is no class.
+fn unknown(path: &Path, known: &[&str]) -> Vec<Option<String>> {
+    let (dataset, unknown) = Dataset::open_with_unknown_labels(path, &classes(known)).unwrap();
+    let labels = dataset.samples.iter().map(|sample| unknown.of(&sample.path).map(str::to_owned));
+    let labels: Vec<_> = labels.collect();
+    assert_eq!(labels.iter().flatten().count(), unknown.len());
+    labels
+}
+
+#[test]
+fn a_label_that_is_no_class_is_kept_apart_from_no_label() {
+    let root = folder();
+    for file in ["Cat/1.png", "dog/2.png", "loose.png", "wolf/dog/3.png"] {
+        write(&root.path().join(file), "");
+    }
+    let some = |label: &str| Some(label.to_owned());
+    assert_eq!(unknown(root.path(), &["cat", "dog"]), [some("Cat"), None, None, some("wolf")]);
+    assert_eq!(unknown(root.path(), &["cat"]), [some("Cat"), some("dog"), None, some("wolf")]);
+    let of_another_kind = unknown(root.path(), &["ant", "bee"]);
+    assert_eq!(of_another_kind, [None::<String>, None, None, None], "these folders are no classes at all");
+
+    write(&path_in(&root, "list.csv"), "file,label\nCat/1.png, Cat \ndog/2.png,\nloose.png,ant\n");
+    assert_eq!(unknown(&path_in(&root, "list.csv"), &["ant", "bee"]), [some("Cat"), None, None]);
+    assert_eq!(unknown(&path_in(&root, "list.csv"), &["cow"]), [some("Cat"), None, some("ant")]);
+}
+
+#[test]
+fn a_class_of_another_spelling_is_named_where_training_refuses_it() {
+    let root = folder();
+    write(&path_in(&root, "test/Cat/1.png"), "");
+    let error = Dataset::open_for_classes(&path_in(&root, "test"), &classes(&["cat", "dog"])).unwrap_err();
+    assert_eq!(error.hint().unwrap(), "it and the class `cat` differ in case or spaces alone: rename one of them");
+}
+
 #[test]
 fn one_image_or_a_csv_without_labels_can_be_predicted_too() {
     let root = folder();

@@ -32,7 +32,7 @@ fn lively() -> Arc<dyn Transform> {
 }
 
 fn plain() -> Arc<dyn Transform> {
-    Arc::new(EvalTransform { image_size: 8, channels: Channels::Rgb, resize: ResizeMode::Squash })
+    Arc::new(EvalTransform::new(8, Channels::Rgb, ResizeMode::Squash))
 }
 
 fn loaded(root: &Path, batch_size: usize, options: LoaderOptions) -> Vec<Result<Batch, LoadError>> {

@@ -142,14 +142,10 @@ pub struct UnknownCard {
 }
 
 impl UnknownCard {
-    /// A way out that can be pasted.
+    /// A way out that can be pasted, where a name is near.
     pub fn hint(&self) -> Option<String> {
         let nearest: Vec<String> = self.nearest.iter().map(|name| format!("`--gpu {name}`")).collect();
-        let memory = "`--gpu-memory 12GiB` for a card that is not in the catalogue";
-        Some(match nearest.as_slice() {
-            [] => format!("pass {memory}"),
-            _ => format!("pass {}, or {memory}", nearest.join(" or ")),
-        })
+        (!nearest.is_empty()).then(|| format!("pass {}", nearest.join(" or ")))
     }
 }
 

@@ -25,6 +25,9 @@ pub struct FittedCalibration {
     pub checkpoint: String,
     /// Optimizer steps in its weights.
     pub step: u64,
+    /// As [`FittedTo::weights`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<String>,
 }
 
 /// What merged the views before there was a choice.
@@ -42,10 +45,13 @@ pub struct FittedTo {
     pub checkpoint: String,
     /// Optimizer steps in its weights.
     pub step: u64,
+    /// Fingerprint of the file of weights; see [`weights_fingerprint`](crate::weights_fingerprint). None in files from before it was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<String>,
 }
 
 impl FittedTo {
-    /// Whether what was fitted to this, and is in the file at `path`, is for `wanted`.
+    /// Whether what was fitted to this, and is in the file at `path`, is for `wanted`. Fingerprints are compared where both are there.
     ///
     /// # Errors
     /// [`CalibrationError::Other`] with the first that differs.
@@ -59,9 +65,26 @@ impl FittedTo {
             Some((what, fitted, wanted)) => {
                 Err(CalibrationError::Other { path: path.to_owned(), what, fitted, wanted })
             }
-            None => Ok(()),
+            None => self.check_weights(wanted, path),
         }
     }
+
+    /// Another training of as many steps has other weights.
+    fn check_weights(&self, wanted: &Self, path: &Path) -> Result<(), CalibrationError> {
+        match (&self.weights, &wanted.weights) {
+            (Some(fitted), Some(wanted)) if fitted != wanted => {
+                let (fitted, wanted) = (short(fitted).to_owned(), short(wanted).to_owned());
+                Err(CalibrationError::Other { path: path.to_owned(), what: "weights", fitted, wanted })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Enough of a fingerprint to tell it from another.
+pub(crate) fn short(fingerprint: &str) -> &str {
+    const SHOWN: usize = 8;
+    fingerprint.get(..SHOWN).unwrap_or(fingerprint)
 }
 
 /// Why there is no temperature to use.
@@ -80,8 +103,8 @@ pub enum CalibrationError {
         /// Which.
         source: ScoreError,
     },
-    /// It was never fitted.
-    #[error("`{}` does not exist: the run was never calibrated", path.display())]
+    /// There is no such file.
+    #[error("`{}` does not exist", path.display())]
     Missing {
         /// Where it would be.
         path: PathBuf,
@@ -102,7 +125,7 @@ pub enum CalibrationError {
     Other {
         /// The file.
         path: PathBuf,
-        /// `views`, `merge rule`, `checkpoint` or `weights of step`.
+        /// `views`, `merge rule`, `checkpoint`, `weights of step` or `weights`, say.
         what: &'static str,
         /// In the file.
         fitted: String,
@@ -151,8 +174,8 @@ impl FittedCalibration {
     /// # Errors
     /// [`CalibrationError::Other`] with the first that differs.
     pub fn check(&self, wanted: &FittedTo, merge: &str, path: &Path) -> Result<(), CalibrationError> {
-        let Self { views, checkpoint, step, .. } = self.clone();
-        FittedTo { views, checkpoint, step }.check(wanted, path)?;
+        let Self { views, checkpoint, step, weights, .. } = self.clone();
+        FittedTo { views, checkpoint, step, weights }.check(wanted, path)?;
         if self.merge != merge {
             let (fitted, wanted) = (self.merge.clone(), merge.to_owned());
             return Err(CalibrationError::Other { path: path.to_owned(), what: "merge rule", fitted, wanted });
@@ -207,7 +230,13 @@ mod tests {
         assert_eq!(samples.len(), 2, "one has no label");
         let calibration = samples.fit_temperature().unwrap();
         let (views, merge) = (vec!["identity".to_owned()], "mean".to_owned());
-        FittedCalibration { calibration, views, merge, checkpoint: "best".to_owned(), step: 7 }
+        let weights = Some("0123456789abcdef".to_owned());
+        FittedCalibration { calibration, views, merge, checkpoint: "best".to_owned(), step: 7, weights }
+    }
+
+    fn fitted_to(views: &str, checkpoint: &str, step: u64, weights: Option<&str>) -> FittedTo {
+        let (views, weights) = (vec![views.to_owned()], weights.map(str::to_owned));
+        FittedTo { views, checkpoint: checkpoint.to_owned(), step, weights }
     }
 
     #[test]
@@ -219,11 +248,7 @@ mod tests {
         written.write(&path).unwrap();
         let read = FittedCalibration::read(&path).unwrap();
         assert_eq!(read, written);
-        let to = |views: &str, checkpoint: &str, step| FittedTo {
-            views: vec![views.to_owned()],
-            checkpoint: checkpoint.to_owned(),
-            step,
-        };
+        let to = |views: &str, checkpoint: &str, step| fitted_to(views, checkpoint, step, read.weights.as_deref());
         assert!(read.check(&to("identity", "best", 7), "mean", &path).is_ok());
         let others = [
             read.check(&to("flip", "best", 7), "mean", &path),
@@ -241,6 +266,20 @@ mod tests {
         assert_eq!(FittedCalibration::read(&path).unwrap(), written, "from before there was a choice");
         std::fs::write(&path, "{\"temperature\": 1}").unwrap();
         assert!(matches!(FittedCalibration::read(&path), Err(CalibrationError::Malformed { .. })));
+    }
+
+    #[test]
+    fn weights_of_another_training_of_as_many_steps_are_refused_unless_the_file_does_not_name_its_own() {
+        let path = Path::new("c.json");
+        let wanted = |weights: &str| fitted_to("identity", "best", 7, Some(weights));
+        assert!(fitted().check(&wanted("0123456789abcdef"), "mean", path).is_ok());
+        let refused = fitted().check(&wanted("fedcba9876543210"), "mean", path).unwrap_err().to_string();
+        assert_eq!(refused, "`c.json` was fitted with weights 01234567, but fedcba98 is predicted with");
+        let older = FittedCalibration { weights: None, ..fitted() };
+        assert!(older.check(&wanted("fedcba9876543210"), "mean", path).is_ok());
+        let text = serde_json::to_string(&older).unwrap();
+        assert!(!text.contains("weights"), "{text}");
+        assert_eq!(serde_json::from_str::<FittedCalibration>(&text).unwrap(), older);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use metrics::Calibration;
 use serde::{Deserialize, Serialize};
 
 use crate::CalibrationError;
-use crate::calibration::{read_json, write_json};
+use crate::calibration::{read_json, short, write_json};
 
 /// One model of an ensemble, as it predicts in it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -86,8 +86,7 @@ impl EnsembleCalibration {
 impl FittedMember {
     /// The run, and enough of the fingerprint to tell weights that were changed in their place.
     fn named(&self) -> String {
-        const SHOWN: usize = 8;
-        format!("`{}` ({})", self.run, self.weights.chars().take(SHOWN).collect::<String>())
+        format!("`{}` ({})", self.run, short(&self.weights))
     }
 }
 

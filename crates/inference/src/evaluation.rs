@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use data_pipeline::Dataset;
+use data_pipeline::{Dataset, UnknownLabels};
 use metrics::{CalibrationScores, ConfusionMatrix, LabelledProbabilities, TopKAccuracy, TopKCounter, argmax};
 
 use crate::predictions_csv::{file_name, number, to_table};
@@ -72,39 +72,54 @@ pub struct LeftOut {
     pub sample: usize,
     /// Index of its true class, where it has one.
     pub label: Option<usize>,
+    /// Its label, where that is no class.
+    pub unknown_label: Option<String>,
     /// Why.
     pub reason: String,
 }
 
-/// Judges the predictions whose samples have a label; none where not one has. `top_k` is 1 or more.
+/// Judges the predictions whose samples have a label; none where not one has. `unknown` are the labels that are no classes: they count for
+/// nothing. `top_k` is 1 or more.
 #[must_use]
-pub fn evaluate(dataset: &Dataset, predictions: &[Prediction], top_k: usize) -> Option<Evaluation> {
+pub fn evaluate(
+    dataset: &Dataset,
+    unknown: &UnknownLabels,
+    predictions: &[Prediction],
+    top_k: usize,
+) -> Option<Evaluation> {
     let scores = score(dataset, predictions)?;
     let [mut plain, mut merged] = [Tally::new(top_k), Tally::new(top_k)];
     let (mut changes, mut left_out) = (Vec::new(), Vec::new());
     for prediction in predictions {
         let sample = prediction.sample;
-        let label = dataset.samples.get(sample).and_then(|sample| sample.label).map(|label| label as usize);
-        match judge(prediction, label, &mut plain, &mut merged) {
+        let known = dataset.samples.get(sample);
+        let label = known.and_then(|sample| sample.label).map(|label| label as usize);
+        let unknown_label = known.and_then(|sample| unknown.of(&sample.path));
+        match judge(prediction, label.ok_or(unknown_label), &mut plain, &mut merged) {
             Ok(change) => changes.extend(change),
-            Err(reason) => left_out.push(LeftOut { sample, label, reason }),
+            Err(reason) => {
+                left_out.push(LeftOut { sample, label, unknown_label: unknown_label.map(str::to_owned), reason });
+            }
         }
     }
     let plain = plain.judged(scores.plain);
     Some(Evaluation { plain, merged: merged.judged(scores.merged), changes, left_out })
 }
 
-/// Counts one image, and tells what the views changed about it, or why it is not counted.
+/// Counts one image, and tells what the views changed about it, or why it is not counted. The label is a class's index, or else what it says.
 fn judge(
     prediction: &Prediction,
-    label: Option<usize>,
+    label: Result<usize, Option<&str>>,
     plain_tally: &mut Tally,
     merged_tally: &mut Tally,
 ) -> Result<Option<Change>, String> {
     let Outcome::Scored { plain, merged } = &prediction.outcome else {
         return Err(prediction.outcome.error().unwrap_or_default());
     };
-    let label = label.ok_or("no label")?;
+    let label = label.map_err(|unknown| match unknown {
+        Some(unknown) => format!("label `{unknown}` is no class"),
+        None => "no label".to_owned(),
+    })?;
     let (Some(before), Some(after)) = (most_probable(plain), most_probable(merged)) else {
         return Err("no probabilities".to_owned());
     };
@@ -195,7 +210,8 @@ impl Evaluation {
     /// [`PredictError::Write`].
     pub fn write_left_out(&self, path: &Path, dataset: &Dataset) -> Result<(), PredictError> {
         let row = |left_out: &LeftOut| {
-            let label = left_out.label.and_then(|label| dataset.classes.get(label)).cloned().unwrap_or_default();
+            let class = left_out.label.and_then(|label| dataset.classes.get(label));
+            let label = class.or(left_out.unknown_label.as_ref()).cloned().unwrap_or_default();
             vec![file_name(dataset.relative_path(left_out.sample)), label, left_out.reason.clone()]
         };
         let table = to_table(&["file", "label", "reason"], self.left_out.iter().map(row));
@@ -249,7 +265,7 @@ mod tests {
     #[test]
     fn every_image_is_counted_changed_or_left_out_and_none_is_lost() {
         let (dataset, predictions) = of_seven();
-        let evaluation = evaluate(&dataset, &predictions, 2).unwrap();
+        let evaluation = evaluate(&dataset, &UnknownLabels::default(), &predictions, 2).unwrap();
         let effects = [Effect::Helped, Effect::Hurt, Effect::StillWrong].map(|effect| evaluation.count(effect));
         assert_eq!(effects, [2, 1, 1]);
         assert_eq!(evaluation.left_out.iter().map(|left| left.sample).collect::<Vec<_>>(), [5, 6]);
@@ -266,13 +282,13 @@ mod tests {
 
     #[test]
     fn without_labels_there_is_nothing_to_judge() {
-        assert_eq!(evaluate(&dataset(&[None]), &[scored(0, CAT, CAT)], 1), None);
+        assert_eq!(evaluate(&dataset(&[None]), &UnknownLabels::default(), &[scored(0, CAT, CAT)], 1), None);
     }
 
     #[test]
     fn images_that_were_all_unreadable_are_all_left_out() {
         let unreadable = Prediction { sample: 0, outcome: Outcome::Unreadable { reason: "empty".to_owned() } };
-        let evaluation = evaluate(&dataset(&[Some(0)]), &[unreadable], 1).unwrap();
+        let evaluation = evaluate(&dataset(&[Some(0)]), &UnknownLabels::default(), &[unreadable], 1).unwrap();
         assert_eq!((evaluation.left_out.len(), evaluation.plain.confusion.total()), (1, 0));
         assert!(evaluation.plain.top_k.accuracy.is_nan() && evaluation.merged.probabilities.brier.is_nan());
     }
@@ -280,7 +296,7 @@ mod tests {
     #[test]
     fn the_tables_have_a_row_a_change_and_a_row_an_image_left_out() {
         let (dataset, predictions) = of_seven();
-        let evaluation = evaluate(&dataset, &predictions, 1).unwrap();
+        let evaluation = evaluate(&dataset, &UnknownLabels::default(), &predictions, 1).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
         evaluation.write_changes(&folder.path().join("changes.csv"), &dataset).unwrap();
@@ -294,5 +310,21 @@ file,label,effect,without_tta,probability_without_tta,with_tta,probability_with_
 ";
         assert_eq!(read("changes.csv"), changes);
         assert_eq!(read("left_out.csv"), "file,label,reason\n5.png,,no label\n6.png,dog,\"cut, short\"\n");
+    }
+
+    #[test]
+    fn a_label_that_is_no_class_is_the_reason_and_stays_to_be_read() {
+        let dataset = dataset(&[Some(0), None, None]);
+        let unreadable = Prediction { sample: 2, outcome: Outcome::Unreadable { reason: "empty".to_owned() } };
+        let predictions = [scored(0, CAT, CAT), scored(1, CAT, CAT), unreadable];
+        let unknown = [1, 2].map(|sample: usize| (dataset.samples[sample].path.clone(), "Cat".to_owned()));
+        let unknown: UnknownLabels = unknown.into_iter().collect();
+        let evaluation = evaluate(&dataset, &unknown, &predictions, 1).unwrap();
+        assert_eq!(evaluation.merged.confusion.total(), 1);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("left_out.csv");
+        evaluation.write_left_out(&path, &dataset).unwrap();
+        let expected = "file,label,reason\n1.png,Cat,label `Cat` is no class\n2.png,Cat,empty\n";
+        assert_eq!(std::fs::read_to_string(path).unwrap(), expected);
     }
 }

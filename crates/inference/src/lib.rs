@@ -20,6 +20,7 @@ mod predictions_csv;
 mod rehearsal;
 mod score;
 mod table;
+mod table_head;
 mod template;
 
 mod preset;
@@ -47,6 +48,7 @@ pub use rehearsal::{rehearse, rehearse_pass};
 pub use score::{Scores, score};
 pub use symmetry::Symmetry;
 pub use table::{Column, ColumnError, PredictionTable, TableFormat, TableLayout};
+pub use table_head::is_table_of;
 pub use template::{Labels, Template, TemplateError};
 pub use view::{Variation, View};
 pub use view_name::UnknownView;

@@ -1,5 +1,6 @@
 //! Predictions as a table.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use data_pipeline::Dataset;
@@ -9,9 +10,9 @@ use crate::{Column, PredictError, Prediction, PredictionTable, TableFormat, Tabl
 /// Writes `file,class,<a column a class>,error`: a row for each sample, in the data set's order (for a folder: of relative
 /// paths). The file appears whole or not at all.
 ///
-/// `file` is the relative path with `/` between folders on every system, `class` the most probable class over all views, and
-/// the class columns hold the merged probabilities, in the fewest digits that read back as the same `f32`. An image
-/// without probabilities has the reason in `error` and nothing in between.
+/// `file` is the relative path with `/` between folders on every system, and each byte that is no UTF-8 as `\xff`; `class`
+/// is the most probable class over all views, and the class columns hold the merged probabilities, in the fewest digits
+/// that read back as the same `f32`. An image without probabilities has the reason in `error` and nothing in between.
 ///
 /// # Errors
 /// [`PredictError::OtherPredictions`] where `predictions` are not one a sample, in order, with a probability for each of `classes`;
@@ -37,40 +38,68 @@ pub(crate) fn to_table(header: &[&str], rows: impl Iterator<Item = Vec<String>>)
     writer.into_inner().expect("memory takes every byte")
 }
 
-/// Writes the rows of several files of predictions under one another, each with the name of its part in a column `column` before the others. The file
-/// appears whole or not at all.
+/// Writes the rows of several files of predictions under one another, each with the name of its part in a column `column` before the others. Columns go
+/// by their names: a part may lack some, as those of older versions do, and has nothing there. The file appears whole or not at all.
 ///
 /// # Errors
-/// [`PredictError::Table`] for a part that cannot be read or has other columns than the first; [`PredictError::Write`].
+/// [`PredictError::Table`] for a part that cannot be read or has a column that the fullest one lacks; [`PredictError::Write`].
 pub fn join_csv(path: &Path, column: &str, parts: &[(String, PathBuf)]) -> Result<(), PredictError> {
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    let mut header: Option<csv::StringRecord> = None;
-    let mut write = |name: &str, record: &csv::StringRecord| {
-        let fields = std::iter::once(name).chain(record);
-        writer.write_record(fields).expect("memory takes every byte, and all rows have a field for each column");
-    };
-    for (name, part) in parts {
-        let refused = |reason: String| PredictError::Table { path: part.clone(), reason };
-        let mut reader = csv::Reader::from_path(part).map_err(|error| refused(error.to_string()))?;
-        let columns = reader.headers().map_err(|error| refused(error.to_string()))?.clone();
-        match &header {
-            None => write(column, &columns),
-            Some(first) if *first != columns => return Err(refused("its columns are not those of the others".into())),
-            Some(_) => {}
-        }
-        for record in reader.records() {
-            write(name, &record.map_err(|error| refused(error.to_string()))?);
-        }
-        header = Some(columns);
+    let parts = parts.iter().map(Part::read).collect::<Result<Vec<_>, _>>()?;
+    let columns = parts.iter().map(|part| part.header.clone()).max_by_key(csv::StringRecord::len).unwrap_or_default();
+    let header: Vec<&str> = std::iter::once(column).chain(&columns).collect();
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    for part in &parts {
+        let places = part.places(&columns)?;
+        rows.extend(part.rows.iter().map(|row| {
+            let fields =
+                places.iter().map(|place| place.and_then(|place| row.get(place)).unwrap_or_default().to_owned());
+            std::iter::once(part.name.to_owned()).chain(fields).collect::<Vec<String>>()
+        }));
     }
-    let content = writer.into_inner().expect("memory takes every byte");
-    Ok(checkpoint::write_atomically(path, &content)?)
+    Ok(checkpoint::write_atomically(path, &to_table(&header, rows.into_iter()))?)
 }
 
-/// A path with `/` between folders on every system.
+/// A file of predictions that is joined with others.
+struct Part<'p> {
+    name: &'p str,
+    path: &'p Path,
+    header: csv::StringRecord,
+    rows: Vec<csv::StringRecord>,
+}
+
+impl<'p> Part<'p> {
+    fn read((name, path): &'p (String, PathBuf)) -> Result<Self, PredictError> {
+        let refused = |error: csv::Error| PredictError::Table { path: path.clone(), reason: error.to_string() };
+        let mut reader = csv::Reader::from_path(path).map_err(refused)?;
+        let header = reader.headers().map_err(refused)?.clone();
+        let rows = reader.records().collect::<Result<Vec<_>, _>>().map_err(refused)?;
+        Ok(Self { name, path, header, rows })
+    }
+
+    /// Where each of the columns stands in it; none for one that it lacks.
+    fn places(&self, columns: &csv::StringRecord) -> Result<Vec<Option<usize>>, PredictError> {
+        if self.header.iter().any(|own| columns.iter().all(|column| column != own)) {
+            let reason = "its columns are not those of the others".to_owned();
+            return Err(PredictError::Table { path: self.path.to_owned(), reason });
+        }
+        Ok(columns.iter().map(|column| self.header.iter().position(|own| own == column)).collect())
+    }
+}
+
+/// A path with `/` between folders on every system. A byte that is no UTF-8 becomes `\x` and its two hexadecimal digits, so that names that differ
+/// in such bytes alone stay apart.
 pub(crate) fn file_name(path: &Path) -> String {
-    let text = path.to_string_lossy();
-    if cfg!(windows) { text.replace('\\', "/") } else { text.into_owned() }
+    let mut text = String::new();
+    for chunk in path.as_os_str().as_encoded_bytes().utf8_chunks() {
+        match cfg!(windows) {
+            true => text.push_str(&chunk.valid().replace('\\', "/")),
+            false => text.push_str(chunk.valid()),
+        }
+        for byte in chunk.invalid() {
+            write!(text, "\\x{byte:02x}").expect("memory takes every character");
+        }
+    }
+    text
 }
 
 /// Below this, zeros would outnumber digits. The exponent form is understood wherever CSV is read.
@@ -137,6 +166,17 @@ b/4.png,,,,the model's scores are not finite in view `identity`
         assert_eq!(String::from_utf8(csv).unwrap(), expected);
     }
 
+    #[cfg(unix)]
+    #[test]
+    fn names_that_differ_in_bytes_that_are_no_utf8_stay_apart() {
+        use std::os::unix::ffi::OsStrExt;
+        let name = |bytes: &[u8]| file_name(Path::new(std::ffi::OsStr::from_bytes(bytes)));
+        assert_eq!(name(b"cat/x\xff.jpg"), "cat/x\\xff.jpg");
+        assert_eq!(name(b"cat/x\xfe.jpg"), "cat/x\\xfe.jpg");
+        assert_eq!(name(b"\xe4\x0a\xc3"), "\\xe4\n\\xc3", "the beginning of a letter is none");
+        assert_eq!(name("größe/ñ.png".as_bytes()), "größe/ñ.png", "other names are as they are");
+    }
+
     #[test]
     fn numbers_read_back_as_the_same_number() {
         for value in [0.0, 1.0, 0.1, 1.0 / 3.0, 1e-4, 9.999e-5, 1.17e-38, 1e-45, 0.999_999_94] {
@@ -191,9 +231,17 @@ b/4.png,,,,the model's scores are not finite in view `identity`
         let expected = "fold,file,class\n0,a.png,\"x,y\"\n1,b.png,z\n";
         assert_eq!(std::fs::read_to_string(&joined).unwrap(), expected);
 
+        // An older version had no labels: rows have nothing there, whichever part comes first.
+        let labelled = part("3", "file,label,class\nc.png,z,y\n");
+        join_csv(&joined, "fold", &[parts[1].clone(), labelled.clone()]).unwrap();
+        assert_eq!(std::fs::read_to_string(&joined).unwrap(), "fold,file,label,class\n1,b.png,,z\n3,c.png,z,y\n");
+        join_csv(&joined, "fold", &[labelled, parts[1].clone()]).unwrap();
+        assert_eq!(std::fs::read_to_string(&joined).unwrap(), "fold,file,label,class\n3,c.png,z,y\n1,b.png,,z\n");
+        join_csv(&joined, "fold", &parts).unwrap();
+
         let other = [parts[0].clone(), part("2", "file,label\nb.png,z\n")];
         assert!(matches!(join_csv(&joined, "fold", &other), Err(PredictError::Table { .. })));
-        let missing = [("3".to_owned(), folder.path().join("3"))];
+        let missing = [("4".to_owned(), folder.path().join("4"))];
         assert!(matches!(join_csv(&joined, "fold", &missing), Err(PredictError::Table { .. })));
         assert_eq!(std::fs::read_to_string(&joined).unwrap(), expected, "what stood there is kept");
     }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use checkpoint::CheckpointError;
 use csv::StringRecord;
-use data_pipeline::Dataset;
+use data_pipeline::{Dataset, class_spelt_otherwise};
 
 pub use self::error::TemplateError;
 use self::labels::Examples;
@@ -36,6 +36,9 @@ impl Template {
     /// needs one; `confidence`, `entropy` and `error` take what predictions have under these names. One other column may be there: it takes
     /// the label, as a class's name or as its index from 0. Which of the two is what the values that stand there show, unless `labels` says it.
     ///
+    /// Of two classes one may have a column alone. A column that is no class takes the probability of the second, or of the class that it is
+    /// called like but for case and spaces, where the values are probabilities.
+    ///
     /// # Errors
     /// [`TemplateError`]: a file that is no such table, columns or labels of other classes, labels that can be read in two ways.
     pub fn read(path: &Path, classes: &[String], labels: Option<Labels>) -> Result<Self, TemplateError> {
@@ -49,6 +52,7 @@ impl Template {
         let header = reader.headers().map_err(|error| TemplateError::malformed(path, &error))?.clone();
         let mut columns = columns(path, &header, classes)?;
         let label = columns.iter().position(|(_, content)| *content == Content::Class);
+        let may_be_probabilities = classes.len() == 2 && !columns.iter().any(|(_, content)| is_probability(*content));
         let mut examples = Examples::default();
         let (mut ids, mut lines) = (Vec::new(), Vec::new());
         let mut record = StringRecord::new();
@@ -63,10 +67,13 @@ impl Template {
         refuse_ids(path, &ids, &lines)?;
         let labels = match label {
             None => None,
-            Some(label) => Some(labels.map_or_else(|| examples.labels(path, &header[label], classes), Ok)?),
+            Some(label) => {
+                let shown = || examples.labels(path, &header[label], classes, may_be_probabilities);
+                Some(labels.map_or_else(shown, Ok)?)
+            }
         };
-        if let (Some(label), Some(Labels::Indices)) = (label, labels) {
-            columns[label].1 = Content::ClassIndex;
+        if let (Some(label), Some(labels)) = (label, labels) {
+            columns[label].1 = content(labels, path, &header[label], classes)?;
         }
         let layout = TableLayout { columns, classes: classes.to_vec(), ids };
         Ok(Self { path: path.to_owned(), layout, lines, labels })
@@ -82,6 +89,16 @@ impl Template {
     #[must_use]
     pub fn labels(&self) -> Option<Labels> {
         self.labels
+    }
+
+    /// Where one of two classes has a column for its probability and the other has none: the column's name, the class, and the other class.
+    #[must_use]
+    pub fn single_probability(&self) -> Option<[&str; 3]> {
+        let [first, second] = self.layout.classes.as_slice() else { return None };
+        let mut columns = self.layout.columns.iter().filter(|(_, content)| is_probability(*content));
+        let (column, content) = columns.next().filter(|_| columns.next().is_none())?;
+        let [class, other] = if *content == Content::Probability(0) { [first, second] } else { [second, first] };
+        Some([column.as_str(), class.as_str(), other.as_str()])
     }
 
     /// Puts the images in the order of the template's ids. An id is the relative path of an image, or that without its ending, or its file
@@ -194,13 +211,38 @@ fn columns(path: &Path, header: &StringRecord, classes: &[String]) -> Result<Vec
     let missing: Vec<String> =
         (0..classes.len()).filter(|&class| !has(class)).map(|class| classes[class].clone()).collect();
     let has_some = missing.len() < classes.len();
-    if (has_some && !missing.is_empty()) || unknown.len() > 1 {
+    let is_one_of_two = classes.len() == 2 && missing.len() == 1 && unknown.is_empty();
+    if has_some && !missing.is_empty() && !is_one_of_two {
         return Err(TemplateError::OtherClasses { path: path(), missing, unknown });
+    }
+    if unknown.len() > 1 {
+        return Err(TemplateError::OtherColumns { path: path(), unknown });
     }
     if columns.len() < 2 {
         return Err(TemplateError::NothingToFill { path: path(), columns: columns.len() });
     }
     Ok(columns)
+}
+
+fn is_probability(content: Content) -> bool {
+    matches!(content, Content::Probability(_))
+}
+
+/// What the column of labels takes.
+fn content(labels: Labels, path: &Path, column: &str, classes: &[String]) -> Result<Content, TemplateError> {
+    match labels {
+        Labels::Names => Ok(Content::Class),
+        Labels::Indices => Ok(Content::ClassIndex),
+        Labels::Probability if classes.len() == 2 => {
+            let named = class_spelt_otherwise(column, classes);
+            let class = classes.iter().position(|class| named == Some(class.as_str()));
+            Ok(Content::Probability(class.unwrap_or(1)))
+        }
+        Labels::Probability => {
+            let (path, column) = (path.to_owned(), column.to_owned());
+            Err(TemplateError::OneProbability { path, column, classes: classes.len() })
+        }
+    }
 }
 
 fn refuse_ids(path: &Path, ids: &[String], lines: &[u64]) -> Result<(), TemplateError> {

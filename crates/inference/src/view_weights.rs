@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use data_pipeline::{Dataset, Loader};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use trainer::{Pieces, Scoring};
 use vision_nn::Classifier;
 
@@ -44,10 +44,16 @@ pub struct ViewWeights {
     pub mean_loss: f64,
     /// That of these weights; never above the mean's.
     pub weighted_loss: f64,
-    /// Of weights fitted to the other folds: each image is judged by weights that do not know it.
+    /// Of weights fitted to the other folds: each image is judged by weights that do not know it. Infinite where there are too few for that.
+    #[serde(deserialize_with = "infinite_where_null")]
     pub held_out_loss: f64,
     /// The views and the weights of the model.
     pub fitted_to: FittedTo,
+}
+
+/// JSON has no infinity, which is written as null.
+fn infinite_where_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::INFINITY))
 }
 
 /// Predicts the labelled images of `dataset` with each view of `options` by itself; images without label, or that cannot be read or scored,
@@ -192,7 +198,8 @@ mod tests {
     }
 
     fn fitted_to() -> FittedTo {
-        FittedTo { views: vec!["a".to_owned(), "b".to_owned()], checkpoint: "best".to_owned(), step: 7 }
+        let views = vec!["a".to_owned(), "b".to_owned()];
+        FittedTo { views, checkpoint: "best".to_owned(), step: 7, weights: Some("0123456789abcdef".to_owned()) }
     }
 
     /// Numbers in (0, 1) without order.
@@ -264,6 +271,13 @@ mod tests {
         let written = likelihoods(scattered(40).chunks(2).map(<[f64]>::to_vec).collect()).fit(fitted_to()).unwrap();
         written.write(&path).unwrap();
         assert_eq!(ViewWeights::read(&path).unwrap(), written);
+        let unnamed = ViewWeights { fitted_to: FittedTo { weights: None, ..fitted_to() }, ..written };
+        unnamed.write(&path).unwrap();
+        assert!(!std::fs::read_to_string(&path).unwrap().contains("0123456789abcdef"));
+        assert_eq!(ViewWeights::read(&path).unwrap(), unnamed, "from before the weights were named");
+        let few = likelihoods(vec![vec![0.9, 0.1]]).fit(fitted_to()).unwrap();
+        few.write(&path).unwrap();
+        assert_eq!((ViewWeights::read(&path).unwrap(), few.held_out_loss), (few, f64::INFINITY));
         std::fs::write(&path, "{}").unwrap();
         assert!(matches!(ViewWeights::read(&path), Err(CalibrationError::Malformed { .. })));
     }

@@ -113,7 +113,7 @@ impl Bench {
     }
 
     fn loader(&self, order: &[usize], batch_size: usize) -> Loader {
-        let inner = EvalTransform { image_size: IMAGE_SIZE, channels: Channels::Rgb, resize: ResizeMode::default() };
+        let inner = EvalTransform::new(IMAGE_SIZE, Channels::Rgb, ResizeMode::default());
         let transform = Arc::new(Counted { inner, count: Arc::clone(&self.loaded) });
         Loader::new(Arc::clone(&self.dataset), batches(order, batch_size), transform, LoaderOptions::default())
     }
@@ -310,7 +310,7 @@ fn learned_weights_are_those_of_the_labelled_images_that_could_be_scored() {
     let loader = &mut bench.loader(&[6, 3, 0, 7, 1, 2, 5, 4], 3);
     let (model, options) = (PixelModel::new(2), bench.options(&views));
     let likelihoods = view_likelihoods(&model, &bench.dataset, loader, &options, &mut whole(), &mut |_| {}).unwrap();
-    let fitted_to = FittedTo { views: Vec::new(), checkpoint: "best".to_owned(), step: 0 };
+    let fitted_to = FittedTo { views: Vec::new(), checkpoint: "best".to_owned(), step: 0, weights: None };
     let fitted = likelihoods.fit(fitted_to).unwrap();
     assert_eq!((fitted.images, fitted.weights.len()), (7, 5), "one cannot be read");
     // The mean's loss over the same images, from its predictions.

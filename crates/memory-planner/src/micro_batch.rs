@@ -187,6 +187,17 @@ mod tests {
     }
 
     #[test]
+    fn an_effective_batch_beyond_the_samples_is_said_to_be_all_of_them() {
+        let request = PlanRequest { effective_batch_beyond_samples: Some(1000), ..effective(72) };
+        let cut = plan(100, request).unwrap();
+        assert_eq!(cut.effective_batch, 72);
+        let reason = "all images to train on: `train.effective_batch_size` 1000 is more than that";
+        assert_eq!(reason_of(&cut, "effective batch"), reason);
+        let whole = plan(100, effective(72)).unwrap();
+        assert_eq!(reason_of(&whole, "effective batch"), "set by `train.effective_batch_size`");
+    }
+
+    #[test]
     fn a_larger_one_is_cut_at_the_largest_admissible_size() {
         let plan = plan(63, effective(100)).unwrap();
         assert_eq!(plan.micro_batches, [60, 40]);

@@ -30,6 +30,9 @@ pub struct PlanRequest {
     /// Cards that the micro-batches of a step are dealt round; one when left out. See [`dealt_round`](Self::dealt_round).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cards: Option<usize>,
+    /// `train.effective_batch_size` where there are fewer samples to train on than that: `effective_batch` is then their number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effective_batch_beyond_samples: Option<usize>,
 }
 
 /// How one optimizer step is cut so that it fits.
@@ -168,7 +171,11 @@ fn choose_effective_batch(
 ) -> Result<(usize, Choice), PlanError> {
     let name = "effective batch";
     if let Some(effective) = request.effective_batch {
-        return Ok((effective, Choice::new(name, effective, "set by `train.effective_batch_size`")));
+        let reason = match request.effective_batch_beyond_samples {
+            Some(asked) => format!("all images to train on: `train.effective_batch_size` {asked} is more than that"),
+            None => "set by `train.effective_batch_size`".to_owned(),
+        };
+        return Ok((effective, Choice::new(name, effective, reason)));
     }
     if let Some(micro) = request.micro_batch {
         return Ok((micro, Choice::new(name, micro, "one micro-batch: no effective batch is set")));

@@ -55,9 +55,14 @@ impl EventWriter {
             ("learning_rate", record.learning_rate),
             ("loss/train", record.train.loss),
             ("accuracy/train", record.train.accuracy),
-            ("run/images_per_second", record.run.images_per_second),
             ("run/data_wait_share", record.run.data_wait_share),
         ];
+        // An epoch of which only validation was left has no rate.
+        let rate = Some(record.run.images_per_second).filter(|rate| rate.is_finite());
+        scalars.extend(rate.map(|rate| ("run/images_per_second", rate)));
+        scalars.extend(record.train.gradient_norm.map(|norm| ("gradient_norm/train", norm)));
+        let left_out = Some(record.train.nonfinite_steps).filter(|&steps| steps > 0);
+        scalars.extend(left_out.map(|steps| ("nonfinite_steps/train", steps as f64)));
         let peaks = [
             ("run/peak_memory_gib", record.run.peak_memory_bytes),
             ("peak_memory_gib/train", record.run.train_peak_memory_bytes),
@@ -130,6 +135,44 @@ mod tests {
         assert!(has(writer.path(), b"loss/train") && !has(writer.path(), b"/validation"));
         writer.add_epoch(&record(2)).unwrap();
         assert!(has(writer.path(), b"top_3_accuracy/validation"));
+    }
+
+    #[test]
+    fn steps_that_were_left_out_have_a_tag_where_there_are_any() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut writer = EventWriter::create(folder.path()).unwrap();
+        let has = |path: &Path, tag: &[u8]| std::fs::read(path).unwrap().windows(tag.len()).any(|part| part == tag);
+        writer.add_epoch(&record(1)).unwrap();
+        assert!(!has(writer.path(), b"nonfinite_steps/train"));
+        let mut left_out = record(2);
+        left_out.train.nonfinite_steps = 3;
+        writer.add_epoch(&left_out).unwrap();
+        assert!(has(writer.path(), b"nonfinite_steps/train"));
+    }
+
+    #[test]
+    fn the_gradient_norm_has_a_tag_where_it_is_known() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut writer = EventWriter::create(folder.path()).unwrap();
+        let has = |path: &Path, tag: &[u8]| std::fs::read(path).unwrap().windows(tag.len()).any(|part| part == tag);
+        writer.add_epoch(&record(1)).unwrap();
+        assert!(!has(writer.path(), b"gradient_norm/train"));
+        let mut known = record(2);
+        known.train.gradient_norm = Some(0.25);
+        writer.add_epoch(&known).unwrap();
+        assert!(has(writer.path(), b"gradient_norm/train"));
+    }
+
+    #[test]
+    fn an_epoch_without_a_rate_writes_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut writer = EventWriter::create(folder.path()).unwrap();
+        let mut validated_only = record(1);
+        validated_only.run.images_per_second = f64::NAN;
+        writer.add_epoch(&validated_only).unwrap();
+        let written = std::fs::read(writer.path()).unwrap();
+        let tag = b"run/images_per_second";
+        assert!(!written.windows(tag.len()).any(|part| part == tag));
     }
 
     #[test]

@@ -39,6 +39,9 @@ pub struct TrainScores {
     /// Steps left out because their loss or gradients were not finite; the line has no such field where there were none.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub nonfinite_steps: u64,
+    /// Global gradient norm before clipping, mean over the steps that moved the weights; none where no step did, and in lines of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gradient_norm: Option<f64>,
 }
 
 /// Validation scores after one epoch.
@@ -76,10 +79,10 @@ pub struct TopKAccuracy {
 /// What an epoch cost; differs from run to run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunCosts {
-    /// Wall time of the epoch, validation included.
+    /// Wall time of the epoch, validation included, as far as the process that ended it did it.
     #[serde(deserialize_with = "nan_from_null")]
     pub seconds: f64,
-    /// Training throughput.
+    /// Training throughput of that process; not a number where it had only validation left to do.
     #[serde(deserialize_with = "nan_from_null")]
     pub images_per_second: f64,
     /// Share of the training time spent waiting for data, 0 to 1.
@@ -94,6 +97,10 @@ pub struct RunCosts {
     /// Highest memory use in the epoch's validation; none as in training.
     #[serde(default)]
     pub validation_peak_memory_bytes: Option<u64>,
+    /// Whether a process before did part of the epoch: its seconds are not in here, for checkpoints hold nothing of the clock. The line has no such field
+    /// where none did.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub taken_up: bool,
 }
 
 impl EpochRecord {
@@ -139,6 +146,7 @@ pub(crate) mod tests {
                 samples: 800,
                 skipped: 0,
                 nonfinite_steps: 0,
+                gradient_norm: None,
             },
             validation: Some(ValidationScores {
                 loss: 1.5,
@@ -156,6 +164,7 @@ pub(crate) mod tests {
                 peak_memory_bytes: Some(512 << 20),
                 train_peak_memory_bytes: Some(500 << 20),
                 validation_peak_memory_bytes: Some(300 << 20),
+                taken_up: false,
             },
         }
     }
@@ -171,6 +180,14 @@ pub(crate) mod tests {
         let mut written = record(1);
         written.train.nonfinite_steps = 2;
         assert!(written.to_deterministic_json().contains("\"skipped\":0,\"nonfinite_steps\":2}"));
+        assert_eq!(serde_json::from_str::<EpochRecord>(&written.to_json()).unwrap(), written);
+    }
+
+    #[test]
+    fn a_gradient_norm_is_in_the_line_before_what_differs_from_run_to_run() {
+        let mut written = record(1);
+        written.train.gradient_norm = Some(0.25);
+        assert!(written.to_deterministic_json().contains("\"skipped\":0,\"gradient_norm\":0.25}"));
         assert_eq!(serde_json::from_str::<EpochRecord>(&written.to_json()).unwrap(), written);
     }
 
@@ -192,6 +209,7 @@ pub(crate) mod tests {
             peak_memory_bytes: None,
             train_peak_memory_bytes: None,
             validation_peak_memory_bytes: None,
+            taken_up: true,
         };
         assert_ne!(slower.to_json(), record(1).to_json());
         assert_eq!(slower.to_deterministic_json(), record(1).to_deterministic_json());
@@ -206,6 +224,16 @@ pub(crate) mod tests {
         assert!(!older.contains("train_peak"), "{older}");
         let run = RunCosts { train_peak_memory_bytes: None, validation_peak_memory_bytes: None, ..written.run.clone() };
         assert_eq!(serde_json::from_str::<EpochRecord>(&older).unwrap(), EpochRecord { run, ..written });
+    }
+
+    #[test]
+    fn an_epoch_that_was_taken_up_says_so_and_may_have_no_rate() {
+        let mut written = record(1);
+        (written.run.taken_up, written.run.images_per_second) = (true, f64::NAN);
+        let json = written.to_json();
+        assert!(json.contains("\"images_per_second\":null") && json.ends_with(",\"taken_up\":true}}"), "{json}");
+        let read: EpochRecord = serde_json::from_str(&json).unwrap();
+        assert!(read.run.taken_up && read.run.images_per_second.is_nan());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use checkpoint::NetworkEnds;
 use convnext::ConvNext;
 use efficientnet::EfficientNet;
 use swin::Swin;
-use vision_nn::{Classifier, ClassifierSpec, LayerNames, Pass};
+use vision_nn::{Classifier, ClassifierSpec, LayerNames, Pass, Preprocessing};
 
 use crate::config::nearest_of;
 
@@ -74,6 +74,8 @@ pub struct Architecture {
     pub family: &'static str,
     /// Image side of the published weights, pixels.
     pub image_size: usize,
+    /// How images were brought to the published weights, those of timm's default tag where the name has none.
+    pub preprocessing: Preprocessing,
     /// Trainable numbers with RGB input and 1000 classes.
     pub parameters: usize,
     /// What its first convolution and its classifier are called.
@@ -146,6 +148,7 @@ pub fn architectures() -> Vec<Architecture> {
         aliases: variant.aliases,
         family: "ConvNeXt",
         image_size: variant.image_size,
+        preprocessing: variant.preprocessing,
         parameters: variant.config.num_parameters(3, 1000),
         count_macs: Box::new(|image| variant.config.num_macs(3, 1000, image)),
         ends: NetworkEnds { first_convolution: "stem.0", classifier: "head.fc" },
@@ -163,6 +166,7 @@ pub fn architectures() -> Vec<Architecture> {
             aliases: variant.aliases,
             family: "Swin",
             image_size: variant.image_size,
+            preprocessing: variant.preprocessing,
             parameters: variant.config.num_parameters(3, 1000),
             count_macs: Box::new(|image| variant.config.num_macs(3, 1000, image)),
             ends: NetworkEnds { first_convolution: "patch_embed.proj", classifier: "head.fc" },
@@ -180,6 +184,7 @@ pub fn architectures() -> Vec<Architecture> {
         aliases: &[],
         family: "EfficientNet",
         image_size: variant.image_size,
+        preprocessing: variant.preprocessing,
         parameters: variant.config().num_parameters(3, 1000),
         count_macs: Box::new(|image| variant.config().num_macs(3, 1000, image)),
         ends: NetworkEnds { first_convolution: "conv_stem", classifier: "classifier" },

@@ -87,6 +87,19 @@ pub enum TrainError {
         /// As the run has it.
         here: String,
     },
+    /// A checkpoint without what the optimizer has gathered over its steps, or with that of another one: it would start from nothing, unseen.
+    #[error(
+        "`{}` lacks {} that the optimizer keeps, the first of them `optimizer/{}`",
+        path.display(),
+        tensors_in_words(missing.len()),
+        missing.first().map_or("", String::as_str)
+    )]
+    NoOptimizerState {
+        /// The checkpoint.
+        path: PathBuf,
+        /// By role and parameter: `moment_1/head.fc.weight`.
+        missing: Vec<String>,
+    },
     /// Saved averaged weights that are not those of this model.
     #[error("the averaged weights do not fit the model")]
     Ema(#[from] Box<AssignError>),
@@ -111,6 +124,7 @@ impl TrainError {
             | Self::Device { .. }
             | Self::NoLabel { .. }
             | Self::OtherRun { .. }
+            | Self::NoOptimizerState { .. }
             | Self::Ema(_) => None,
         }
     }
@@ -130,5 +144,12 @@ fn in_a_row_words(steps: u64) -> String {
     match steps {
         0 | 1 => String::new(),
         steps => format!(", the last of {steps} such steps in a row"),
+    }
+}
+
+fn tensors_in_words(count: usize) -> String {
+    match count {
+        1 => "a tensor".to_owned(),
+        count => format!("{count} tensors"),
     }
 }

@@ -133,6 +133,7 @@ impl<'a, M: Classifier> Run<'a, M> {
     fn train_epoch(&mut self) -> Result<FitOutcome, TrainError> {
         let start = Instant::now();
         let samples_before = self.session.card.progress.sums.samples;
+        let batches_before = self.session.card.progress.batches_done;
         let (outcome, wait_seconds) = self.train_batches(start)?;
         // Before weights are scored or saved that the device did not finish.
         self.check_update()?;
@@ -147,13 +148,16 @@ impl<'a, M: Classifier> Run<'a, M> {
             return Ok(FitOutcome::Interrupted);
         };
         let sums = self.session.card.progress.sums;
+        let is_trained_here = self.session.card.progress.batches_done > batches_before;
+        let samples = if is_trained_here { (sums.samples - samples_before) as f64 } else { f64::NAN };
         let costs = RunCosts {
             seconds: start.elapsed().as_secs_f64(),
-            images_per_second: (sums.samples - samples_before) as f64 / train_seconds,
+            images_per_second: samples / train_seconds,
             data_wait_share: wait_seconds / train_seconds,
             peak_memory_bytes: self.gauge.peak_bytes(),
             train_peak_memory_bytes,
             validation_peak_memory_bytes: self.gauge.end_stretch(),
+            taken_up: batches_before > 0,
         };
         self.finish_epoch(&evaluation, sums, costs)?;
         Ok(FitOutcome::Finished)
@@ -240,6 +244,9 @@ impl<'a, M: Classifier> Run<'a, M> {
                     self.update(gradients, gradient_norm, learning_rate, step)?;
                     self.session.card.progress.nonfinite_in_a_row = 0;
                     count(&mut self.session.card.progress, &scores);
+                    let sums = &mut self.session.card.progress.sums;
+                    sums.gradient_norms += gradient_norm;
+                    sums.moved_steps += 1;
                 }
             }
             self.session.step.note_step(overflowed);
@@ -314,6 +321,7 @@ impl<'a, M: Classifier> Run<'a, M> {
                 samples: sums.samples,
                 skipped: sums.skipped,
                 nonfinite_steps: sums.nonfinite_steps,
+                gradient_norm: (sums.moved_steps > 0).then(|| sums.gradient_norms / sums.moved_steps as f64),
             },
             validation: Some(scores),
             run,

@@ -39,7 +39,7 @@ impl<M: Classifier> TrainSession<M> {
     /// over, with that micro-batch.
     ///
     /// # Errors
-    /// A damaged checkpoint, one of another model, or [`TrainError::OtherRun`].
+    /// A damaged checkpoint, one of another model, [`TrainError::OtherRun`], or [`TrainError::NoOptimizerState`].
     pub fn resume(mut self, device: &Device) -> Result<Self, TrainError> {
         self.micro_batch = MemoryLog::of(&self.folder).micro_batch(self.step.options().micro_batch_size)?;
         let path = self.folder.last();
@@ -51,7 +51,13 @@ impl<M: Classifier> TrainSession<M> {
         let progress = saved.card.progress.clone();
         let plain_device = device.clone().inner();
         self.step.map_model(|model| load_weights(model, saved.weights, &self.card.model, &path))?;
-        self.step.optimizer.restore(saved.optimizer.unwrap_or_default(), progress.optimizer_steps(), &plain_device);
+        let optimizer = saved.optimizer.unwrap_or_default();
+        // Before the first step that moves anything, nothing is kept.
+        let missing = self.step.optimizer.missing_from(&optimizer);
+        if progress.optimizer_steps() > 0 && !missing.is_empty() {
+            return Err(TrainError::NoOptimizerState { path, missing });
+        }
+        self.step.optimizer.restore(optimizer, progress.optimizer_steps(), &plain_device);
         // Scaling that was switched on since begins at its start.
         self.step.loss_scale = self.step.loss_scale.map(|fresh| progress.loss_scale.unwrap_or(fresh));
         self.step.ema = match (self.step.ema.take(), saved.ema) {

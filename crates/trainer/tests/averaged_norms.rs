@@ -66,8 +66,7 @@ fn data(folder: &Path) -> TrainingData {
         }
     }
     let images = Arc::new(Dataset::open(folder).expect("drawn just now"));
-    let plain: Arc<dyn Transform> =
-        Arc::new(EvalTransform { image_size: SIDE, channels: Channels::Rgb, resize: ResizeMode::Squash });
+    let plain: Arc<dyn Transform> = Arc::new(EvalTransform::new(SIDE, Channels::Rgb, ResizeMode::Squash));
     TrainingData {
         train: images.clone(),
         validation: images,
@@ -98,6 +97,8 @@ fn session(folder: RunFolder, groups: GroupOptions, device: &Device) -> TrainSes
         image_size: SIDE,
         in_channels: 3,
         resize: "squash".to_owned(),
+        interpolation: "bilinear".to_owned(),
+        crop_share: 0.875,
         mean: vec![0.0; 3],
         std: vec![1.0; 3],
         images: None,

@@ -19,6 +19,7 @@ mod linear;
 mod norm;
 mod parameters;
 mod pass;
+mod preprocessing;
 mod running_statistic;
 mod squeeze_excite;
 mod tape;
@@ -47,6 +48,7 @@ pub use parameters::{
     compare_shapes, map_parameters, named_parameters, parameter_shapes,
 };
 pub use pass::{Pass, stored_as};
+pub use preprocessing::{Interpolation, Preprocessing};
 pub use running_statistic::{RunningStatistic, is_batch_count, is_running_statistic};
 pub use squeeze_excite::SqueezeExcite;
 pub use tape::{Tape, captured_id, is_captured, leaf_on_tape, off_tape, onto_tape};

@@ -1,4 +1,4 @@
-use vision_nn::Padding;
+use vision_nn::{Padding, Preprocessing};
 
 use crate::BlockKind::{ConvNormAct as Cn, DepthwiseSeparable as Ds, EdgeResidual as Er, InvertedResidual as Ir};
 use crate::config::DEFAULT_ROUND_LIMIT;
@@ -11,6 +11,8 @@ pub struct Variant {
     pub name: &'static str,
     /// Image side that the published weights were trained at (timm's `input_size`).
     pub image_size: usize,
+    /// How images were brought to its published weights, timm's default ones.
+    pub preprocessing: Preprocessing,
     /// Its stages before scaling.
     pub architecture: Architecture,
     /// How they are scaled.
@@ -168,12 +170,24 @@ const V2_XL: Architecture = v2(
     false,
 );
 
-const fn timms(name: &'static str, image_size: usize, architecture: Architecture, scaling: Scaling) -> Variant {
-    Variant { name, image_size, architecture, scaling, tensorflow: false }
+/// Of a variant: the side of its images, and how they were brought to it.
+type Images = (usize, Preprocessing);
+
+const fn timms(name: &'static str, images: Images, architecture: Architecture, scaling: Scaling) -> Variant {
+    let (image_size, preprocessing) = images;
+    Variant { name, image_size, preprocessing, architecture, scaling, tensorflow: false }
 }
 
-const fn tensorflows(name: &'static str, image_size: usize, architecture: Architecture, scaling: Scaling) -> Variant {
-    Variant { name, image_size, architecture, scaling, tensorflow: true }
+const fn tensorflows(name: &'static str, images: Images, architecture: Architecture, scaling: Scaling) -> Variant {
+    Variant { tensorflow: true, ..timms(name, images, architecture, scaling) }
+}
+
+const fn imagenet(image_size: usize, crop_share: f64) -> Images {
+    (image_size, Preprocessing::imagenet(crop_share))
+}
+
+const fn inception(image_size: usize, crop_share: f64) -> Images {
+    (image_size, Preprocessing::inception(crop_share))
 }
 
 /// Width and depth of B0 to B7, from the first paper's code.
@@ -191,37 +205,38 @@ const B: [Scaling; 8] = [
 /// timm's V2 "M", deeper at the end.
 const RW_M: Scaling = Scaling { width: 1.2, depth: 1.2, late_depth: 1.6 };
 
-/// All sizes, by generation and then from small to large; as in timm's `efficientnet.py`.
+/// All sizes, by generation and then from small to large; as in timm's `efficientnet.py`, images as in its `default_cfgs`
+/// (`scripts/preprocessing_fixture.py` compares them).
 pub const VARIANTS: [Variant; 31] = [
-    timms("efficientnet_b0", 224, V1, B[0]),
-    timms("efficientnet_b1", 240, V1, B[1]),
-    timms("efficientnet_b2", 256, V1, B[2]),
-    timms("efficientnet_b3", 288, V1, B[3]),
-    timms("efficientnet_b4", 320, V1, B[4]),
-    timms("efficientnet_b5", 448, V1, B[5]),
-    timms("efficientnet_b6", 528, V1, B[6]),
-    timms("efficientnet_b7", 600, V1, B[7]),
-    tensorflows("tf_efficientnet_b0", 224, V1, B[0]),
-    tensorflows("tf_efficientnet_b1", 240, V1, B[1]),
-    tensorflows("tf_efficientnet_b2", 260, V1, B[2]),
-    tensorflows("tf_efficientnet_b3", 300, V1, B[3]),
-    tensorflows("tf_efficientnet_b4", 380, V1, B[4]),
-    tensorflows("tf_efficientnet_b5", 456, V1, B[5]),
-    tensorflows("tf_efficientnet_b6", 528, V1, B[6]),
-    tensorflows("tf_efficientnet_b7", 600, V1, B[7]),
-    timms("efficientnetv2_rw_t", 224, V2_S, Scaling::new(0.8, 0.9)),
-    timms("efficientnetv2_rw_s", 288, V2_RW, Scaling::NONE),
-    timms("efficientnetv2_rw_m", 320, V2_RW, RW_M),
-    timms("efficientnetv2_s", 288, V2_S, Scaling::NONE),
-    timms("efficientnetv2_m", 320, V2_M, Scaling::NONE),
-    timms("efficientnetv2_l", 384, V2_L, Scaling::NONE),
-    timms("efficientnetv2_xl", 384, V2_XL, Scaling::NONE),
-    tensorflows("tf_efficientnetv2_b0", 192, V2_BASE, Scaling::NONE),
-    tensorflows("tf_efficientnetv2_b1", 192, V2_BASE, Scaling::new(1.0, 1.1)),
-    tensorflows("tf_efficientnetv2_b2", 208, V2_BASE, Scaling::new(1.1, 1.2)),
-    tensorflows("tf_efficientnetv2_b3", 240, V2_BASE, Scaling::new(1.2, 1.4)),
-    tensorflows("tf_efficientnetv2_s", 300, V2_S, Scaling::NONE),
-    tensorflows("tf_efficientnetv2_m", 384, V2_M, Scaling::NONE),
-    tensorflows("tf_efficientnetv2_l", 384, V2_L, Scaling::NONE),
-    tensorflows("tf_efficientnetv2_xl", 384, V2_XL, Scaling::NONE),
+    timms("efficientnet_b0", imagenet(224, 0.875), V1, B[0]),
+    timms("efficientnet_b1", inception(240, 0.9), V1, B[1]),
+    timms("efficientnet_b2", imagenet(256, 0.875), V1, B[2]),
+    timms("efficientnet_b3", imagenet(288, 0.875), V1, B[3]),
+    timms("efficientnet_b4", imagenet(320, 0.875), V1, B[4]),
+    timms("efficientnet_b5", imagenet(448, 1.0), V1, B[5]),
+    timms("efficientnet_b6", imagenet(528, 0.942), V1, B[6]),
+    timms("efficientnet_b7", imagenet(600, 0.949), V1, B[7]),
+    tensorflows("tf_efficientnet_b0", imagenet(224, 0.875), V1, B[0]),
+    tensorflows("tf_efficientnet_b1", imagenet(240, 0.882), V1, B[1]),
+    tensorflows("tf_efficientnet_b2", imagenet(260, 0.89), V1, B[2]),
+    tensorflows("tf_efficientnet_b3", imagenet(300, 0.904), V1, B[3]),
+    tensorflows("tf_efficientnet_b4", imagenet(380, 0.922), V1, B[4]),
+    tensorflows("tf_efficientnet_b5", imagenet(456, 0.934), V1, B[5]),
+    tensorflows("tf_efficientnet_b6", imagenet(528, 0.942), V1, B[6]),
+    tensorflows("tf_efficientnet_b7", imagenet(600, 0.949), V1, B[7]),
+    timms("efficientnetv2_rw_t", imagenet(224, 1.0), V2_S, Scaling::new(0.8, 0.9)),
+    timms("efficientnetv2_rw_s", imagenet(288, 1.0), V2_RW, Scaling::NONE),
+    timms("efficientnetv2_rw_m", imagenet(320, 1.0), V2_RW, RW_M),
+    timms("efficientnetv2_s", imagenet(288, 1.0), V2_S, Scaling::NONE),
+    timms("efficientnetv2_m", imagenet(320, 1.0), V2_M, Scaling::NONE),
+    timms("efficientnetv2_l", imagenet(384, 1.0), V2_L, Scaling::NONE),
+    timms("efficientnetv2_xl", imagenet(384, 1.0), V2_XL, Scaling::NONE),
+    tensorflows("tf_efficientnetv2_b0", imagenet(192, 0.875), V2_BASE, Scaling::NONE),
+    tensorflows("tf_efficientnetv2_b1", imagenet(192, 0.882), V2_BASE, Scaling::new(1.0, 1.1)),
+    tensorflows("tf_efficientnetv2_b2", imagenet(208, 0.89), V2_BASE, Scaling::new(1.1, 1.2)),
+    tensorflows("tf_efficientnetv2_b3", inception(240, 0.9), V2_BASE, Scaling::new(1.2, 1.4)),
+    tensorflows("tf_efficientnetv2_s", inception(300, 1.0), V2_S, Scaling::NONE),
+    tensorflows("tf_efficientnetv2_m", inception(384, 1.0), V2_M, Scaling::NONE),
+    tensorflows("tf_efficientnetv2_l", inception(384, 1.0), V2_L, Scaling::NONE),
+    tensorflows("tf_efficientnetv2_xl", inception(384, 1.0), V2_XL, Scaling::NONE),
 ];

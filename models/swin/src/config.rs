@@ -1,4 +1,4 @@
-use vision_nn::ClassifierSpec;
+use vision_nn::{ClassifierSpec, Preprocessing};
 
 use crate::block::MLP_RATIO;
 use crate::model::PATCH;
@@ -103,6 +103,8 @@ pub struct Variant {
     pub aliases: &'static [&'static str],
     /// Image side that the published weights were trained at.
     pub image_size: usize,
+    /// How images were brought to its published weights, timm's default ones.
+    pub preprocessing: Preprocessing,
     /// Its sizes.
     pub config: SwinConfig,
 }
@@ -115,7 +117,9 @@ const fn variant(
     num_heads: [usize; 4],
 ) -> Variant {
     let config = SwinConfig { image_size: [image_size; 2], window_size, embed_dim, depths, num_heads };
-    Variant { name, aliases, image_size, config }
+    // All of the shorter side at 384 pixels, and timm's `crop_pct` of the family else.
+    let preprocessing = Preprocessing::imagenet(if image_size == 384 { 1.0 } else { 0.9 });
+    Variant { name, aliases, image_size, preprocessing, config }
 }
 
 /// All sizes, from small to large; numbers as in timm's `swin_transformer.py`.

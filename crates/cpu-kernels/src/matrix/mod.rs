@@ -18,7 +18,7 @@ mod tiles;
 #[cfg(target_arch = "x86_64")]
 mod vectors;
 
-pub use product::product;
+pub use product::{product, product_of_gelu};
 
 #[cfg(target_arch = "x86_64")]
 use std::ops::Range;

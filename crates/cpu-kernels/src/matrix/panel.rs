@@ -3,7 +3,8 @@
 use std::arch::x86_64::*;
 
 use super::Matrix;
-use super::sums::{COLUMNS, LANES, ROWS, mask};
+use super::sums::{COLUMNS, LANES, Left, ROWS, mask};
+use crate::gelu::gelu_task;
 
 /// As many numbers as a register holds, aligned like one.
 #[derive(Debug, Clone, Copy)]
@@ -142,6 +143,21 @@ pub(super) unsafe fn pack_rows(matrix: Matrix<'_>, packed: *mut f32) {
             }
         }
     }
+}
+
+/// GELU of a tile's rows, which lie row by row, one behind the other in the buffer.
+pub(super) fn gelu_of_rows(rows: Matrix<'_>, buffer: &mut Vec<Line>) -> Left {
+    let row_step = rows.columns.next_multiple_of(LANES);
+    let lines = rows.rows * row_step / LANES;
+    if buffer.len() < lines {
+        buffer.resize(lines, Line([0.0; LANES]));
+    }
+    // SAFETY: there are so many lines, and a line is so many numbers.
+    let packed = unsafe { std::slice::from_raw_parts_mut(buffer.as_mut_ptr().cast::<f32>(), lines * LANES) };
+    for (row, packed) in packed.chunks_exact_mut(row_step).enumerate() {
+        gelu_task(&rows.values[row * rows.row_stride..][..rows.columns], &mut packed[..rows.columns]);
+    }
+    Left { start: packed.as_ptr(), row_step, depth_step: 1 }
 }
 
 /// Rows for columns.

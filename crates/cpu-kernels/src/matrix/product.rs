@@ -44,8 +44,7 @@ const ROWS_TASK: usize = 1 << 15;
 /// # Panics
 /// When shapes do not fit each other.
 pub fn product(left: Matrix<'_>, right: Matrix<'_>, bias: Option<&[f32]>) -> Vec<f32> {
-    assert_eq!(left.columns, right.rows, "depths");
-    assert!(bias.is_none_or(|bias| bias.len() == right.columns), "one number a column");
+    assert_fit(left, right, bias);
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     if let Some(output) = on_tiles::product(left, right, bias) {
         return output;
@@ -55,6 +54,33 @@ pub fn product(left: Matrix<'_>, right: Matrix<'_>, bias: Option<&[f32]>) -> Vec
         return output;
     }
     portable(left, right, bias)
+}
+
+/// [`product`] of GELU of the left side, to the bit, without a map of it: rows take their GELU on the way into the product. None where they would do
+/// so more than once, or where the product is one that cannot.
+///
+/// # Shapes
+/// Those of [`product`].
+///
+/// # Panics
+/// When shapes do not fit each other.
+pub fn product_of_gelu(left: Matrix<'_>, right: Matrix<'_>, bias: Option<&[f32]>) -> Option<Vec<f32>> {
+    assert_fit(left, right, bias);
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    if super::tiles::are_there() {
+        return None;
+    }
+    #[cfg(target_arch = "x86_64")]
+    {
+        vectors::product_of_gelu(left, right, bias)
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    None
+}
+
+fn assert_fit(left: Matrix<'_>, right: Matrix<'_>, bias: Option<&[f32]>) {
+    assert_eq!(left.columns, right.rows, "depths");
+    assert!(bias.is_none_or(|bias| bias.len() == right.columns), "one number a column");
 }
 
 /// By the `gemm` crate, cut so that no thread waits for another's copy of the operands, and by shapes alone.

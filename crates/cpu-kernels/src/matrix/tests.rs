@@ -1,7 +1,9 @@
 use super::Matrix;
-use super::product::{portable, product};
+use super::product::{portable, product, product_of_gelu};
 #[cfg(target_arch = "x86_64")]
 use super::vectors;
+#[cfg(target_arch = "x86_64")]
+use crate::gelu;
 use crate::test_numbers::numbers;
 
 /// A product of two matrices and a bias.
@@ -87,6 +89,38 @@ fn layers_of_convnext_and_their_gradients_are_computed_on_vector_registers() {
             assert_eq!(found.is_some(), is_x86_feature_detected!("avx512f"), "{} rows", left.rows);
             assert!(found.is_none_or(|found| found.len() == left.rows * right.columns));
         }
+    }
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn gelu_on_the_way_is_a_pass_before_to_the_bit_for_any_number_of_threads() {
+    // Rows and columns that fill no tile; one panel of columns, and more; a depth that is packed at once, and one that is not.
+    for [rows, columns, depth] in [[300, 90, 70], [3_200, 96, 51], [2_800, 150, 1_030], [150, 31, 1_600]] {
+        let (left, right, bias) = (numbers(rows * depth, 1), numbers(columns * depth, 2), numbers(columns, 3));
+        let hidden = gelu(&left);
+        let of = |left| (Matrix::of_rows(left, depth), Matrix::of_rows(&right, depth).transposed());
+        let run = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let (left, right) = of(&left);
+            pool.install(|| vectors::product_of_gelu(left, right, Some(&bias)))
+        };
+        let (hidden, right) = of(&hidden);
+        let expected = is_x86_feature_detected!("avx512f").then(|| vectors::compute(hidden, right, Some(&bias)));
+        for threads in [1, 3] {
+            assert!(run(threads) == expected, "{rows} by {columns} by {depth}, {threads} threads");
+        }
+    }
+}
+
+#[test]
+fn where_gelu_would_be_computed_more_than_once_it_is_left_to_a_pass() {
+    // Columns in six blocks, in two, and panel by panel for few rows; parts of the depth. And a left side that lies column by column.
+    for [rows, columns, depth] in [[784, 192, 768], [2_048, 96, 384], [49, 96, 384], [200, 64, 7_000]] {
+        let (left, right) = (numbers(rows * depth, 1), numbers(columns * depth, 2));
+        let right = Matrix::of_rows(&right, depth).transposed();
+        assert!(product_of_gelu(Matrix::of_rows(&left, depth), right, None).is_none(), "{rows} rows");
+        assert!(product_of_gelu(Matrix::of_rows(&left, rows).transposed(), right, None).is_none(), "{rows} rows");
     }
 }
 

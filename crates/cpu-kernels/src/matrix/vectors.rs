@@ -10,7 +10,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::Matrix;
-use super::panel::{Line, PANEL_LINES, pack_columns, pack_rows, room, rows_of_tile};
+use super::panel::{Line, PANEL_LINES, gelu_of_rows, pack_columns, pack_rows, room, rows_of_tile};
 use super::product::{SHARED, Start, TASKS, in_parts_of_depth, parts_of_depth};
 use super::sums::{self, Ahead, Before, COLUMNS, LANES, Left, Operands, Place, ROWS};
 
@@ -45,6 +45,19 @@ thread_local! {
 /// `left * right + bias`. None where there are no such registers, or where they do not pay.
 pub(super) fn product(left: Matrix<'_>, right: Matrix<'_>, bias: Option<&[f32]>) -> Option<Vec<f32>> {
     (pays(left, right) && can(left, right)).then(|| compute(left, right, bias))
+}
+
+/// `gelu(left) * right + bias`, to the bit what [`product`] makes of GELU's numbers. None also where it is slower than a pass of their own.
+pub(super) fn product_of_gelu(left: Matrix<'_>, right: Matrix<'_>, bias: Option<&[f32]>) -> Option<Vec<f32>> {
+    let pays = pays(left, right) && can(left, right) && reads_rows_once(left, right);
+    pays.then(|| in_blocks(left, right, bias, true))
+}
+
+/// Whether all columns are multiplied when a row is read, so that its GELU is computed once: 1.03 to 1.5 times as fast as a pass before. Twice it would be
+/// 0.83 to 1.05 times as fast.
+fn reads_rows_once(left: Matrix<'_>, right: Matrix<'_>) -> bool {
+    let is_in_parts = parts_of_depth(left.rows, right.columns, left.columns).is_some();
+    left.column_stride == 1 && !is_in_parts && Cut::shared(left, right).columns >= right.columns
 }
 
 /// Whether it is faster than the `gemm` crate, by measurements on an Emerald Rapids:
@@ -84,15 +97,20 @@ pub(super) fn can(left: Matrix<'_>, right: Matrix<'_>) -> bool {
 pub(super) fn compute(left: Matrix<'_>, right: Matrix<'_>, bias: Option<&[f32]>) -> Vec<f32> {
     let (rows, columns, depth) = (left.rows, right.columns, left.columns);
     assert!(can(left, right) && rows * columns * depth > 0, "registers, and something to multiply");
-    if let Some(part) = parts_of_depth(rows, columns, depth) {
-        return in_parts_of_depth(left, right, bias, part, multiply);
+    match parts_of_depth(rows, columns, depth) {
+        Some(part) => in_parts_of_depth(left, right, bias, part, multiply),
+        None => in_blocks(left, right, bias, false),
     }
-    let tasks = if rows.saturating_mul(columns).saturating_mul(depth) >= SHARED { TASKS } else { 1 };
-    let cut = Cut::new(left, right, tasks);
+}
+
+/// The product of the left side or, where it lies row by row, of its GELU: in blocks that threads share.
+fn in_blocks(left: Matrix<'_>, right: Matrix<'_>, bias: Option<&[f32]>, of_gelu: bool) -> Vec<f32> {
+    let (rows, columns) = (left.rows, right.columns);
+    let cut = Cut::shared(left, right);
     let mut output = Vec::with_capacity(rows * columns);
-    let block = Block { left, right, bias, output: Start(output.as_mut_ptr()), row_step: columns, cut };
+    let block = Block { left, right, bias, output: Start(output.as_mut_ptr()), row_step: columns, cut, of_gelu };
     (0..cut.blocks()).into_par_iter().for_each(|index| {
-        // SAFETY: asked for above; the blocks do not overlap, and the output has room for all.
+        // SAFETY: the callers have asked whether it can be; the blocks do not overlap, and the output has room for all.
         unsafe { block.compute(index) };
     });
     // SAFETY: the blocks cover it, and each was written whole.
@@ -106,7 +124,7 @@ pub(super) fn compute(left: Matrix<'_>, right: Matrix<'_>, bias: Option<&[f32]>)
 /// It [`can`] be; no side is empty; the output has room for all rows, and nobody else uses them.
 unsafe fn multiply(left: Matrix<'_>, right: Matrix<'_>, output: *mut MaybeUninit<f32>, row_step: usize) {
     let cut = Cut::new(left, right, 1);
-    let block = Block { left, right, bias: None, output: Start(output.cast()), row_step, cut };
+    let block = Block { left, right, bias: None, output: Start(output.cast()), row_step, cut, of_gelu: false };
     for index in 0..cut.blocks() {
         // SAFETY: as the caller says.
         unsafe { block.compute(index) };
@@ -129,6 +147,12 @@ struct Cut {
 }
 
 impl Cut {
+    /// For all threads, where there is enough to do.
+    fn shared(left: Matrix<'_>, right: Matrix<'_>) -> Self {
+        let multiplications = left.rows.saturating_mul(right.columns).saturating_mul(left.columns);
+        Self::new(left, right, if multiplications >= SHARED { TASKS } else { 1 })
+    }
+
     /// In at least `tasks` blocks if there are columns for it.
     fn new(left: Matrix<'_>, right: Matrix<'_>, tasks: usize) -> Self {
         let (rows, columns) = (left.rows, right.columns);
@@ -182,6 +206,8 @@ struct Block<'a> {
     output: Start,
     row_step: usize,
     cut: Cut,
+    /// Whether GELU of the left side is multiplied, and not the left side itself.
+    of_gelu: bool,
 }
 
 /// What is computed from one packing of the sides.
@@ -244,6 +270,7 @@ impl Block<'_> {
                 Some(packed) => {
                     Left { start: packed.wrapping_add(tile * depths.len() * LANES), row_step: 1, depth_step: LANES }
                 }
+                None if self.of_gelu => gelu_of_rows(left.rows_from(tile_rows.start, tile_rows.len()), packed_left),
                 None => {
                     let start = left.values.as_ptr().wrapping_add(tile_rows.start * left.row_stride);
                     Left { start, row_step: left.row_stride, depth_step: 1 }

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use super::class_spelt_otherwise;
+
 /// Why a data set cannot be used.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -155,6 +157,16 @@ pub enum DatasetError {
         /// Whether there are groups.
         grouped: bool,
     },
+    /// More folds than any class has images.
+    #[error("{folds} folds cannot be made: the largest class, `{class}`, has {images} {}", count_noun(*images, "image", "images"))]
+    FoldsAboveClasses {
+        /// The largest class.
+        class: String,
+        /// How many images it has.
+        images: usize,
+        /// What was asked for.
+        folds: usize,
+    },
     /// An unlabelled image where labels are needed.
     #[error("`{}` has no label", path.display())]
     NoLabel {
@@ -187,7 +199,10 @@ impl DatasetError {
             Self::OneClass { .. } => {
                 "a classifier needs at least two; is the path one level too deep (a class folder)?".into()
             }
-            Self::UnknownClass { known, .. } => format!("training knows {}; rename or move the others", quoted(known)),
+            Self::UnknownClass { class, known, .. } => match class_spelt_otherwise(class, known) {
+                Some(meant) => format!("it and the class `{meant}` differ in case or spaces alone: rename one of them"),
+                None => format!("training knows {}; rename or move the others", quoted(known)),
+            },
             Self::MalformedCsv { .. } => {
                 "the first line is `file,label`; each other line names one image and its class".into()
             }
@@ -208,6 +223,9 @@ impl DatasetError {
             }
             Self::BadFolds { grouped: true, .. } => "at least 2 folds, and no more than there are groups".into(),
             Self::BadFolds { .. } => "at least 2 folds, and no more than there are images; 5 are usual".into(),
+            Self::FoldsAboveClasses { images, .. } => {
+                format!("at most {images} folds, so that some class is in each; 5 are usual")
+            }
             Self::NoLabel { .. } => "only labelled images can be split by class".into(),
         })
     }

@@ -1,11 +1,14 @@
 //! A data set as a folder with one folder per class.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{Dataset, DatasetError, Labels, Sample, is_image_path, natural_order};
+use super::{
+    Dataset, DatasetError, Labels, Sample, UnknownLabels, class_spelt_otherwise, is_image_path, natural_order,
+};
 
 /// What a path names.
 pub(super) enum Kind {
@@ -53,21 +56,42 @@ pub(super) fn open_for_classes(path: &Path, classes: &[String]) -> Result<Datase
 }
 
 /// Every image below the folder counts, and has a label where its topmost folder is a known class.
-pub(super) fn open_for_prediction(path: &Path, classes: &[String]) -> Result<Dataset, DatasetError> {
+pub(super) fn open_for_prediction(path: &Path, classes: &[String]) -> Result<(Dataset, UnknownLabels), DatasetError> {
     let found = Found::below(path)?;
     if found.images.is_empty() {
         return Err(DatasetError::NoImages { path: path.to_owned(), ignored_files: found.ignored_files });
     }
+    let unknown = unknown_folders(path, &found.images, classes);
     let labels = Labels::new(classes);
     let samples = found.images.into_iter().map(|image| {
-        let mut folders = image.strip_prefix(path).ok().and_then(Path::parent).into_iter().flat_map(Path::iter);
-        let label = folders.next().and_then(OsStr::to_str).and_then(|class| labels.of(class));
+        let label = topmost_folder(path, &image).and_then(|class| labels.of(class));
         Sample { path: image, label, group: None }
     });
     let samples = samples.collect();
     let dataset =
         Dataset { root: path.to_owned(), classes: classes.to_vec(), samples, ignored_files: found.ignored_files };
-    Ok(dataset)
+    Ok((dataset, unknown))
+}
+
+/// The labels of images whose topmost folder is no class, where another topmost folder is one or is meant to be. Elsewhere folders sort images in
+/// some other way, and their names are no labels.
+fn unknown_folders(root: &Path, images: &[PathBuf], classes: &[String]) -> UnknownLabels {
+    let labels = Labels::new(classes);
+    let folders: BTreeSet<&str> = images.iter().filter_map(|image| topmost_folder(root, image)).collect();
+    let is_class = |folder: &str| labels.of(folder).is_some() || class_spelt_otherwise(folder, classes).is_some();
+    if !folders.iter().copied().any(is_class) {
+        return UnknownLabels::default();
+    }
+    let unknown = images.iter().filter_map(|image| {
+        let folder = topmost_folder(root, image).filter(|folder| labels.of(folder).is_none())?;
+        Some((image.clone(), folder.to_owned()))
+    });
+    unknown.collect()
+}
+
+/// The name of the folder directly below `root` that an image lies in, however deep; none where it lies beside those, or the name is not text.
+fn topmost_folder<'i>(root: &Path, image: &'i Path) -> Option<&'i str> {
+    image.strip_prefix(root).ok()?.parent()?.iter().next()?.to_str()
 }
 
 /// What lies directly in a data set's folder.

@@ -11,8 +11,8 @@ impl Dataset {
     /// group are groups of their own.
     ///
     /// # Errors
-    /// [`DatasetError::BadFolds`] for fewer than two folds or more than there are groups, [`DatasetError::ClassTooSmall`]
-    /// for a class that cannot be both trained on and validated, [`DatasetError::NoLabel`].
+    /// [`DatasetError::BadFolds`] for fewer than two folds or more than there are groups, [`DatasetError::FoldsAboveClasses`] where no class has an image
+    /// for each, [`DatasetError::ClassTooSmall`] for a class that cannot be both trained on and validated, [`DatasetError::NoLabel`].
     pub fn stratified_folds(&self, folds: usize, seed: u64) -> Result<Vec<usize>, DatasetError> {
         let label = |sample: &super::Sample| {
             let label = sample.label.filter(|&label| (label as usize) < self.classes.len());
@@ -26,7 +26,19 @@ impl Dataset {
         if folds < 2 || folds > parts {
             return Err(DatasetError::BadFolds { folds, parts, grouped: has_groups });
         }
+        self.refuse_folds_above_classes(folds)?;
         Ok(stratified_folds(&labels, groups.as_deref(), folds, seed))
+    }
+
+    /// As scikit-learn's `StratifiedKFold`: with more folds than the largest class has images, every fold lacks some of each class.
+    fn refuse_folds_above_classes(&self, folds: usize) -> Result<(), DatasetError> {
+        let largest = self.class_counts().into_iter().zip(&self.classes).max_by_key(|(images, _)| *images);
+        match largest {
+            Some((images, class)) if images < folds => {
+                Err(DatasetError::FoldsAboveClasses { class: class.clone(), images, folds })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Training and validation set of one fold: `folds` tells the fold of each sample. Both keep the original order.

@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 
 use csv::StringRecord;
 
-use super::{Dataset, DatasetError, Labels, Sample, is_image_path, natural_order};
+use super::{Dataset, DatasetError, Labels, Sample, UnknownLabels, is_image_path, natural_order};
 
 /// How many missing files an error names before it only counts.
 const MAX_MISSING_SHOWN: usize = 5;
@@ -24,19 +24,18 @@ pub(super) fn open(path: &Path) -> Result<Dataset, DatasetError> {
 pub(super) fn open_for_classes(path: &Path, classes: &[String]) -> Result<Dataset, DatasetError> {
     let table = Table::read(path, LabelColumn::Required)?;
     let labels = Labels::new(classes);
-    let unknown = table.rows.iter().find_map(|row| {
-        let label = row.label.as_deref().filter(|label| labels.of(label).is_none())?;
-        Some((label.to_owned(), row.file.clone()))
-    });
+    let unknown = table.unknown_labels(&labels).next();
     match unknown {
-        Some((class, example)) => Err(DatasetError::UnknownClass { class, example, known: classes.to_vec() }),
+        Some((example, class)) => Err(DatasetError::UnknownClass { class, example, known: classes.to_vec() }),
         None => Ok(table.into_dataset(classes)),
     }
 }
 
 /// Labels may be absent, empty or unknown.
-pub(super) fn open_for_prediction(path: &Path, classes: &[String]) -> Result<Dataset, DatasetError> {
-    Ok(Table::read(path, LabelColumn::Optional)?.into_dataset(classes))
+pub(super) fn open_for_prediction(path: &Path, classes: &[String]) -> Result<(Dataset, UnknownLabels), DatasetError> {
+    let table = Table::read(path, LabelColumn::Optional)?;
+    let unknown: UnknownLabels = table.unknown_labels(&Labels::new(classes)).collect();
+    Ok((table.into_dataset(classes), unknown))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -68,6 +67,14 @@ impl Table {
         refuse_duplicates(path, &rows)?;
         refuse_missing(path, &rows)?;
         Ok(Self { folder, rows })
+    }
+
+    /// The files whose label is no class, each with the label.
+    fn unknown_labels(&self, labels: &Labels<'_>) -> impl Iterator<Item = (PathBuf, String)> {
+        self.rows.iter().filter_map(move |row| {
+            let label = row.label.as_deref().filter(|label| labels.of(label).is_none())?;
+            Some((row.file.clone(), label.to_owned()))
+        })
     }
 
     fn into_dataset(self, classes: &[String]) -> Dataset {

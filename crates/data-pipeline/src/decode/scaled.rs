@@ -183,7 +183,7 @@ mod tests {
     #[test]
     fn what_a_model_sees_hardly_changes() {
         let bytes = photograph(800, 600);
-        let transform = EvalTransform { image_size: 64, channels: Channels::Rgb, resize: ResizeMode::Squash };
+        let transform = EvalTransform::new(64, Channels::Rgb, ResizeMode::Squash);
         let seen = |factor| {
             let mut output = vec![0; 64 * 64 * 3];
             transform.apply(&decoded(&bytes, factor).unwrap(), KEY, &mut output);

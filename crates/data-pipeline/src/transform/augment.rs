@@ -6,7 +6,8 @@ use super::noise::DocumentNoise;
 use super::rand_augment::RandAugment;
 use super::resample::{Crop, resample};
 use super::{
-    ResizeMode, Transform, TransformError, bar_color, check, color, geometry, reduction, size_of, with_channels,
+    ResizeFilter, ResizeMode, Transform, TransformError, bar_color, check, color, geometry, reduction, size_of,
+    with_channels,
 };
 use crate::random::{Random, Stream};
 use crate::{Channels, RasterImage, SampleKey};
@@ -24,6 +25,8 @@ pub struct TrainTransform {
     /// The mode of evaluation. Crops are taken from what it shows: from the stretched image, from the image with bars,
     /// or, for a centre crop, from the whole image with true proportions.
     pub resize: ResizeMode,
+    /// How pixels are weighed where a crop is resized.
+    pub filter: ResizeFilter,
     /// Share of the area that a crop keeps, from and to.
     pub scale: (f32, f32),
     /// Width to height of a crop before it is stretched to a square, from and to; 1 keeps proportions as in evaluation.
@@ -59,13 +62,14 @@ pub struct TrainTransform {
 }
 
 impl TrainTransform {
-    /// The whole image at this size: the augmentations are switched on by setting fields.
+    /// The whole image at this size, bilinear: the augmentations are switched on by setting fields.
     #[must_use]
     pub fn new(image_size: usize, channels: Channels, resize: ResizeMode) -> Self {
         Self {
             image_size,
             channels,
             resize,
+            filter: ResizeFilter::Bilinear,
             scale: (1.0, 1.0),
             ratio: (1.0, 1.0),
             horizontal_flip: 0.0,
@@ -134,7 +138,7 @@ impl TrainTransform {
         let choices = Choices::draw(self, &mut Random::for_sample(Stream::Augment, key));
         let image = with_channels(image, self.channels);
         let crop = choices.crop(self.resize, size_of(&image));
-        resample(&image, crop, self.image_size, bar_color(self.channels), output);
+        resample(&image, crop, self.filter, self.image_size, bar_color(self.channels), output);
         let mut view = geometry::Square { size: self.image_size, count: self.channels.count(), pixels: output };
         let turns_last = leaves && self.turns_last(&choices);
         if !turns_last {
@@ -353,9 +357,11 @@ mod tests {
     fn with_everything_off_training_sees_what_evaluation_sees() {
         let image = photograph(50, 30);
         for resize in [ResizeMode::Squash, ResizeMode::Letterbox] {
-            let train = TrainTransform::new(16, Channels::Rgb, resize);
-            let eval = EvalTransform { image_size: 16, channels: Channels::Rgb, resize };
-            assert_eq!(applied(&train, &image, key(3, 4)), applied(&eval, &image, key(0, 0)));
+            for filter in [ResizeFilter::Bilinear, ResizeFilter::Bicubic] {
+                let train = TrainTransform { filter, ..TrainTransform::new(16, Channels::Rgb, resize) };
+                let eval = EvalTransform { image_size: 16, channels: Channels::Rgb, resize, filter };
+                assert_eq!(applied(&train, &image, key(3, 4)), applied(&eval, &image, key(0, 0)));
+            }
         }
     }
 

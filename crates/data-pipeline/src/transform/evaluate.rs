@@ -1,7 +1,7 @@
 //! The transform of validation, test and prediction: no chance in it.
 
 use super::resample::resample;
-use super::{ResizeMode, Transform, TransformError, bar_color, check, reduction, size_of, with_channels};
+use super::{ResizeFilter, ResizeMode, Transform, TransformError, bar_color, check, reduction, size_of, with_channels};
 use crate::{Channels, RasterImage, SampleKey};
 
 /// Always the same square from the same image.
@@ -13,9 +13,17 @@ pub struct EvalTransform {
     pub channels: Channels,
     /// How other proportions become a square.
     pub resize: ResizeMode,
+    /// How pixels are weighed on the way.
+    pub filter: ResizeFilter,
 }
 
 impl EvalTransform {
+    /// Bilinear.
+    #[must_use]
+    pub fn new(image_size: usize, channels: Channels, resize: ResizeMode) -> Self {
+        Self { image_size, channels, resize, filter: ResizeFilter::Bilinear }
+    }
+
     /// Whether every value makes sense.
     ///
     /// # Errors
@@ -42,7 +50,7 @@ impl Transform for EvalTransform {
     fn apply(&self, image: &RasterImage, _key: SampleKey, output: &mut [u8]) {
         let image = with_channels(image, self.channels);
         let crop = self.resize.evaluation_crop(size_of(&image));
-        resample(&image, crop, self.image_size, bar_color(self.channels), output);
+        resample(&image, crop, self.filter, self.image_size, bar_color(self.channels), output);
     }
 }
 
@@ -59,7 +67,7 @@ mod tests {
     }
 
     fn transformed(image: &RasterImage, resize: ResizeMode) -> Vec<u8> {
-        let transform = EvalTransform { image_size: 8, channels: Channels::Grey, resize };
+        let transform = EvalTransform::new(8, Channels::Grey, resize);
         let mut output = vec![1; 64];
         transform.apply(image, KEY, &mut output);
         output
@@ -99,8 +107,10 @@ mod tests {
         for (width, height) in [(1, 1), (1, 5000), (5000, 1), (3, 2), (8, 8)] {
             let image = RasterImage::new(width, height, Channels::Rgb, vec![200; width * height * 3]).unwrap();
             for resize in [ResizeMode::Squash, ResizeMode::Letterbox, ResizeMode::CenterCrop { crop_share: 0.01 }] {
-                for channels in [Channels::Grey, Channels::Rgb] {
-                    let transform = EvalTransform { image_size: 7, channels, resize };
+                for (channels, filter) in
+                    [(Channels::Grey, ResizeFilter::Bilinear), (Channels::Rgb, ResizeFilter::Bicubic)]
+                {
+                    let transform = EvalTransform { image_size: 7, channels, resize, filter };
                     let mut output = vec![1; 49 * channels.count()];
                     transform.apply(&image, KEY, &mut output);
                     assert!(output.iter().all(|&value| value >= 104), "{width} x {height} {resize:?}");
@@ -113,15 +123,17 @@ mod tests {
     fn an_image_of_the_right_size_is_copied() {
         let pixels: Vec<u8> = (0..192).collect();
         let image = RasterImage::new(8, 8, Channels::Rgb, pixels.clone()).unwrap();
-        let transform = EvalTransform { image_size: 8, channels: Channels::Rgb, resize: ResizeMode::Squash };
-        let mut output = vec![0; 192];
-        transform.apply(&image, KEY, &mut output);
-        assert_eq!(output, pixels);
+        for filter in [ResizeFilter::Bilinear, ResizeFilter::Bicubic] {
+            let transform = EvalTransform { filter, ..EvalTransform::new(8, Channels::Rgb, ResizeMode::Squash) };
+            let mut output = vec![0; 192];
+            transform.apply(&image, KEY, &mut output);
+            assert_eq!(output, pixels, "{filter:?}");
+        }
     }
 
     #[test]
     fn a_size_of_zero_is_refused() {
-        let transform = EvalTransform { image_size: 0, channels: Channels::Rgb, resize: ResizeMode::Squash };
+        let transform = EvalTransform::new(0, Channels::Rgb, ResizeMode::Squash);
         assert!(transform.check().is_err());
         transform.apply(&two_halves(4, 4), KEY, &mut []);
     }

@@ -1,4 +1,4 @@
-//! Antialiased bilinear resizing of a part of an image, as Pillow and torchvision (`antialias=True`) do it.
+//! Antialiased resizing of a part of an image, as Pillow and torchvision (`antialias=True`) do it.
 
 use std::cell::RefCell;
 
@@ -23,11 +23,37 @@ impl Crop {
     }
 }
 
+/// How the pixels around a place are weighed: over as many of them as make one of the result, or more (antialiased).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ResizeFilter {
+    /// By a triangle, one pixel of the result to each side.
+    #[default]
+    Bilinear,
+    /// By Keys' cubic convolution with a = -0.5, two pixels of the result to each side: sharper, and it overshoots at edges. As Pillow's `BICUBIC`.
+    Bicubic,
+}
+
+impl ResizeFilter {
+    fn algorithm(self) -> ResizeAlg {
+        ResizeAlg::Convolution(match self {
+            Self::Bilinear => FilterType::Bilinear,
+            Self::Bicubic => FilterType::CatmullRom,
+        })
+    }
+}
+
 /// Resizes `crop` to a square of `size` pixels; what lies outside the image is filled with `bar_color`.
 ///
 /// # Shapes
 /// `output`: `[size, size, C]`
-pub(super) fn resample(image: &RasterImage, crop: Crop, size: usize, bar_color: &[u8], output: &mut [u8]) {
+pub(super) fn resample(
+    image: &RasterImage,
+    crop: Crop,
+    filter: ResizeFilter,
+    size: usize,
+    bar_color: &[u8],
+    output: &mut [u8],
+) {
     let count = image.channels().count();
     assert_eq!(output.len(), size * size * count, "the output holds one square image");
     if size == 0 {
@@ -36,10 +62,10 @@ pub(super) fn resample(image: &RasterImage, crop: Crop, size: usize, bar_color: 
     let columns = Span::visible(crop.left, crop.width, image.width(), size);
     let rows = Span::visible(crop.top, crop.height, image.height(), size);
     if columns.is_all_of(size) && rows.is_all_of(size) {
-        return resize_into(image, columns, rows, output);
+        return resize_into(image, [columns, rows], filter, output);
     }
     let mut visible = vec![0; columns.length * rows.length * count];
-    resize_into(image, columns, rows, &mut visible);
+    resize_into(image, [columns, rows], filter, &mut visible);
     for pixel in output.chunks_exact_mut(count) {
         pixel.copy_from_slice(bar_color);
     }
@@ -85,20 +111,25 @@ fn snap(place: f64) -> f64 {
     (place / GRID).round() * GRID
 }
 
-fn resize_into(image: &RasterImage, columns: Span, rows: Span, output: &mut [u8]) {
+fn resize_into(image: &RasterImage, spans: [Span; 2], filter: ResizeFilter, output: &mut [u8]) {
     match image.channels() {
-        Channels::Grey => resize_pixels::<U8>(image, columns, rows, output),
-        Channels::Rgb => resize_pixels::<U8x3>(image, columns, rows, output),
+        Channels::Grey => resize_pixels::<U8>(image, spans, filter, output),
+        Channels::Rgb => resize_pixels::<U8x3>(image, spans, filter, output),
     }
 }
 
 /// By the type of pixel, not by a value that names it: that would compile the filters for all of them.
-fn resize_pixels<P: PixelTrait>(image: &RasterImage, columns: Span, rows: Span, output: &mut [u8]) {
+fn resize_pixels<P: PixelTrait>(
+    image: &RasterImage,
+    [columns, rows]: [Span; 2],
+    filter: ResizeFilter,
+    output: &mut [u8],
+) {
     let source = TypedImageRef::<P>::from_buffer(image.width() as u32, image.height() as u32, image.pixels())
         .expect("a raster image has as many values as its size says");
     let mut target = TypedImage::<P>::from_buffer(columns.length as u32, rows.length as u32, output)
         .expect("the caller made the buffer for these spans");
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear)).crop(
+    let options = ResizeOptions::new().resize_alg(filter.algorithm()).crop(
         columns.source_start,
         rows.source_start,
         columns.source_end - columns.source_start,
@@ -116,10 +147,14 @@ thread_local! {
 mod tests {
     use super::*;
 
-    fn resampled(image: &RasterImage, crop: Crop, size: usize) -> Vec<u8> {
+    fn filtered(image: &RasterImage, crop: Crop, filter: ResizeFilter, size: usize) -> Vec<u8> {
         let mut output = vec![0; size * size * image.channels().count()];
-        resample(image, crop, size, &[9, 9, 9][..image.channels().count()], &mut output);
+        resample(image, crop, filter, size, &[9, 9, 9][..image.channels().count()], &mut output);
         output
+    }
+
+    fn resampled(image: &RasterImage, crop: Crop, size: usize) -> Vec<u8> {
+        filtered(image, crop, ResizeFilter::Bilinear, size)
     }
 
     /// The value of a pixel is its column, so positions can be read off the result.
@@ -135,6 +170,23 @@ mod tests {
         let image = RasterImage::new(8, 8, Channels::Grey, columns.repeat(8)).unwrap();
         let output = resampled(&image, Crop { left: 0.0, top: 0.0, width: 8.0, height: 8.0 }, 4);
         assert_eq!(u32::from(output[1]), (80 * 3 + 240 * 3 + 160) / 8);
+    }
+
+    #[test]
+    fn a_cubic_takes_away_what_lies_further_off_and_stays_in_range() {
+        // Column 3 of the result lies between columns 6 and 7. Keys' kernel at 1, 3, 5 and 7 quarters is 111, 29, -9 and -3 over 128, and the weights
+        // of both sides are half of that.
+        let third = |ground: u8, others: &[usize], value: u8| {
+            let shown = |column| if others.contains(&column) { value } else { ground };
+            let columns: Vec<u8> = (0..16).map(shown).collect();
+            let image = RasterImage::new(16, 16, Channels::Grey, columns.repeat(16)).unwrap();
+            let whole = Crop { left: 0.0, top: 0.0, width: 16.0, height: 16.0 };
+            filtered(&image, whole, ResizeFilter::Bicubic, 8)[3]
+        };
+        assert_eq!(third(100, &[7], 140), 117, "100 + 40 * 111 / 256");
+        assert_eq!(third(100, &[4, 9], 140), 97, "100 - 2 * 40 * 9 / 256");
+        assert_eq!(third(255, &[4, 9], 0), 255, "brighter than white is white");
+        assert_eq!(third(0, &[4, 9], 255), 0, "darker than black is black");
     }
 
     #[test]
@@ -160,8 +212,10 @@ mod tests {
         let image = ramp(5);
         for left in [-100.0, -0.3, 0.0, 4.999_999, 5.0, 77.0] {
             for width in [1e-9, 0.5, 5.0, 1e6, f64::NAN] {
-                let output = resampled(&image, Crop { left, top: 4.9, width, height: 0.3 }, 3);
-                assert_eq!(output.len(), 9);
+                for filter in [ResizeFilter::Bilinear, ResizeFilter::Bicubic] {
+                    let output = filtered(&image, Crop { left, top: 4.9, width, height: 0.3 }, filter, 3);
+                    assert_eq!(output.len(), 9);
+                }
             }
         }
     }

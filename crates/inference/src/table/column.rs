@@ -136,7 +136,9 @@ pub(super) fn check(columns: &[Column], classes: usize) -> Result<(), ColumnErro
 impl FromStr for Column {
     type Err = ColumnError;
 
+    /// Blanks around a name do not matter: `file, class`.
     fn from_str(name: &str) -> Result<Self, ColumnError> {
+        let name = name.trim();
         if let Some((_, column)) = Self::SINGLE.iter().find(|(known, _)| *known == name) {
             return Ok(*column);
         }

@@ -87,6 +87,7 @@ fn columns_that_make_no_table_are_refused() {
     }
     for column in Column::DEFAULT.into_iter().chain([Column::Top(12), Column::Entropy]) {
         assert_eq!(column.to_string().parse(), Ok(column));
+        assert_eq!(format!(" {column} ").parse(), Ok(column), "as in `file, class`");
     }
 }
 

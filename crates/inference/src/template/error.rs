@@ -54,6 +54,24 @@ pub enum TemplateError {
         /// Columns that are no classes.
         unknown: Vec<String>,
     },
+    /// Several columns that are no classes.
+    #[error("template `{}` has {} columns that are no classes of the checkpoint: {}", path.display(), unknown.len(), listed(unknown))]
+    OtherColumns {
+        /// The template.
+        path: PathBuf,
+        /// Their names, two at least.
+        unknown: Vec<String>,
+    },
+    /// One probability for more classes than two, or for one.
+    #[error("column `{column}` of template `{}` cannot take one probability: the checkpoint has {classes} classes", path.display())]
+    OneProbability {
+        /// The template.
+        path: PathBuf,
+        /// The column.
+        column: String,
+        /// How many classes there are.
+        classes: usize,
+    },
     /// A label that is neither a class's name nor an index.
     #[error("template `{}`, line {line}: `{column}` is `{value}`, and the checkpoint has no such class", path.display())]
     OtherLabel {
@@ -159,13 +177,18 @@ impl TemplateError {
                 "predict with a run that was trained on these classes, or rename the columns; one column that is no class takes the label"
                     .to_owned()
             }
+            Self::OtherColumns { .. } => {
+                "one such column may be there, and takes the label: remove the others; or predict with a run that was trained on these classes"
+                    .to_owned()
+            }
+            Self::OneProbability { .. } => "give each class a column by its name, or pass `--labels names`".to_owned(),
             Self::OtherLabel { classes, .. } => format!(
                 "labels are names of classes ({}) or indices from 0 to {}; if the examples mean nothing, say which: `--labels names`",
                 listed(classes),
                 classes.len().saturating_sub(1)
             ),
             Self::AmbiguousLabels { .. } | Self::NoExample { .. } => {
-                "say how labels are written: `--labels names` or `--labels indices` (from 0)".to_owned()
+                "say how labels are written: `--labels names`, `--labels indices` (from 0), or of two classes `--labels probability`".to_owned()
             }
             Self::TwiceId { line, .. } => format!("remove line {line}"),
             Self::NoImage { image, .. } => format!(

@@ -11,6 +11,8 @@ pub enum Labels {
     Names,
     /// Its place among the classes, from 0.
     Indices,
+    /// No label: of two classes the probability of one, from 0 to 1.
+    Probability,
 }
 
 /// What the values of the column show.
@@ -21,6 +23,8 @@ pub(super) struct Examples {
     /// The first that is no class's name, and the first that is no index.
     no_name: Option<(String, u64)>,
     no_index: Option<(String, u64)>,
+    /// Whether one is no probability.
+    has_others: bool,
 }
 
 impl Examples {
@@ -37,10 +41,17 @@ impl Examples {
         if self.no_index.is_none() && index(value).is_none_or(|index| index >= classes.len()) {
             self.no_index = Some(example());
         }
+        self.has_others |= !is_probability(value);
     }
 
-    /// The reading that the values have.
-    pub(super) fn labels(&self, path: &Path, column: &str, classes: &[String]) -> Result<Labels, TemplateError> {
+    /// The reading that the values have. They are probabilities only where `may_be_probabilities`, and where they are no labels.
+    pub(super) fn labels(
+        &self,
+        path: &Path,
+        column: &str,
+        classes: &[String],
+        may_be_probabilities: bool,
+    ) -> Result<Labels, TemplateError> {
         let (path, column) = (path.to_owned(), column.to_owned());
         let Some((example, line)) = self.first.clone() else {
             return Err(TemplateError::NoExample { path, column });
@@ -53,12 +64,19 @@ impl Examples {
             (None, Some(_)) => Ok(Labels::Names),
             (Some(_), None) if !numbers_mislead => Ok(Labels::Indices),
             (_, None) => Err(TemplateError::AmbiguousLabels { path, line, column, example }),
+            (Some(_), Some(_)) if may_be_probabilities && !self.has_others => Ok(Labels::Probability),
             (Some((value, line)), Some(_)) => {
                 let (value, line) = (value.clone(), *line);
                 Err(TemplateError::OtherLabel { path, line, column, value, classes: classes.to_vec() })
             }
         }
     }
+}
+
+/// A number from 0 to 1. A whole one is in its usual form: `00` is a name.
+fn is_probability(value: &str) -> bool {
+    let is_number = index(value).is_some() || value.contains(['.', 'e', 'E']);
+    is_number && value.parse().is_ok_and(|number: f64| (0.0..=1.0).contains(&number))
 }
 
 /// A number in its usual form: `01` and `+1` are names.

@@ -77,6 +77,43 @@ fn labels_can_be_told() {
     assert_eq!((template.labels(), template.layout().columns[1].1), (Some(Labels::Names), Content::Class));
 }
 
+/// What the second column takes, and which class it is where that is the only probability.
+fn second_column(text: &str, labels: Option<Labels>) -> (Content, Option<String>) {
+    let template = read(text, &["cat", "dog"], labels).unwrap();
+    let class = template.single_probability().map(|[_, class, _]| class.to_owned());
+    (template.layout().columns[1].1, class)
+}
+
+#[test]
+fn one_column_of_two_classes_takes_a_probability_where_it_shows_one() {
+    let of_cat = (Content::Probability(0), Some("cat".to_owned()));
+    let of_dog = (Content::Probability(1), Some("dog".to_owned()));
+    for of_the_second in ["id,label\n1,0.5\n2,\n", "id,target\n1,0\n2,1.0\n", "id,p,error\n1,1e-3,\n", "id,dog\n1,\n"] {
+        assert_eq!(second_column(of_the_second, None), of_dog, "{of_the_second}");
+    }
+    for of_the_first in ["id,cat\n1,0\n", "id,Cat\n1,0.5\n"] {
+        assert_eq!(second_column(of_the_first, None), of_cat, "{of_the_first}");
+    }
+    let template = read("id,p\n1,.5\n", &["cat", "dog"], None).unwrap();
+    assert_eq!(template.single_probability(), Some(["p", "dog", "cat"]));
+    assert_eq!(template.labels(), Some(Labels::Probability));
+    assert_eq!(second_column("id,cat,dog\n1,0,0\n", None), (Content::Probability(0), None), "each has its own");
+}
+
+#[test]
+fn a_single_probability_is_no_label_and_none_of_three_classes() {
+    assert_eq!(second_column("id,label\n1,0\n2,1\n", None), (Content::ClassIndex, None), "whole numbers are labels");
+    assert_eq!(second_column("id,label\n1,0\n", Some(Labels::Probability)).0, Content::Probability(1), "unless told");
+    for no_probabilities in ["1,0.5\n2,1.5\n", "1,0.5\n2,-0.5\n", "1,0.5\n2,00\n", "1,0.5\n2,cat\n"] {
+        let refused = read(&format!("id,label\n{no_probabilities}"), &["cat", "dog"], None);
+        assert!(matches!(refused, Err(TemplateError::OtherLabel { .. })), "{no_probabilities}");
+    }
+    let three = &["cat", "dog", "owl"];
+    assert!(matches!(read("id,label\n1,0.5\n", three, None), Err(TemplateError::OtherLabel { .. })));
+    let told = read("id,label\n1,0.5\n", three, Some(Labels::Probability)).unwrap_err();
+    assert!(matches!(told, TemplateError::OneProbability { classes: 3, .. }) && told.hint().is_some(), "{told}");
+}
+
 #[test]
 fn tables_that_are_no_templates_are_refused() {
     let classes = &["cat", "dog"];
@@ -96,11 +133,13 @@ fn tables_that_are_no_templates_are_refused() {
     );
     let other = "the columns of template `sample.csv` are not the classes of the checkpoint: ";
     assert_eq!(refused("id,cat,bird\n1,0,0\n", classes), format!("{other}no column for `dog`, no class for `bird`"));
-    assert_eq!(refused("id,cat\n1,0\n", classes), format!("{other}no column for `dog`"));
+    assert_eq!(refused("id,cat\n1,0\n", &["cat", "dog", "owl"]), format!("{other}no column for `dog`, `owl`"));
     assert_eq!(
-        refused("id,a,b\n1,0,0\n", classes),
-        format!("{other}no column for `cat`, `dog`, no class for `a`, `b`")
+        refused("id,label,usage\n1,cat,private\n", classes),
+        "template `sample.csv` has 2 columns that are no classes of the checkpoint: `label`, `usage`"
     );
+    let beside_all = "template `sample.csv` has 2 columns that are no classes of the checkpoint: `a`, `b`";
+    assert_eq!(refused("id,dog,a,cat,b\n1,0,0,0,0\n", classes), beside_all);
     let missing = Template::read(Path::new("no/sample.csv"), &[], None).unwrap_err();
     assert!(matches!(missing, TemplateError::File { source: CheckpointError::Missing { .. } }));
 }

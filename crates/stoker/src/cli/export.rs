@@ -62,7 +62,10 @@ As ONNX it is one file: the graph of the forward pass in f32, for any number of 
 the weights under timm's names. Its input `image` is [batch, C, H, W], normalised; its output
 `logits` is [batch, classes], without softmax. How images are brought to that, and what the classes
 are called, is in the file's metadata: model, image_size, channels, color, resize, interpolation,
-value_range, mean, std, classes. Of weights of another program, only what they say is there.
+value_range, mean, std, classes; for letterbox the bars' letterbox_color in bytes, for center_crop the
+crop_share of the shorter side; and the temperature that `stoker calibrate` fitted to these weights
+without augmentation, which divides the logits before softmax. Of weights of another program, only
+what they say is there.
 
 As safetensors it is what timm's `load_state_dict` takes, averaged weights where the run has them.";
 

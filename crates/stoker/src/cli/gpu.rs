@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueHint};
 
-use crate::config::DeviceRequest;
+use crate::config::{DeviceRequest, MergeRule};
 
 /// What `gpu` is asked.
 #[derive(Debug, Args)]
@@ -33,6 +33,9 @@ pub struct GpuArguments {
     /// The macro-F1 that the validation images must reach
     #[arg(long, value_name = "SCORE", value_parser = score, requires = "recommend_tta")]
     pub min_f1: Option<f64>,
+    /// How the views' answers become one [default: what the run's configuration says]
+    #[arg(long, requires = "recommend_tta")]
+    pub merge: Option<MergeRule>,
     /// Estimate the time on a card of the catalogue, such as `rtx3060`; the score is measured here
     #[arg(long, value_name = "NAME", requires = "recommend_tta")]
     pub gpu: Option<String>,
@@ -51,7 +54,8 @@ With `--recommend-tta` it predicts a sample of a run's validation images with ea
 at most, and prints images a second, the time for all test images, macro-F1, and whether both fit. With
 `--gpu NAME` the speed is an estimate from what the card's memory can move. It recommends the preset with
 the highest score among those that fit, and of equal ones that with fewer views. It knows no more than the
-validation images show: where test images are turned and those are not, choose the views yourself.";
+validation images show: where test images are turned and those are not, choose the views yourself.
+`--merge max` merges them by another rule than the run does.";
 
 /// How `gpu` is used.
 pub const GPU_EXAMPLES: &str = "\
@@ -60,6 +64,7 @@ Examples:
   stoker gpu --detailed
   stoker gpu --recommend-tta --config configs/quickstart.yaml --target-time 20m --min-f1 0.9
   stoker gpu --recommend-tta --run experiments/train/latest --images 100000 --target-time 1h --gpu rtx3060
+  stoker gpu --recommend-tta --run experiments/train/latest --images 100000 --merge max
 
 Exit codes: 0 done, 1 no preset fits, 2 the request was wrong, 130 interrupted.";
 

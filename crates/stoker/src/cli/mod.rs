@@ -175,14 +175,9 @@ pub struct TrainArguments {
     )]
     pub config: Option<PathBuf>,
     /// Put a value over the file's, as in `train.epochs=3`; can be repeated
-    #[arg(
-        long = "set",
-        value_name = "KEY=VALUE",
-        action = ArgAction::Append,
-        conflicts_with = "resume"
-    )]
+    #[arg(long = "set", value_name = "KEY=VALUE", action = ArgAction::Append)]
     pub settings: Vec<String>,
-    /// Go on with a run that was stopped, with its own configuration
+    /// Go on with a run that was stopped, with its own configuration; `--set train.epochs=N` makes it longer
     #[arg(long, value_name = "RUN", value_hint = ValueHint::DirPath)]
     pub resume: Option<PathBuf>,
     /// `auto`, `cpu`, `cuda` or `cuda:N` [default: what the configuration says]
@@ -233,6 +228,7 @@ Examples:
   stoker train --config mine.yaml --set data.folds=5 --fold 2
   stoker train --config mine.yaml --gpus 0,1
   stoker train --resume experiments/train/latest
+  stoker train --resume experiments/train/latest --set train.epochs=40
 
 Next: `stoker predict --input FOLDER` uses the newest run.
 Exit codes: 0 done, 1 the run failed, 2 the request was wrong, 130 interrupted.";

@@ -47,6 +47,9 @@ pub struct WeightsArguments {
     /// What the model computes in: `auto`, `fp32`, `bf16` or `fp16` [default: what the run's configuration says]
     #[arg(long, hide_possible_values = true)]
     pub precision: Option<Precision>,
+    /// Threads that decode images: `auto` or a number [default: what the run's configuration says]
+    #[arg(long, value_name = "COUNT")]
+    pub workers: Option<AutoCount>,
 }
 
 /// How a model looks at an image.
@@ -150,6 +153,8 @@ pub enum LabelForm {
     Names,
     /// its place among the classes, from 0
     Indices,
+    /// of two classes, the probability of the second, or of the one that the column is called like
+    Probability,
 }
 
 impl From<LabelForm> for Labels {
@@ -157,6 +162,7 @@ impl From<LabelForm> for Labels {
         match form {
             LabelForm::Names => Self::Names,
             LabelForm::Indices => Self::Indices,
+            LabelForm::Probability => Self::Probability,
         }
     }
 }

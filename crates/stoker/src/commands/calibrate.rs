@@ -1,22 +1,24 @@
 //! `calibrate`: a trained run or several, images that they were not trained on, a temperature.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+mod files;
+
+use std::iter;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use checkpoint::{RunFolder, write_atomically};
+use checkpoint::write_atomically;
 use data_pipeline::Dataset;
 use inference::{
     CalibrationError, EnsembleCalibration, FittedCalibration, FittedTo, Merge, Prediction, View, WEIGHT_FOLDS, labelled,
 };
 use metrics::{Calibration, reliability_svg};
 
-use crate::cli::{CalibrateArguments, Checkpoint, RunsArguments, ViewArguments, typed};
+use self::files::Files;
+use crate::cli::{CalibrateArguments, Checkpoint, ViewArguments, typed};
 use crate::commands::next_step;
-use crate::commands::predict::{Answers, HeldOut, Members, Sight, Task, TrainedRun};
+use crate::commands::predict::{Answers, HeldOut, Inputs, Members, Sight, Task, TrainedRun};
 use crate::error::CommandError;
-use crate::run::checks::check_output_file;
 use crate::run::compute::Compute;
 use crate::run::data::train_and_validation;
 use crate::run::listing::{Listing, check_same_validation};
@@ -60,8 +62,7 @@ struct Fitted<'a> {
     views: usize,
     /// What it was fitted to: `validation images`.
     images: &'static str,
-    file: &'a Path,
-    picture: &'a Path,
+    files: &'a Files,
     /// How the runs are named on the command line.
     runs: String,
 }
@@ -71,13 +72,19 @@ impl Setting<'_> {
         Task { dataset, compute: &self.compute, injection: &self.injection, interrupt: self.interrupt }
     }
 
+    /// What is read beside what lies in run folders.
+    fn inputs<'a>(&'a self, runs: impl Iterator<Item = &'a TrainedRun>, images: &'a Dataset) -> Inputs<'a> {
+        let fold_results = self.arguments.runs.fold_results.as_deref();
+        Inputs::of_training(runs).with("the file of fold results", fold_results).with_images(images)
+    }
+
     /// Fits the temperature on the run's validation images, and before it the weights of the views where they are merged by those.
     fn calibrate_run(&self, run: &TrainedRun) -> Result<String, CommandError> {
         let asked = &self.arguments.views;
         let views = run.views(asked)?;
-        let file = self.arguments.output.clone().unwrap_or_else(|| run.folder.calibration());
-        check_output_file(&file, "--output", "calibration.json")?;
+        let files = Files::find(self.arguments.output.as_deref(), Some(&run.folder))?.expect("a run has a folder");
         let validation = Arc::new(validation_of(run)?);
+        files.check(&self.inputs(iter::once(run), &validation))?;
         let task = self.task(&validation);
         let merge = match run.merge_rule(asked).without_weights() {
             Some(merge) => merge,
@@ -85,58 +92,42 @@ impl Setting<'_> {
         };
         let sight = Sight { views, merge };
         let predictions = run.predict(&task, &sight, Answers::Held { later: 0 })?;
-        let picture = self.picture(&run.folder);
-        let calibration = fit(&validation, &predictions, &picture)?;
-        let FittedTo { views, checkpoint, step } = run.fitted_to(&sight.views);
-        let fitted = FittedCalibration { calibration, views, merge: sight.merge.name().to_owned(), checkpoint, step };
-        fitted.write(&file).map_err(|error| failed(&error))?;
+        let calibration = fit(&validation, &predictions, &files.picture)?;
+        let FittedTo { views, checkpoint, step, weights } = run.fitted_to(&sight.views)?;
+        let merge = sight.merge.name().to_owned();
+        let fitted = FittedCalibration { calibration, views, merge, checkpoint, step, weights };
+        fitted.write(&files.temperature).map_err(|error| failed(&error))?;
         let runs = format!("--run {}", run.folder.root().display());
         let (views, images) = (sight.views.len(), "validation images");
-        self.report(&Fitted { calibration: &calibration, views, images, file: &file, picture: &picture, runs })
+        self.report(&Fitted { calibration: &calibration, views, images, files: &files, runs })
     }
 
     /// Fits one temperature to the mean of all models, on images that none of those that are asked was trained on.
     fn calibrate_ensemble(&self, members: &Members) -> Result<String, CommandError> {
         let asked = &self.arguments.views;
-        let of_group = members.folder.as_ref();
-        let part = self.named_part(of_group);
-        let whole = of_group.filter(|_| part.is_none());
-        let file = self.arguments.output.clone().or_else(|| whole.map(RunFolder::calibration)).ok_or_else(|| {
+        let (part, of_group) = (members.part(), members.folder.as_ref());
+        let files = Files::find(self.arguments.output.as_deref(), of_group.filter(|_| part.is_none()))?;
+        let files = files.ok_or_else(|| {
             let message = match part {
                 Some(part) => format!("the calibration of `{}` is not that of all folds of its folder", part.display()),
                 None => "the calibration of several runs belongs to none of their folders".to_owned(),
             };
             CommandError::wrong_request(message).with_hint("say where it goes: `--output both.json`".to_owned())
         })?;
-        check_output_file(&file, "--output", "calibration.json")?;
         let sights = members.sights(asked, asked)?;
         let held_out = HeldOut::of(members)?;
+        files.check(&self.inputs(members.runs(), &held_out.images))?;
         let predictions = held_out.predict(members, &self.task(&held_out.images), &sights)?.predictions;
-        let picture = of_group.map_or_else(|| file.with_extension("svg"), |folder| self.picture(folder));
-        let calibration = fit(&held_out.images, &predictions, &picture)?;
+        let calibration = fit(&held_out.images, &predictions, &files.picture)?;
         let fitted = EnsembleCalibration { calibration, members: members.fitted(&sights)? };
-        fitted.write(&file).map_err(|error| failed(&error))?;
-        let runs = match (part, of_group) {
-            (Some(part), _) => format!("--fold-results {}", part.display()),
-            (None, Some(folder)) => format!("--fold-results {}", folder.fold_results().display()),
-            (None, None) => members.paths().iter().map(|run| format!("--run {run}")).collect::<Vec<_>>().join(" "),
+        fitted.write(&files.temperature).map_err(|error| failed(&error))?;
+        let runs = match of_group.filter(|_| part.is_none()) {
+            Some(folder) => format!("--fold-results {}", folder.fold_results().display()),
+            None => members.typed(),
         };
         let views = sights.iter().map(|sight| sight.views.len()).max().unwrap_or(1);
         let images = if of_group.is_some() { "images out of fold" } else { "common validation images" };
-        self.report(&Fitted { calibration: &calibration, views, images, file: &file, picture: &picture, runs })
-    }
-
-    /// The file of `--fold-results` where it is not the one that its folder has of all folds.
-    fn named_part(&self, group: Option<&RunFolder>) -> Option<&Path> {
-        let named = self.arguments.runs.fold_results.as_deref().filter(|path| path.is_file())?;
-        let same = |whole: &RunFolder| fs::canonicalize(whole.fold_results()).ok() == fs::canonicalize(named).ok();
-        (!group.is_some_and(same)).then_some(named)
-    }
-
-    /// Beside the temperature, where that is told where to go.
-    fn picture(&self, folder: &RunFolder) -> PathBuf {
-        let named = self.arguments.output.as_ref().map(|file| file.with_extension("svg"));
-        named.unwrap_or_else(|| folder.reliability())
+        self.report(&Fitted { calibration: &calibration, views, images, files: &files, runs })
     }
 
     /// Prints what came of it, and returns the command that uses it.
@@ -156,13 +147,14 @@ impl Setting<'_> {
                  more images would show how sure the model may be",
             );
         }
-        let (file, picture) = (fitted.file.display(), fitted.picture.display());
+        let (file, picture) = (fitted.files.temperature.display(), fitted.files.picture.display());
         ui::out(format_args!("written to {file} and {picture}"))?;
         let use_it = match &self.arguments.output {
             Some(_) => format!("--calibration {file}"),
             None => "--use-calibration".to_owned(),
         };
-        let flags = flags(&self.arguments.views, &self.arguments.runs);
+        let runs = &self.arguments.runs;
+        let flags = flags(&self.arguments.views, runs.weights.checkpoint, runs.weight_by_score);
         Ok(next_step(&format!("predict {} --input FOLDER{flags} {use_it}", fitted.runs)))
     }
 }
@@ -203,7 +195,7 @@ pub(crate) fn validation_of(run: &TrainedRun) -> Result<Dataset, CommandError> {
 fn weigh(run: &TrainedRun, task: &Task<'_>, views: &[View]) -> Result<Merge, CommandError> {
     let likelihoods = run.view_likelihoods(task, views)?;
     let images = task.dataset.len();
-    let fitted = likelihoods.fit(run.fitted_to(views));
+    let fitted = likelihoods.fit(run.fitted_to(views)?);
     let fitted = fitted.ok_or_else(|| failed(&CalibrationError::NoLabels { images }))?;
     fitted.write(&run.folder.view_weights()).map_err(|error| failed(&error))?;
     ui::out(format_args!("{:<34} {:>8}", "view", "weight"))?;
@@ -221,15 +213,20 @@ fn weigh(run: &TrainedRun, task: &Task<'_>, views: &[View]) -> Result<Merge, Com
     Ok(Merge::Weighted(fitted.weights))
 }
 
-/// How the views were asked for, to be typed again.
-fn flags(asked: &ViewArguments, runs: &RunsArguments) -> String {
-    let checkpoint = runs.weights.checkpoint;
+/// The command that fits it: to runs that are named by their flags, seen as [`flags`] say, into `output` where it does not belong to their folder.
+pub(crate) fn command(runs: &str, flags: &str, output: Option<&Path>) -> String {
+    let output = output.map_or_else(String::new, |file| format!(" --output {}", file.display()));
+    next_step(&format!("calibrate {runs}{flags}{output}"))
+}
+
+/// What was asked for of the weights and the views, to be typed again.
+pub(crate) fn flags(asked: &ViewArguments, checkpoint: Checkpoint, weight_by_score: bool) -> String {
     let checkpoint = (checkpoint != Checkpoint::Best).then(|| format!(" --checkpoint {}", typed(checkpoint)));
     let tta = asked.tta.map(|tta| format!(" --tta {}", typed(tta)));
     let views: Vec<String> = asked.views.iter().map(ToString::to_string).collect();
     let views = (!views.is_empty()).then(|| format!(" --views {}", views.join(",")));
     let merge = asked.merge.map(|merge| format!(" --merge {}", typed(merge)));
-    let by_score = runs.weight_by_score.then(|| " --weight-by-score".to_owned());
+    let by_score = weight_by_score.then(|| " --weight-by-score".to_owned());
     [checkpoint, by_score, tta, views, merge].into_iter().flatten().collect()
 }
 
@@ -241,20 +238,31 @@ fn other_classes(run: &TrainedRun, found: usize) -> CommandError {
         .with_hint("the data set was changed since training: put it back, or train again".to_owned())
 }
 
-/// What went wrong with a calibration, and what to do.
-pub(crate) fn failed(error: &CalibrationError) -> CommandError {
+/// A file of something fitted that does not serve. `remark` follows where it is not there; `hint` is a way out.
+pub(crate) fn unusable(error: &CalibrationError, remark: &str, hint: impl FnOnce() -> String) -> CommandError {
+    match error {
+        CalibrationError::Missing { .. } => {
+            let refused = CommandError::from_request(error).with_hint(hint());
+            CommandError { message: format!("{}{remark}", refused.message), ..refused }
+        }
+        CalibrationError::Malformed { .. } | CalibrationError::Other { .. } => {
+            CommandError::from_request(error).with_hint(hint())
+        }
+        _ => failed(error),
+    }
+}
+
+/// Says of a file from before weights were named in it that it is taken at its word.
+pub(crate) fn note_unnamed_weights(path: &Path) {
+    ui::note(format_args!(
+        "note: `{}` does not name the weights that it was fitted to, as older files do not: of those their step alone was compared",
+        path.display()
+    ));
+}
+
+fn failed(error: &CalibrationError) -> CommandError {
     match error {
         CalibrationError::File(error) => CommandError::from_run(error).with_hint(error.hint()),
-        CalibrationError::Missing { path }
-        | CalibrationError::Malformed { path, .. }
-        | CalibrationError::Other { path, .. } => {
-            let run = path.parent().unwrap_or(path).display();
-            let is_weights = path.file_name().is_some_and(|name| name == "view_weights.json");
-            let merge = if is_weights { " --merge weighted" } else { "" };
-            let command = next_step(&format!("calibrate --run {run}{merge}"));
-            let hint = format!("fit it with the same `--tta` and `--checkpoint`: {command}");
-            CommandError::from_request(error).with_hint(hint)
-        }
         _ => CommandError::from_run(error),
     }
 }

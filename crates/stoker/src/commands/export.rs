@@ -1,21 +1,25 @@
 //! `export`: a trained model as a file for other programs.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::io::ErrorKind;
 use std::path::Path;
 
 use burn::tensor::{DType, TensorData};
 use checkpoint::{CheckpointError, ModelCard, RunFolder, WeightsFile, read_weights, write_atomically, write_tensors};
+use data_pipeline::{Channels, ResizeMode, bar_color};
+use inference::{FittedCalibration, FittedTo, View, weights_fingerprint};
 use memory_planner::format_bytes;
 use onnx_export::{ExportError, INPUT, OPSET, OUTPUT, Recording, record};
 use serde::Serialize;
 use vision_nn::ClassifierSpec;
 
 use crate::cli::{ExportArguments, ExportFormat};
-use crate::commands::predict::runs_of_folds;
+use crate::commands::predict::{Inputs, runs_of_folds};
 use crate::error::CommandError;
 use crate::registry::Architecture;
 use crate::run::checks::{architecture_for, check_output_file, known_architecture};
+use crate::run::resolved::resize_from_name;
 use crate::run::weights::{ends_of, fit_given, refused};
 use crate::ui;
 
@@ -37,7 +41,8 @@ pub(crate) fn export(arguments: &ExportArguments) -> Result<(), CommandError> {
     let written = match arguments.format {
         ExportFormat::Onnx => {
             let sizes = [in_channels, side, num_classes];
-            write_graph(&arguments.output, &recording, weights, architecture.name, sizes)?
+            let temperature = fitted_temperature(arguments, &weights, side);
+            write_graph(&arguments.output, &recording, weights, architecture.name, sizes, temperature)?
         }
         ExportFormat::Safetensors => write_weights(&arguments.output, weights, side)?,
     };
@@ -51,8 +56,9 @@ fn write_graph(
     weights: WeightsFile,
     model: &str,
     [channels, side, classes]: [usize; 3],
+    temperature: Option<f64>,
 ) -> Result<String, CommandError> {
-    let properties = properties(model, [channels, side], weights.card.as_ref());
+    let properties = properties(model, [channels, side], weights.card.as_ref(), temperature);
     let file = recording.to_onnx(model, weights.tensors, &properties).map_err(|error| untranslated(&error))?;
     write_atomically(path, &file).map_err(|error| unwritten(&error))?;
     let size = format_bytes(file.len() as u64);
@@ -80,11 +86,19 @@ fn check_output(arguments: &ExportArguments) -> Result<(), CommandError> {
         ExportFormat::Safetensors => "weights.safetensors",
     };
     check_output_file(path, "--output", example)?;
+    Inputs::default().with("the file of weights", arguments.weights.as_deref()).check(path, may_be_an_export)?;
     match path.exists() && !arguments.overwrite {
         true => Err(CommandError::wrong_request(format!("`{}` exists", path.display()))
             .with_hint("replace it: `--overwrite`, or choose another file with `--output`".to_owned())),
         false => Ok(()),
     }
+}
+
+/// Whether what stands at the true path `place`, in a run folder, may come of an export: a run has no graph of its own, and its weights in known places.
+fn may_be_an_export(place: &Path) -> bool {
+    let is_of_run = place.parent().is_some_and(|folder| folder.ends_with("checkpoints"))
+        || place.file_stem().is_some_and(|stem| stem == "nonfinite_step");
+    matches!(place.extension().and_then(OsStr::to_str), Some("onnx" | "safetensors")) && !is_of_run
 }
 
 fn read(arguments: &ExportArguments) -> Result<WeightsFile, CommandError> {
@@ -131,8 +145,39 @@ fn check_classes(weights: &WeightsFile, num_classes: usize) -> Result<(), Comman
     }
 }
 
+/// The temperature that was fitted to what these weights say of images as they are, which is what the graph says. None for weights of no run and
+/// for a run that was never calibrated; where it was fitted to something else, a note says so.
+fn fitted_temperature(arguments: &ExportArguments, weights: &WeightsFile, side: usize) -> Option<f64> {
+    let card = weights.card.as_ref().filter(|_| arguments.weights.is_none())?;
+    let path = RunFolder::open(&arguments.run).ok()?.calibration();
+    if !path.exists() {
+        return None;
+    }
+    let exported = FittedTo {
+        views: vec![View::IDENTITY.to_string()],
+        checkpoint: arguments.checkpoint.name().to_owned(),
+        step: card.progress.step,
+        weights: weights_fingerprint(&weights.path).ok(),
+    };
+    // One view is the same by every rule.
+    let fitted = FittedCalibration::read(&path)
+        .and_then(|fitted| fitted.check(&exported, &fitted.merge, &path).map(|()| fitted.calibration.temperature));
+    let reason = match fitted {
+        Ok(temperature) if side == card.image_size => return Some(temperature),
+        Ok(_) => format!("`{}` was fitted to images of {} px", path.display(), card.image_size),
+        Err(error) => error.to_string(),
+    };
+    ui::note(format_args!("note: the exported file will have no temperature: {reason}"));
+    None
+}
+
 /// What a program must know beside the graph, as far as the weights say it. Lists are JSON.
-fn properties(model: &str, [channels, side]: [usize; 2], card: Option<&ModelCard>) -> Vec<(String, String)> {
+fn properties(
+    model: &str,
+    [channels, side]: [usize; 2],
+    card: Option<&ModelCard>,
+    temperature: Option<f64>,
+) -> Vec<(String, String)> {
     let color = if channels == 1 { "grey" } else { "RGB" };
     let mut properties = vec![
         ("model", model.to_owned()),
@@ -144,7 +189,7 @@ fn properties(model: &str, [channels, side]: [usize; 2], card: Option<&ModelCard
         Some(card) => properties.extend([
             ("resize", card.resize.clone()),
             // As `data-pipeline` resizes, whatever the way.
-            ("interpolation", "bilinear, antialiased".to_owned()),
+            ("interpolation", format!("{}, antialiased", card.interpolation)),
             ("value_range", json(&[0, 1])),
             ("mean", json(&card.mean)),
             ("std", json(&card.std)),
@@ -154,6 +199,15 @@ fn properties(model: &str, [channels, side]: [usize; 2], card: Option<&ModelCard
             ui::note("the weights do not say how images are normalised and what the classes are: neither will the file")
         }
     }
+    let resize = card.and_then(|card| resize_from_name(&card.resize, card.crop_share));
+    let is_letterbox = resize == Some(ResizeMode::Letterbox);
+    let bars = Channels::from_count(channels).filter(|_| is_letterbox).map(|channels| json(&bar_color(channels)));
+    properties.extend(bars.map(|color| ("letterbox_color", color)));
+    if let Some(ResizeMode::CenterCrop { crop_share }) = resize {
+        properties.push(("crop_share", json(&crop_share)));
+    }
+    // Divides the logits before softmax.
+    properties.extend(temperature.map(|temperature| ("temperature", json(&temperature))));
     properties.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
 

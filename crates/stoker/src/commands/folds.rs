@@ -1,5 +1,6 @@
 //! Cross-validation: the runs of `train`, one fold after the other.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -9,9 +10,10 @@ use crate::commands::next_step;
 use crate::commands::scores::{score_head, score_row};
 use crate::commands::train::{Request, calibrate_folds, checkpoint_request, train_one};
 use crate::config::UserConfig;
-use crate::error::{CommandError, Outcome};
+use crate::error::CommandError;
 use crate::run::checks::check_root;
-use crate::run::fold_results::FoldResults;
+use crate::run::fold_results::{FoldResults, group_of};
+use crate::run::preprocessing::decide_as_before;
 use crate::run::resolved::ResolvedConfig;
 use crate::ui;
 
@@ -29,15 +31,28 @@ pub(crate) fn train_folds(request: &Request, interrupt: &Arc<AtomicBool>) -> Res
             continue;
         }
         ui::out(format_args!("\nfold {fold}, of 0 to {}", folds - 1))?;
-        let one = request.of_fold(&group, fold, replaced)?;
-        train_one(one, interrupt).map_err(|error| go_on_with_all(error, &group))?;
+        let one = request.of_fold(&group, fold, replaced);
+        let trained = one.and_then(|one| train_one(one, interrupt));
+        trained.map_err(|error| go_on_with_all(error, &group.of_fold(fold), &request.resume(&group)))?;
     }
-    let config = &request.resolved.config;
-    let is_whole = FoldResults::read(&group)?.is_some_and(|known| known.results.len() == folds);
+    conclude(&group, &request.resolved, interrupt)
+}
+
+/// Goes on with one fold, whose run is named and not the folder of all, and tells what is left of the others.
+pub(crate) fn go_on_with_one(request: Request, interrupt: &Arc<AtomicBool>) -> Result<(), CommandError> {
+    let (root, resolved) = (request.root.clone(), request.resolved.clone());
+    train_one(request, interrupt)?;
+    conclude(&group_of(&root)?, &resolved, interrupt)
+}
+
+/// Calibrates all folds together once the last of them is done, where that is wanted, and reports on those that are.
+fn conclude(group: &RunFolder, resolved: &ResolvedConfig, interrupt: &Arc<AtomicBool>) -> Result<(), CommandError> {
+    let config = &resolved.config;
+    let is_whole = FoldResults::read(group)?.is_some_and(|known| known.results.len() == known.folds);
     if config.train.calibrate && is_whole {
         calibrate_folds(&group.fold_results(), &config.device.to_string(), interrupt)?;
     }
-    report(&group, config.train.calibrate)
+    report(group, config.train.calibrate)
 }
 
 /// Makes the folder of all folds, or opens the one that is there.
@@ -56,12 +71,16 @@ fn open_group(request: &Request) -> Result<RunFolder, CommandError> {
         write_atomically(&group.resolved_config(), of_all.to_yaml().as_bytes())?;
         Ok(group)
     };
-    made().map_err(|error| CommandError::from_run(&error).with_hint(error.hint()))
+    made().map_err(|error| match error {
+        CheckpointError::Busy { .. } => checkpoint_request(&error),
+        _ => CommandError::from_run(&error).with_hint(error.hint()),
+    })
 }
 
 fn open_same(request: &Request, of_all: &ResolvedConfig) -> Result<RunFolder, CommandError> {
     let group = RunFolder::open(&request.root).map_err(|error| checkpoint_request(&error))?;
-    let there = UserConfig::load(&group.resolved_config(), &[])?;
+    let mut there = UserConfig::load(&group.resolved_config(), &[])?;
+    decide_as_before(&mut there);
     if there != of_all.config {
         let message = format!("run folder `{}` holds folds of another configuration", group.root().display());
         let hint = "choose another name with `--set name=OTHER`, go on with those: `stoker train --resume`, or replace them all: \
@@ -92,12 +111,19 @@ fn resume(group: &RunFolder) -> String {
     format!("train --resume {}", group.root().display())
 }
 
-/// A fold that was stopped is gone on with by all of them.
-fn go_on_with_all(error: CommandError, group: &RunFolder) -> CommandError {
-    match error.outcome {
-        Outcome::Interrupted => error.with_hint(format!("go on with: {}", next_step(&resume(group)))),
-        _ => error,
-    }
+/// However a fold ended, it is gone on with by all of them: its own command would leave the others out. `resume` are the words for all.
+fn go_on_with_all(error: CommandError, fold: &Path, resume: &str) -> CommandError {
+    let own = format!("train --resume {}", fold.display());
+    let all = resume.split(" --gpus").next().unwrap_or(resume);
+    let hint = match error.hint.as_deref() {
+        // Flags that follow stay.
+        Some(hint) if hint.contains(&own) => hint.replace(&own, all),
+        // Who begins anew does not go on.
+        Some(hint) if hint.contains("--overwrite") => return error,
+        Some(hint) => format!("{hint}; then go on with all folds: {}", next_step(resume)),
+        None => format!("go on with all folds: {}", next_step(resume)),
+    };
+    error.with_hint(hint)
 }
 
 /// A row a fold, and how good all of them are on images that they were not trained on.
@@ -109,11 +135,10 @@ fn report(group: &RunFolder, is_calibrated: bool) -> Result<(), CommandError> {
         let name = format!("fold {}, epoch {}", result.fold, result.epoch);
         ui::out(score_row(&name, scores.macro_f1, scores.accuracy, scores.images))?;
     }
-    let (mean, deviation) = results.macro_f1_spread();
     let all = results.out_of_fold;
     ui::out(score_row("out of fold", all.macro_f1, all.accuracy, all.images))?;
     let done = results.results.len();
-    ui::out(format_args!("macro-F1 {mean:.4} ± {deviation:.4} over {done} of {} folds", results.folds))?;
+    ui::out(results.macro_f1_in_words())?;
     let (file, predictions) = (group.fold_results(), group.out_of_fold());
     ui::out(format_args!("results: {}; predictions: {}", file.display(), predictions.display()))?;
     let command = match done == results.folds {
@@ -125,4 +150,30 @@ fn report(group: &RunFolder, is_calibrated: bool) -> Result<(), CommandError> {
     };
     let purpose = if done == results.folds { "predict with all folds" } else { "train the other folds" };
     ui::out(format_args!("\nnext, {purpose}:\n  {}", next_step(&command)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hint_of(hint: Option<&str>) -> String {
+        let error = CommandError::failed("disk full").with_hint(hint.map(str::to_owned));
+        let told = go_on_with_all(error, Path::new("runs/pets/fold_0"), "train --resume runs/pets --gpus 0,1");
+        told.hint.expect("there is a way to go on")
+    }
+
+    #[test]
+    fn whatever_stopped_a_fold_all_folds_go_on() {
+        let full =
+            hint_of(Some("free some space, then go on with `train --resume runs/pets/fold_0`; all else is whole"));
+        assert_eq!(full, "free some space, then go on with `train --resume runs/pets`; all else is whole");
+        let stopped = hint_of(Some("go on with: stoker train --resume runs/pets/fold_0 --gpus 0,1"));
+        assert_eq!(stopped, "go on with: stoker train --resume runs/pets --gpus 0,1");
+        for (hint, start) in [(Some("lower the learning rate"), "lower the learning rate; then "), (None, "")] {
+            let told = hint_of(hint);
+            assert!(told.starts_with(&format!("{start}go on with all folds: ")), "{told}");
+            assert!(told.ends_with("train --resume runs/pets --gpus 0,1"), "{told}");
+        }
+        assert_eq!(hint_of(Some("train anew: `--overwrite`")), "train anew: `--overwrite`");
+    }
 }

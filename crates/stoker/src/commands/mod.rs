@@ -17,6 +17,7 @@ mod plan;
 mod predict;
 mod scores;
 mod train;
+mod unknown_labels;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

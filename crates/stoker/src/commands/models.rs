@@ -1,6 +1,7 @@
 //! `models`: what `model.name` takes.
 
 use serde::Serialize;
+use vision_nn::Preprocessing;
 
 use crate::cli::ModelsArguments;
 use crate::config::nearest_of;
@@ -20,6 +21,13 @@ struct Listed {
     macs: u64,
     /// Side, pixels.
     image_size: usize,
+    /// Of each channel, as the published weights want it.
+    mean: [f64; 3],
+    /// Of each channel.
+    std: [f64; 3],
+    interpolation: &'static str,
+    /// Of the shorter side, for a centre crop.
+    crop_share: f64,
 }
 
 /// Prints the registry, or the part of it that a filter leaves, as a table or as JSON.
@@ -52,8 +60,10 @@ pub(super) fn matching(filter: Option<&str>) -> Result<Vec<Architecture>, Comman
 
 impl Listed {
     fn of(architecture: &Architecture) -> Self {
-        let Architecture { name, aliases, family, parameters, image_size, .. } = *architecture;
-        Self { name, aliases, family, parameters, macs: architecture.macs(image_size), image_size }
+        let Architecture { name, aliases, family, parameters, image_size, preprocessing, .. } = *architecture;
+        let Preprocessing { mean, std, interpolation, crop_share } = preprocessing;
+        let (macs, interpolation) = (architecture.macs(image_size), interpolation.as_str());
+        Self { name, aliases, family, parameters, macs, image_size, mean, std, interpolation, crop_share }
     }
 }
 

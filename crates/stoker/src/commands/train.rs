@@ -2,9 +2,13 @@
 
 mod averaging;
 mod calibration;
+mod changes;
 mod elsewhere;
+mod holding;
+mod outcome;
 mod request;
 mod scoring;
+mod test_scores;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -12,7 +16,7 @@ use std::sync::atomic::AtomicBool;
 use burn::tensor::Device;
 use checkpoint::{CARD_VERSION, Checkpoint, CheckpointError, ModelCard, Progress, RunFolder, write_atomically};
 use inference::Prediction;
-use memory_planner::{MemoryAnalysis, PRECISION_CHOICE, PlanCheck};
+use memory_planner::{MemoryAnalysis, PRECISION_CHOICE};
 use metrics::ValidationScores;
 use trainer::{
     FaultPlan, FitOutcome, Normalization, Observer as _, Phase, Pieces, TrainError, TrainOptions, TrainSession,
@@ -20,7 +24,7 @@ use trainer::{
 };
 
 use crate::cli::{PlanSource, TrainArguments};
-use crate::commands::folds::train_folds;
+use crate::commands::folds::{go_on_with_one, train_folds};
 use crate::commands::next_step;
 use crate::error::CommandError;
 use crate::registry::{Architecture, Network};
@@ -33,36 +37,44 @@ use crate::run::memory::{LoaderNeeds, Planned, plan_here};
 use crate::run::observer::RunObserver;
 use crate::run::post_mortem::PostMortem;
 use crate::run::precision::Arithmetic;
-use crate::run::recipe::check_class_weights;
+use crate::run::recipe::{check_class_weights, idle_top_k};
 use crate::run::recovery::{Injection, explain_out_of_memory, tell_remembered};
 use crate::run::report_page::{BestOnValidation, ReportPage};
 use crate::run::resolved::resize_name;
-use crate::run::shared::{Others, Sharing};
+use crate::run::shared::Others;
 use crate::run::subject::{Subject, spec};
 use crate::run::team::{TeamEntry, identity_of, team_entry};
 use crate::run::weights::{check_starting_weights, with_starting_weights};
 use crate::ui;
 
 pub(crate) use calibration::calibrate_folds;
+use holding::{Held, hold, tell_refusal};
 pub(crate) use request::Request;
+use test_scores::write_test_scores;
 
 /// Trains a new run, or goes on with one; with folds, one run a fold.
 pub(crate) fn train(arguments: &TrainArguments, interrupt: &Arc<AtomicBool>) -> Result<(), CommandError> {
     let request = Request::read(arguments)?;
-    match request.is_of_folds() {
-        true => train_folds(&request, interrupt),
-        false => train_one(request, interrupt),
+    match (request.is_of_folds(), request.resolved.config.data.fold) {
+        (true, _) => train_folds(&request, interrupt),
+        (false, Some(_)) => go_on_with_one(request, interrupt),
+        (false, None) => train_one(request, interrupt),
     }
 }
 
 /// Trains one run.
 pub(super) fn train_one(request: Request, interrupt: &Arc<AtomicBool>) -> Result<(), CommandError> {
     let injection = Injection::from_environment()?;
+    // Before anything is measured, and to the end.
+    let resumed = request.resumed.clone().map(hold).transpose()?;
     let compute = Compute::select(request.resolved.config.device)?;
     let others = Others::select(request.sharing.as_ref(), &compute)?;
     let mut run = Run { others, ..Run::prepare(request, compute, injection)? };
     let analysis = run.plan()?;
-    let folder = run.open_folder(&analysis)?;
+    let (folder, _lock) = match resumed {
+        Some(held) => held,
+        None => run.make_folder(&analysis)?,
+    };
     let outcome = run.fit(&folder, &analysis, interrupt)?;
     run.report(&folder, &analysis, &outcome, interrupt)
 }
@@ -85,7 +97,7 @@ impl Run {
         request.resolved.decide_workers(compute.default_workers());
         let data = data::open(&request.resolved)?;
         let config = &request.resolved.config;
-        let normalization = Normalization::imagenet(config.model.in_channels);
+        let normalization = request.resolved.normalization();
         let listing = Listing::of(&data.training.train, &data.training.validation);
         match &request.resumed {
             Some(folder) => check_same_images(folder, &listing)?,
@@ -99,6 +111,8 @@ impl Run {
             image_size: request.resolved.image_size(),
             in_channels: config.model.in_channels,
             resize: resize_name(config.augment.resize).to_owned(),
+            interpolation: config.augment.interpolation.as_str().to_owned(),
+            crop_share: request.resolved.crop_share(),
             mean: normalization.mean,
             std: normalization.std,
             images: Some(listing.fingerprint()),
@@ -108,6 +122,9 @@ impl Run {
         check_freezing(&request.resolved, &architecture, card.classes.len())?;
         check_class_weights(&request.resolved.config.train, &card.classes)?;
         if request.resumed.is_none() {
+            if let Some(told) = idle_top_k(&request.resolved.config.train, card.classes.len()) {
+                ui::warn(told);
+            }
             check_starting_weights(&mut request.resolved, card.classes.len(), &compute.device)?;
             request.resolved.follow_links();
         }
@@ -138,7 +155,8 @@ impl Run {
             let choice = entry.choice(&analysis.plan);
             analysis.plan.choices.push(choice);
         }
-        let analysis = subject.explained(analysis, rung);
+        let mut analysis = subject.explained(analysis, rung);
+        self.request.tell_what_is_kept(&mut analysis);
         ui::out(&analysis)?;
         let micro_batch = analysis.plan.choices.iter().find(|choice| choice.name == "micro-batch");
         let reason = micro_batch.map_or(String::new(), |choice| choice.reason.clone());
@@ -169,17 +187,16 @@ impl Run {
         Ok(entry)
     }
 
-    /// Makes the run folder with its configuration and plan, or opens the one to go on with.
-    fn open_folder(&self, analysis: &MemoryAnalysis) -> Result<RunFolder, CommandError> {
-        if let Some(folder) = &self.request.resumed {
-            return Ok(folder.clone());
-        }
+    /// Makes the folder of a new run, with its configuration and plan, and holds it.
+    fn make_folder(&self, analysis: &MemoryAnalysis) -> Result<Held, CommandError> {
         let request = &self.request;
         if let Some(fold) = request.resolved.config.data.fold.filter(|_| request.overwrite) {
             FoldResults::forget(&request.root, fold)?;
         }
-        let written = || -> Result<RunFolder, CheckpointError> {
+        let written = || -> Result<Held, CheckpointError> {
             let folder = RunFolder::create(&request.root, request.overwrite)?;
+            let lock = folder.hold()?;
+            tell_refusal(&folder, &lock);
             write_atomically(&folder.resolved_config(), request.resolved.to_yaml().as_bytes())?;
             let plan = serde_json::to_string_pretty(analysis).expect("a plan has string keys and plain values");
             write_atomically(&folder.plan(), plan.as_bytes())?;
@@ -189,7 +206,7 @@ impl Run {
                 None => folder.clone(),
             };
             newest.mark_latest(&request.resolved.config.output.join("latest"))?;
-            Ok(folder)
+            Ok((folder, lock))
         };
         written().map_err(|error| match error {
             CheckpointError::Write { .. } => CommandError::from_run(&error).with_hint(error.hint()),
@@ -239,6 +256,7 @@ impl Run {
         let session = TrainSession::new(step, self.card.clone(), folder.clone());
         let session = session.resume(device).map_err(|error| cannot_resume(&error, folder))?;
         if self.request.resumed.is_some() {
+            self.request.keep_epochs(folder)?;
             ui::note(resumed_at(session.progress(), resolved.config.train.epochs));
             tell_remembered(session.micro_batch_size(), planned);
         }
@@ -289,34 +307,19 @@ impl Run {
         if fitted.outcome == FitOutcome::Interrupted {
             return Err(self.interrupted(folder));
         }
-        if fitted.outcome == FitOutcome::StoppedEarly {
-            ui::out(self.stopped_early(fitted.session.progress()))?;
-        }
-        if fitted.trained {
-            let check = PlanCheck {
-                predicted_peak_bytes: analysis.plan.predicted_peak_bytes,
-                measured_peak_bytes: fitted.peak_bytes,
-                budget_bytes: analysis.budget.budget_bytes,
-            };
-            ui::out(format_args!("\n{}", check.render().trim_end()))?;
-        }
-        if fitted.corrupt > 0 {
-            let list = folder.corrupt_images();
-            ui::out(format_args!("corrupt images skipped: {}, listed in {}", fitted.corrupt, list.display()))?;
-        }
-        if let Some(best) = fitted.session.progress().best {
-            ui::out(format_args!("best epoch {}: macro-F1 {:.4}, loss {:.4}", best.epoch, best.macro_f1, best.loss))?;
-        }
+        self.tell_outcome(folder, analysis, fitted)?;
         let averaged = self.average(folder, &fitted.session, interrupt)?;
         let best = self.best_model(folder, &fitted.session)?;
         let test = self.test(folder, &best, fitted.session.micro_batch_size(), interrupt)?;
+        if let Some(scores) = &test {
+            write_test_scores(folder, best_epoch(fitted), scores)?;
+        }
         let scores = [test.as_ref(), averaged.as_ref()];
         let predictions = self.write_page(folder, analysis, fitted, &best, scores, interrupt)?;
         ui::out(format_args!("run folder: {}", folder.root().display()))?;
         self.calibrate(folder, interrupt)?;
         if let Some(fold) = self.request.resolved.config.data.fold {
-            let epoch = fitted.session.progress().best.map_or(0, |best| best.epoch);
-            let validation = &self.data.training.validation;
+            let (epoch, validation) = (best_epoch(fitted), &self.data.training.validation);
             let finished = FinishedFold { fold, folder, epoch, validation, predictions: &predictions };
             return fold_results::record(&self.request.resolved, &finished);
         }
@@ -328,11 +331,6 @@ impl Run {
         let path = folder.best();
         let best = Checkpoint::read(&path).map_err(|error| failed(&error.into()))?;
         best.load_for_prediction(session.evaluation_model(), &path).map_err(|error| failed(&error.into()))
-    }
-
-    fn stopped_early(&self, progress: &Progress) -> String {
-        let waited = progress.early_stopping.epochs_without;
-        format!("stopped early after epoch {}: macro-F1 was not better for {waited} epochs", progress.epochs_done)
     }
 
     /// Writes `report.html`, and returns what the best weights make of the validation images.
@@ -394,8 +392,7 @@ impl Run {
 
     /// On the cards that shared the run.
     fn resume_command(&self, folder: &RunFolder) -> String {
-        let flags = self.request.sharing.as_ref().map_or(String::new(), Sharing::flags);
-        next_step(&format!("train --resume {}{flags}", folder.root().display()))
+        next_step(&self.request.resume(folder))
     }
 
     fn say_how_to_resume(&self, error: CommandError, folder: &RunFolder) -> CommandError {
@@ -421,6 +418,11 @@ struct Fitted {
     trained: bool,
 }
 
+/// The epoch that `best` is of, from 1.
+fn best_epoch(fitted: &Fitted) -> u32 {
+    fitted.session.progress().best.map_or(0, |best| best.epoch)
+}
+
 fn resumed_at(progress: &Progress, epochs: usize) -> String {
     if progress.epochs_done as usize >= epochs {
         return format!("all {epochs} epochs are done");
@@ -437,7 +439,7 @@ fn interrupted(folder: &RunFolder, go_on: &str) -> CommandError {
 fn cannot_resume(error: &TrainError, folder: &RunFolder) -> CommandError {
     let error = match error {
         TrainError::Checkpoint(error) => error,
-        TrainError::OtherRun { .. } => {
+        TrainError::OtherRun { .. } | TrainError::NoOptimizerState { .. } => {
             let hint = train_anew(folder, "put the run's own checkpoint back");
             return CommandError::from_request(error).with_hint(hint);
         }

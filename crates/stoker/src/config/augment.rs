@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::preprocessing::{AutoOr, Interpolation};
 use super::values::{EraseFill, MixMode, Resize};
 
 /// Augmentation and resizing.
@@ -40,6 +41,12 @@ pub struct AugmentSection {
     pub erase: f64,
     /// How an image becomes a square in validation and prediction.
     pub resize: Resize,
+    /// How pixels are weighed where an image or a crop of it is resized, in training, validation and prediction; always antialiased. `auto` as for
+    /// `model.mean`, but `bilinear` without `model.weights`.
+    pub interpolation: Interpolation,
+    /// Share of the shorter side that `center_crop` keeps in validation and prediction (timm's `crop_pct`). `auto` as for `model.mean`, but 0.875
+    /// without `model.weights`.
+    pub crop_share: AutoOr<f64>,
     /// Largest random move around the colour circle to either side, as a share of the circle.
     #[schemars(range(min = 0.0, max = 0.5))]
     pub hue: f64,
@@ -74,6 +81,8 @@ impl Default for AugmentSection {
             saturation: 0.0,
             erase: 0.0,
             resize: Resize::default(),
+            interpolation: Interpolation::default(),
+            crop_share: AutoOr::default(),
             hue: 0.0,
             // Those of "Random Erasing Data Augmentation" (Zhong et al., 2017) and timm.
             erase_area: [0.02, 1.0 / 3.0],

@@ -171,6 +171,9 @@ mod tests {
         assert_eq!(expected("sample_data"), "`document-pages`, or `null`");
         assert_eq!(expected("model.in_channels"), "`1` or `3`");
         assert_eq!(expected("model.freeze"), "a list `[..]` with text in each place");
+        assert_eq!(expected("model.mean"), "`auto` or a list `[..]` with a number from 0 to 1 in each place");
+        assert_eq!(expected("model.std"), "`auto` or a list `[..]` with a number from 0.001 to 1 in each place");
+        assert_eq!(expected("augment.crop_share"), "`auto` or a number above 0 and at most 1");
         let weights = "`balanced` or a list `[..]` with a number above 0 in each place, or `null`";
         assert_eq!(expected("train.class_weights"), weights);
         assert_eq!(expected("train.early_stopping.patience"), "a whole number from 1 to 100000, or `null`");

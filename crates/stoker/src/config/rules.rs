@@ -5,6 +5,7 @@ use inference::Column;
 use super::error::{Problem, ProblemKind};
 use super::position::Part;
 use super::predict::Tta;
+use super::preprocessing::AutoOr;
 use super::source::Source;
 use super::user::UserConfig;
 use super::values::AutoCount;
@@ -19,6 +20,8 @@ pub(crate) fn broken_rules(config: &UserConfig, source: &Source) -> Vec<Problem>
         ends_in_order("augment.erase_ratio", config.augment.erase_ratio),
         ends_in_order("augment.noise.blur_sigma", config.augment.noise.blur_sigma),
         ends_in_order("augment.noise.jpeg_quality", config.augment.noise.jpeg_quality),
+        a_number_for_each_channel("model.mean", &config.model.mean, config),
+        a_number_for_each_channel("model.std", &config.model.std, config),
         micro_batch_fits_in_the_effective(config),
         learning_rate_falls(config),
         validation_is_not_training(config),
@@ -65,6 +68,15 @@ fn ends_in_order(key: &'static str, [low, high]: [f64; 2]) -> Option<Broken> {
         key,
         reason: format!("the low end {low} is above the high end {high}"),
         hint: format!("did you mean `[{high}, {low}]`?"),
+    })
+}
+
+fn a_number_for_each_channel(key: &'static str, given: &AutoOr<Vec<f64>>, config: &UserConfig) -> Option<Broken> {
+    let (count, channels) = (given.given()?.len(), config.model.in_channels);
+    (count != channels).then(|| Broken {
+        key,
+        reason: format!("{count} numbers are given, but `model.in_channels` is {channels}"),
+        hint: format!("give one for each channel, or set `{key}: auto`"),
     })
 }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::augment::AugmentSection;
 use super::predict::PredictSection;
+use super::preprocessing::AutoOr;
 use super::train::TrainSection;
 use super::values::{
     AutoCount, AutoSide, Checkpointing, Decode, DeviceRequest, Initialization, Kernels, MemorySize, OnCorrupt,
@@ -103,8 +104,8 @@ pub struct DataSection {
     /// Which images an epoch shows; it always has as many views as there are images.
     #[serde(default)]
     pub sampling: Sampling,
-    /// Repeated augmentation: differently varied views of an image that stand in the same batch. An epoch then shows that
-    /// much fewer images.
+    /// Repeated augmentation: differently varied views of an image, one after the other. They share a batch where this
+    /// divides `train.effective_batch_size`. An epoch then shows that much fewer images.
     #[serde(default = "default_repeats")]
     #[schemars(range(min = 1, max = 16))]
     pub repeats: usize,
@@ -145,6 +146,16 @@ pub struct ModelSection {
     /// Colour channels: 3 for RGB, 1 for grey.
     #[schemars(extend("enum" = [1, 3]))]
     pub in_channels: usize,
+    /// Mean of each channel, subtracted from values in 0 to 1. `auto` takes what belongs to `model.weights`: of a run's weights what that run had, of
+    /// others what a `config.json` of timm beside the file says, or else what the model was published with (`stoker models --json`). Without
+    /// `model.weights` it is ImageNet's, whatever the model.
+    pub mean: AutoOr<Vec<f64>>,
+    /// Standard deviation of each channel, by which values are divided once the mean is taken off. `auto` as for `model.mean`.
+    #[schemars(extend("anyOf" = [
+        { "const": "auto" },
+        { "type": "array", "items": { "type": "number", "minimum": 0.001, "maximum": 1.0 } },
+    ]))]
+    pub std: AutoOr<Vec<f64>>,
     /// Stochastic depth: probability that the last block is skipped in a training step; earlier
     /// blocks scale down to 0.
     #[schemars(extend("minimum" = 0.0, "exclusiveMaximum" = 1.0))]
@@ -173,6 +184,8 @@ impl Default for ModelSection {
             name: "convnext_atto".to_owned(),
             image_size: AutoSide::Auto,
             in_channels: 3,
+            mean: AutoOr::default(),
+            std: AutoOr::default(),
             drop_path: 0.0,
             dropout: 0.0,
             initialization: Initialization::default(),

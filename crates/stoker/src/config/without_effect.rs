@@ -6,7 +6,7 @@ use super::augment::{AugmentSection, MixSection, NoiseSection, RandAugmentSectio
 use super::optimizer;
 use super::train::TrainSection;
 use super::user::UserConfig;
-use super::values::{EraseFill, LossName, ScheduleName, WeightsMismatch};
+use super::values::{ClassWeights, EraseFill, LossName, Resize, Sampling, ScheduleName, WeightsMismatch};
 
 /// Whether it is so, and the sentence that tells it.
 type Told = (bool, String);
@@ -18,9 +18,11 @@ pub(crate) fn settings_without_effect(config: &UserConfig) -> Vec<String> {
         of_data_and_model(config),
         of_colours(config),
         of_erasing(&config.augment),
-        of_noise_and_mixing(&config.augment),
+        of_noise(&config.augment),
+        of_mixing(config),
         of_schedule(&config.train),
         of_loss_and_ends(&config.train),
+        of_balance(config),
     ];
     told.concat().into_iter().filter_map(|(is_so, sentence)| is_so.then_some(sentence)).collect()
 }
@@ -45,6 +47,10 @@ fn of_data_and_model(config: &UserConfig) -> Vec<Told> {
             model.weights_mismatch != WeightsMismatch::Refuse && model.weights.is_none(),
             "`model.weights_mismatch` has no effect without `model.weights`".to_owned(),
         ),
+        (
+            config.augment.crop_share.given().is_some() && config.augment.resize != Resize::CenterCrop,
+            format!("`augment.crop_share` has no effect with `augment.resize: {}`", written(config.augment.resize)),
+        ),
     ]
 }
 
@@ -67,8 +73,8 @@ fn of_erasing(augment: &AugmentSection) -> Vec<Told> {
     ]
 }
 
-fn of_noise_and_mixing(augment: &AugmentSection) -> Vec<Told> {
-    let AugmentSection { rand_augment, noise, mix, .. } = augment;
+fn of_noise(augment: &AugmentSection) -> Vec<Told> {
+    let AugmentSection { rand_augment, noise, .. } = augment;
     let default = NoiseSection::default();
     vec![
         (
@@ -83,10 +89,26 @@ fn of_noise_and_mixing(augment: &AugmentSection) -> Vec<Told> {
             rand_augment.num_ops == 0 && *rand_augment != RandAugmentSection::default(),
             because("augment.rand_augment", "`augment.rand_augment.num_ops` is 0"),
         ),
-        (
-            mix.mixup == 0.0 && mix.cutmix == 0.0 && *mix != MixSection::default(),
-            because("augment.mix", "`augment.mix.mixup` and `augment.mix.cutmix` are 0"),
-        ),
+    ]
+}
+
+/// One reason at most for the whole section; where it has an effect, what of it has none.
+fn of_mixing(config: &UserConfig) -> Vec<Told> {
+    let (mix, default) = (&config.augment.mix, MixSection::default());
+    let (has_mixup, has_cutmix) = (mix.mixup > 0.0, mix.cutmix > 0.0);
+    let is_asked = has_mixup || has_cutmix;
+    let never = mix.probability == 0.0;
+    // An image that is alone in its step has no partner.
+    let is_alone = config.train.effective_batch_size == 1;
+    let is_switched = mix.switch_probability != default.switch_probability;
+    let switch = |other: &str| because("augment.mix.switch_probability", &format!("`augment.mix.{other}` is 0"));
+    let mixes = is_asked && !never && !is_alone;
+    vec![
+        (!is_asked && *mix != default, because("augment.mix", "`augment.mix.mixup` and `augment.mix.cutmix` are 0")),
+        (is_asked && never, because("augment.mix", "`augment.mix.probability` is 0")),
+        (is_asked && !never && is_alone, because("augment.mix", "`train.effective_batch_size` is 1")),
+        (mixes && is_switched && !has_cutmix, switch("cutmix")),
+        (mixes && is_switched && !has_mixup, switch("mixup")),
     ]
 }
 
@@ -116,11 +138,19 @@ fn of_schedule(train: &TrainSection) -> Vec<Told> {
                 train.decay_epochs, train.epochs
             ),
         ),
+        (
+            is(&[Plateau]) && train.patience_epochs >= train.epochs,
+            format!(
+                "the learning rate never falls: `train.patience_epochs` is {} of {} epochs",
+                train.patience_epochs, train.epochs
+            ),
+        ),
     ]
 }
 
 fn of_loss_and_ends(train: &TrainSection) -> Vec<Told> {
     let default = TrainSection::default();
+    let stops_after = train.early_stopping.patience;
     vec![
         (
             train.focal_gamma != default.focal_gamma && train.loss != LossName::Focal,
@@ -130,8 +160,27 @@ fn of_loss_and_ends(train: &TrainSection) -> Vec<Told> {
             train.early_stopping.min_delta != 0.0 && train.early_stopping.patience.is_none(),
             "`train.early_stopping.min_delta` has no effect without `train.early_stopping.patience`".to_owned(),
         ),
+        (
+            stops_after.is_some_and(|patience| patience >= train.epochs),
+            format!(
+                "training never stops early: `train.early_stopping.patience` is {} of {} epochs",
+                stops_after.unwrap_or_default(),
+                train.epochs
+            ),
+        ),
         (train.average_best && train.keep_best == 1, because("train.average_best", "`train.keep_best` is 1")),
     ]
+}
+
+/// Either of the two makes classes count the same; together they turn the balance round.
+fn of_balance(config: &UserConfig) -> Vec<Told> {
+    let is_weighted = matches!(config.train.class_weights, Some(ClassWeights::Balanced(_)));
+    vec![(
+        config.data.sampling == Sampling::Balanced && is_weighted,
+        "rare classes are made up for twice: `data.sampling: balanced` shows them as often as others, and \
+         `train.class_weights: balanced` has them count more besides"
+            .to_owned(),
+    )]
 }
 
 #[cfg(test)]
@@ -147,7 +196,7 @@ mod tests {
     }
 
     /// A setting, why it has no effect, and what gives it one.
-    const IDLE: [(&str, &str, &str); 19] = [
+    const IDLE: [(&str, &str, &str); 23] = [
         ("train.decay_epochs=3", "with `train.schedule: cosine`", "train.schedule=step"),
         ("train.decay_rate=0.2", "with `train.schedule: cosine`", "train.schedule=plateau"),
         ("train.patience_epochs=3", "with `train.schedule: cosine`", "train.schedule=plateau"),
@@ -176,8 +225,12 @@ mod tests {
             "because `augment.mix.mixup` and `augment.mix.cutmix` are 0",
             "augment.mix.mixup=0.2",
         ),
+        ("augment.mix.probability=0", "because `augment.mix.probability` is 0", "augment.mix.probability=0.5"),
+        ("train.effective_batch_size=1", "because `train.effective_batch_size` is 1", "train.effective_batch_size=2"),
+        ("augment.mix.switch_probability=0.3", "because `augment.mix.cutmix` is 0", "augment.mix.cutmix=1"),
         ("model.weights_mismatch=skip", "without `model.weights`", "model.weights=x.pth"),
         ("data.validation_share=0.2", "because `data.validation` is given", "data.validation=null"),
+        ("augment.crop_share=0.9", "with `augment.resize: squash`", "augment.resize=center_crop"),
         ("augment.saturation=0.2", "on grey images (`model.in_channels: 1`)", "model.in_channels=3"),
     ];
 
@@ -185,23 +238,59 @@ mod tests {
     fn a_setting_without_effect_is_told_and_not_where_it_has_one() {
         for (setting, why, cure) in IDLE {
             let (key, _) = setting.split_once('=').unwrap();
-            // What stands in the way of these two is no default.
-            let besides = match key {
-                "data.validation_share" => "data.validation=held",
-                "augment.saturation" => "model.in_channels=1",
+            // What stands in the way of these is no default.
+            let besides = match setting {
+                "data.validation_share=0.2" => "data.validation=held",
+                "augment.saturation=0.2" => "model.in_channels=1",
+                "augment.mix.probability=0" | "train.effective_batch_size=1" | "augment.mix.switch_probability=0.3" => {
+                    "augment.mix.mixup=0.2"
+                }
+                // The patience of a plateau is 10 epochs, and the cure is to be one.
+                "train.decay_rate=0.2" => "train.epochs=20",
                 _ => "seed=1",
             };
             let told_of = told(&[besides, setting]);
             assert_eq!(told_of.len(), 1, "{setting}: {told_of:?}");
-            let named = if key == "augment.rand_augment.magnitude" || key == "augment.mix.probability" {
-                key.rsplit_once('.').unwrap().0
-            } else {
-                key
+            let named = match key {
+                "augment.rand_augment.magnitude" => "augment.rand_augment",
+                "augment.mix.probability" | "train.effective_batch_size" => "augment.mix",
+                key => key,
             };
             let sentence = &told_of[0];
             assert!(sentence.starts_with(&format!("`{named}` has no effect")) && sentence.contains(why), "{sentence}");
             assert_eq!(told(&[besides, setting, cure]), [] as [String; 0], "{setting} beside {cure}");
         }
+    }
+
+    #[test]
+    fn cutmix_alone_has_nothing_to_switch_to_either() {
+        let told_of = told(&["augment.mix.cutmix=1", "augment.mix.switch_probability=0.3"]);
+        let expected = "`augment.mix.switch_probability` has no effect, because `augment.mix.mixup` is 0";
+        assert_eq!(told_of, [expected]);
+        let never = told(&["augment.mix.cutmix=1", "augment.mix.switch_probability=0.3", "augment.mix.probability=0"]);
+        assert_eq!(never, ["`augment.mix` has no effect, because `augment.mix.probability` is 0"], "once is enough");
+    }
+
+    #[test]
+    fn patience_as_long_as_the_run_is_told() {
+        let stopping = "training never stops early: `train.early_stopping.patience` is 4 of 4 epochs";
+        assert_eq!(told(&["train.epochs=4", "train.early_stopping.patience=4"]), [stopping]);
+        assert_eq!(told(&["train.epochs=4", "train.early_stopping.patience=3"]), [] as [String; 0]);
+        let plateau = ["train.schedule=plateau", "train.patience_epochs=4"];
+        let falling = "the learning rate never falls: `train.patience_epochs` is 4 of 4 epochs";
+        assert_eq!(told(&[plateau[0], plateau[1], "train.epochs=4"]), [falling]);
+        assert_eq!(told(&[plateau[0], plateau[1], "train.epochs=5"]), [] as [String; 0]);
+    }
+
+    #[test]
+    fn classes_that_are_balanced_twice_are_told() {
+        let told_of = told(&["data.sampling=balanced", "train.class_weights=balanced"]);
+        assert_eq!(told_of.len(), 1, "{told_of:?}");
+        assert!(told_of[0].starts_with("rare classes are made up for twice: `data.sampling: balanced`"), "{told_of:?}");
+        for one in ["data.sampling=balanced", "train.class_weights=balanced"] {
+            assert_eq!(told(&[one]), [] as [String; 0], "{one}");
+        }
+        assert_eq!(told(&["data.sampling=balanced", "train.class_weights=[1, 2]"]), [] as [String; 0], "asked for");
     }
 
     #[test]

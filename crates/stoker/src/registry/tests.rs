@@ -161,3 +161,25 @@ fn a_tag_of_timms_weights_names_no_other_architecture() {
     // Weights of another size have names of their own, or are not known.
     assert!(find_architecture("convnext_atto.anything_384").is_err());
 }
+
+/// What timm 1.0.31 says of each name's weights: `python scripts/preprocessing_fixture.py`.
+#[test]
+fn images_are_brought_to_published_weights_as_by_timm() {
+    let written = include_str!("../../tests/fixtures/preprocessing.json");
+    let fixture: serde_json::Value = serde_json::from_str(written).expect("it is JSON");
+    let published = fixture["models"].as_array().expect("a list");
+    let all = architectures();
+    assert_eq!(published.len(), all.len());
+    for (architecture, published) in all.iter().zip(published) {
+        let Preprocessing { mean, std, interpolation, crop_share } = architecture.preprocessing;
+        let ours = serde_json::json!({
+            "name": architecture.name,
+            "tag": published["tag"],
+            "mean": mean,
+            "std": std,
+            "interpolation": interpolation.as_str(),
+            "crop_share": crop_share,
+        });
+        assert_eq!(&ours, published);
+    }
+}

@@ -30,6 +30,9 @@ pub(crate) fn open(resolved: &ResolvedConfig) -> Result<RunData, CommandError> {
         None => None,
     };
     report(&train, &validation, test.as_deref());
+    if let Some(told) = class_below_folds(data.folds, &train, &validation) {
+        ui::warn(told);
+    }
     let training = TrainingData {
         train: Arc::new(train),
         validation: Arc::new(validation),
@@ -61,6 +64,19 @@ pub(crate) fn train_and_validation(resolved: &ResolvedConfig) -> Result<(Dataset
             all.split_stratified(share, resolved.config.seed).map_err(|error| request_error(&error, "validation"))
         }
     }
+}
+
+/// What is to be told of the smallest class where it has fewer images than there are folds, as scikit-learn's `StratifiedKFold` does. The parts are those
+/// of one fold, and together all images.
+fn class_below_folds(folds: Option<usize>, train: &Dataset, validation: &Dataset) -> Option<String> {
+    let folds = folds?;
+    let counts = train.class_counts().into_iter().zip(validation.class_counts());
+    let smallest = counts.map(|(train, validation)| train + validation).zip(&train.classes);
+    let (images, class) =
+        smallest.filter(|(images, _)| (1..folds).contains(images)).min_by_key(|(images, _)| *images)?;
+    Some(format!(
+        "class `{class}` has {images} images, fewer than `data.folds: {folds}`: some folds validate none of it"
+    ))
 }
 
 /// Number of classes, where the data is here to be counted.
@@ -132,4 +148,26 @@ fn report(train: &Dataset, validation: &Dataset, test: Option<&Dataset>) {
         validation.len(),
         train.classes.len()
     ));
+}
+
+#[cfg(test)]
+mod tests {
+    use data_pipeline::Sample;
+
+    use super::*;
+
+    fn dataset(counts: &[usize]) -> Dataset {
+        let labels = (0u32..).zip(counts).flat_map(|(label, &count)| std::iter::repeat_n(label, count));
+        let samples = labels.map(|label| Sample { path: "a.png".into(), label: Some(label), group: None });
+        let classes = ["ant", "bee"].map(str::to_owned).to_vec();
+        Dataset { root: "".into(), classes, samples: samples.collect(), ignored_files: 0 }
+    }
+
+    #[test]
+    fn a_class_with_fewer_images_than_folds_is_told_and_one_with_as_many_is_not() {
+        let told = |folds| class_below_folds(folds, &dataset(&[6, 1]), &dataset(&[3, 1]));
+        let expected = "class `bee` has 2 images, fewer than `data.folds: 3`: some folds validate none of it";
+        assert_eq!(told(Some(3)).as_deref(), Some(expected));
+        assert_eq!([told(Some(2)), told(None)], [None, None]);
+    }
 }

@@ -65,8 +65,7 @@ impl WrongPrediction {
 /// The image, whole, in a small JPEG.
 fn thumbnail(path: &Path) -> Option<Vec<u8>> {
     let image = decode(path, &DecodeOptions::default()).ok()?;
-    let transform =
-        EvalTransform { image_size: THUMBNAIL_SIDE, channels: Channels::Rgb, resize: ResizeMode::Letterbox };
+    let transform = EvalTransform::new(THUMBNAIL_SIDE, Channels::Rgb, ResizeMode::Letterbox);
     let mut pixels = vec![0; THUMBNAIL_SIDE * THUMBNAIL_SIDE * 3];
     transform.apply(&image, SampleKey { seed: 0, epoch: 0, sample: 0, repeat: 0 }, &mut pixels);
     let mut jpeg = Vec::new();

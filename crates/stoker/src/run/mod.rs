@@ -15,6 +15,7 @@ pub(crate) mod mistakes;
 pub(crate) mod observer;
 pub(crate) mod post_mortem;
 pub(crate) mod precision;
+pub(crate) mod preprocessing;
 pub(crate) mod recipe;
 pub(crate) mod recovery;
 pub(crate) mod report_page;

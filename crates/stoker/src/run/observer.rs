@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use memory_planner::format_bytes;
 use memory_probe::Meter;
-use metrics::EpochRecord;
+use metrics::{EpochRecord, RunCosts};
 use trainer::{NonFiniteStep, Observer, RecoveryEvent, StepReport, UncutWork};
 
 use crate::run::recovery::{tell_growth, tell_limit_passed, tell_out_of_memory};
@@ -123,12 +123,11 @@ impl Observer for RunObserver {
         });
         let run = &record.run;
         let peak = run.peak_memory_bytes.map_or(String::new(), |peak| format!(", peak {}", format_bytes(peak)));
-        progress.finish(format_args!(
-            "loss {:.3}{scores}; {:.0} images/s, {:.0} % waiting for data{peak}",
-            record.train.loss,
-            run.images_per_second,
-            100.0 * run.data_wait_share
-        ));
+        progress.finish(format_args!("loss {:.3}{scores}; {}{peak}", record.train.loss, pace_in_words(run)));
+        if let Some(loss) = record.validation.as_ref().map(|scores| scores.loss).filter(|loss| !loss.is_finite()) {
+            let epoch = record.epoch;
+            ui::warn(format_args!("epoch {epoch}: the validation loss is {loss}: these weights predict nothing"));
+        }
     }
 
     fn corrupt_images_known(&mut self, count: usize) {
@@ -161,6 +160,16 @@ impl Observer for RunObserver {
 
     fn micro_batch_grown(&mut self, event: &RecoveryEvent) {
         tell_growth(event);
+    }
+}
+
+/// How fast an epoch was, where this process trained in it and did not only validate.
+fn pace_in_words(run: &RunCosts) -> String {
+    match run.images_per_second.is_finite() {
+        true => {
+            format!("{:.0} images/s, {:.0} % waiting for data", run.images_per_second, 100.0 * run.data_wait_share)
+        }
+        false => "trained before it was resumed".to_owned(),
     }
 }
 

@@ -133,6 +133,15 @@ pub(crate) fn check_class_weights(train: &TrainSection, classes: &[String]) -> R
     }
 }
 
+/// What is to be told of a `train.top_k` that every label is among. At its default it was not asked for.
+pub(crate) fn idle_top_k(train: &TrainSection, classes: usize) -> Option<String> {
+    let top_k = train.top_k;
+    let is_idle = top_k >= classes && top_k != TrainSection::default().top_k;
+    is_idle.then(|| {
+        format!("`train.top_k` has no effect, because there are {classes} classes: each is among the {top_k} highest")
+    })
+}
+
 /// When to stop before the last epoch.
 pub(crate) fn early_stopping(train: &TrainSection) -> Option<EarlyStopping> {
     let patience = u32::try_from(train.early_stopping.patience?).unwrap_or(u32::MAX);
@@ -142,6 +151,16 @@ pub(crate) fn early_stopping(train: &TrainSection) -> Option<EarlyStopping> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_top_k_that_every_label_is_among_is_told() {
+        let told = |top_k, classes| idle_top_k(&TrainSection { top_k, ..TrainSection::default() }, classes);
+        let five = "`train.top_k` has no effect, because there are 5 classes: each is among the 5 highest";
+        assert_eq!(told(5, 5).as_deref(), Some(five));
+        assert!(told(9, 5).is_some());
+        assert_eq!(told(5, 6), None);
+        assert_eq!(told(3, 2), None, "the default, which nobody asked for");
+    }
 
     #[test]
     fn what_is_decided_is_what_the_rules_have_by_default() {

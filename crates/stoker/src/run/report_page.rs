@@ -127,8 +127,60 @@ impl ReportPage<'_> {
         if let Some(peak) = self.measured_peak_bytes {
             facts.push(("measured peak memory", format_bytes(peak)));
         }
-        let seconds: f64 = history.iter().map(|record| record.run.seconds).filter(|seconds| seconds.is_finite()).sum();
-        facts.push(("time of all epochs", short_time(seconds)));
+        let left_out: u64 = history.iter().map(|record| record.train.nonfinite_steps).sum();
+        if left_out > 0 {
+            facts.push(("steps left out, not finite", format!("{left_out} of {}", self.progress.step)));
+        }
+        facts.push(("time of all epochs", time_of(history)));
         facts
+    }
+}
+
+/// How long the epochs took, as far as it is known: of an epoch that was gone on with, the time of the process that ended it alone.
+fn time_of(history: &[EpochRecord]) -> String {
+    let seconds: f64 = history.iter().map(|record| record.run.seconds).filter(|seconds| seconds.is_finite()).sum();
+    let time = short_time(seconds);
+    match history.iter().filter(|record| record.run.taken_up).count() {
+        0 => time,
+        1 => format!("{time}, without the part of one epoch that was done before it was resumed"),
+        epochs => format!("{time}, without the parts of {epochs} epochs that were done before they were resumed"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use metrics::{RunCosts, TrainScores};
+
+    use super::*;
+
+    #[test]
+    fn the_time_says_of_how_many_epochs_a_part_is_not_in_it() {
+        let record = |taken_up| EpochRecord {
+            epoch: 1,
+            step: 1,
+            learning_rate: 0.1,
+            train: TrainScores {
+                loss: 1.0,
+                accuracy: 0.5,
+                samples: 2,
+                skipped: 0,
+                nonfinite_steps: 0,
+                gradient_norm: None,
+            },
+            validation: None,
+            run: RunCosts {
+                seconds: 30.0,
+                images_per_second: 1.0,
+                data_wait_share: 0.0,
+                peak_memory_bytes: None,
+                train_peak_memory_bytes: None,
+                validation_peak_memory_bytes: None,
+                taken_up,
+            },
+        };
+        assert_eq!(time_of(&[record(false), record(false)]), short_time(60.0));
+        let told = time_of(&[record(true), record(false)]);
+        assert!(told.starts_with(&short_time(60.0)) && told.contains("the part of one epoch"), "{told}");
+        assert!(time_of(&[record(true), record(true)]).contains("the parts of 2 epochs"));
     }
 }

@@ -5,21 +5,22 @@ use std::time::Duration;
 
 use checkpoint::WeightsNote;
 use data_pipeline::{
-    Channels, DocumentNoise, EvalTransform, LoaderOptions, Mixing, RandAugment, ResizeMode, TrainTransform,
+    Channels, DocumentNoise, EvalTransform, LoaderOptions, Mixing, RandAugment, ResizeFilter, ResizeMode,
+    TrainTransform,
 };
 use memory_planner::{BudgetRequest, Rung};
-use trainer::{FaultPlan, Recompute, TrainOptions};
+use trainer::{FaultPlan, Normalization, Recompute, TrainOptions};
 
 use crate::config::{
-    AutoCount, AutoSide, Checkpointing, DEFAULT_VALIDATION_SHARE, Decode, DeviceRequest, EraseFill, MixMode, OnCorrupt,
-    Precision, RandAugmentSection, Resize, Sampling, UserConfig,
+    AutoCount, AutoOr, AutoSide, Checkpointing, DEFAULT_VALIDATION_SHARE, Decode, DeviceRequest, EraseFill,
+    Interpolation, MixMode, OnCorrupt, Precision, RandAugmentSection, Resize, Sampling, UserConfig,
 };
 use crate::error::CommandError;
 use crate::registry::Architecture;
 use crate::run::checks::known_architecture;
-use crate::run::recipe;
+use crate::run::{preprocessing, recipe};
 
-/// Share of the shorter side that a centre crop keeps (timm's default `crop_pct`).
+/// Share of the shorter side that a centre crop would keep, where nothing is cropped (timm's default `crop_pct`).
 const CROP_SHARE: f32 = 0.875;
 
 /// A configuration whose `auto`s are decided, with the reason of each. Its YAML is a configuration again: the same run.
@@ -34,10 +35,10 @@ pub(crate) struct ResolvedConfig {
 }
 
 impl ResolvedConfig {
-    /// Decides what does not need the device: the name, the image size, the optimizer's constants, the validation split.
+    /// Decides what does not need the device: the name, the image size, how images become numbers, the optimizer's constants, the validation split.
     ///
     /// # Errors
-    /// An unknown model whose image size is to be taken.
+    /// An unknown model whose image size or colours are to be taken.
     pub(crate) fn new(mut config: UserConfig, path: &Path) -> Result<Self, CommandError> {
         let mut choices = Vec::new();
         let name = config.name.clone().unwrap_or_else(|| {
@@ -51,6 +52,7 @@ impl ResolvedConfig {
             config.model.image_size = AutoSide::Exactly(side);
             choices.push(format!("model.image_size {side}: that of `{}` as published", config.model.name));
         }
+        preprocessing::decide(&mut config, &mut choices)?;
         let rate = config.train.highest_learning_rate();
         if config.train.learning_rate.is_none() {
             choices.push(format!("train.learning_rate {rate}: the default of `{}`", config.train.optimizer.as_str()));
@@ -220,8 +222,32 @@ impl ResolvedConfig {
         EvalTransform {
             image_size: self.image_size(),
             channels: self.channels(),
-            resize: resize_mode(self.config.augment.resize),
+            resize: self.resize_mode(),
+            filter: self.filter(),
         }
+    }
+
+    /// What pixels are normalised by.
+    pub(crate) fn normalization(&self) -> Normalization {
+        let model = &self.config.model;
+        let narrow = |values: &AutoOr<Vec<f64>>| -> Vec<f32> {
+            let values = values.given().expect("decided when the configuration was resolved");
+            values.iter().map(|&value| value as f32).collect()
+        };
+        Normalization { mean: narrow(&model.mean), std: narrow(&model.std) }
+    }
+
+    /// Share of the shorter side that a centre crop keeps.
+    pub(crate) fn crop_share(&self) -> f32 {
+        self.config.augment.crop_share.given().map_or(CROP_SHARE, |&share| share as f32)
+    }
+
+    fn resize_mode(&self) -> ResizeMode {
+        resize_mode(self.config.augment.resize, self.crop_share())
+    }
+
+    fn filter(&self) -> ResizeFilter {
+        filter(self.config.augment.interpolation).expect("decided when the configuration was resolved")
     }
 
     /// How training images are varied.
@@ -257,7 +283,8 @@ impl ResolvedConfig {
                 EraseFill::Color => data_pipeline::EraseFill::Color,
                 EraseFill::Pixel => data_pipeline::EraseFill::Pixel,
             },
-            ..TrainTransform::new(self.image_size(), self.channels(), resize_mode(augment.resize))
+            filter: self.filter(),
+            ..TrainTransform::new(self.image_size(), self.channels(), self.resize_mode())
         }
     }
 
@@ -304,11 +331,11 @@ fn rand_augment(section: &RandAugmentSection) -> Option<RandAugment> {
     (num_ops > 0).then_some(RandAugment { num_ops, magnitude, magnitude_std, increasing })
 }
 
-fn resize_mode(resize: Resize) -> ResizeMode {
+fn resize_mode(resize: Resize, crop_share: f32) -> ResizeMode {
     match resize {
         Resize::Squash => ResizeMode::Squash,
         Resize::Letterbox => ResizeMode::Letterbox,
-        Resize::CenterCrop => ResizeMode::CenterCrop { crop_share: CROP_SHARE },
+        Resize::CenterCrop => ResizeMode::CenterCrop { crop_share },
     }
 }
 
@@ -321,10 +348,24 @@ pub(crate) fn resize_name(resize: Resize) -> &'static str {
     }
 }
 
+/// None for `auto`.
+fn filter(interpolation: Interpolation) -> Option<ResizeFilter> {
+    match interpolation {
+        Interpolation::Auto => None,
+        Interpolation::Bilinear => Some(ResizeFilter::Bilinear),
+        Interpolation::Bicubic => Some(ResizeFilter::Bicubic),
+    }
+}
+
+/// How a checkpoint weighs pixels, by the name that it has for it.
+pub(crate) fn filter_from_name(name: &str) -> Option<ResizeFilter> {
+    Interpolation::from_name(name).and_then(filter)
+}
+
 /// The way back from [`resize_name`].
-pub(crate) fn resize_from_name(name: &str) -> Option<ResizeMode> {
+pub(crate) fn resize_from_name(name: &str, crop_share: f32) -> Option<ResizeMode> {
     let all = [Resize::Squash, Resize::Letterbox, Resize::CenterCrop];
-    all.into_iter().find(|resize| resize_name(*resize) == name).map(resize_mode)
+    all.into_iter().find(|resize| resize_name(*resize) == name).map(|resize| resize_mode(resize, crop_share))
 }
 
 #[cfg(test)]
@@ -375,6 +416,30 @@ mod tests {
         let again = resolved_of(&text, &[]).unwrap();
         assert_eq!(again.config, first.config);
         assert_eq!(again.choices, [] as [String; 0]);
+    }
+
+    #[test]
+    fn how_images_become_numbers_is_written_with_its_reason_and_used() {
+        let settings = ["model.name=tf_efficientnetv2_s", "model.weights=w.pth", "augment.resize=center_crop"];
+        let first = resolved_of("data: {train: images}\n", &settings).unwrap();
+        assert_eq!(first.normalization(), Normalization { mean: vec![0.5; 3], std: vec![0.5; 3] });
+        assert_eq!(first.eval_transform().resize, ResizeMode::CenterCrop { crop_share: 1.0 });
+        assert_eq!([first.eval_transform().filter, first.train_transform().filter], [ResizeFilter::Bicubic; 2]);
+        let text = first.to_yaml();
+        assert!(text.contains("\n# model.mean [0.5, 0.5, 0.5]: as timm has it for `tf_efficientnetv2_s`\n"), "{text}");
+        let again = resolved_of(&text, &[]).unwrap();
+        assert_eq!((again.config, again.choices), (first.config, Vec::<String>::new()));
+    }
+
+    #[test]
+    fn without_weights_images_become_the_numbers_that_they_always_were() {
+        for channels in [1, 3] {
+            let resolved = resolved_of("data: {train: images}\n", &[&format!("model.in_channels={channels}")]).unwrap();
+            assert_eq!(resolved.normalization(), Normalization::imagenet(channels));
+            assert_eq!(resolved.eval_transform().filter, ResizeFilter::Bilinear);
+        }
+        let cropped = resolved_of("data: {train: images}\n", &["augment.resize=center_crop"]).unwrap();
+        assert_eq!(cropped.eval_transform().resize, ResizeMode::CenterCrop { crop_share: 0.875 });
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::Path;
 use burn::tensor::Device;
 use memory_planner::{FootprintSource, Liveness, MemoryAnalysis, PlanRequest, Precision, Rung, Trace};
 use memory_probe::{StepRequest, capture_step};
-use trainer::{Normalization, Recompute, TrainStep};
+use trainer::{Recompute, TrainStep};
 use vision_nn::ClassifierSpec;
 
 use crate::config::{Checkpointing, Initialization, Rounding, UserConfig};
@@ -94,8 +94,7 @@ impl Subject<'_> {
     /// The step itself, of a fresh model: `device` has a tape.
     pub(crate) fn train_step(&self, rung: Rung, device: Device) -> TrainStep<Network> {
         let request = self.step(rung);
-        let normalization = Normalization::imagenet(request.image[2]);
-        TrainStep::new(self.build(&device), request.options, normalization, device)
+        TrainStep::new(self.build(&device), request.options, self.resolved.normalization(), device)
     }
 
     /// The forward pass of a prediction.
@@ -152,9 +151,11 @@ impl Subject<'_> {
     /// What the configuration asks of the plan.
     pub(crate) fn plan_request(&self) -> PlanRequest {
         let config = &self.resolved.config;
-        let effective = config.train.effective_batch_size;
+        let asked = config.train.effective_batch_size;
+        let effective = self.train_samples.map_or(asked, |samples| asked.min(samples));
         PlanRequest {
-            effective_batch: Some(self.train_samples.map_or(effective, |samples| effective.min(samples))),
+            effective_batch: Some(effective),
+            effective_batch_beyond_samples: (asked > effective).then_some(asked),
             micro_batch: config.train.micro_batch_size.exactly(),
             rounding: planner_rounding(config.memory.rounding),
             current: config.train.micro_batch_size.exactly(),

@@ -66,7 +66,10 @@ fn starting_weights(
 
 fn refused_start(error: &CheckpointError, mismatch: Mismatch) -> CommandError {
     let hint = match error {
-        CheckpointError::Missing { .. } | CheckpointError::Malformed { .. } | CheckpointError::Read { .. } => Some(
+        CheckpointError::Missing { .. }
+        | CheckpointError::Malformed { .. }
+        | CheckpointError::Damaged { .. }
+        | CheckpointError::Read { .. } => Some(
             "`model.weights` names a whole `.safetensors` or `.pth` file, or a run folder; leave it out to start fresh"
                 .to_owned(),
         ),

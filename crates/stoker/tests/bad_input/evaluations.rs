@@ -25,7 +25,7 @@ fn an_evaluation_counts_every_image_and_writes_all_its_files() {
     );
     let not_evaluated = "\
 file,label,reason
-bird/0.png,,no label
+bird/0.png,bird,label `bird` is no class
 dog/half.jpg,dog,the jpeg is cut off: it has no end marker
 ";
     assert_eq!(read("not_evaluated.csv"), not_evaluated);
@@ -66,6 +66,49 @@ fn images_without_labels_are_for_predict() {
     let stage =
         Stage::trained().file("loose/1.png", pictures::photo(90, 1)).file("loose/2.png", pictures::photo(20, 2));
     assert_snapshot!(stage.refuse(&format!("{EVALUATE} loose")));
+}
+
+/// Three of the photos, two of them under labels that are no classes, in `labels.csv`.
+fn labelled_otherwise() -> Stage {
+    let rows = "photos/cat/0.png,cat\nphotos/cat/1.png,Cat\nphotos/dog/2.png,xyz\n";
+    Stage::trained().file("labels.csv", format!("file,label\n{rows}"))
+}
+
+#[test]
+fn labels_that_are_no_classes_are_told_and_kept() {
+    let stage = labelled_otherwise();
+    assert_snapshot!("printed_for_labels_of_no_class", stage.run(&format!("{EVALUATE} labels.csv --output found")));
+    let not_evaluated = "\
+file,label,reason
+photos/cat/1.png,Cat,label `Cat` is no class
+photos/dog/2.png,xyz,label `xyz` is no class
+";
+    assert_eq!(stage.read("found/not_evaluated.csv"), not_evaluated);
+}
+
+#[test]
+fn a_prediction_tells_of_labels_that_are_no_classes() {
+    let stage = labelled_otherwise()
+        .file("mixed/cat/0.png", pictures::photo(200, 0))
+        .file("mixed/hen/0.png", pictures::photo(90, 1))
+        .file("sorted/2024/0.png", pictures::photo(90, 1));
+    let predict = |input: &str| {
+        let printed = stage.run(&format!("predict --run runs/latest --device cpu --input {input} --output rows.csv"));
+        assert!(printed.contains("exit code 0"), "{printed}");
+        printed
+    };
+    assert_snapshot!("predicted_with_labels_of_no_class", predict("labels.csv"));
+    let of_classes = predict("mixed");
+    let note = "\nnote: 1 image is labelled `hen`: no class of the run; no score counts it\n";
+    assert!(of_classes.contains(note), "{of_classes}");
+    let of_years = predict("sorted");
+    assert!(!of_years.contains("labelled"), "no folder is a class: {of_years}");
+}
+
+#[test]
+fn an_evaluation_by_other_spellings_alone_is_refused_with_the_classes() {
+    let stage = Stage::trained().file("labels.csv", "file,label\nphotos/cat/0.png,Cat\nphotos/dog/1.png,D og\n");
+    assert_snapshot!("labels_of_another_spelling", stage.refuse(&format!("{EVALUATE} labels.csv")));
 }
 
 #[test]

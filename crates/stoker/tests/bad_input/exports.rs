@@ -14,13 +14,7 @@ const TO_ONNX: &str = "--format onnx --output m.onnx";
 fn a_run_is_exported_with_what_its_images_go_through() {
     let stage = Stage::trained();
     assert_snapshot!("as_onnx", stage.run(&format!("export --run runs/latest {TO_ONNX}")));
-    let model = ModelProto::parse_buf(&fs::read(stage.path("m.onnx")).unwrap()).unwrap();
-    let properties: Vec<String> = model
-        .metadata_props
-        .iter()
-        .map(|property| format!("{}: {}", property.key.as_deref().unwrap(), property.value.as_deref().unwrap()))
-        .collect();
-    assert_snapshot!("properties", properties.join("\n"));
+    assert_snapshot!("properties", properties(&stage).join("\n"));
 
     let export = "export --run runs/latest --checkpoint last --format safetensors --output w.safetensors";
     assert_snapshot!("as_safetensors", stage.run(export));
@@ -32,6 +26,52 @@ fn a_run_is_exported_with_what_its_images_go_through() {
         assert_eq!(averaged.or(last.tensors.get(name)), Some(weight), "{name}");
     }
     assert!(!exported.tensors.keys().any(|name| name.contains('/')), "weights alone");
+}
+
+/// The metadata of `m.onnx`, a property a line.
+fn properties(stage: &Stage) -> Vec<String> {
+    let model = ModelProto::parse_buf(&fs::read(stage.path("m.onnx")).unwrap()).unwrap();
+    let properties = model.metadata_props.iter();
+    properties
+        .map(|property| format!("{}: {}", property.key.as_deref().unwrap(), property.value.as_deref().unwrap()))
+        .collect()
+}
+
+#[test]
+fn a_temperature_goes_with_the_weights_and_the_size_that_it_was_fitted_to() {
+    let stage = Stage::trained();
+    let fitted = stage.run("calibrate --run runs/latest --device cpu");
+    assert!(fitted.contains("exit code 0"), "{fitted}");
+    let export = |flags: &str| stage.run(&format!("export --run runs/latest {flags} {TO_ONNX} --overwrite"));
+    let temperatures = || properties(&stage).into_iter().filter(|line| line.starts_with("temperature: "));
+
+    let printed = export("--checkpoint best");
+    assert!(printed.contains("exit code 0") && !printed.contains("temperature"), "{printed}");
+    let file = stage.read(&format!("{}/calibration.json", stage.run_path("pets")));
+    let file: serde_json::Value = serde_json::from_str(&file).expect("it is JSON");
+    let expected = format!("temperature: {}", file["calibration"]["temperature"]);
+    assert_eq!(temperatures().collect::<Vec<_>>(), [expected]);
+
+    for (flags, reason) in [
+        ("--checkpoint last", "was fitted with checkpoint best, but last is predicted with"),
+        ("--img-size 64", "was fitted to images of 32 px"),
+    ] {
+        let printed = export(flags);
+        let note = "note: the exported file will have no temperature: ";
+        assert!(printed.contains("exit code 0") && printed.contains(note) && printed.contains(reason), "{printed}");
+        assert_eq!(temperatures().count(), 0, "{flags}");
+    }
+}
+
+#[test]
+fn the_colour_of_bars_goes_with_a_run_that_has_some() {
+    let stage = Stage::new();
+    let printed = stage.run("train --config x.yaml --set augment.resize=letterbox");
+    assert!(printed.contains("exit code 0"), "{printed}");
+    stage.run(&format!("export --run runs/latest {TO_ONNX}"));
+    let properties = properties(&stage);
+    // ImageNet's mean, as the loader fills them.
+    assert!(properties.contains(&"letterbox_color: [124,116,104]".to_owned()), "{properties:?}");
 }
 
 #[test]

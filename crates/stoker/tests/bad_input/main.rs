@@ -12,6 +12,7 @@ mod images;
 mod memory_and_device;
 mod modes;
 mod outputs;
+mod overwriting;
 mod pictures;
 mod predictions;
 mod run_folders;

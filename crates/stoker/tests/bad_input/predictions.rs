@@ -90,6 +90,51 @@ fn a_calibration_serves_the_views_that_it_was_fitted_with() {
 }
 
 #[test]
+fn a_file_of_calibration_that_is_not_there_is_told_as_that() {
+    let printed = Stage::trained().refuse(&format!("{PREDICT} photos --output x.csv --calibration nowhere.json"));
+    assert!(printed.contains("error: `nowhere.json` does not exist\n"), "{printed}");
+    assert!(printed.ends_with(": stoker calibrate --run runs/DATE/pets --output nowhere.json"), "{printed}");
+}
+
+/// As many steps, another seed: what differs is the weights.
+#[test]
+fn a_temperature_and_weights_of_views_serve_the_weights_that_they_were_fitted_to() {
+    let stage = Stage::trained();
+    let run = stage.run_path("pets");
+    for rule in ["weighted", "mean"] {
+        let printed = stage.run(&format!("calibrate --run {run} --device cpu --merge {rule}"));
+        assert!(printed.contains("exit code 0"), "{printed}");
+    }
+    let predict = format!("predict --run {run} --device cpu --input photos --output x.csv");
+    assert!(stage.run(&format!("{predict} --use-calibration")).contains("exit code 0"));
+    let printed = stage.run("train --config x.yaml --set name=others --set seed=3");
+    assert!(printed.contains("exit code 0"), "{printed}");
+    let best = |run: &str| stage.path(&format!("{run}/checkpoints/best.safetensors"));
+    std::fs::copy(best(&stage.run_path("others")), best(&run)).expect("both runs are done");
+    let refused = |flags: &str, file: &str, command: &str| {
+        let printed = stage.refuse(&format!("{predict} {flags}"));
+        assert!(printed.contains(&format!("/{file}` was fitted with weights ")), "{printed}");
+        assert!(!printed.contains("weights of step") && printed.ends_with(command), "{printed}");
+    };
+    refused("--use-calibration", "calibration.json", ": stoker calibrate --run runs/DATE/pets");
+    let learn = "learn them: stoker calibrate --run runs/DATE/pets --merge weighted";
+    refused("--merge weighted", "view_weights.json", learn);
+
+    let path = format!("{run}/calibration.json");
+    let mut older: serde_json::Value = serde_json::from_str(&stage.read(&path)).expect("it is JSON");
+    older.as_object_mut().expect("an object").remove("weights").expect("a fingerprint");
+    let stage = stage.file(&path, older.to_string());
+    let printed = stage.run(&format!("{predict} --use-calibration"));
+    assert!(printed.contains("exit code 0") && printed.contains("does not name the weights"), "{printed}");
+}
+
+#[test]
+fn one_row_is_told_in_the_singular() {
+    let printed = Stage::trained().run(&format!("{PREDICT} photos/cat/0.png --output one.csv"));
+    assert!(printed.contains("\n1 row written to one.csv\n"), "{printed}");
+}
+
+#[test]
 fn a_run_whose_validation_images_are_gone_cannot_be_calibrated() {
     let stage = Stage::trained();
     std::fs::remove_dir_all(stage.path("photos")).expect("it is there");

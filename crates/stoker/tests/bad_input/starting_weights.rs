@@ -31,6 +31,52 @@ fn grey_images_sum_the_colours() {
     assert_eq!(notes_of_next(&stage), note);
 }
 
+#[test]
+fn a_run_sees_images_as_the_run_did_whose_weights_it_starts_from() {
+    const CROPPED: &str = "--set augment.resize=center_crop";
+    let stage = Stage::new();
+    let settings = "--set augment.interpolation=bicubic --set augment.crop_share=0.9 --set model.std=[0.5,0.25,0.5]";
+    let printed = stage.run(&format!("train --config x.yaml {CROPPED} {settings}"));
+    assert!(printed.contains("exit code 0"), "{printed}");
+    let printed = from_latest(&stage, CROPPED);
+    assert!(printed.contains("exit code 0"), "{printed}");
+    let resolved = stage.read(&format!("{}/config.resolved.yaml", stage.run_path("next")));
+    for (key, value) in [
+        ("model.mean", "[0.485, 0.456, 0.406]"),
+        ("model.std", "[0.5, 0.25, 0.5]"),
+        ("augment.interpolation", "bicubic"),
+        ("augment.crop_share", "0.9"),
+    ] {
+        let choice = format!("\n# {key} {value}: as the weights in `runs/latest` were trained\n");
+        assert!(resolved.contains(&choice), "{choice} in {resolved}");
+    }
+    let best = format!("{}/checkpoints/best.safetensors", stage.run_path("next"));
+    let card = read_tensors(&stage.path(&best)).expect("the run saved it").card.expect("a run's");
+    for field in ["\"interpolation\":\"bicubic\"", "\"crop_share\":0.9", "\"std\":[0.5,0.25,0.5]"] {
+        assert!(card.contains(field), "{field} in {card}");
+    }
+    stage.run("export --run runs/latest --format onnx --output m.onnx");
+    let file = std::fs::read(stage.path("m.onnx")).expect("it was exported");
+    for text in ["bicubic, antialiased", "crop_share", "[0.5,0.25,0.5]"] {
+        assert!(file.windows(text.len()).any(|bytes| bytes == text.as_bytes()), "{text}");
+    }
+}
+
+#[test]
+fn weights_of_another_program_want_images_as_timm_has_it_for_the_model() {
+    let stage = Stage::trained();
+    let path = stage.path(&format!("{}/checkpoints/best.safetensors", stage.run_path("pets")));
+    let tensors = read_tensors(&path).expect("the run saved it").tensors;
+    let named = tensors.iter().map(|(name, data)| (name.clone(), data));
+    write_tensors(&stage.path("timm.safetensors"), named, None).expect("writable");
+    let printed = stage.run("train --config x.yaml --set name=next --set model.weights=timm.safetensors");
+    assert!(printed.contains("exit code 0"), "{printed}");
+    let resolved = stage.read(&format!("{}/config.resolved.yaml", stage.run_path("next")));
+    let choice = "\n# augment.interpolation bicubic: as timm has it for `convnext_atto`\n";
+    assert!(resolved.contains(choice) && resolved.contains("\n  interpolation: bicubic\n"), "{resolved}");
+    assert!(resolved.contains("\n  crop_share: auto\n"), "nothing is cropped: {resolved}");
+}
+
 /// The weights of `pets`, with one tensor under another name and one of another shape.
 fn with_damaged_weights() -> Stage {
     let stage = Stage::trained();

@@ -60,6 +60,28 @@ fn a_template_of_probabilities_has_them_in_its_own_order() {
 }
 
 #[test]
+fn a_template_of_one_probability_for_two_classes_is_followed_and_told() {
+    let stage = stage("id,label\n1,0.5\n2,0.5\n3,0.5\n");
+    let printed = stage.run(PREDICT);
+    let note = "note: the column `label` takes the probability of `dog`; what it lacks to 1 is that of `cat`\n";
+    assert!(printed.contains("exit code 0") && printed.contains(note), "{printed}");
+    let plain = "predict --run runs/latest --device cpu --input test --columns probabilities --output plain.csv";
+    assert!(stage.run(plain).contains("exit code 0"));
+    let last_cells = |table: &str| -> Vec<String> {
+        let lines = stage.read(table).lines().skip(1).map(str::to_owned).collect::<Vec<_>>();
+        lines.iter().map(|line| line.rsplit(',').next().unwrap_or_default().to_owned()).collect()
+    };
+    let filled = last_cells("rows.csv");
+    assert_eq!(filled, last_cells("plain.csv"), "the last class is `dog`");
+    assert!(!filled[0].is_empty() && filled[1].is_empty(), "the second image cannot be read: {filled:?}");
+}
+
+#[test]
+fn columns_that_are_no_classes_are_named_alone() {
+    assert_snapshot!(stage("id,label,usage\n1,cat,public\n2,cat,public\n3,cat,private\n").refuse(PREDICT));
+}
+
+#[test]
 fn a_checkpoint_of_other_classes_than_the_template_is_refused() {
     assert_snapshot!("columns_of_other_classes", stage("id,cat,owl\n1,0,0\n2,0,0\n3,0,0\n").refuse(PREDICT));
     assert_snapshot!("labels_of_other_classes", stage("id,label\n1,cat\n2,owl\n3,cat\n").refuse(PREDICT));

@@ -142,9 +142,7 @@ fn complete_part(stage: &Stage, request: &str, part: &str) -> Vec<u8> {
 /// Leaves what is kept of a prediction: its table cannot be written.
 pub(crate) fn stop_before_the_table(stage: &Stage, request: &str) {
     let _ = fs::remove_file(stage.path("rows.csv"));
-    fs::create_dir(stage.path("rows.csv.writing")).expect("writable");
-    assert_eq!(stage.run(request).code, Some(1));
-    fs::remove_dir(stage.path("rows.csv.writing")).expect("it is there");
+    assert_eq!(stage.run_without_table("rows.csv", ":", request).code, Some(1));
 }
 
 #[test]
@@ -242,7 +240,7 @@ fn folds_share_one_temperature_that_is_fitted_out_of_fold_and_applied_to_their_m
         .map(|line| {
             let cells: Vec<&str> = line.split(',').collect();
             let label = classes.iter().position(|class| cells[1].starts_with(class)).expect("a folder for each class");
-            (cells[3..6].iter().map(|cell| cell.parse().expect("a number")).collect(), label)
+            (cells[4..7].iter().map(|cell| cell.parse().expect("a number")).collect(), label)
         })
         .collect();
     let loss = |temperature: f64| said.iter().map(|(row, label)| -tempered(row, temperature)[*label].ln()).sum::<f64>();
@@ -312,4 +310,51 @@ fn a_run_may_have_its_temperature_in_a_file_of_its_own() {
     for (file, row) in predict(&stage, &format!("--run {RUN} --calibration mine.json"), "calibrated.csv") {
         assert_close(&row, &tempered(&plain[&file], temperature));
     }
+}
+
+/// The words behind `stoker` in the first line that tells this command.
+fn told<'t>(text: &'t str, command: &str) -> &'t str {
+    let start = format!("stoker {command} ");
+    let place = text.find(&start).unwrap_or_else(|| panic!("no `{start}` in {text}"));
+    text[place + "stoker ".len()..].lines().next().expect("it was found in a line")
+}
+
+#[test]
+fn the_command_after_a_calibration_of_a_run_and_folds_predicts_with_their_shares() {
+    let stage = of_folds();
+    let folds = stage.run_folder();
+    draw_set(&stage.path("data/more"), 8);
+    // All images of the folds are held out from it.
+    let sets = "--set data.train=data/more --set data.validation=data/train";
+    stage.succeed(&format!("train --config tiny.yaml --set name=second --set train.epochs=1 {sets}"));
+    let both = format!("--run {} --run {folds} ", stage.run_folder());
+    let printed = stage.succeed(&format!("calibrate {both}--device cpu --output b.json")).stdout;
+    let command = told(&printed, "predict");
+    assert!(command.contains(&both), "{command}");
+    stage.succeed(&format!("{} --device cpu --output x.csv", command.replace("FOLDER", "data/test")));
+}
+
+#[test]
+fn the_command_in_a_hint_fits_what_is_predicted_with() {
+    let stage = of_folds();
+    let text = fs::read_to_string(stage.run_path("fold_results.yaml")).expect("the run wrote it");
+    let third = text.find("- fold: 2\n").expect("the last of three folds");
+    stage.write(&format!("{RUN}/fewer.yaml"), &text.as_bytes()[..third]);
+    let fewer = format!("--fold-results {RUN}/fewer.yaml --checkpoint last --tta legacy --merge max");
+    let predict = format!("predict {fewer} --input data/test --device cpu --output x.csv");
+    let ended = stage.run(&format!("{predict} --use-calibration"));
+    assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+    let (calibrate, file) = (told(&ended.stderr, "calibrate"), format!("{RUN}/fewer.calibration.json"));
+    assert_eq!(calibrate, format!("calibrate {fewer} --output {file}"));
+    assert!(ended.stderr.contains(&format!("pass `--calibration {file}`")), "{}", ended.stderr);
+    stage.succeed(&format!("{calibrate} --device cpu"));
+    stage.succeed(&format!("{predict} --calibration {file}"));
+
+    // Views that a measurement chose are named, for a calibration chooses none.
+    let auto = format!("predict --run {RUN}/fold_0 --input data/test --device cpu --tta auto --use-calibration");
+    let ended = stage.run(&format!("{auto} --output x.csv"));
+    assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+    let calibrate = told(&ended.stderr, "calibrate");
+    assert!(calibrate.contains(" --views ") && !calibrate.contains("auto"), "{calibrate}");
+    stage.succeed(&format!("{calibrate} --device cpu"));
 }

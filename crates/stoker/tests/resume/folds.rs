@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use crate::full_disk::run_limited;
 use crate::stage::{RUN, Stage};
 
 const TRAIN: &str = "train --config tiny.yaml --set data.validation=null --set data.folds=3 --set train.epochs=1";
@@ -26,6 +27,11 @@ fn every_image_is_predicted_by_the_model_that_was_not_trained_on_it() {
     let files = files_of(&csv);
     let unique = files.iter().collect::<std::collections::BTreeSet<_>>().len();
     assert_eq!((files.len(), unique), (24, 24), "{csv}");
+    assert!(csv.starts_with("fold,file,class,label,dots,stripes,waves,error\n"), "{csv}");
+    for row in csv.lines().skip(1) {
+        let fields: Vec<&str> = row.split(',').collect();
+        assert!(Path::new(fields[1]).starts_with(fields[3]), "the folder is the label: {row}");
+    }
     for fold in 0..3 {
         let config = read(&stage, &format!("fold_{fold}/config.resolved.yaml"));
         assert!(config.contains(&format!("fold: {fold}\n")) && config.contains("folds: 3\n"), "{config}");
@@ -114,6 +120,23 @@ fn one_fold_is_replaced_on_request_and_the_others_stay() {
     assert!(!read(&stage, "fold_results.yaml").contains("fold_1"), "it is gone");
     let other = stage.run(&format!("{TRAIN} --set train.learning_rate=0.01 --fold 1 --overwrite"));
     assert!(other.code == Some(2) && other.stderr.contains("`--overwrite` without `--fold`"), "{}", other.stderr);
+}
+
+/// More than `best` and less than `last` takes, in units of 512 or 1024 bytes.
+const LESS_THAN_LAST: u32 = 40_000;
+
+#[test]
+fn a_fold_that_failed_is_gone_on_with_by_all_folds_and_by_itself_tells_what_is_left() {
+    let stage = Stage::new();
+    let failed = run_limited(&stage, TRAIN, LESS_THAN_LAST);
+    let group = stage.run_folder();
+    let way_out = format!("then go on with `train --resume {group}`; what was saved before is whole\n");
+    assert!(failed.code == Some(1) && failed.stderr.ends_with(&way_out), "{}", failed.stderr);
+    let alone = stage.succeed(&format!("train --resume {RUN}/fold_0")).stdout;
+    let left = format!("next, train the other folds:\n  stoker train --resume {group}\n");
+    assert!(alone.contains("over 1 of 3 folds") && alone.ends_with(&left), "{alone}");
+    let all = stage.succeed(&format!("train --resume {RUN}"));
+    assert!(all.stderr.contains("fold 0 is done") && all.stdout.contains("over 3 of 3 folds"), "{}", all.stdout);
 }
 
 #[test]

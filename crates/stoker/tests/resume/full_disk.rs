@@ -1,7 +1,6 @@
 //! No space while a run saves.
 
 use std::fs;
-use std::process::Command;
 use std::time::Duration;
 
 use crate::stage::{Ended, RUN, Stage, leftovers, undisturbed_end};
@@ -13,12 +12,7 @@ const FILE_SIZE_LIMIT: u32 = 40_000;
 /// Runs `stoker` so that no file may become larger than `limit` units of `ulimit -f`.
 pub(crate) fn run_limited(stage: &Stage, arguments: &str, limit: u32) -> Ended {
     // Without the trap the system ends the process, which a disk does not.
-    let script = format!("trap '' XFSZ; ulimit -f {limit}; exec \"$@\"");
-    let stoker = stage.command(arguments);
-    let mut limited = Command::new("sh");
-    limited.args(["-c", &script, "sh"]).arg(stoker.get_program()).args(stoker.get_args());
-    limited.current_dir(stage.path("")).env("NO_COLOR", "1").env_remove("CARGO_MANIFEST_DIR");
-    Ended::of(limited.output().expect("`sh` is there"))
+    stage.run_after(&format!("trap '' XFSZ; ulimit -f {limit}"), arguments)
 }
 
 fn assert_tells_to_free_space(stage: &Stage, ended: &Ended, file: &str, reason: &str) {
@@ -53,8 +47,8 @@ fn a_full_disk_costs_nothing_that_was_saved() {
     let saved = |name: &str| fs::read(stage.run_path(name)).expect("an epoch was saved");
     let before = saved("checkpoints/last.safetensors");
     for file in ["curves.svg", "checkpoints/last.safetensors"] {
-        std::os::unix::fs::symlink("/dev/full", stage.run_path(&format!("{file}.writing"))).expect("writable");
-        let ended = stage.run(&format!("train --resume {RUN}"));
+        let full = format!("ln -s /dev/full {RUN}/{file}.$$.writing");
+        let ended = stage.run_after(&full, &format!("train --resume {RUN}"));
         assert_tells_to_free_space(&stage, &ended, file, "No space left on device (os error 28)");
         assert!(saved("checkpoints/last.safetensors") == before, "`last` was touched");
     }

@@ -101,12 +101,12 @@ fn a_run_killed_while_it_writes_a_kept_epoch_or_the_average_ends_the_same() {
     let mut arguments = TRAIN.to_owned();
     for file in ["best_epoch_1", "best_epoch_2", "averaged"] {
         let mut running = stage.start(&arguments);
-        running.wait_for_file(&format!("checkpoints/{file}.safetensors.writing"));
+        running.wait_for_writing(&format!("checkpoints/{file}.safetensors"));
         running.kill();
         arguments = format!("train --resume {RUN}");
     }
     // As if it had been killed before it removed an epoch that is no longer among the best, and while it wrote one that never was.
-    for leftover in ["best_epoch_9.safetensors", "best_epoch_8.safetensors.writing"] {
+    for leftover in ["best_epoch_9.safetensors", "best_epoch_8.safetensors.1.writing"] {
         fs::write(stage.run_path("checkpoints").join(leftover), "of another time").unwrap();
     }
     stage.succeed(&arguments);
@@ -126,8 +126,8 @@ fn a_full_disk_costs_no_epoch_that_was_kept() {
     let ended = run_limited(&stage, &resume, LESS_THAN_THE_WEIGHTS);
     assert_stopped_at(&ended, "best_epoch_2", "File too large");
     assert!(checkpoints(&stage) == before, "nothing was touched");
-    std::os::unix::fs::symlink("/dev/full", stage.run_path("checkpoints/averaged.safetensors.writing")).unwrap();
-    assert_stopped_at(&stage.run(&resume), "averaged", "No space left on device");
+    let full = format!("ln -s /dev/full {RUN}/checkpoints/averaged.safetensors.$$.writing");
+    assert_stopped_at(&stage.run_after(&full, &resume), "averaged", "No space left on device");
     let finished = checkpoints(&stage);
     assert!(finished["best.safetensors"] == undisturbed()["best.safetensors"]);
     assert!(finished["last.safetensors"] == undisturbed()["last.safetensors"]);

@@ -92,7 +92,7 @@ fn a_run_killed_while_it_writes_a_checkpoint_ends_the_same() {
     for (epochs, file) in [(0, "best"), (0, "last"), (1, "last"), (2, "last")] {
         let mut running = stage.start(&arguments);
         running.wait_for_epoch_after(epochs, Duration::ZERO);
-        running.wait_for_file(&format!("checkpoints/{file}.safetensors.writing"));
+        running.wait_for_writing(&format!("checkpoints/{file}.safetensors"));
         running.kill();
         arguments = format!("train --resume {RUN}");
     }

@@ -5,11 +5,15 @@
 
 #![cfg(unix)]
 
+mod changes;
 mod corrupt;
+mod damaged;
+mod diverged;
 mod elsewhere;
 mod ensembles;
 mod folds;
 mod full_disk;
+mod held;
 mod kept;
 mod killed;
 mod learns;
@@ -23,5 +27,6 @@ mod same_seed;
 mod stage;
 mod stopped;
 mod stopped_predictions;
+mod test_scores;
 mod together;
 mod views;

@@ -44,6 +44,11 @@ impl<'a> Running<'a> {
         self.wait_until(|stage| stage.run_path(path).exists());
     }
 
+    /// Waits until it writes a file of the run folder, which stands beside its place until it is whole.
+    pub(crate) fn wait_for_writing(&mut self, path: &str) {
+        self.wait_for_file(&format!("{path}.{}.writing", self.child.id()));
+    }
+
     /// Waits until a file of the stage has so many bytes.
     pub(crate) fn wait_for_bytes(&mut self, path: &str, bytes: u64) {
         self.wait_until(|stage| fs::metadata(stage.path(path)).is_ok_and(|file| file.len() >= bytes));
@@ -71,13 +76,19 @@ impl<'a> Running<'a> {
 
     /// Sends a signal by name, and waits for the end.
     pub(crate) fn signal(self, name: &str) -> Ended {
-        let pid = self.child.id().to_string();
-        let sent = Command::new("kill").args(["-s", name, &pid]).status().expect("`kill` is there");
-        assert!(sent.success(), "it had ended already:\n{}", self.stage.log());
+        self.send(name);
         self.end()
     }
 
-    fn end(mut self) -> Ended {
+    /// Sends a signal by name: it holds still after `STOP`, with all that it has open, and goes on after `CONT`.
+    pub(crate) fn send(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-s", name, &pid]).status().expect("`kill` is there");
+        assert!(sent.success(), "it had ended already:\n{}", self.stage.log());
+    }
+
+    /// Waits for the end.
+    pub(crate) fn end(mut self) -> Ended {
         let status = self.child.wait().expect("it is our child");
         let stdout = fs::read_to_string(self.stage.path("stdout.txt")).expect("output is UTF-8");
         Ended { code: status.code(), stdout, stderr: self.stage.log() }

@@ -105,6 +105,27 @@ impl Stage {
         ended
     }
 
+    /// Runs `stoker` after a line of shell in which `$$` is the number of its process: names of files that are being written have it.
+    pub(crate) fn run_after(&self, line: &str, arguments: &str) -> Ended {
+        let stoker = self.command(arguments);
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("{line}; exec \"$@\""), "sh"]).arg(stoker.get_program()).args(stoker.get_args());
+        shell.current_dir(self.path("")).env("NO_COLOR", "1").env_remove("CARGO_MANIFEST_DIR");
+        Ended::of(shell.output().expect("`sh` is there"))
+    }
+
+    /// Runs a prediction that cannot write its table, because a folder stands where the table would be written. `line` is as in
+    /// [`run_after`](Self::run_after).
+    pub(crate) fn run_without_table(&self, table: &str, line: &str, arguments: &str) -> Ended {
+        let ended = self.run_after(&format!("{line}; mkdir {table}.$$.writing"), arguments);
+        for entry in fs::read_dir(self.path("")).expect("it is there").flatten() {
+            if entry.path().extension().is_some_and(|extension| extension == "writing") {
+                fs::remove_dir(entry.path()).expect("nothing was written into it");
+            }
+        }
+        ended
+    }
+
     /// Starts `stoker` and lets it run.
     pub(crate) fn start(&self, arguments: &str) -> Running<'_> {
         let log = File::create(self.path("stderr.txt")).expect("writable");

@@ -32,13 +32,10 @@ fn undisturbed() -> Undisturbed {
     let csv = fs::read(stage.path("rows.csv")).unwrap();
     fs::remove_file(stage.path("rows.csv")).unwrap();
     assert!(!stage.path("rows.csv.part").exists());
-    // The place of the table that is being written is taken by a folder.
-    fs::create_dir(stage.path("rows.csv.writing")).unwrap();
-    let ended = stage.run(&request("rows.csv"));
+    let ended = stage.run_without_table("rows.csv", ":", &request("rows.csv"));
     assert_eq!(ended.code, Some(1), "{}", ended.stderr);
     let hint = format!("hint: all {IMAGES} images are done: the same command goes on with writing\n");
     assert!(ended.stderr.ends_with(&hint), "{}", ended.stderr);
-    fs::remove_dir(stage.path("rows.csv.writing")).unwrap();
     let part = fs::read(stage.path("rows.csv.part")).unwrap();
     fs::remove_file(stage.path("rows.csv.part")).unwrap();
     Undisturbed { stage, csv, summary, part }
@@ -168,6 +165,8 @@ fn predictions_that_were_begun_otherwise_are_kept_and_refused() {
     };
     let with = |from: &str, to: &str| request("rows.csv").replace(from, to);
     refused(&with("legacy", "essential"), "views");
+    // Rules have the names that are typed.
+    refused(&with("--tta", "--merge max --tta"), "merge `mean`, and now");
     refused(&with("--tta", "--checkpoint last --tta"), "weights");
     refused(&with("data/many", "data/test"), "images");
     // The size of batches is no difference: the batches stay as they were begun.
@@ -190,9 +189,8 @@ fn images_that_ran_out_of_memory_stay_in_small_pieces() {
         Ended::of(command.env("STOKER_INJECT_OUT_OF_MEMORY", "eval:0").output().expect("the binary was built"))
     };
     // What is kept on the way, whole, of a prediction that cannot write its table.
-    fs::create_dir(stage.path("small.csv.writing")).unwrap();
-    assert_eq!(injected().code, Some(1));
-    fs::remove_dir(stage.path("small.csv.writing")).unwrap();
+    let inject = "export STOKER_INJECT_OUT_OF_MEMORY=eval:0";
+    assert_eq!(stage.run_without_table("small.csv", inject, &request("small.csv")).code, Some(1));
     let part = fs::read(stage.path("small.csv.part")).unwrap();
     fs::remove_file(stage.path("small.csv.part")).unwrap();
     let ended = injected();

@@ -117,6 +117,17 @@ fn one_view_that_is_not_the_image_itself_is_scored_as_augmentation() {
     assert!(!scores.contains("\"with_tta\": null"), "{scores}");
 }
 
+#[test]
+fn any_number_of_workers_predicts_the_same_and_none_is_refused() {
+    let stage = Stage::finished();
+    let of_config = predict(&stage, &format!("--run {RUN}"), "config.csv").1;
+    for workers in ["1", "3", "auto"] {
+        let ask = format!("--run {RUN} --workers {workers}");
+        assert_eq!(predict(&stage, &ask, &format!("{workers}.csv")).1, of_config, "{workers}");
+    }
+    refused(&stage, &format!("predict --run {RUN} --input data/test --workers 0"), "--workers");
+}
+
 /// bf16 has 8 bits of a number, and these models a dozen layers that round to it: probabilities move in the second digit at most.
 const HALF_PRECISION: f64 = 0.03;
 
@@ -168,11 +179,37 @@ fn a_preset_is_recommended_for_a_time_and_a_score_or_what_comes_closest() {
     let nothing = stage.run(&format!("{ask} --target-time 1ms"));
     assert_eq!(nothing.code, Some(1));
     assert!(nothing.stdout.matches("too slow").count() == 4, "{}", nothing.stdout);
-    assert!(nothing.stderr.contains("no preset predicts 100 images") && nothing.stderr.contains("comes closest"));
+    assert!(nothing.stderr.contains("no preset predicts 100 images within 1 ms"), "{}", nothing.stderr);
+    assert!(nothing.stderr.contains("comes closest") && nothing.stderr.contains("or take a faster device"));
     let estimated = stage.succeed(&format!("{ask} --gpu rtx3060")).stdout;
     assert!(estimated.contains("RTX 3060") && estimated.contains("ESTIMATE"), "{estimated}");
-    refused(&stage, &format!("{ask} --gpu rtx9999"), "rtx9999");
+    let unknown = refused(&stage, &format!("{ask} --gpu rtx9999"), "rtx9999");
+    assert!(unknown.contains("--gpu rtx") && !unknown.contains("--gpu-memory"), "`gpu` has no such flag: {unknown}");
     refused(&stage, &format!("gpu --recommend-tta --run {RUN} --device cpu"), "names no test images");
+}
+
+/// The word of a line that starts so, by its place from the line's end.
+fn word_from_end<'p>(printed: &'p str, start: &str, place: usize) -> &'p str {
+    let line = printed.lines().find(|line| line.starts_with(start));
+    let line = line.unwrap_or_else(|| panic!("no `{start}`: {printed}"));
+    line.split_whitespace().rev().nth(place).expect("the line has as many words")
+}
+
+#[test]
+fn presets_are_compared_by_the_rule_that_is_asked_for() {
+    let stage = Stage::finished();
+    let ask = format!("gpu --recommend-tta --run {RUN} --device cpu --images 100");
+    for rule in ["max", "geometric"] {
+        let compared = stage.succeed(&format!("{ask} --merge {rule}")).stdout;
+        let predict = format!("predict --run {RUN} --device cpu --input data/validation --tta comprehensive");
+        let predicted = stage.succeed(&format!("{predict} --merge {rule} --output {rule}.csv")).stdout;
+        // Before the verdict; before accuracy and the number of images.
+        let expected = word_from_end(&predicted, "with TTA, 15 views", 2);
+        assert_eq!(word_from_end(&compared, "comprehensive ", 1), expected, "{rule}: {compared}");
+        assert!(compared.trim_end().ends_with(&format!(" --merge {rule}")), "the next command has it: {compared}");
+    }
+    refused(&stage, &format!("{ask} --merge weighted"), "learned weights belong to one list of views");
+    refused(&stage, "gpu --merge max", "--recommend-tta");
 }
 
 #[test]

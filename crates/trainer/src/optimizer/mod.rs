@@ -199,6 +199,19 @@ impl Optimizer {
         self.states.iter().flat_map(of_parameter)
     }
 
+    /// What a state lacks of all that is kept once every parameter that trains has moved, by role and parameter: tensors that are not there or are of
+    /// another length. Nothing for a rule that keeps nothing.
+    pub(crate) fn missing_from(&self, state: &OptimizerState) -> Vec<String> {
+        let trained = self.groups.iter().filter(|(_, rule)| !rule.is_frozen);
+        let kept = trained.flat_map(|(name, rule)| {
+            let slots = self.options.slots(&rule.shape).into_iter();
+            slots.map(move |(slot, elements)| (format!("{slot}/{name}"), elements))
+        });
+        let is_there =
+            |name: &str, elements: usize| state.get(name).is_some_and(|data| data.num_elements() == elements);
+        kept.filter(|(name, elements)| !is_there(name, *elements)).map(|(name, _)| name).collect()
+    }
+
     /// Takes up what [`state`](Self::state) gave after `step` steps. A parameter of which not all is there, or of another length, starts anew.
     pub fn restore(&mut self, mut state: OptimizerState, step: u64, device: &Device) {
         self.step = step;

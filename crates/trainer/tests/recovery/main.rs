@@ -12,3 +12,4 @@ mod remembered;
 mod same_result;
 mod several_devices;
 mod stage;
+mod taken_up;

@@ -33,6 +33,8 @@ fn a_step_without_finite_numbers_moves_nothing_and_is_counted() {
         let samples: Vec<u64> = end.records.iter().map(|record| record.train.samples).collect();
         assert_eq!(samples, [10, 24, 14, 24]);
         assert!(end.records.iter().all(|record| record.train.loss.is_finite()));
+        let norms = end.records.iter().map(|record| record.train.gradient_norm);
+        assert!(norms.clone().all(|norm| norm.is_some_and(|norm| norm.is_finite() && norm > 0.0)), "{norms:?}");
         assert!(end.weights != undisturbed.weights, "`{fault}` changed nothing");
     }
 }

@@ -119,7 +119,7 @@ impl Stage {
                 brightness: 0.2,
                 ..TrainTransform::new(SIDE, Channels::Rgb, resize)
             }),
-            eval_transform: Arc::new(EvalTransform { image_size: SIDE, channels: Channels::Rgb, resize }),
+            eval_transform: Arc::new(EvalTransform::new(SIDE, Channels::Rgb, resize)),
             loader: LoaderOptions::default(),
             sampling: Sampling::default(),
             mixing: Mixing::default(),
@@ -271,6 +271,8 @@ fn card() -> ModelCard {
         image_size: SIDE,
         in_channels: 3,
         resize: "squash".to_owned(),
+        interpolation: "bilinear".to_owned(),
+        crop_share: 0.875,
         mean: normalization.mean,
         std: normalization.std,
         images: None,

@@ -11,6 +11,7 @@ use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Capture, Dispatch, Flex, backend_extension};
 use burn::tensor::{DType, Tensor};
@@ -68,13 +69,25 @@ composed_on!(Cuda);
 #[cfg(feature = "wgpu")]
 composed_on!(Wgpu);
 
+/// Maps of f32 that nobody else sees are written over.
 impl FusedGelu for Flex {
-    fn fused_gelu(input: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn fused_gelu(mut input: FloatTensor<Self>) -> FloatTensor<Self> {
+        if let Some(numbers) = own_numbers(&mut input) {
+            cpu_kernels::gelu_in_place(numbers);
+            return input;
+        }
         tensor_like(cpu_kernels::gelu(&values(&input)), &input)
     }
 
     fn fused_gelu_gradient(input: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self> {
-        tensor_like(cpu_kernels::gelu_gradient(&values(&input), &values(&gradient)), &input)
+        if gradient.dtype() != DType::F32 {
+            let mut numbers = values(&gradient).to_vec();
+            cpu_kernels::gelu_gradient(&values(&input), &mut numbers);
+            return tensor_like(numbers, &input);
+        }
+        let mut gradient = alone(gradient);
+        cpu_kernels::gelu_gradient(&values(&input), gradient.storage_mut());
+        gradient
     }
 
     fn fused_gelu_with_gradient(
@@ -84,10 +97,19 @@ impl FusedGelu for Flex {
         if input.dtype() != DType::F32 {
             return (Self::fused_gelu(input.clone()), Self::fused_gelu_gradient(input, gradient));
         }
-        let mut gradient = alone(gradient);
-        let output = cpu_kernels::gelu_with_gradient(&values(&input), gradient.storage_mut());
-        (tensor_like(output, &input), gradient)
+        let [mut output, mut gradient] = [input, gradient].map(alone);
+        cpu_kernels::gelu_with_gradient(output.storage_mut(), gradient.storage_mut());
+        (output, gradient)
     }
+}
+
+/// All of a tensor's numbers in order, to be written over: where they are f32, and nobody else sees them.
+fn own_numbers(tensor: &mut FlexTensor) -> Option<&mut [f32]> {
+    if tensor.dtype() != DType::F32 {
+        return None;
+    }
+    let (first, end) = tensor.layout().contiguous_offsets()?;
+    tensor.try_storage_mut::<f32>().filter(|numbers| (first, end) == (0, numbers.len()))
 }
 
 #[derive(Debug)]
@@ -126,5 +148,38 @@ impl<B: Backend + FusedGelu, C: CheckpointStrategy> FusedGelu for Autodiff<B, C>
         _gradient: FloatTensor<Self>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         unreachable!("gradients are taken off the tape: only first derivatives are supported")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::test_tensors::numbers;
+
+    fn place(tensor: &FlexTensor) -> *const f32 {
+        tensor.storage::<f32>().as_ptr()
+    }
+
+    #[test]
+    fn what_nobody_else_sees_is_written_over_and_what_others_see_is_not() {
+        let input = numbers(1.0, &[40, 9]);
+        let [before, expected] = [values(&input).to_vec(), cpu_kernels::gelu(&values(&input))];
+        let output = Flex::fused_gelu(input.clone());
+        assert_eq!([values(&input).to_vec(), values(&output).to_vec()], [before, expected.clone()]);
+
+        let start = place(&input);
+        let output = Flex::fused_gelu(input);
+        assert_eq!((place(&output), values(&output).to_vec()), (start, expected));
+    }
+
+    #[test]
+    fn output_and_gradient_take_the_memory_of_input_and_upstream() {
+        let [input, upstream] = [1.0, 2.0].map(|seed| numbers(seed, &[40, 9]));
+        let starts = [place(&input), place(&upstream)];
+        let of_input = Flex::fused_gelu_gradient(input.clone(), upstream.clone());
+        let expected = [cpu_kernels::gelu(&values(&input)), values(&of_input).to_vec()];
+        let (output, gradient) = Flex::fused_gelu_with_gradient(input, upstream);
+        assert_eq!([place(&output), place(&gradient)], starts);
+        assert_eq!([values(&output).to_vec(), values(&gradient).to_vec()], expected);
     }
 }

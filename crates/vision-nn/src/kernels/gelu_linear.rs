@@ -12,10 +12,12 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Capture, Dispatch, Flex, backend_extension};
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Shape, Tensor};
+use cpu_kernels::{Matrix, product_of_gelu};
 
 use super::gelu::{FusedGelu, gelu};
-use super::linear::{FusedLinear, linear};
+use super::host::{tensor, values};
+use super::linear::{FusedLinear, linear, sides};
 use super::recorded::composes;
 use crate::is_captured;
 use crate::pass::stored_as;
@@ -74,12 +76,40 @@ pub trait GeluLinear: FusedGelu + FusedLinear {
     }
 }
 
-impl GeluLinear for Flex {}
 impl GeluLinear for Capture {}
 #[cfg(feature = "cuda")]
 impl GeluLinear for Cuda {}
 #[cfg(feature = "wgpu")]
 impl GeluLinear for Wgpu {}
+
+/// Rows take their GELU on the way into the product where that pays, and no map of it is made.
+impl GeluLinear for Flex {
+    fn gelu_linear(rows: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
+        let output = on_the_way(&rows, &weight, Some(&bias));
+        output.unwrap_or_else(|| Self::fused_linear(Self::fused_gelu(rows), weight, bias))
+    }
+
+    fn gelu_projection(rows: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        let output = on_the_way(&rows, &weight, None);
+        output.unwrap_or_else(|| Self::fused_projection(Self::fused_gelu(rows), weight))
+    }
+}
+
+/// None where it does not pay, and in half precision.
+fn on_the_way(
+    rows: &FloatTensor<Flex>,
+    weight: &FloatTensor<Flex>,
+    bias: Option<&FloatTensor<Flex>>,
+) -> Option<FloatTensor<Flex>> {
+    if rows.dtype() != DType::F32 {
+        return None;
+    }
+    let ([count, inner], [out, _]) = (sides(rows), sides(weight));
+    let (rows, weight, bias) = (values(rows), values(weight), bias.map(values));
+    let weight = Matrix::of_rows(&weight, inner).transposed();
+    let output = product_of_gelu(Matrix::of_rows(&rows, inner), weight, bias.as_deref())?;
+    Some(tensor(output, &Shape::new([count, out])))
+}
 
 #[derive(Debug)]
 struct GeluLinearBackward;
@@ -150,7 +180,7 @@ impl<B: Backend + GeluLinear, C: CheckpointStrategy> GeluLinear for Autodiff<B, 
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::{DType, Device, Distribution, TensorData};
+    use burn::tensor::{Device, Distribution, TensorData};
 
     use super::*;
 
@@ -168,16 +198,20 @@ mod tests {
         std::iter::once(output.inner()).chain(gradients).map(Tensor::into_data).collect()
     }
 
-    fn given() -> [TensorData; 4] {
+    /// Rows, and numbers that go in and out: GELU in a pass of its own, and on the way into the product.
+    const SIDES: [[usize; 3]; 2] = [[37, 24, 10], [300, 70, 90]];
+
+    fn given([count, inner, out]: [usize; 3]) -> [TensorData; 4] {
         let random =
             |shape: [usize; 2]| Tensor::<2>::random(shape, Distribution::Normal(0.0, 1.0), &Device::flex()).into_data();
-        [random([37, 24]), random([10, 24]), random([1, 10]), random([37, 10])]
+        [random([count, inner]), random([out, inner]), random([1, out]), random([count, out])]
     }
 
     #[test]
     fn output_and_gradients_are_those_of_the_two_operations_to_the_bit() {
-        let given = given();
-        for frozen in [None, Some(0), Some(1), Some(2)] {
+        let frozen = [None, Some(0), Some(1), Some(2)];
+        for (sides, frozen) in SIDES.into_iter().flat_map(|sides| frozen.map(|frozen| (sides, frozen))) {
+            let given = given(sides);
             let ours = run(&given, frozen, &Device::flex(), gelu_linear);
             let two = run(&given, frozen, &Device::flex(), |rows, weight, bias| linear(gelu(rows), weight, Some(bias)));
             assert_eq!(ours.len(), if frozen.is_some() { 3 } else { 4 });
@@ -187,7 +221,7 @@ mod tests {
 
     #[test]
     fn without_a_bias_the_others_are_those_with_a_bias_of_zero() {
-        let [rows, weight, bias, upstream] = given();
+        let [rows, weight, bias, upstream] = given(SIDES[1]);
         let given = [rows, weight, TensorData::zeros::<f32, _>(bias.shape), upstream];
         let without = run(&given, Some(2), &Device::flex(), |rows, weight, _| gelu_projection(rows, weight));
         assert_eq!(without, run(&given, Some(2), &Device::flex(), gelu_linear));
@@ -196,7 +230,7 @@ mod tests {
 
     #[test]
     fn half_precision_is_that_of_the_two_operations_to_the_bit() {
-        let given = given();
+        let given = given(SIDES[0]);
         fn in_half(rows: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>, layer: Layer) -> Tensor<2> {
             stored_as(layer(stored_as(rows, DType::BF16), weight, bias), DType::F32)
         }
@@ -210,7 +244,7 @@ mod tests {
     #[cfg(feature = "wgpu")]
     #[test]
     fn output_and_gradients_are_those_of_the_cpu_on_software_vulkan() {
-        let given = given();
+        let given = given(SIDES[0]);
         let device = Device::wgpu(burn::tensor::DeviceKind::DefaultDevice);
         let found = run(&given, None, &device, gelu_linear);
         let expected = run(&given, None, &Device::flex(), gelu_linear);

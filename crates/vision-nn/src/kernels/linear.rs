@@ -138,7 +138,8 @@ fn forward(rows: FloatTensor<Flex>, weight: FloatTensor<Flex>, bias: Option<Floa
     tensor(output, &Shape::new([count, out]))
 }
 
-fn sides(matrix: &FloatTensor<Flex>) -> [usize; 2] {
+/// Rows and columns.
+pub(super) fn sides(matrix: &FloatTensor<Flex>) -> [usize; 2] {
     let shape = matrix.layout().shape();
     [shape[0], shape[1]]
 }

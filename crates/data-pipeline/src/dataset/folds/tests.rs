@@ -85,6 +85,18 @@ fn what_cannot_be_folded_is_refused() {
     assert_eq!(grouped.stratified_folds(3, 1).unwrap_err().to_string(), "3 folds cannot be made of 2 groups");
 }
 
+#[test]
+fn more_folds_than_the_largest_class_has_images_are_refused_and_no_fewer() {
+    let data = dataset(&[0, 0, 0, 0, 1, 1, 2, 2, 2], &[]);
+    let refused = data.stratified_folds(5, 1).unwrap_err();
+    assert_eq!(refused.to_string(), "5 folds cannot be made: the largest class, `ant`, has 4 images");
+    assert_eq!(refused.hint().unwrap(), "at most 4 folds, so that some class is in each; 5 are usual");
+    assert_eq!(data.stratified_folds(4, 1).unwrap().len(), 9, "some folds lack a class, as scikit-learn has it");
+    let groups = ["a", "b", "c", "d", "e", "f", "g", "h", "i"].map(Some);
+    let grouped = dataset(&[0, 0, 0, 0, 1, 1, 2, 2, 2], &groups);
+    assert_eq!(grouped.stratified_folds(5, 1).unwrap_err().to_string(), refused.to_string());
+}
+
 /// Per class, the deviation between folds of their shares of it; summed over classes.
 fn unevenness(labels: &[u32], fold_of: &[usize]) -> f64 {
     let counts = counts(labels, fold_of, 5);

@@ -10,6 +10,7 @@ use metrics::{class_table_csv, confusion_matrix_svg, contact_sheet_svg};
 use serde::Serialize;
 
 use super::Subject;
+use crate::commands::predict::{Inputs, is_in_run_root};
 use crate::error::CommandError;
 use crate::run::mistakes::{worst_mistakes, wrong_predictions};
 
@@ -37,18 +38,21 @@ impl Files {
         }
     }
 
-    /// Their names, in the order in which they are read.
+    /// In the order in which they are read.
+    fn all(&self) -> [&Path; 6] {
+        let Self { folder: _, scores, per_class, confusion_matrix, worst_mistakes, tta_changes, not_evaluated } = self;
+        [scores, per_class, confusion_matrix, worst_mistakes, tta_changes, not_evaluated]
+    }
+
+    /// Their names.
     pub(super) fn names(&self) -> String {
-        let all = [
-            &self.scores,
-            &self.per_class,
-            &self.confusion_matrix,
-            &self.worst_mistakes,
-            &self.tta_changes,
-            &self.not_evaluated,
-        ];
-        let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        all.map(name).join(", ")
+        let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        self.all().map(name).join(", ")
+    }
+
+    /// Refuses to write over what is read, and over what a run keeps in its folder itself: a training draws a confusion matrix as well.
+    pub(super) fn check(&self, inputs: &Inputs<'_>) -> Result<(), CommandError> {
+        self.all().into_iter().try_for_each(|path| inputs.check(path, |place| !is_in_run_root(place)))
     }
 
     /// Writes all of them, each whole or not at all.

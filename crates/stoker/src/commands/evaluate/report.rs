@@ -1,7 +1,7 @@
 //! What an evaluation prints.
 
 use data_pipeline::Dataset;
-use inference::{Effect, Evaluation, Judged};
+use inference::{Effect, Evaluation, Judged, LeftOut};
 use metrics::ClassScores;
 
 use super::Subject;
@@ -33,14 +33,23 @@ pub(super) fn print(
         ))?;
     }
     if !evaluation.left_out.is_empty() {
-        let unlabelled = evaluation.left_out.iter().filter(|left| left.label.is_none()).count();
-        let unscored = evaluation.left_out.len() - unlabelled;
-        ui::out(format_args!(
-            "not evaluated: {unlabelled} without label, {unscored} with a label but unreadable or without scores, of {} images",
-            dataset.len()
-        ))?;
+        ui::out(not_evaluated(&evaluation.left_out, dataset.len()))?;
     }
     ui::out(format_args!("written to {}: {}", files.folder.display(), files.names()))
+}
+
+/// How many images no score counts, by what keeps them from it; labels that are no classes only where there are any.
+fn not_evaluated(left_out: &[LeftOut], images: usize) -> String {
+    let of_no_class = left_out.iter().filter(|left| left.unknown_label.is_some()).count();
+    let unscored = left_out.iter().filter(|left| left.label.is_some()).count();
+    let unlabelled = left_out.len() - of_no_class - unscored;
+    let of_no_class = match of_no_class {
+        0 => String::new(),
+        count => format!("{count} labelled with no class of the run, "),
+    };
+    format!(
+        "not evaluated: {unlabelled} without label, {of_no_class}{unscored} with a label but unreadable or without scores, of {images} images"
+    )
 }
 
 /// Without and with the views, a row each.

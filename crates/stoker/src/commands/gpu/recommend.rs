@@ -10,15 +10,15 @@ use device::{Card, CardCatalogue};
 use inference::{Preset, score};
 
 use super::estimate::views_per_second;
-use super::verdict::{Goal, Measured};
-use crate::cli::{Checkpoint, GpuArguments, PredictorArguments, RunsArguments, ViewArguments, WeightsArguments};
+use super::verdict::{Goal, Measured, short_span};
+use crate::cli::{Checkpoint, GpuArguments, PredictorArguments, RunsArguments, ViewArguments, WeightsArguments, typed};
 use crate::commands::next_step;
 use crate::commands::predict::{HeldOut, Judged, Members, Task, TrainedRun, of_preset};
-use crate::config::{DeviceRequest, Tta, UserConfig};
+use crate::config::{DeviceRequest, MergeRule, Tta, UserConfig};
 use crate::error::CommandError;
 use crate::run::compute::Compute;
 use crate::run::recovery::Injection;
-use crate::ui::{self, short_number, short_time};
+use crate::ui::{self, short_number};
 
 /// All presets together may take about so long.
 const MEASURED_SECONDS: f64 = 60.0;
@@ -46,14 +46,15 @@ pub(super) fn recommend(arguments: &GpuArguments, interrupt: &Arc<AtomicBool>) -
     let injection = Injection::from_environment()?;
     let held_out = HeldOut::of(&members)?;
     let task = Task { dataset: &held_out.images, compute: &compute, injection: &injection, interrupt };
-    let measured = measure(&members, &held_out, &task, &LEFT_OPEN, card)?;
+    let measured = measure(&members, &held_out, &task, &left_open(arguments.merge), card)?;
     for row in table(&measured, &goal, &compute, card) {
         ui::out(row)?;
     }
     let best = decide(&measured, &goal)?;
     ui::out(reason(best, &goal))?;
     let root = members.folder.as_ref().map_or(&*path, |folder| folder.root());
-    let command = format!("predict --run {} --input FOLDER --tta {}", root.display(), best.preset);
+    let merge = arguments.merge.map_or_else(String::new, |merge| format!(" --merge {}", typed(merge)));
+    let command = format!("predict --run {} --input FOLDER --tta {}{merge}", root.display(), best.preset);
     ui::out(format_args!("\nnext, predict:\n  {}", next_step(&command)))
 }
 
@@ -73,12 +74,15 @@ pub(crate) fn choose_preset(
 }
 
 fn one_run(path: PathBuf, device: DeviceRequest) -> RunsArguments {
-    let weights = WeightsArguments { checkpoint: Checkpoint::Best, device, batch_size: None, precision: None };
+    let weights =
+        WeightsArguments { checkpoint: Checkpoint::Best, device, batch_size: None, precision: None, workers: None };
     RunsArguments { runs: vec![path], weights, fold_results: None, weight_by_score: false }
 }
 
-/// All views are left to the measurement.
-const LEFT_OPEN: ViewArguments = ViewArguments { tta: Some(Tta::Auto), views: Vec::new(), merge: None };
+/// All views are left to the measurement, and how they are merged to the run where nothing is said.
+fn left_open(merge: Option<MergeRule>) -> ViewArguments {
+    ViewArguments { tta: Some(Tta::Auto), views: Vec::new(), merge }
+}
 
 /// How many images there are to predict.
 fn test_images(config: &UserConfig, classes: &[String]) -> Result<u64, CommandError> {
@@ -179,7 +183,7 @@ fn table(measured: &[Measured], goal: &Goal, compute: &Compute, card: Option<&Ca
     let head =
         format!("{:<14} {:>6} {:>10} {time:>18} {:>10}  {}", "preset", "views", "images/s", "macro-F1", "verdict");
     let row = |measured: &Measured| {
-        let (rate, time) = (short_number(measured.images_per_second), short_time(goal.seconds(measured)));
+        let (rate, time) = (short_number(measured.images_per_second), short_span(goal.seconds(measured)));
         let (views, judged) = (measured.preset.views().len(), goal.judge(measured));
         format!("{:<14} {views:>6} {rate:>10} {time:>18} {:>10.4}  {judged}", measured.preset, measured.macro_f1)
     };
@@ -199,10 +203,10 @@ fn reason(best: &Measured, goal: &Goal) -> String {
 fn decide<'m>(measured: &'m [Measured], goal: &Goal) -> Result<&'m Measured, CommandError> {
     goal.best(measured).ok_or_else(|| {
         let closest = goal.closest(measured).expect("every preset was measured");
-        let time = short_time(goal.seconds(closest));
+        let (time, way_out) = (short_span(goal.seconds(closest)), goal.way_out(measured));
         let message = format!("no preset predicts {} images {}", goal.images, goal.describe());
         let hint = format!(
-            "`--tta {}` comes closest: macro-F1 {:.4} in {time}; ask for that, or take a faster device",
+            "`--tta {}` comes closest: macro-F1 {:.4} in {time}; ask for that, or {way_out}",
             closest.preset, closest.macro_f1
         );
         CommandError::failed(message).with_hint(hint)

@@ -62,12 +62,31 @@ impl Goal {
             .or_else(|| fastest(all.iter().collect()))
     }
 
+    /// What helps where nothing fits. No device makes a score higher, and no preset does where none reaches it.
+    pub(super) fn way_out(&self, all: &[Measured]) -> &'static str {
+        let has_score = all.iter().any(|measured| self.is_good_enough(measured));
+        let has_time = all.iter().any(|measured| self.is_in_time(measured));
+        match (has_score, has_time) {
+            (true, _) => "allow more with `--target-time`, or take a faster device",
+            (false, true) => "lower `--min-f1`: no preset reaches it, on any device",
+            (false, false) => "lower `--min-f1`, which no preset reaches, and allow more with `--target-time`",
+        }
+    }
+
     /// `within 20 min 00 s and with macro-F1 0.945`; nothing where nothing is asked.
     pub(super) fn describe(&self) -> String {
-        let time = self.time.map(|time| format!("within {}", short_time(time.as_secs_f64())));
+        let time = self.time.map(|time| format!("within {}", short_span(time.as_secs_f64())));
         let score = self.macro_f1.map(|score| format!("with macro-F1 of {score} or more"));
         [time, score].into_iter().flatten().collect::<Vec<_>>().join(" and ")
     }
+}
+
+/// Below this, tenths of a second say too little, in seconds.
+const SHORTEST_IN_SECONDS: f64 = 0.1;
+
+/// A time that may be as short as a millisecond: `1.5 ms`, `0.4 s`, `20 min 00 s`.
+pub(super) fn short_span(seconds: f64) -> String {
+    if seconds >= SHORTEST_IN_SECONDS { short_time(seconds) } else { format!("{} ms", (seconds * 1e4).round() / 10.0) }
 }
 
 fn best_score<'m>(measured: impl Iterator<Item = &'m Measured>) -> Option<&'m Measured> {
@@ -105,6 +124,25 @@ mod tests {
         assert_eq!(closest(Some(5), Some(0.92)), Some(Preset::Legacy), "the fastest that is good enough");
         assert_eq!(closest(Some(5), Some(0.99)), Some(Preset::None));
         assert_eq!(goal(None, None).closest(&[]), None);
+    }
+
+    #[test]
+    fn a_faster_device_is_named_only_where_time_is_what_lacks() {
+        let way_out = |seconds, score| goal(seconds, score).way_out(&all());
+        assert!(way_out(Some(29), Some(0.945)).ends_with("or take a faster device"));
+        assert!(way_out(Some(5), None).ends_with("or take a faster device"));
+        for (seconds, score) in [(None, Some(0.99)), (Some(29), Some(0.99)), (Some(5), Some(0.99))] {
+            let told = way_out(seconds, score);
+            assert!(told.starts_with("lower `--min-f1`") && !told.contains("faster"), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_time_of_milliseconds_is_told_as_one() {
+        let told = [0.001, 0.0003, 0.0996, 0.1, 42.0].map(short_span);
+        assert_eq!(told, ["1 ms", "0.3 ms", "99.6 ms", "0.1 s", "42 s"]);
+        let goal = Goal { images: 600, time: Some(Duration::from_millis(1)), macro_f1: None };
+        assert_eq!(goal.describe(), "within 1 ms");
     }
 
     #[test]

@@ -132,6 +132,7 @@ impl<'a> Request<'a> {
             maximum: self.task.max_batch_size,
             current: from_config.micro_batch,
             cards: None,
+            effective_batch_beyond_samples: from_config.effective_batch_beyond_samples,
         }
     }
 
@@ -217,7 +218,11 @@ fn find_card(asked: &AbsentCard) -> Result<PlannedCard, CommandError> {
         let bytes = asked.memory_bytes.expect("a card is asked for by name, by memory, or both");
         return Ok(PlannedCard::of_memory(bytes));
     };
-    let card = catalogue_card(name)?;
+    let card = catalogue_card(name).map_err(|error| {
+        const MEMORY: &str = "`--gpu-memory 12GiB` for a card that is not in the catalogue";
+        let near = error.hint.as_ref().map_or_else(|| format!("pass {MEMORY}"), |near| format!("{near}, or {MEMORY}"));
+        error.with_hint(near)
+    })?;
     asked.memory_within(card.memory_bytes)?;
     Ok(PlannedCard::of(card, asked.memory_bytes))
 }

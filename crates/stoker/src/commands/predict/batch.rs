@@ -176,8 +176,9 @@ impl BatchSubject<'_> {
             _ => "as many as fit",
         };
         let at_most = if fitting.is_bound { "at most " } else { "" };
+        let images = if fitting.at_once == 1 { "image" } else { "images" };
         ui::note(format_args!(
-            "{} images at once: {reason}; predicted peak {at_most}{} of {} ({})",
+            "{} {images} at once: {reason}; predicted peak {at_most}{} of {} ({})",
             fitting.at_once,
             format_bytes(peak_bytes),
             format_bytes(budget.budget_bytes),

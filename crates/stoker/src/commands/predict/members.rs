@@ -1,10 +1,11 @@
 //! What predicts: one run, several runs, or the runs of all folds.
 
 use std::collections::VecDeque;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use checkpoint::{CheckpointError, RunFolder};
-use inference::{Averaging, FittedMember, Merge, Prediction, Preset, View, score};
+use inference::{Averaging, FittedMember, Prediction, Preset, View, score};
 
 use super::Task;
 use super::batch::Answers;
@@ -25,8 +26,8 @@ use crate::ui;
 pub(crate) struct Members {
     /// One at least, all of the same classes.
     pub(super) all: Vec<Member>,
-    /// Whether they count by their scores.
-    by_score: bool,
+    /// How they were named, and whether they count by their scores.
+    asked: RunsArguments,
     /// Where what belongs to all of them goes: the run, or the folder of all folds; none where several runs are named.
     pub(crate) folder: Option<RunFolder>,
     is_one_run: bool,
@@ -101,7 +102,7 @@ impl Members {
                 all.push(member);
             }
         }
-        Ok(Self { all, by_score: asked.weight_by_score, folder, is_one_run })
+        Ok(Self { all, asked: asked.clone(), folder, is_one_run })
     }
 
     /// The only run, where there is no ensemble.
@@ -129,9 +130,25 @@ impl Members {
         self.all.iter().map(|member| member.path.display().to_string()).collect()
     }
 
+    /// The flags that name them, as they were typed.
+    pub(crate) fn typed(&self) -> String {
+        if let Some(path) = &self.asked.fold_results {
+            return format!("--fold-results {}", path.display());
+        }
+        let runs: Vec<String> = self.asked.runs.iter().map(|run| format!("--run {}", run.display())).collect();
+        runs.join(" ")
+    }
+
+    /// The file of `--fold-results`, where it is not the one that its folder has of all folds.
+    pub(crate) fn part(&self) -> Option<&Path> {
+        let named = self.asked.fold_results.as_deref().filter(|path| path.is_file())?;
+        let same = |whole: &RunFolder| fs::canonicalize(whole.fold_results()).ok() == fs::canonicalize(named).ok();
+        (!self.folder.as_ref().is_some_and(same)).then_some(named)
+    }
+
     /// What each of them counts for; only their proportions matter.
     pub(crate) fn weights(&self) -> Result<Vec<f64>, CommandError> {
-        let score = |member: &Member| if self.by_score { member.score() } else { Ok(1.0) };
+        let score = |member: &Member| if self.asked.weight_by_score { member.score() } else { Ok(1.0) };
         self.all.iter().map(|member| Ok(member.share * score(member)?)).collect()
     }
 
@@ -146,15 +163,11 @@ impl Members {
         let weights = self.weights()?;
         let all: f64 = weights.iter().sum();
         let of = |((member, sight), weight): ((&Member, &Sight), f64)| {
-            let merge = match &sight.merge {
-                Merge::Weighted(weights) => format!("weighted {weights:?}"),
-                merge => merge.name().to_owned(),
-            };
             Ok(FittedMember {
                 run: member.path.display().to_string(),
                 weights: member.run.fingerprint()?,
                 views: sight.views.iter().map(ToString::to_string).collect(),
-                merge,
+                merge: sight.merge_by_name(),
                 share: weight / all,
             })
         };

@@ -2,6 +2,7 @@
 
 mod batch;
 mod held_out;
+mod inputs;
 mod members;
 mod one_image;
 mod output;
@@ -19,6 +20,7 @@ use trainer::{Phase, Pieces};
 
 pub(crate) use self::batch::{Answers, Needs, fitting_batch};
 pub(crate) use self::held_out::{HeldOut, Judged};
+pub(crate) use self::inputs::{Inputs, is_in_run_root};
 use self::members::InParts;
 pub(crate) use self::members::{Members, Predicted, of_preset};
 use self::output::Output;
@@ -26,6 +28,7 @@ use self::parts::{Start, Summary, write_table};
 pub(crate) use self::trained_run::{Sight, TrainedRun, prediction_precision, runs_of_folds};
 use crate::cli::PredictArguments;
 use crate::commands::scores::{score_head, score_row, without_and_with_views};
+use crate::commands::unknown_labels::note_unknown_labels;
 use crate::error::CommandError;
 use crate::run::compute::Compute;
 use crate::run::recovery::Injection;
@@ -36,13 +39,16 @@ pub(crate) fn predict(arguments: &PredictArguments, interrupt: &Arc<AtomicBool>)
     let members = Members::open(&arguments.predictor.runs)?;
     let injection = Injection::from_environment()?;
     let compute = Compute::select(arguments.predictor.runs.weights.device)?;
-    let dataset = Dataset::open_for_prediction(&arguments.input, members.classes())
+    let (dataset, unknown_labels) = Dataset::open_with_unknown_labels(&arguments.input, members.classes())
         .map_err(|error| CommandError::from_request(&error).with_hint(error.hint()))?;
     let columns = &members.config().predict.columns;
     let folder = members.folder.as_ref().map(|folder| folder.root());
     let output = Output::resolve(&arguments.output, columns, folder, members.classes())?;
+    let inputs = Inputs::of(&arguments.predictor, &arguments.input).with_images(&dataset);
+    output.check(&inputs.with("the template", arguments.output.template.as_deref()))?;
     let dataset = Arc::new(output.arrange(dataset)?);
     note_ignored(&dataset);
+    note_unknown_labels(&unknown_labels, members.classes());
     let task = Task { dataset: &dataset, compute: &compute, injection: &injection, interrupt };
     let InParts { mut models, place, views, temperature } =
         members.predict_into(&task, &arguments.predictor, &output)?;
@@ -98,9 +104,13 @@ fn report(dataset: &Dataset, summary: &Summary, views: &[View], output: &Output)
         None => {}
     }
     let path = output.path.display();
-    ui::out(format_args!("{rows} rows written to {path}"))?;
+    let noun = if *rows == 1 { "row" } else { "rows" };
+    ui::out(format_args!("{rows} {noun} written to {path}"))?;
     if failed == rows {
-        let message = format!("none of the {failed} images could be read");
+        let message = match failed {
+            1 => "the one image could not be read".to_owned(),
+            _ => format!("none of the {failed} images could be read"),
+        };
         let hint = match output.has_errors() {
             true => format!("the column `error` of `{path}` says why, image by image"),
             false => "predict without `--template` and `--columns`, and the column `error` says why".to_owned(),

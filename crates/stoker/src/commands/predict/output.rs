@@ -3,8 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use data_pipeline::Dataset;
-use inference::{Column, ColumnError, Labels, TableFormat, TableLayout, Template, TemplateError};
+use inference::{
+    Column, ColumnError, Labels, PartHeader, TableFormat, TableLayout, Template, TemplateError, is_table_of,
+};
 
+use super::inputs::{Inputs, is_in_run_root};
 use crate::cli::OutputArguments;
 use crate::error::CommandError;
 use crate::run::checks::check_output_file;
@@ -43,7 +46,34 @@ impl Output {
         if let Some(Labels::Indices) = template.labels() {
             ui::note(format_args!("note: labels are written as indices: {}", numbered(classes)));
         }
+        if let Some([column, class, other]) = template.single_probability() {
+            ui::note(format_args!(
+                "note: the column `{column}` takes the probability of `{class}`; what it lacks to 1 is that of `{other}`"
+            ));
+        }
         Ok(Self { path, format, layout: template.layout().clone(), template: Some(template) })
+    }
+
+    /// Refuses to write over what is read, over a file of a run folder that is no table like this one, and over predictions that are kept to be
+    /// gone on with.
+    pub(super) fn check(&self, inputs: &Inputs<'_>) -> Result<(), CommandError> {
+        inputs.check(&self.path, |place| self.may_be_earlier(place))?;
+        // A pipe would block its reader.
+        if self.path.is_file() && PartHeader::read(&self.path).is_some() {
+            let message = format!("cannot write `{}`: it keeps predictions that were begun", self.path.display());
+            let hint = "choose another place with `--output`".to_owned();
+            return Err(CommandError::wrong_request(message).with_hint(hint));
+        }
+        inputs.check_parts(&self.place_of_parts())
+    }
+
+    /// Whether the file at the true path `place`, in a run folder, may be an earlier table of this request: under the name that it has there, or with
+    /// the same columns. What folds were scored by has these as well.
+    fn may_be_earlier(&self, place: &Path) -> bool {
+        let is_named = |name: &str| place.file_name().is_some_and(|own| own == name);
+        let formats = [TableFormat::Csv, TableFormat::JsonLines, TableFormat::Parquet];
+        let is_usual = is_in_run_root(place) && formats.iter().any(|format| is_named(&format!("predictions.{format}")));
+        is_usual || (!is_named("out_of_fold.csv") && is_table_of(place, self.format, &self.layout))
     }
 
     /// The images in the order of the rows.

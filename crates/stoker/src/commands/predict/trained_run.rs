@@ -1,13 +1,13 @@
 //! A run folder, as predictions need it.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use checkpoint::{Checkpoint as Weights, CheckpointError, ModelCard, RunFolder};
 use data_pipeline::{Channels, EvalTransform, Loader, LoaderOptions, batches};
 use inference::{
-    FittedCalibration, FittedTo, Merge, PartHeader, PredictError, PredictOptions, Prediction, View, ViewLikelihoods,
+    CalibrationError, FittedTo, Merge, PartHeader, PredictError, PredictOptions, Prediction, View, ViewLikelihoods,
     ViewWeights, listing_fingerprint, predict, view_likelihoods, weights_fingerprint,
 };
 use memory_planner::Precision;
@@ -25,7 +25,7 @@ use crate::registry::{Architecture, Network, find_architecture};
 use crate::run::compute::Compute;
 use crate::run::precision::{Arithmetic, Precisions, check_device};
 use crate::run::recovery::tell_out_of_memory;
-use crate::run::resolved::{ResolvedConfig, resize_from_name};
+use crate::run::resolved::{ResolvedConfig, filter_from_name, resize_from_name};
 use crate::ui::{Progress, short_number};
 
 /// How a model looks at an image.
@@ -33,6 +33,16 @@ use crate::ui::{Progress, short_number};
 pub(crate) struct Sight {
     pub(crate) views: Vec<View>,
     pub(crate) merge: Merge,
+}
+
+impl Sight {
+    /// How the views are merged, by the name that is typed, with the weights where there are some.
+    pub(super) fn merge_by_name(&self) -> String {
+        match &self.merge {
+            Merge::Weighted(weights) => format!("weighted {weights:?}"),
+            merge => merge.name().to_owned(),
+        }
+    }
 }
 
 /// A model, and all it needs to go through the images once.
@@ -62,6 +72,8 @@ pub(crate) struct TrainedRun {
     pub(crate) card: ModelCard,
     checkpoint: Checkpoint,
     pub(super) path: PathBuf,
+    /// Of the file at `path`, once it was read.
+    fingerprint: OnceLock<String>,
     /// Of the model in memory.
     pub(super) weight_bytes: u64,
     /// Images at once that were asked for.
@@ -73,6 +85,7 @@ impl TrainedRun {
         let folder = RunFolder::open(run).map_err(|error| request(&error))?;
         let mut config = UserConfig::load(&folder.resolved_config(), &[])?;
         config.predict.precision = arguments.precision.unwrap_or(config.predict.precision);
+        config.data.workers = arguments.workers.unwrap_or(config.data.workers);
         let path = arguments.checkpoint.of_run(&folder);
         if !path.exists() && folder.fold_results().exists() {
             return Err(runs_of_folds(&folder));
@@ -88,7 +101,8 @@ impl TrainedRun {
             .with_hint("it was copied from another run: name that run with `--run`".to_owned()));
         }
         let batch_size = arguments.batch_size.unwrap_or(config.predict.batch_size);
-        Ok(Self { folder, config, card, checkpoint: arguments.checkpoint, path, weight_bytes, batch_size })
+        let (checkpoint, fingerprint) = (arguments.checkpoint, OnceLock::new());
+        Ok(Self { folder, config, card, checkpoint, path, fingerprint, weight_bytes, batch_size })
     }
 
     /// Whether the views are left to a measurement.
@@ -128,23 +142,31 @@ impl TrainedRun {
             return Ok(Sight { views, merge });
         }
         let path = self.folder.view_weights();
-        let learned = ViewWeights::read(&path).map_err(|error| calibrate::failed(&error))?;
-        let checked = learned.fitted_to.check(&self.fitted_to(&views), &path);
-        checked.map_err(|error| calibrate::failed(&error))?;
+        let remark = ": no weights were learned for the views of this run";
+        let refused = |error: CalibrationError| calibrate::unusable(&error, remark, || self.learn_weights(asked));
+        let learned = ViewWeights::read(&path).map_err(refused)?;
+        learned.fitted_to.check(&self.fitted_to(&views)?, &path).map_err(refused)?;
+        if learned.fitted_to.weights.is_none() {
+            calibrate::note_unnamed_weights(&path);
+        }
         Ok(Sight { views, merge: Merge::Weighted(learned.weights) })
     }
 
-    /// What a fit to this run's answers in these views holds for.
-    pub(crate) fn fitted_to(&self, views: &[View]) -> FittedTo {
-        let views = views.iter().map(ToString::to_string).collect();
-        FittedTo { views, checkpoint: self.checkpoint.name().to_owned(), step: self.card.progress.step }
+    /// How the weights of views are learned.
+    fn learn_weights(&self, asked: &ViewArguments) -> String {
+        let asked = ViewArguments { merge: Some(MergeRule::Weighted), ..asked.clone() };
+        let (run, flags) = (self.folder.root().display(), calibrate::flags(&asked, self.checkpoint, false));
+        format!("learn them: {}", calibrate::command(&format!("--run {run}"), &flags, None))
     }
 
-    /// The temperature that was fitted to what this run's weights say, seen so, from the file at `path`.
-    pub(super) fn temperature(&self, sight: &Sight, path: &Path) -> Result<f64, CommandError> {
-        let calibration = FittedCalibration::read(path).map_err(|error| calibrate::failed(&error))?;
-        let checked = calibration.check(&self.fitted_to(&sight.views), sight.merge.name(), path);
-        checked.map(|()| calibration.calibration.temperature).map_err(|error| calibrate::failed(&error))
+    /// What a fit to this run's answers in these views holds for.
+    pub(crate) fn fitted_to(&self, views: &[View]) -> Result<FittedTo, CommandError> {
+        Ok(FittedTo {
+            views: views.iter().map(ToString::to_string).collect(),
+            checkpoint: self.checkpoint.name().to_owned(),
+            step: self.card.progress.step,
+            weights: Some(self.fingerprint()?),
+        })
     }
 
     /// One prediction an image, in their order.
@@ -183,7 +205,11 @@ impl TrainedRun {
 
     /// Fingerprint of the weights' file.
     pub(crate) fn fingerprint(&self) -> Result<String, CommandError> {
-        weights_fingerprint(&self.path).map_err(|error| request(&error))
+        if let Some(known) = self.fingerprint.get() {
+            return Ok(known.clone());
+        }
+        let found = weights_fingerprint(&self.path).map_err(|error| request(&error))?;
+        Ok(self.fingerprint.get_or_init(|| found).clone())
     }
 
     /// What predictions depend on.
@@ -197,7 +223,7 @@ impl TrainedRun {
         let facts = [
             ("weights", format!("{checkpoint}, step {step}, {content}")),
             ("views", views.join(", ")),
-            ("merge", format!("{:?}", sight.merge)),
+            ("merge", sight.merge_by_name()),
             ("precision", prediction_precision(&self.config, compute)?.to_string()),
             ("device", device),
             ("decoding", decode.to_owned()),
@@ -369,16 +395,18 @@ impl TrainedRun {
 
     fn transform(&self) -> Result<EvalTransform, CommandError> {
         let card = &self.card;
-        let known = resize_from_name(&card.resize).zip(Channels::from_count(card.in_channels));
-        let (resize, channels) = known.ok_or_else(|| {
+        let resize = resize_from_name(&card.resize, card.crop_share).zip(filter_from_name(&card.interpolation));
+        let known = resize.zip(Channels::from_count(card.in_channels));
+        let ((resize, filter), channels) = known.ok_or_else(|| {
             CommandError::wrong_request(format!(
-                "`{}` asks for resize `{}` of {} channels, which this program does not know",
+                "`{}` asks for resize `{}` ({}) of {} channels, which this program does not know",
                 self.path.display(),
                 card.resize,
+                card.interpolation,
                 card.in_channels
             ))
         })?;
-        Ok(EvalTransform { image_size: card.image_size, channels, resize })
+        Ok(EvalTransform { image_size: card.image_size, channels, resize, filter })
     }
 }
 

@@ -7,10 +7,9 @@ use crate::config::{AutoCount, Checkpointing, DeviceRequest, Precision};
 use crate::ui;
 
 impl Request {
-    /// Leaves the device of a resumed run open again when it was found and not asked for: it may be on another machine. `asked` tells whether a flag asks for
-    /// one now.
-    pub(super) fn reopen_device(&mut self, asked: bool) {
-        if !asked && self.was_chosen("device") {
+    /// Leaves the device of a resumed run open again when it was found and not asked for, then or now: it may be on another machine.
+    pub(super) fn reopen_device(&mut self) {
+        if self.was_chosen("device") {
             self.resolved.config.device = DeviceRequest::Auto;
         }
     }
@@ -43,6 +42,19 @@ impl Request {
         }
     }
 
+    /// Says of what a resumed run was planned with that it is kept. Its configuration has all of it decided, as if the user had set it.
+    pub(super) fn tell_what_is_kept(&self, analysis: &mut MemoryAnalysis) {
+        for key in ["train.micro_batch_size", "memory.checkpointing", "train.precision"] {
+            let name = if key == "train.micro_batch_size" { "micro-batch" } else { key };
+            if !self.was_chosen(name) {
+                continue;
+            }
+            for choice in &mut analysis.plan.choices {
+                choice.reason = choice.reason.replace(&format!("set by `{key}`"), "as planned when the run began");
+            }
+        }
+    }
+
     /// The plan that a resumed run began with.
     fn plan_before(&self) -> Option<MemoryAnalysis> {
         let folder = self.resumed.as_ref()?;
@@ -55,8 +67,12 @@ impl Request {
         size == Some(before.plan.micro_batch) && self.was_chosen("micro-batch")
     }
 
-    /// Whether the head of the resumed run's configuration has this among the choices that were left to the program.
+    /// Whether the head of the resumed run's configuration has this among the choices that were left to the program, and no flag sets it now.
     fn was_chosen(&self, name: &str) -> bool {
+        let key = if name == "micro-batch" { "train.micro_batch_size" } else { name };
+        if self.is_given(key) {
+            return false;
+        }
         let config = self.resumed.as_ref().and_then(|folder| std::fs::read_to_string(folder.resolved_config()).ok());
         config.is_some_and(|text| text.lines().any(|line| line.starts_with(&format!("# {name} "))))
     }

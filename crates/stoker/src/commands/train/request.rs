@@ -10,6 +10,7 @@ use crate::commands::{config, today};
 use crate::config::{Override, UserConfig};
 use crate::error::CommandError;
 use crate::run::checks;
+use crate::run::preprocessing::decide_as_before;
 use crate::run::resolved::ResolvedConfig;
 use crate::run::shared::Sharing;
 use crate::ui;
@@ -27,14 +28,18 @@ pub(crate) struct Request {
     /// The cards that share the work, where they are named.
     pub(super) sharing: Option<Sharing>,
     /// What the command line puts over the configuration.
-    overrides: Vec<Override>,
+    pub(super) overrides: Vec<Override>,
 }
 
 impl Request {
     pub(super) fn read(arguments: &TrainArguments) -> Result<Self, CommandError> {
         let overrides = [recipe_of(arguments)?, arguments.overrides()?].concat();
         let request = match (&arguments.resume, &arguments.config) {
-            (Some(run), _) => Self { sharing: Sharing::of(arguments), ..Self::of_resumed(run, overrides)? },
+            (Some(run), _) => {
+                let resumed = Self::of_resumed(run, overrides)?;
+                resumed.check_changes()?;
+                Self { sharing: Sharing::of(arguments), ..resumed }
+            }
             (None, Some(path)) => {
                 let resolved = ResolvedConfig::new(config::load(path, &overrides)?, path)?;
                 let (root, overwrite) = (resolved.run_folder(&today()), arguments.overwrite);
@@ -56,6 +61,12 @@ impl Request {
         data.folds.is_some() && (self.resumed.is_none() || data.fold.is_none())
     }
 
+    /// The words that go on with the run, or the folds, in `folder`, on the cards that share the work.
+    pub(crate) fn resume(&self, folder: &RunFolder) -> String {
+        let flags = self.sharing.as_ref().map_or(String::new(), Sharing::flags);
+        format!("train --resume {}{flags}", folder.root().display())
+    }
+
     /// The request for one of its folds: to begin it in the folder of all, or to go on with what is there unless that is to be replaced.
     pub(crate) fn of_fold(&self, group: &RunFolder, fold: usize, replaced: bool) -> Result<Self, CommandError> {
         let root = group.of_fold(fold);
@@ -72,12 +83,13 @@ impl Request {
     fn of_resumed(run: &Path, overrides: Vec<Override>) -> Result<Self, CommandError> {
         let folder = RunFolder::open(run).map_err(|error| checkpoint_request(&error))?;
         let path = folder.resolved_config();
-        let resolved = ResolvedConfig::new(UserConfig::load(&path, &overrides)?, &path)?;
+        let mut user = UserConfig::load(&path, &overrides)?;
+        decide_as_before(&mut user);
+        let resolved = ResolvedConfig::new(user, &path)?;
         let root = folder.root().to_owned();
-        let asked = overrides.iter().any(|given| given.path() == "device");
         let resumed = Some(folder);
         let mut request = Self { resolved, config: None, root, resumed, overwrite: false, sharing: None, overrides };
-        request.reopen_device(asked);
+        request.reopen_device();
         Ok(request)
     }
 }

@@ -1,0 +1,57 @@
+//! Where a temperature and its picture go.
+
+use std::path::{Path, PathBuf};
+
+use checkpoint::RunFolder;
+use inference::{EnsembleCalibration, FittedCalibration};
+
+use crate::commands::predict::Inputs;
+use crate::error::CommandError;
+use crate::run::checks::check_output_file;
+
+/// The two files.
+pub(super) struct Files {
+    pub(super) temperature: PathBuf,
+    pub(super) picture: PathBuf,
+    /// Whether they have another place than a folder has for its own.
+    is_told: bool,
+}
+
+impl Files {
+    /// Beside each other, under the name that is told; otherwise in `folder`, where there is one.
+    ///
+    /// # Errors
+    /// A name under which nothing can be written, or one that is the picture's.
+    pub(super) fn find(told: Option<&Path>, folder: Option<&RunFolder>) -> Result<Option<Self>, CommandError> {
+        let Some(told) = told else {
+            return Ok(folder.map(|folder| {
+                let (temperature, picture) = (folder.calibration(), folder.reliability());
+                Self { temperature, picture, is_told: false }
+            }));
+        };
+        if told.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("svg")) {
+            let message = format!("`{}` is the name of the temperature's picture", told.display());
+            let json = told.with_extension("json");
+            let hint = format!("name the file of the temperature: `--output {}`", json.display());
+            return Err(CommandError::wrong_request(message).with_hint(hint));
+        }
+        let files = Self { temperature: told.to_owned(), picture: told.with_extension("svg"), is_told: true };
+        check_output_file(&files.temperature, "--output", "calibration.json")?;
+        check_output_file(&files.picture, "--output", "calibration.json")?;
+        Ok(Some(files))
+    }
+
+    /// Refuses to write over what is read, and over what is no calibration in a run folder.
+    pub(super) fn check(&self, inputs: &Inputs<'_>) -> Result<(), CommandError> {
+        if !self.is_told {
+            return Ok(());
+        }
+        inputs.check(&self.temperature, is_calibration)?;
+        // The picture beside a calibration is that one's.
+        inputs.check(&self.picture, |_| is_calibration(&self.temperature))
+    }
+}
+
+fn is_calibration(path: &Path) -> bool {
+    FittedCalibration::read(path).is_ok() || EnsembleCalibration::read(path).is_ok()
+}
