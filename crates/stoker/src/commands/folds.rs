@@ -10,7 +10,7 @@ use crate::commands::next_step;
 use crate::commands::scores::{score_head, score_row};
 use crate::commands::train::{Request, calibrate_folds, checkpoint_request, train_one};
 use crate::config::UserConfig;
-use crate::error::CommandError;
+use crate::error::{CommandError, Outcome};
 use crate::run::checks::check_root;
 use crate::run::fold_results::{FoldResults, group_of};
 use crate::run::preprocessing::decide_as_before;
@@ -118,8 +118,9 @@ fn go_on_with_all(error: CommandError, fold: &Path, resume: &str) -> CommandErro
     let hint = match error.hint.as_deref() {
         // Flags that follow stay.
         Some(hint) if hint.contains(&own) => hint.replace(&own, all),
-        // Who begins anew does not go on.
+        // Who begins anew does not go on, and what was refused has a way out of its own.
         Some(hint) if hint.contains("--overwrite") => return error,
+        Some(_) if error.outcome == Outcome::WrongRequest => return error,
         Some(hint) => format!("{hint}; then go on with all folds: {}", next_step(resume)),
         None => format!("go on with all folds: {}", next_step(resume)),
     };
@@ -175,5 +176,7 @@ mod tests {
             assert!(told.ends_with("train --resume runs/pets --gpus 0,1"), "{told}");
         }
         assert_eq!(hint_of(Some("train anew: `--overwrite`")), "train anew: `--overwrite`");
+        let refused = CommandError::wrong_request("other images").with_hint("put them back".to_owned());
+        assert_eq!(go_on_with_all(refused.clone(), Path::new("runs/pets/fold_0"), "train --resume runs/pets"), refused);
     }
 }

@@ -86,7 +86,7 @@ fn two_cards_share_a_run_as_planned_and_one_takes_what_its_team_has() {
 #[test]
 fn the_faster_way_is_found_once_for_a_card() {
     let machine = Machine::with_card(4 * GIB);
-    let train = format!("{TRAIN} --set kernels=auto");
+    let train = format!("{TRAIN} --set kernels=auto --set train.precision=fp32");
     let (stdout, stderr) = machine.succeed(&train);
     assert!(stderr.contains("measuring kernels at "), "{stderr}");
     assert!(!stderr.contains("kernels could not be measured"), "{stderr}");

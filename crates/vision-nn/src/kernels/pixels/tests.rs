@@ -143,22 +143,34 @@ fn steps_on_the_way_make_the_numbers_of_finished_bytes_on_the_cpu() {
     assert!(changed > 20, "{changed} batches had anything done to them");
 }
 
-#[cfg(feature = "wgpu")]
-#[test]
-fn steps_on_the_way_make_the_numbers_of_finished_bytes_on_cards() {
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+fn assert_finished(device: &Device) {
     use crate::kernels::test_definition::assert_near;
-    use burn::tensor::DeviceKind;
-    let device = Device::wgpu(DeviceKind::DefaultDevice);
     each_stepped(|pixels, steps, finished, size @ [height, width, channels]| {
         let (mean, std) = (&MEAN[..channels], &STD[..channels]);
         let expected = definition(finished, [steps.len(), height, width, channels]);
-        for device in [&device, &device.clone().autodiff()] {
+        for device in [device, &device.clone().autodiff()] {
             let images = finished_images_of_pixels(pixels, steps, size, mean, std, device);
             let found: Vec<f64> = images.into_data().iter::<f64>().collect();
             // As without steps: a byte more or less would be 1e-2.
             assert_near(&format!("{size:?} {steps:?}"), &found, &expected, 1e-6);
         }
     });
+}
+
+#[cfg(feature = "wgpu")]
+#[test]
+fn steps_on_the_way_make_the_numbers_of_finished_bytes_on_software_vulkan() {
+    assert_finished(&Device::wgpu(burn::tensor::DeviceKind::DefaultDevice));
+}
+
+#[cfg(feature = "cuda")]
+#[test]
+#[ignore = "needs a card: `scripts/gpu_report.sh OUT` runs it there"]
+fn pixels_become_numbers_on_cuda() {
+    let device = Device::cuda(0);
+    assert_defined(&device);
+    assert_finished(&device);
 }
 
 #[test]
