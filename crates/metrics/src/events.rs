@@ -126,12 +126,16 @@ mod tests {
         assert!(second.path().ends_with("events.out.tfevents.1700000000.stoker.1"));
     }
 
+    /// Whether a tag stands in an event file.
+    fn has(path: &Path, tag: &[u8]) -> bool {
+        std::fs::read(path).unwrap().windows(tag.len()).any(|part| part == tag)
+    }
+
     #[test]
     fn an_epoch_without_validation_writes_no_validation_tags() {
         let folder = tempfile::tempdir().unwrap();
         let mut writer = EventWriter::create(folder.path()).unwrap();
         writer.add_epoch(&EpochRecord { validation: None, ..record(1) }).unwrap();
-        let has = |path: &Path, tag: &[u8]| std::fs::read(path).unwrap().windows(tag.len()).any(|part| part == tag);
         assert!(has(writer.path(), b"loss/train") && !has(writer.path(), b"/validation"));
         writer.add_epoch(&record(2)).unwrap();
         assert!(has(writer.path(), b"top_3_accuracy/validation"));
@@ -141,7 +145,6 @@ mod tests {
     fn steps_that_were_left_out_have_a_tag_where_there_are_any() {
         let folder = tempfile::tempdir().unwrap();
         let mut writer = EventWriter::create(folder.path()).unwrap();
-        let has = |path: &Path, tag: &[u8]| std::fs::read(path).unwrap().windows(tag.len()).any(|part| part == tag);
         writer.add_epoch(&record(1)).unwrap();
         assert!(!has(writer.path(), b"nonfinite_steps/train"));
         let mut left_out = record(2);
@@ -154,7 +157,6 @@ mod tests {
     fn the_gradient_norm_has_a_tag_where_it_is_known() {
         let folder = tempfile::tempdir().unwrap();
         let mut writer = EventWriter::create(folder.path()).unwrap();
-        let has = |path: &Path, tag: &[u8]| std::fs::read(path).unwrap().windows(tag.len()).any(|part| part == tag);
         writer.add_epoch(&record(1)).unwrap();
         assert!(!has(writer.path(), b"gradient_norm/train"));
         let mut known = record(2);

@@ -97,7 +97,21 @@ impl CubeOperation<3, 1> for Finish {
     }
 }
 
-/// Words are read as what they are, four bytes, which in the register of a float might be taken for one that is not normal.
+/// A byte of an image. Words are read as what they are, four bytes, which in the register of a float might be taken for one that is not normal.
+#[cube]
+fn read(words: &Tensor<u32>, image: u32, of_image: u32, source: u32) -> u32 {
+    let word = words[(image * of_image + source / 4) as usize];
+    (word >> (8 * (source % 4))) & 255
+}
+
+/// The number of a byte in a channel.
+#[cube]
+fn number_of(byte: u32, constants: &Tensor<f32>, channel: u32, channels: u32) -> f32 {
+    let factor = constants[channel as usize];
+    let summand = constants[(channels + channel) as usize];
+    f32::cast_from(byte) * factor + summand
+}
+
 #[cube(launch_unchecked, address_type = "dynamic")]
 fn normalise(
     words: &Tensor<u32>,
@@ -115,11 +129,8 @@ fn normalise(
     let plane = place / area;
     let channel = plane % channels;
     let source = place % area * channels + channel;
-    let word = words[(plane / channels * of_image + source / 4) as usize];
-    let byte = (word >> (8 * (source % 4))) & 255;
-    let factor = constants[channel as usize];
-    let summand = constants[(channels + channel) as usize];
-    images[place as usize] = f32::cast_from(byte) * factor + summand;
+    let byte = read(words, plane / channels, of_image, source);
+    images[place as usize] = number_of(byte, constants, channel, channels);
 }
 
 /// Where a number of an image is.
@@ -166,9 +177,7 @@ fn finish(
         let other = byte_of(words, steps, partner, &place);
         byte = (byte * (32_768 - weight) + other * weight + 16_384) >> 15;
     }
-    let factor = constants[channel as usize];
-    let summand = constants[(channels + channel) as usize];
-    images[at as usize] = f32::cast_from(byte) * factor + summand;
+    images[at as usize] = number_of(byte, constants, channel, channels);
 }
 
 /// The byte of an image that is turned and partly hidden, but not mixed.
@@ -180,8 +189,7 @@ fn byte_of(words: &Tensor<u32>, steps: &Tensor<u32>, image: u32, place: &Place) 
     let row = select((symmetry & 2) == 2, place.height - 1 - place.y, place.y);
     let pixel = select((symmetry & 4) == 4, column * place.width + row, row * place.width + column);
     let source = pixel * place.channels + place.channel;
-    let word = words[(image * place.of_image + source / 4) as usize];
-    let mut byte = (word >> (8 * (source % 4))) & 255;
+    let mut byte = read(words, image, place.of_image, source);
     let is_in_rows = place.y >= steps[list + 2] && place.y < steps[list + 3];
     if is_in_rows && place.x >= steps[list + 4] && place.x < steps[list + 5] {
         byte = (steps[list + 1] >> (8 * place.channel)) & 255;

@@ -10,6 +10,13 @@ fn write(tensors: &mut Tensors, #[comptime] tensor: usize, at: usize, value: f32
     tensors.index_mut(tensor).as_mut_slice()[at] = value;
 }
 
+/// An average on its way after its weight.
+#[cube]
+fn follow(averages: &mut Tensors, #[comptime] tensor: usize, at: usize, weight: f32, decay: f32, share: f32) {
+    let before = averages.index(tensor).as_slice()[at];
+    write(averages, tensor, at, decay * before + share * weight);
+}
+
 /// What AdamW takes beside the tensors.
 #[derive(CubeLaunch, CubeType)]
 pub(super) struct AdamWConstants {
@@ -62,8 +69,7 @@ pub(super) fn adamw(
                 write(seconds, tensor, at, second);
                 write(weights, tensor, at, weight);
                 if comptime!(has_averages) {
-                    let before = averages.index(tensor).as_slice()[at];
-                    write(averages, tensor, at, constants.decay * before + constants.share * weight);
+                    follow(averages, tensor, at, weight, constants.decay, constants.share);
                 }
             }
         }
@@ -122,8 +128,7 @@ pub(super) fn sgd(
                 let moved = weight - lengths[tensor] * direction;
                 write(weights, tensor, at, moved);
                 if comptime!(has_averages) {
-                    let before = averages.index(tensor).as_slice()[at];
-                    write(averages, tensor, at, constants.decay * before + constants.share * moved);
+                    follow(averages, tensor, at, moved, constants.decay, constants.share);
                 }
             }
         }
