@@ -7,7 +7,7 @@ mod scaled;
 mod to_eight_bits;
 mod upright;
 
-pub use extent::largest_decode_bytes;
+pub use extent::{ImageExtent, largest_images};
 
 use std::fs::File;
 use std::io::{Cursor, Read};

@@ -21,7 +21,7 @@ mod transform;
 pub use dataset::{
     Dataset, DatasetError, Sample, UnknownLabels, class_spelt_otherwise, is_image_path, natural_order, stratified_folds,
 };
-pub use decode::{DecodeError, DecodeOptions, decode, decode_bytes, largest_decode_bytes};
+pub use decode::{DecodeError, DecodeOptions, ImageExtent, decode, decode_bytes, largest_images};
 pub use loader::{Batch, CorruptImage, LoadError, Loader, LoaderOptions, MixMode, Mixing, OnCorrupt, Partner, batches};
 pub use random::{SampleKey, epoch_order};
 pub use raster::{Channels, RasterImage};

@@ -35,20 +35,21 @@ pub fn rehearse(
     score_batch(model, &black, options, &mut pieces, &mut |_| {}).map(drop)
 }
 
-/// Makes the passes of `at_once` images that a prediction makes: each view of as many images, and, where there are several views, a part of
-/// the images in all of them, whose input is joined from the views'.
+/// Makes the passes of `at_once` images, each view of an image counted as one, that a prediction of batches of `images` makes: each view of as many
+/// images where a batch has them, and, where there are several views, a part of the images in all of them, whose input is joined from the views'.
 ///
 /// # Errors
 /// As [`rehearse`].
 pub fn rehearse_pass(
     model: &impl Classifier,
     size: [usize; 3],
+    images: usize,
     at_once: usize,
     options: &PredictOptions,
 ) -> Result<(), PredictError> {
-    rehearse(model, size, at_once, at_once, options)?;
-    match options.views.len() {
-        0 | 1 => Ok(()),
-        views => rehearse(model, size, at_once.div_ceil(views), at_once, options),
+    let views = options.views.len();
+    if images >= at_once || views < 2 {
+        rehearse(model, size, at_once, at_once, options)?;
     }
+    if views < 2 { Ok(()) } else { rehearse(model, size, at_once.div_ceil(views), at_once, options) }
 }

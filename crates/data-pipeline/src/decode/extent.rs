@@ -1,25 +1,31 @@
-//! How much memory decoding takes, from the headers alone.
+//! Which images are the largest, from the headers alone.
 
 use std::cmp::Reverse;
 use std::fs;
 
 use image::ImageReader;
 
+use super::LARGE_PIXELS;
 use crate::Dataset;
 
 /// Files whose headers are read: those with the most bytes. Pixels and bytes do not rise together exactly, so one would be too few.
 const HEADERS_READ: usize = 64;
 
-/// A decoded image stands beside its copy while it is turned upright or shrunk.
-const COPIES: u64 = 2;
+/// How large an image is, by its header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ImageExtent {
+    /// Index into [`Dataset::samples`].
+    pub sample: usize,
+    /// Width times height.
+    pub pixels: u64,
+    /// Whether it is so large that it waits for others of its kind ([`decode`](super::decode())).
+    pub is_decoded_alone: bool,
+}
 
-/// Bytes of one RGB pixel; decoders make RGB of most grey images on the way.
-const PIXEL_BYTES: u64 = 3;
-
-/// The most bytes that decoding one image of `dataset` takes, judged by the headers of its largest files. Files that cannot be read count
-/// as nothing here: the loader reports them.
+/// The images with the most pixels, the largest first, among the 64 files of `dataset` with the most bytes. Files that cannot be read are left out:
+/// the loader reports them.
 #[must_use]
-pub fn largest_decode_bytes(dataset: &Dataset) -> u64 {
+pub fn largest_images(dataset: &Dataset) -> Vec<ImageExtent> {
     let mut files: Vec<(u64, usize)> = dataset
         .samples
         .iter()
@@ -28,8 +34,13 @@ pub fn largest_decode_bytes(dataset: &Dataset) -> u64 {
         .collect();
     files.sort_unstable_by_key(|&(bytes, index)| (Reverse(bytes), index));
     files.truncate(HEADERS_READ);
-    let pixels = files.iter().filter_map(|&(_, index)| pixels(dataset, index)).max().unwrap_or(0);
-    pixels * PIXEL_BYTES * COPIES
+    let extent = |&(_, sample): &(u64, usize)| {
+        let pixels = pixels(dataset, sample).filter(|&pixels| pixels > 0)?;
+        Some(ImageExtent { sample, pixels, is_decoded_alone: pixels > LARGE_PIXELS })
+    };
+    let mut images: Vec<ImageExtent> = files.iter().filter_map(extent).collect();
+    images.sort_by_key(|image| Reverse(image.pixels));
+    images
 }
 
 fn pixels(dataset: &Dataset, index: usize) -> Option<u64> {
@@ -54,6 +65,8 @@ mod tests {
         RgbImage::new(8, 8).save(folder.path().join("b/1.png")).unwrap();
         fs::write(folder.path().join("b/2.png"), vec![0; 5000]).unwrap();
         let dataset = Dataset::open(folder.path()).unwrap();
-        assert_eq!(largest_decode_bytes(&dataset), 30 * 20 * 3 * 2);
+        let images: Vec<(usize, u64)> =
+            largest_images(&dataset).iter().map(|image| (image.sample, image.pixels)).collect();
+        assert_eq!(images, [(0, 600), (1, 64)]);
     }
 }

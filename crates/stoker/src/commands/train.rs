@@ -33,7 +33,7 @@ use crate::run::data::{self, RunData};
 use crate::run::fold_results::{self, FinishedFold, FoldResults};
 use crate::run::groups::check_freezing;
 use crate::run::listing::{Listing, check_same_as_other_folds, check_same_images, train_anew};
-use crate::run::memory::{LoaderNeeds, Planned, plan_here};
+use crate::run::memory::{Planned, loader_bytes, plan_here};
 use crate::run::observer::RunObserver;
 use crate::run::post_mortem::PostMortem;
 use crate::run::precision::Arithmetic;
@@ -89,6 +89,8 @@ struct Run {
     listing: Listing,
     card: ModelCard,
     injection: Injection,
+    /// What loading takes in the memory that steps are computed in.
+    loader_bytes: u64,
 }
 
 impl Run {
@@ -128,7 +130,9 @@ impl Run {
             check_starting_weights(&mut request.resolved, card.classes.len(), &compute.device)?;
             request.resolved.follow_links();
         }
-        Ok(Self { request, compute, others: Others::default(), data, listing, card, injection })
+        let train = &data.training.train;
+        let loader_bytes = loader_bytes(&request.resolved, train, train.len(), &compute);
+        Ok(Self { request, compute, others: Others::default(), data, listing, card, injection, loader_bytes })
     }
 
     /// Prints the memory analysis and fixes the micro-batch.
@@ -291,8 +295,7 @@ impl Run {
             architecture,
             num_classes: train.classes.len(),
             train_samples: Some(train.len()),
-            loader_bytes: LoaderNeeds::of(&self.request.resolved, train, train.len(), self.compute.default_workers())
-                .bytes(),
+            loader_bytes: self.loader_bytes,
         }
     }
 

@@ -85,7 +85,7 @@ pub(crate) fn training_classes(resolved: &ResolvedConfig) -> Option<usize> {
 }
 
 /// The images, held-out ones among them, and how many are trained on, where the data is here to be counted; nothing is drawn or reported.
-pub(crate) fn images_to_plan_for(resolved: &ResolvedConfig) -> Option<(Dataset, usize)> {
+pub(crate) fn images_to_plan_for(resolved: &ResolvedConfig) -> Option<(Arc<Dataset>, usize)> {
     let all = Dataset::open(&resolved.config.data.train).ok()?;
     let data = &resolved.config.data;
     let held_out = match (&data.validation, data.folds) {
@@ -94,7 +94,7 @@ pub(crate) fn images_to_plan_for(resolved: &ResolvedConfig) -> Option<(Dataset, 
         (None, None) => data.validation_share.unwrap_or(0.0),
     };
     let samples = (all.samples.len() as f64 * (1.0 - held_out)).round() as usize;
-    Some((all, samples))
+    Some((Arc::new(all), samples))
 }
 
 /// The sample set lies in the folder that holds `data.train`.

@@ -1,6 +1,8 @@
 //! Learns what a training step takes on the device that trains, plans the batch, and says so.
 
-use data_pipeline::{Dataset, largest_decode_bytes};
+use std::sync::Arc;
+
+use data_pipeline::{Dataset, LoaderOptions, Transform};
 use device::{SelectedDevice, heap};
 use memory_planner::{
     Budget, Choice, FixedMemory, Footprint, FootprintError, LadderError, MemoryAnalysis, NothingFits, Plan,
@@ -17,6 +19,7 @@ use crate::run::checks::{no_room_for_model, no_room_to_measure};
 use crate::run::compute::Compute;
 use crate::run::dry_process::{DryProcessError, Job, run_elsewhere};
 use crate::run::kernel_choice::choose_kernels;
+use crate::run::loading_bytes::LoadingBytes;
 use crate::run::post_mortem::PostMortem;
 use crate::run::precision::{Arithmetic, Precisions, check_device};
 use crate::run::resolved::ResolvedConfig;
@@ -295,34 +298,18 @@ pub(crate) fn refused_plan<E: std::error::Error + 'static>(
     CommandError::from_request(&error).with_causes(post_mortem.causes()).with_hint(hint)
 }
 
-/// What loading images takes beside the step, where both share memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct LoaderNeeds {
-    image_bytes: u64,
-    /// Images of an effective batch.
-    batch: usize,
-    /// Batches that are ready or in the making.
-    batches: usize,
-    workers: usize,
-    decode_bytes: u64,
-}
-
-impl LoaderNeeds {
-    /// Of a run over `samples` of these images, with so many workers where the configuration leaves them open.
-    pub(crate) fn of(resolved: &ResolvedConfig, images: &Dataset, samples: usize, default_workers: usize) -> Self {
-        let config = &resolved.config;
-        Self {
-            image_bytes: (resolved.image_size().pow(2) * config.model.in_channels) as u64,
-            batch: config.train.effective_batch_size.min(samples),
-            batches: config.data.prefetch_batches + 1,
-            workers: config.data.workers.exactly().unwrap_or(default_workers),
-            decode_bytes: largest_decode_bytes(images),
-        }
+/// What loading images takes beside the step, where both share memory: the most of effective batches in bytes, and of images in workers' hands.
+pub(crate) fn loader_bytes(resolved: &ResolvedConfig, images: &Arc<Dataset>, samples: usize, compute: &Compute) -> u64 {
+    if !compute.is_cpu() {
+        return 0;
     }
-
-    /// The most that it takes: effective batches of bytes, and an image in each worker's hands, as it is decoded and as it is handed on.
-    pub(crate) fn bytes(&self) -> u64 {
-        let queue = (self.batches * self.batch + self.workers) as u64 * self.image_bytes;
-        queue + self.workers as u64 * self.decode_bytes
-    }
+    let config = &resolved.config;
+    let image_bytes = (resolved.image_size().pow(2) * config.model.in_channels) as u64;
+    // Those that are ready or in the making, and the one of the step.
+    let batches = config.data.prefetch_batches + 1;
+    let queue = (batches * config.train.effective_batch_size.min(samples)) as u64 * image_bytes;
+    let workers = config.data.workers.exactly().unwrap_or_else(|| compute.default_workers());
+    let options = LoaderOptions { workers, ..resolved.loader_options() };
+    let transform: Arc<dyn Transform> = Arc::new(resolved.train_transform());
+    queue + LoadingBytes::measure(images, &transform, &options, compute.meter().as_ref()).most(0)
 }

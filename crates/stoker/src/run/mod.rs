@@ -10,6 +10,7 @@ pub(crate) mod groups;
 pub mod kernel_cache;
 pub(crate) mod kernel_choice;
 pub(crate) mod listing;
+pub(crate) mod loading_bytes;
 pub(crate) mod memory;
 pub(crate) mod mistakes;
 pub(crate) mod observer;

@@ -183,7 +183,8 @@ fn planned_batch(
     compute: &Compute,
 ) -> Result<usize, CommandError> {
     let budget = compute.budget(&BudgetRequest::default())?;
-    let needs = Needs { work: usize::MAX, later_bytes: 0, beside: &|_| 0, post_mortem: &PostMortem::default };
+    let (images, work) = (usize::MAX, usize::MAX);
+    let needs = Needs { images, work, later_bytes: 0, beside: &|_| 0, post_mortem: &PostMortem::default };
     fitting_batch(model, image, options, compute, &budget, &needs).map(|fitting| fitting.at_once)
 }
 

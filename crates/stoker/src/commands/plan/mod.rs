@@ -8,6 +8,7 @@ mod saving;
 mod team;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use data_pipeline::Dataset;
 use memory_planner::{Budget, BudgetRequest, PlanRequest};
@@ -21,7 +22,7 @@ use crate::run::absent::{PlannedCard, Recorded, catalogue_card};
 use crate::run::compute::Compute;
 use crate::run::data::images_to_plan_for;
 use crate::run::groups::check_freezing;
-use crate::run::memory::{LoaderNeeds, Planned, plan_here, refused_plan};
+use crate::run::memory::{Planned, loader_bytes, plan_here, refused_plan};
 use crate::run::precision::Arithmetic;
 use crate::run::resolved::ResolvedConfig;
 use crate::run::subject::{ASSUMED_CLASSES, Subject, planner_rounding};
@@ -56,7 +57,7 @@ struct Request<'a> {
     architecture: Architecture,
     num_classes: usize,
     /// The images, and how many are trained on, where they are here.
-    images: Option<(Dataset, usize)>,
+    images: Option<(Arc<Dataset>, usize)>,
     rate: Rate,
 }
 
@@ -102,12 +103,8 @@ impl<'a> Request<'a> {
 
     /// On the CPU the loader's images lie in the same memory as the step.
     fn subject_on(&self, compute: &Compute) -> Subject<'_> {
-        let loader_bytes = match &self.images {
-            Some((images, samples)) if compute.is_cpu() => {
-                LoaderNeeds::of(&self.resolved, images, *samples, compute.default_workers()).bytes()
-            }
-            _ => 0,
-        };
+        let of_images = |(images, samples): &(_, _)| loader_bytes(&self.resolved, images, *samples, compute);
+        let loader_bytes = self.images.as_ref().map_or(0, of_images);
         Subject { loader_bytes, ..self.subject() }
     }
 

@@ -1,6 +1,7 @@
 //! `predict`: trained runs, images, a table.
 
 mod batch;
+mod fitting;
 mod held_out;
 mod inputs;
 mod members;
@@ -18,7 +19,8 @@ use data_pipeline::Dataset;
 use inference::View;
 use trainer::{Phase, Pieces};
 
-pub(crate) use self::batch::{Answers, Needs, fitting_batch};
+pub(crate) use self::batch::Answers;
+pub(crate) use self::fitting::{Needs, fitting_batch};
 pub(crate) use self::held_out::{HeldOut, Judged};
 pub(crate) use self::inputs::{Inputs, is_in_run_root};
 use self::members::InParts;

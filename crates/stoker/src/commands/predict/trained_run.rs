@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use checkpoint::{Checkpoint as Weights, CheckpointError, ModelCard, RunFolder};
-use data_pipeline::{Channels, EvalTransform, Loader, LoaderOptions, batches};
+use data_pipeline::{Channels, EvalTransform, Loader, LoaderOptions, Transform, batches};
 use inference::{
     CalibrationError, FittedTo, Merge, PartHeader, PredictError, PredictOptions, Prediction, View, ViewLikelihoods,
     ViewWeights, listing_fingerprint, predict, view_likelihoods, weights_fingerprint,
@@ -265,11 +265,13 @@ impl TrainedRun {
         let card = &self.card;
         let budget = ResolvedConfig::new(self.config.clone(), &self.folder.resolved_config())?.budget_request();
         let loader = self.loader_options(task);
+        let transform: Arc<dyn Transform> = Arc::new(self.transform()?);
         let post_mortem = || self.post_mortem(task.compute);
         let subject = BatchSubject {
             dataset: task.dataset,
             image: [card.image_size, card.image_size, card.in_channels],
             loader: &loader,
+            transform: &transform,
             compute: task.compute,
             answers,
             later_models,
