@@ -1,9 +1,9 @@
 use burn::module::{Module, Param};
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Tensor, module};
-use cpu_kernels::{DepthwiseShape, StridedDepthwise};
+use cpu_kernels::{Convolution, DepthwiseShape, StridedDepthwise};
 
-use crate::kernels::depthwise;
+use crate::kernels::{dense_convolution, depthwise};
 use crate::pass::stored_as;
 use crate::{Initializer, linear};
 
@@ -76,8 +76,34 @@ impl Conv2d {
         match (self.depthwise, kernel, self.stride) {
             (false, 1, 1) => self.as_matrix_product(map),
             (true, _, _) => self.channel_by_channel(map),
-            _ => self.strided(map),
+            _ => self.over_windows(map),
         }
+    }
+
+    /// # Shapes
+    /// - `map`: `[B, H, W, in]`
+    /// - output: `[B, H / stride, W / stride, out]`
+    fn over_windows(&self, map: Tensor<4>) -> Tensor<4> {
+        let [batch, height, width, in_channels] = map.dims();
+        let [out_channels, _, kernel, _] = self.weight.dims();
+        let (before, output) = self.windows([height, width], kernel);
+        let windows = Convolution {
+            batch,
+            size: [height, width],
+            channels: [in_channels, out_channels],
+            kernel,
+            stride: self.stride,
+            before,
+            output,
+        };
+        dense_convolution(&map, &self.weight.val(), windows).unwrap_or_else(|| self.strided(map))
+    }
+
+    /// Cells before the first row and column of a map, and how many windows there are along both.
+    fn windows(&self, size: [usize; 2], kernel: usize) -> ([usize; 2], [usize; 2]) {
+        let around = size.map(|size| self.padding.around(size, kernel, self.stride));
+        let count = |axis: usize| (size[axis] + around[axis].0 + around[axis].1 - kernel) / self.stride + 1;
+        (around.map(|(before, _)| before), [count(0), count(1)])
     }
 
     /// # Shapes
@@ -97,17 +123,9 @@ impl Conv2d {
     fn channel_by_channel(&self, map: Tensor<4>) -> Tensor<4> {
         let [batch, height, width, channels] = map.dims();
         let [_, _, kernel, _] = self.weight.dims();
-        let around = [height, width].map(|size| self.padding.around(size, kernel, self.stride));
-        let windows = StridedDepthwise {
-            shape: DepthwiseShape { batch, height, width, channels, kernel },
-            stride: self.stride,
-            before: around.map(|(before, _)| before),
-            output: [0, 1].map(|axis| {
-                let (before, behind) = around[axis];
-                ([height, width][axis] + before + behind - kernel) / self.stride + 1
-            }),
-        };
-        depthwise(map, self.weight.val(), None, windows)
+        let shape = DepthwiseShape { batch, height, width, channels, kernel };
+        let (before, output) = self.windows([height, width], kernel);
+        depthwise(map, self.weight.val(), None, StridedDepthwise { shape, stride: self.stride, before, output })
     }
 
     /// # Shapes

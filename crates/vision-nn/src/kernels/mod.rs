@@ -8,6 +8,7 @@ pub(crate) mod batch_norm;
 pub mod choice;
 mod chunks;
 mod columns;
+mod convolution;
 mod cross_entropy;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod cube;
@@ -33,6 +34,7 @@ pub(crate) mod test_tensors;
 mod window_attention;
 
 pub use adamw::{adamw, has_adamw, sum_of_squares};
+pub(crate) use convolution::dense_convolution;
 pub use cross_entropy::cross_entropy;
 pub(crate) use depthwise::depthwise;
 pub use depthwise::depthwise_conv2d;
