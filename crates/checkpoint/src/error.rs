@@ -3,6 +3,8 @@ use std::path::{Path, PathBuf};
 
 use vision_nn::AssignError;
 
+use crate::shell_word;
+
 /// Why a checkpoint or run folder could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
@@ -136,9 +138,10 @@ impl CheckpointError {
                         .to_owned(),
                 ),
                 Kept::Epoch => None,
-                Kept::Last => {
-                    Some(format!("a run saves `last` when an epoch ends: `train --resume {}`", run_of(path).display()))
-                }
+                Kept::Last => Some(format!(
+                    "a run saves `last` when an epoch ends: `stoker train --resume {}`",
+                    shell_word(run_of(path))
+                )),
             },
             Self::Write { path, source } if is_full(source.kind()) => Some(no_space(path)),
             Self::Write { source, .. } if source.kind() == ErrorKind::PermissionDenied => {
@@ -146,14 +149,13 @@ impl CheckpointError {
             }
             Self::Malformed { path, .. } | Self::Damaged { path, .. } => match kept_as(path)? {
                 Kept::Averaged => Some("`best` may be whole: predict with `--checkpoint best`".to_owned()),
-                Kept::Epoch => Some(format!(
-                    "remove it, and the average is of the others: `rm {}`",
-                    path.display()
-                )),
+                Kept::Epoch => {
+                    Some(format!("remove it, and the average is of the others: `rm {}`", shell_word(path)))
+                }
                 Kept::Best => Some("`last` may be whole: predict with `--checkpoint last`".to_owned()),
                 Kept::Last => Some(format!(
                     "`best` may be whole: predict with `--checkpoint best`, or start a new run from it: `--set model.weights={}`",
-                    path.with_file_name("best.safetensors").display()
+                    shell_word(path.with_file_name("best.safetensors"))
                 )),
             },
             Self::NoCard { .. } => Some("load it as starting weights: `--set model.weights=FILE`".to_owned()),
@@ -170,11 +172,11 @@ impl CheckpointError {
             }
             Self::RunExists { path } => Some(format!(
                 "go on with it: `--resume {0}`, replace it: `--overwrite`, or keep both: `--set name=OTHER`",
-                path.display()
+                shell_word(path)
             )),
             Self::Busy { path } => Some(format!(
-                "let it end, or stop it with Ctrl-C, and go on with it: `train --resume {}`; a run beside it has another name: `--set name=OTHER`",
-                path.display()
+                "let it end, or stop it with Ctrl-C, and go on with it: `stoker train --resume {}`; a run beside it has another name: `--set name=OTHER`",
+                shell_word(path)
             )),
             Self::NotARun { .. } => {
                 Some("name the folder that `stoker train` printed, for example `experiments/train/latest`".to_owned())
@@ -217,13 +219,38 @@ fn is_full(kind: ErrorKind) -> bool {
 }
 
 fn no_space(path: &Path) -> String {
-    let run = run_of(path);
+    // A relative path ends in the working directory.
+    let run = Some(run_of(path)).filter(|run| !run.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let typed = shell_word(run);
     // Before its configuration is there, it is no run that one could go on with.
     if !run.join(crate::run_folder::RESOLVED_CONFIG).exists() {
-        return format!("free some space there (`df -h {}`), then start again", run.display());
+        return format!("free some space there (`df -h {typed}`), then start again");
     }
     format!(
-        "free some space there (`df -h {0}`), then go on with `train --resume {0}`; what was saved before is whole",
-        run.display()
+        "free some space there (`df -h {typed}`), then go on with `stoker train --resume {typed}`; what was saved before is whole"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_in_hints_can_be_pasted_where_a_path_has_spaces() {
+        let folder = tempfile::tempdir().expect("writable");
+        let run = folder.path().join("my runs");
+        std::fs::create_dir_all(&run).expect("writable");
+        std::fs::write(run.join(crate::run_folder::RESOLVED_CONFIG), "").expect("writable");
+        let last = run.join("checkpoints/last.safetensors");
+        let errors = [
+            CheckpointError::Busy { path: run.clone() },
+            CheckpointError::Missing { path: last.clone() },
+            CheckpointError::Write { path: last, source: ErrorKind::StorageFull.into() },
+        ];
+        let command = format!("`stoker train --resume '{}'`", run.display());
+        for error in errors {
+            let hint = error.hint().expect("there is a way to go on");
+            assert!(hint.contains(&command), "{hint}");
+        }
+    }
 }

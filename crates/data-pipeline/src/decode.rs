@@ -97,7 +97,7 @@ impl DecodeError {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::CorruptImage { .. } => {
-                "replace or remove the file, or set `data.on_corrupt=skip` to go on without it".into()
+                "replace the file, or go on without it: `--set data.on_corrupt=skip`, with `--resume` too".into()
             }
             Self::ImageTooLarge { path, .. } => {
                 format!("make it smaller, for instance `convert '{0}' -resize 4000x4000 '{0}'`", path.display())

@@ -13,6 +13,7 @@
 mod dataset;
 mod decode;
 mod loader;
+mod path_text;
 mod random;
 mod raster;
 mod sampling;
@@ -23,6 +24,7 @@ pub use dataset::{
 };
 pub use decode::{DecodeError, DecodeOptions, ImageExtent, decode, decode_bytes, largest_images};
 pub use loader::{Batch, CorruptImage, LoadError, Loader, LoaderOptions, MixMode, Mixing, OnCorrupt, Partner, batches};
+pub use path_text::{one_line, path_text};
 pub use random::{SampleKey, epoch_order};
 pub use raster::{Channels, RasterImage};
 pub use sampling::Sampling;

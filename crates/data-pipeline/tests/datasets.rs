@@ -185,6 +185,11 @@ fn a_csv_that_names_a_file_twice_is_refused() {
     let error = Dataset::open(&path_in(&root, "labels.csv")).unwrap_err();
     let expected = "`labels.csv`, line 3: `a.png` is named a second time, first on line 2";
     assert_eq!(message(&error, root.path()), expected);
+    let conflict = "line 2 has the label `cat`, and line 3 has the label `dog`: remove the wrong one";
+    assert_eq!(error.hint().unwrap(), conflict);
+    write(&path_in(&root, "labels.csv"), "file,label\na.png,cat\n./a.png,cat\n");
+    let error = Dataset::open(&path_in(&root, "labels.csv")).unwrap_err();
+    assert_eq!(message(&error, root.path()), expected);
     assert_eq!(error.hint().unwrap(), "remove line 3");
 }
 
@@ -283,6 +288,48 @@ fn links_back_to_a_folder_above_end_and_an_image_that_leads_nowhere_is_kept_to_b
     let dataset = Dataset::open_for_prediction(root.path(), &[]).unwrap();
     assert_eq!(names(&dataset), ["cat/1.png", "cat/broken.png", "dog/1.png"]);
     assert_eq!(dataset.ignored_files, 0);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_by_which_images_would_count_as_of_another_class_is_refused() {
+    // Where the link is, what it leads to, and the class it is in.
+    let cases =
+        [("ant/up", "", "ant"), ("ant/other", "bee", "ant"), ("ant/deep", "bee/deeper", "ant"), ("cow", "bee", "cow")];
+    for (link, target, class) in cases {
+        let root = folder();
+        for file in ["ant/1.png", "bee/1.png", "bee/deeper/2.png"] {
+            write(&root.path().join(file), "");
+        }
+        std::os::unix::fs::symlink(root.path().join(target), root.path().join(link)).unwrap();
+        for error in [
+            Dataset::open(root.path()).unwrap_err(),
+            Dataset::open_for_classes(root.path(), &classes(&["ant", "bee", "cow"])).unwrap_err(),
+        ] {
+            let DatasetError::LinkToOtherClass { class: of, link: told, .. } = &error else { panic!("{error:?}") };
+            assert_eq!((of.as_str(), told), (class, &root.path().join(link)));
+            assert!(hint(&error, root.path()).contains(&format!("`rm '{link}'`")));
+        }
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn links_to_elsewhere_and_within_a_class_are_followed() {
+    use std::os::unix::fs::symlink;
+
+    let (root, elsewhere) = (folder(), folder());
+    for file in ["set/ant/1.png", "set/ant/deeper/2.png", "set/bee/1.png"] {
+        write(&root.path().join(file), "");
+    }
+    write(&elsewhere.path().join("cow/1.png"), "");
+    write(&elsewhere.path().join("more/2.png"), "");
+    symlink(elsewhere.path().join("cow"), root.path().join("set/cow")).unwrap();
+    symlink(elsewhere.path().join("more"), root.path().join("set/bee/more")).unwrap();
+    symlink(root.path().join("set/ant"), root.path().join("set/ant/deeper/back")).unwrap();
+    let dataset = Dataset::open(&path_in(&root, "set")).unwrap();
+    let expected = ["ant/1.png", "ant/deeper/2.png", "bee/1.png", "bee/more/2.png", "cow/1.png"];
+    assert_eq!(names(&dataset), expected);
 }
 
 #[cfg(target_os = "linux")]

@@ -1,9 +1,10 @@
 //! Predictions as a table.
 
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use data_pipeline::Dataset;
+// As each table names a file.
+pub(crate) use data_pipeline::path_text as file_name;
 
 use crate::{Column, PredictError, Prediction, PredictionTable, TableFormat, TableLayout};
 
@@ -86,22 +87,6 @@ impl<'p> Part<'p> {
     }
 }
 
-/// A path with `/` between folders on every system. A byte that is no UTF-8 becomes `\x` and its two hexadecimal digits, so that names that differ
-/// in such bytes alone stay apart.
-pub(crate) fn file_name(path: &Path) -> String {
-    let mut text = String::new();
-    for chunk in path.as_os_str().as_encoded_bytes().utf8_chunks() {
-        match cfg!(windows) {
-            true => text.push_str(&chunk.valid().replace('\\', "/")),
-            false => text.push_str(chunk.valid()),
-        }
-        for byte in chunk.invalid() {
-            write!(text, "\\x{byte:02x}").expect("memory takes every character");
-        }
-    }
-    text
-}
-
 /// Below this, zeros would outnumber digits. The exponent form is understood wherever CSV is read.
 const SMALLEST_PLAIN: f32 = 1e-4;
 
@@ -164,17 +149,6 @@ at byte 7\"
 b/4.png,,,,the model's scores are not finite in view `identity`
 ";
         assert_eq!(String::from_utf8(csv).unwrap(), expected);
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn names_that_differ_in_bytes_that_are_no_utf8_stay_apart() {
-        use std::os::unix::ffi::OsStrExt;
-        let name = |bytes: &[u8]| file_name(Path::new(std::ffi::OsStr::from_bytes(bytes)));
-        assert_eq!(name(b"cat/x\xff.jpg"), "cat/x\\xff.jpg");
-        assert_eq!(name(b"cat/x\xfe.jpg"), "cat/x\\xfe.jpg");
-        assert_eq!(name(b"\xe4\x0a\xc3"), "\\xe4\n\\xc3", "the beginning of a letter is none");
-        assert_eq!(name("größe/ñ.png".as_bytes()), "größe/ñ.png", "other names are as they are");
     }
 
     #[test]

@@ -13,6 +13,12 @@ const HOST_MARGIN_SHARE: f64 = 0.20;
 /// reported as used.
 const CARD_CEILING_SHARE: f64 = 0.90;
 
+/// A margin that the user asked for is not advised to go below this: no tier has a smaller one.
+const LEAST_MARGIN_SHARE: f64 = 0.10;
+
+/// Shares are advised in steps of a thousandth.
+const SHARE_STEPS: f64 = 1000.0;
+
 /// Memory as the operating system or the driver reports it, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryReading {
@@ -48,6 +54,12 @@ pub struct Budget {
     pub margin_share: f64,
     /// The user's limit.
     pub user_limit_bytes: Option<u64>,
+    /// The user's margin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_margin_share: Option<f64>,
+    /// The user's share of all memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_fraction: Option<f64>,
     /// What a step may take.
     pub budget_bytes: u64,
     /// Which rule set `budget_bytes`, in words.
@@ -115,7 +127,7 @@ impl Budget {
     /// The budget of a run on a card that is not here, with nothing else on it: of its memory a run can get `usable_bytes`.
     ///
     /// # Errors
-    /// A [`BudgetError`] when a share is out of range, the limit is zero or nothing is usable.
+    /// A [`BudgetError`] when a share is out of range, the limit is zero or the card is too small for any run.
     pub fn for_absent_card(
         total_bytes: u64,
         usable_bytes: u64,
@@ -123,12 +135,41 @@ impl Budget {
         request: &BudgetRequest,
     ) -> Result<Self, BudgetError> {
         let reading = MemoryReading { total_bytes, free_bytes: usable_bytes, own_bytes: 0 };
-        Ok(Self { is_absent: true, ..Self::for_card(reading, tier, request)? })
+        let budget = Self::for_card(reading, tier, request).map_err(|error| match error {
+            // Nobody holds anything there.
+            BudgetError::NothingFree { total_bytes } => BudgetError::CardTooSmall { total_bytes },
+            error => error,
+        })?;
+        Ok(Self { is_absent: true, ..budget })
     }
 
     /// Whether `bytes` would fit here if other processes held nothing.
-    pub(crate) fn would_hold(&self, bytes: u64) -> bool {
-        !self.is_absent && bytes as f64 <= self.total_bytes as f64 * (1.0 - self.margin_share)
+    pub fn would_hold(&self, bytes: u64) -> bool {
+        let of_total = (1.0 - self.margin_share).min(self.user_fraction.unwrap_or(1.0));
+        !self.is_absent && bytes <= share_of(self.total_bytes, of_total) && bytes <= self.usable_limit_bytes()
+    }
+
+    /// What the user's limit leaves to a step; everything without one.
+    pub(crate) fn usable_limit_bytes(&self) -> u64 {
+        usable_limit(self.user_limit_bytes, self.user_margin_share).unwrap_or(u64::MAX)
+    }
+
+    /// The user's settings that are in the way of `bytes`, each with a value that is not. None where nothing is in the way, or something is that no
+    /// setting of the user's put there.
+    pub fn change_for(&self, bytes: u64) -> Option<BudgetChange> {
+        let mut change = BudgetChange::default();
+        let mut margin = self.user_margin_share;
+        if share_of(self.free_bytes, 1.0 - self.margin_share) < bytes {
+            margin = Some(margin.and_then(|asked| lower_margin(asked, self.free_bytes, bytes))?);
+            change.margin_thousandths = margin.map(thousandths);
+        }
+        if self.user_limit_bytes.is_some() && usable_limit(self.user_limit_bytes, margin).unwrap_or(u64::MAX) < bytes {
+            change.limit_bytes = Some(whole_of(bytes, 1.0 - margin.unwrap_or(0.0)));
+        }
+        if let Some(asked) = self.user_fraction.filter(|asked| share_of(self.total_bytes, *asked) < bytes) {
+            change.fraction_thousandths = Some(higher_fraction(asked, self.total_bytes, bytes)?);
+        }
+        (change != BudgetChange::default()).then_some(change)
     }
 
     /// `bytes` as a percentage of the budget: `55.1 %`.
@@ -153,7 +194,7 @@ impl Budget {
             after_margin_bytes: share_of(free_bytes, 1.0 - margin_share),
             ceiling_bytes: share_of(total_bytes, request.memory_fraction.unwrap_or(default_fraction)),
             // The user's limit is meant as it is written, but a margin that is also written down holds for it too.
-            limit_bytes: request.limit_bytes.map(|limit| share_of(limit, 1.0 - request.safety_margin.unwrap_or(0.0))),
+            limit_bytes: usable_limit(request.limit_bytes, request.safety_margin),
         };
         let mut budget = Self {
             total_bytes,
@@ -161,12 +202,36 @@ impl Budget {
             free_bytes,
             margin_share,
             user_limit_bytes: request.limit_bytes,
+            user_margin_share: request.safety_margin,
+            user_fraction: request.memory_fraction,
             budget_bytes: rules.tightest(),
             reason: String::new(),
             is_absent: false,
         };
         budget.reason = rules.reason(&budget);
         Ok(budget)
+    }
+}
+
+/// Settings of the user's that must change for a step to fit. Shares are in thousandths.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BudgetChange {
+    /// `memory.limit`, at least so many bytes.
+    pub limit_bytes: Option<u64>,
+    /// `memory.fraction`, at least this.
+    pub fraction_thousandths: Option<u16>,
+    /// `memory.safety_margin`, at most this.
+    pub margin_thousandths: Option<u16>,
+}
+
+impl BudgetChange {
+    /// As it is to be written: ``set `memory.limit: 200MiB` and raise `memory.fraction` to 0.25``.
+    pub fn hint(&self) -> String {
+        let share = |thousandths: u16| f64::from(thousandths) / SHARE_STEPS;
+        let limit = self.limit_bytes.map(|bytes| format!("set `memory.limit: {}MiB`", bytes.div_ceil(1 << 20)));
+        let fraction = self.fraction_thousandths.map(|least| format!("raise `memory.fraction` to {}", share(least)));
+        let margin = self.margin_thousandths.map(|most| format!("lower `memory.safety_margin` to {}", share(most)));
+        [limit, fraction, margin].into_iter().flatten().collect::<Vec<_>>().join(" and ")
     }
 }
 
@@ -209,6 +274,12 @@ pub enum BudgetError {
         /// All memory of the device.
         total_bytes: u64,
     },
+    /// Of a card that is not here, the driver and a context would keep everything.
+    #[error("a card with {} has no memory left for a run: its driver and a context keep that much", format_bytes(*.total_bytes))]
+    CardTooSmall {
+        /// All memory of the card.
+        total_bytes: u64,
+    },
 }
 
 impl BudgetError {
@@ -219,6 +290,7 @@ impl BudgetError {
             Self::MarginOutOfRange { .. } => "set `memory.safety_margin: 0.2`, or leave it out".to_owned(),
             Self::FractionOutOfRange { .. } => "set `memory.fraction: 0.9`, or leave it out".to_owned(),
             Self::NothingFree { .. } => "end a process that holds memory, and run again".to_owned(),
+            Self::CardTooSmall { .. } => "plan for a card with more memory, such as `--gpu-memory 2GiB`".to_owned(),
         })
     }
 }
@@ -262,6 +334,38 @@ impl Rules {
 fn share_of(bytes: u64, share: f64) -> u64 {
     // The product of large counts can round up past the whole.
     ((bytes as f64 * share) as u64).min(bytes)
+}
+
+/// What is left of the user's limit once the margin that the user asked for is taken off.
+fn usable_limit(limit_bytes: Option<u64>, user_margin: Option<f64>) -> Option<u64> {
+    limit_bytes.map(|limit| share_of(limit, 1.0 - user_margin.unwrap_or(0.0)))
+}
+
+/// The fewest bytes of which `share` is `bytes`.
+fn whole_of(bytes: u64, share: f64) -> u64 {
+    let whole = (bytes as f64 / share).ceil() as u64;
+    if share_of(whole, share) < bytes { whole + 1 } else { whole }
+}
+
+/// The largest margin below `asked` that leaves `bytes` of what is free; none where that would be smaller than any tier's.
+fn lower_margin(asked: f64, free_bytes: u64, bytes: u64) -> Option<f64> {
+    let most = ((1.0 - bytes as f64 / free_bytes.max(1) as f64) * SHARE_STEPS).floor();
+    let leaves_enough = |margin: &f64| share_of(free_bytes, 1.0 - *margin) >= bytes;
+    let lower = [most, most - 1.0].map(|steps| steps / SHARE_STEPS).into_iter().find(leaves_enough)?;
+    (lower < asked && lower >= LEAST_MARGIN_SHARE).then_some(lower)
+}
+
+/// The smallest fraction above `asked` that holds `bytes`, in thousandths.
+fn higher_fraction(asked: f64, total_bytes: u64, bytes: u64) -> Option<u16> {
+    let least = thousandths((bytes as f64 / total_bytes.max(1) as f64 * SHARE_STEPS).ceil() / SHARE_STEPS);
+    let holds = |steps: &u16| share_of(total_bytes, f64::from(*steps) / SHARE_STEPS) >= bytes;
+    let higher = [least, least.saturating_add(1)].into_iter().find(holds)?;
+    let share = f64::from(higher) / SHARE_STEPS;
+    (share > asked && share <= 1.0).then_some(higher)
+}
+
+fn thousandths(share: f64) -> u16 {
+    (share * SHARE_STEPS).round() as u16
 }
 
 fn percent(share: f64) -> String {
@@ -319,6 +423,66 @@ mod tests {
         assert_eq!(budget.reason, "90 % of 10.0 GiB in all");
         let tiered = Budget::for_card(idle, Tier::HighEnd, &BudgetRequest::default()).unwrap();
         assert_eq!(tiered.budget_bytes, 8 * GIB);
+    }
+
+    /// Whatever combination of settings is in the way, the budget under the values that are advised holds what was asked about, byte for byte.
+    #[test]
+    fn a_budget_changed_as_advised_holds_what_it_was_changed_for() {
+        let mut advised = [0; 3];
+        for bytes in (GIB / 7..18 * GIB).step_by(777_777_777) {
+            for limit in [None, Some(GIB), Some(30 * GIB)] {
+                for fraction in [None, Some(0.05), Some(0.7)] {
+                    for margin in [None, Some(0.1), Some(0.6)] {
+                        let asked =
+                            BudgetRequest { limit_bytes: limit, safety_margin: margin, memory_fraction: fraction };
+                        let budget = host(asked);
+                        let Some(change) = budget.change_for(bytes) else { continue };
+                        assert!(budget.budget_bytes < bytes, "{asked:?}: {bytes} fit already");
+                        let share = |of: Option<u16>| of.map(|of| f64::from(of) / SHARE_STEPS);
+                        let changed = host(BudgetRequest {
+                            limit_bytes: change.limit_bytes.or(limit),
+                            safety_margin: share(change.margin_thousandths).or(margin),
+                            memory_fraction: share(change.fraction_thousandths).or(fraction),
+                        });
+                        assert!(changed.budget_bytes >= bytes, "{asked:?}: {change:?} for {bytes}");
+                        advised[0] += usize::from(change.limit_bytes.is_some());
+                        advised[1] += usize::from(change.fraction_thousandths.is_some());
+                        advised[2] += usize::from(change.margin_thousandths.is_some());
+                    }
+                }
+            }
+        }
+        assert!(advised.iter().all(|times| *times > 20), "{advised:?}");
+    }
+
+    #[test]
+    fn only_settings_of_the_users_are_advised_to_change() {
+        assert_eq!(host(BudgetRequest::default()).change_for(17 * GIB), None, "the margin is the default's");
+        let fraction = host(BudgetRequest { memory_fraction: Some(0.1), ..Default::default() });
+        assert_eq!(fraction.change_for(2 * GIB), None, "it fits");
+        assert_eq!(fraction.change_for(6 * GIB).unwrap().hint(), "raise `memory.fraction` to 0.25");
+        assert_eq!(fraction.change_for(17 * GIB), None, "the default margin is in the way, too");
+        let both = BudgetRequest { limit_bytes: Some(GIB), memory_fraction: Some(0.1), ..Default::default() };
+        let hint = "set `memory.limit: 6144MiB` and raise `memory.fraction` to 0.25";
+        assert_eq!(host(both).change_for(6 * GIB).unwrap().hint(), hint);
+        let margin = host(BudgetRequest { safety_margin: Some(0.9), ..Default::default() });
+        assert_eq!(margin.change_for(5 * GIB).unwrap().hint(), "lower `memory.safety_margin` to 0.75");
+    }
+
+    #[test]
+    fn freed_memory_helps_only_where_no_setting_is_in_the_way() {
+        assert!(host(BudgetRequest::default()).would_hold(17 * GIB));
+        assert!(!host(BudgetRequest { memory_fraction: Some(0.1), ..Default::default() }).would_hold(17 * GIB));
+        assert!(!host(BudgetRequest { limit_bytes: Some(GIB), ..Default::default() }).would_hold(17 * GIB));
+    }
+
+    #[test]
+    fn a_card_that_is_not_here_has_no_process_to_end() {
+        let budget = Budget::for_absent_card(GIB / 2, 0, Tier::LowEnd, &BudgetRequest::default());
+        let error = budget.unwrap_err();
+        assert_eq!(error, BudgetError::CardTooSmall { total_bytes: GIB / 2 });
+        assert!(error.to_string().starts_with("a card with 512.0 MiB has no memory left for a run"), "{error}");
+        assert!(!error.hint().unwrap().contains("process"));
     }
 
     #[test]

@@ -5,10 +5,11 @@ use std::error::Error;
 use serde::{Deserialize, Serialize};
 
 use crate::ladder::climbed;
+use crate::levels::largest_batch;
 use crate::plan::split_in_words;
 use crate::{
-    Budget, Choice, Footprint, LadderError, NothingFits, Plan, PlanError, PlanRequest, Rung, RungNeed, format_bytes,
-    plan_batch_size,
+    Budget, Choice, Footprint, LARGEST_EFFECTIVE_BATCH, LadderError, NothingFits, Plan, PlanError, PlanRequest, Rung,
+    RungNeed, format_bytes, plan_batch_size,
 };
 
 /// A card that is to take part.
@@ -82,10 +83,11 @@ pub fn plan_for_cards(cards: &[CardToPlan<'_>], request: &PlanRequest) -> Result
 /// A step in which each card has a micro-batch of at most `largest`. It keeps sums of gradients, so that it may have to be less than what fits alone.
 fn one_pass_each(
     cards: &[CardToPlan<'_>],
-    mut largest: usize,
+    largest: usize,
     smallest: usize,
     request: &PlanRequest,
 ) -> Result<Plan, CardsError> {
+    let mut largest = with_sums_on_all(cards, largest, request).min(LARGEST_EFFECTIVE_BATCH / cards.len().max(1));
     loop {
         let effective_batch = Some(largest.saturating_mul(cards.len()));
         let request =
@@ -96,6 +98,18 @@ fn one_pass_each(
         }
         largest = plan.micro_batch;
     }
+}
+
+/// What every card holds beside its sums of gradients, rounded and at most `largest`: a step of more would be cut in two even rounds, each of which leaves
+/// much memory unused. `largest` as it is where the user chose the micro-batch, and where a card does not hold the fewest samples, which is then refused.
+fn with_sums_on_all(cards: &[CardToPlan<'_>], largest: usize, request: &PlanRequest) -> usize {
+    let held = |card: &CardToPlan<'_>| largest_batch(&card.footprint.accumulating(), card.budget.budget_bytes, largest);
+    let least = cards.iter().map(held).min().unwrap_or(largest);
+    let minimum = request.minimum.unwrap_or(1);
+    if request.micro_batch.is_some() || least < minimum || least == largest {
+        return largest;
+    }
+    request.rounding.round_down(least).max(minimum)
 }
 
 /// As [`plan_for_cards`], on the first of `rungs` on which every card carries the request: cards that share an optimizer step compute it alike.
@@ -321,6 +335,26 @@ mod tests {
         let of_30 = plan(Some(30));
         assert_eq!(of_30.cards.iter().map(|card| card.plan.micro_batch).collect::<Vec<_>>(), [8, 15]);
         assert_eq!((of_30.smallest, of_30.shared.micro_batches.as_slice()), (0, [8, 8, 8, 6].as_slice()));
+    }
+
+    /// Alone each takes 40 at once, and 38 beside sums of gradients. Two rounds of 20 would leave half of the memory unused.
+    #[test]
+    fn sums_of_gradients_cost_a_shared_step_their_own_room_and_no_more() {
+        let known = FixedMemory { weights: 1_000, ..FixedMemory::default() };
+        let at = |sums: u64| [1, 64].map(|batch| Observation { batch, peak_bytes: 1_000 + sums + 100 * batch as u64 });
+        let footprint = Footprint::from_exact(ExactSource::Captured, known, 1, &at(0)).unwrap();
+        let footprint = footprint.with_accumulating_observations(&at(200)).unwrap();
+        let reading = MemoryReading { total_bytes: 9_000, free_bytes: 9_000, own_bytes: 0 };
+        let request = BudgetRequest { limit_bytes: Some(5_000), ..Default::default() };
+        let budget = Budget::for_host(reading, &request).unwrap();
+        let cards = ["cuda:0", "cuda:1"].map(|name| CardToPlan {
+            name: name.to_owned(),
+            footprint: &footprint,
+            budget: budget.clone(),
+        });
+        let plan = plan_for_cards(&cards, &PlanRequest::default()).unwrap();
+        assert_eq!(plan.cards.iter().map(|card| card.plan.micro_batch).collect::<Vec<_>>(), [40, 40]);
+        assert_eq!((plan.shared.micro_batches.as_slice(), plan.global_batch), ([36, 36].as_slice(), 72));
     }
 
     /// In fp32 the larger card holds the step and the smaller one does not: both compute in the format in which both do.

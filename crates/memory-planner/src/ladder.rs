@@ -57,7 +57,7 @@ pub struct RungNeed {
     pub rung: Rung,
     /// The smallest micro-batch that the request admits.
     pub batch: usize,
-    /// What one step of it holds; [`u64::MAX`] when the device could not even try.
+    /// What one step of it holds; [`u64::MAX`] when the device could not even try, or there was no room to learn it.
     pub needed_bytes: u64,
 }
 
@@ -74,26 +74,91 @@ pub fn plan_with_ladder<E: Error + 'static>(
     budget: &Budget,
     request: &PlanRequest,
 ) -> Result<(Rung, Footprint, Plan), LadderError<E>> {
-    let mut needs = Vec::new();
-    let mut way_out = WayOut::SmallerModel { or_free_memory: false };
+    plan_with_ladder_past(rungs, footprint_of, &|_: &E| false, budget, request)
+}
+
+/// As [`plan_with_ladder`], but a rung of which `footprint_of` fails with an error that `lacks_memory` counts as one that does not fit: the next may
+/// take less.
+///
+/// # Errors
+/// A [`LadderError`] as there; the last error that lacked memory when no rung could be learnt.
+pub fn plan_with_ladder_past<E: Error + 'static>(
+    rungs: &[Rung],
+    footprint_of: &mut dyn FnMut(Rung) -> Result<Footprint, E>,
+    lacks_memory: &dyn Fn(&E) -> bool,
+    budget: &Budget,
+    request: &PlanRequest,
+) -> Result<(Rung, Footprint, Plan), LadderError<E>> {
+    let mut failed = Failed { needs: Vec::new(), least: None };
+    let mut not_learnt = None;
     for &rung in rungs {
-        let footprint = footprint_of(rung).map_err(|source| LadderError::Footprint { rung, source })?;
+        let footprint = match footprint_of(rung) {
+            Ok(footprint) => footprint,
+            Err(source) if lacks_memory(&source) => {
+                failed.needs.push(RungNeed { rung, batch: request.smallest_batch(), needed_bytes: u64::MAX });
+                not_learnt = Some(LadderError::Footprint { rung, source });
+                continue;
+            }
+            Err(source) => return Err(LadderError::Footprint { rung, source }),
+        };
         match plan_batch_size(&footprint, budget, request) {
             Ok(mut plan) => {
-                plan.choices.splice(0..0, climbed(rung, &footprint, &needs, budget));
+                plan.choices.splice(0..0, climbed(rung, &footprint, &failed.needs, budget));
                 return Ok((rung, footprint, plan));
             }
-            Err(PlanError::DoesNotFit { batch, breakdown, way_out: of_rung, .. }) => {
-                way_out = of_rung;
-                needs.push(RungNeed { rung, batch, needed_bytes: breakdown.total });
+            Err(PlanError::DoesNotFit { batch, breakdown, way_out, .. }) => {
+                let need = RungNeed { rung, batch, needed_bytes: breakdown.total };
+                failed.push(need, request.way_out(way_out));
             }
             Err(wrong_request) => return Err(LadderError::Request(wrong_request)),
         }
     }
-    if needs.is_empty() {
-        return Err(LadderError::NoRung);
+    Err(failed.error(budget, not_learnt))
+}
+
+/// What was tried in vain.
+struct Failed {
+    needs: Vec<RungNeed>,
+    /// The least that a rung needs of which that is known, and what would help there.
+    least: Option<(u64, WayOut)>,
+}
+
+impl Failed {
+    fn push(&mut self, need: RungNeed, way_out: WayOut) {
+        self.needs.push(need);
+        if self.least.is_none_or(|(least_bytes, _)| need.needed_bytes < least_bytes) {
+            self.least = Some((need.needed_bytes, way_out));
+        }
     }
-    Err(LadderError::NothingFits(Box::new(NothingFits { needs, budget: budget.clone(), way_out })))
+
+    fn error<E: Error + 'static>(self, budget: &Budget, not_learnt: Option<LadderError<E>>) -> LadderError<E> {
+        match (self.least, not_learnt) {
+            (Some((_, way_out)), _) => {
+                LadderError::NothingFits(Box::new(NothingFits { needs: self.needs, budget: budget.clone(), way_out }))
+            }
+            (None, Some(error)) => error,
+            (None, None) => LadderError::NoRung,
+        }
+    }
+}
+
+impl PlanRequest {
+    /// The smallest micro-batch that it admits.
+    fn smallest_batch(&self) -> usize {
+        self.micro_batch.or(self.minimum).unwrap_or(1)
+    }
+
+    /// What helps where that is too much: a minimum above 1 that was asked for comes before all else.
+    fn way_out(&self, found: WayOut) -> WayOut {
+        let fitting = match found {
+            WayOut::SmallerBatch(batch) => batch,
+            _ => 0,
+        };
+        match (self.micro_batch, self.minimum) {
+            (None, Some(minimum)) if minimum > 1 => WayOut::LowerMinimum { minimum, fitting },
+            _ => found,
+        }
+    }
 }
 
 /// What was tried and failed, and the outcome when that is not the first rung.
@@ -148,7 +213,7 @@ pub struct NothingFits {
     pub needs: Vec<RungNeed>,
     /// What a step may hold.
     pub budget: Budget,
-    /// What would help on the last rung.
+    /// What would help, on the rung that needs least.
     pub way_out: WayOut,
 }
 
@@ -158,18 +223,25 @@ impl NothingFits {
         self.needs.iter().min_by_key(|need| need.needed_bytes)
     }
 
+    /// What the rung that needs least lacks; none where it is not known what any needs.
+    pub fn gap_bytes(&self) -> Option<u64> {
+        let needed_bytes = self.least()?.needed_bytes;
+        (needed_bytes < u64::MAX).then(|| needed_bytes.saturating_sub(self.budget.budget_bytes))
+    }
+
     /// The smallest change that the user must make.
     fn hint(&self) -> Option<String> {
         let least = self.least()?;
-        if let WayOut::SmallerBatch(_) | WayOut::HigherLimit(_) = self.way_out {
-            let setting = self.way_out.hint();
-            return Some(match self.way_out {
-                WayOut::HigherLimit(_) => format!("{setting}: that holds {}", least.rung),
-                _ => setting,
-            });
-        }
         let change = self.way_out.hint();
-        if least.needed_bytes == u64::MAX {
+        match self.way_out {
+            WayOut::SmallerBatch(_) => return Some(change),
+            WayOut::HigherLimit(_) | WayOut::HigherBudget(_) => {
+                return Some(format!("{change}: that holds {}", least.rung));
+            }
+            _ => {}
+        }
+        // Where the user's limit is in the way, no card helps.
+        if least.needed_bytes > self.budget.usable_limit_bytes() || least.needed_bytes == u64::MAX {
             return Some(change);
         }
         Some(format!("{change}; or take a card with at least {}", format_bytes(self.card_bytes(least))))
@@ -179,7 +251,9 @@ impl NothingFits {
     fn card_bytes(&self, least: &RungNeed) -> u64 {
         let margin_share = self.budget.margin_share.max(LARGEST_MARGIN_SHARE);
         let free_bytes = least.needed_bytes as f64 / (1.0 - margin_share).clamp(0.05, 1.0);
-        let bytes = ((free_bytes + KEPT_BYTES) / (1.0 - KEPT_SHARE)).ceil() as u64;
+        let under_fraction =
+            least.needed_bytes as f64 / self.budget.user_fraction.unwrap_or(1.0).max(f64::MIN_POSITIVE);
+        let bytes = ((free_bytes + KEPT_BYTES) / (1.0 - KEPT_SHARE)).max(under_fraction).ceil() as u64;
         bytes.div_ceil(1 << 29).saturating_mul(1 << 29)
     }
 }
@@ -210,7 +284,7 @@ impl<E: Error + 'static> LadderError<E> {
 }
 
 fn need_in_words(bytes: u64) -> String {
-    if bytes == u64::MAX { "more than the device has".to_owned() } else { format_bytes(bytes) }
+    if bytes == u64::MAX { "more than can be tried".to_owned() } else { format_bytes(bytes) }
 }
 
 #[cfg(test)]
@@ -304,6 +378,76 @@ mod tests {
             let larger_mib = nothing.card_bytes(nothing.least().unwrap()) / MIB;
             assert!(climb(larger_mib, None, &mut Vec::new()).is_ok(), "{total_mib}: {larger_mib}");
         }
+    }
+
+    /// What `lacks_memory` is told of: rungs in 16 bits without checkpointing cannot be learnt, as where measuring has no room.
+    fn climb_past(total_mib: u64, not_learnt: &[&str]) -> Climbed {
+        let reading = MemoryReading { total_bytes: total_mib * MIB, free_bytes: total_mib * MIB, own_bytes: 0 };
+        let budget = Budget::for_card(reading, Tier::MidRange, &BudgetRequest::default()).unwrap();
+        let rungs = Rung::ladder(Rung::default(), Some(Precision::Bf16), &WAYS);
+        let mut footprint_of = |rung: Rung| match not_learnt.contains(&rung.to_string().as_str()) {
+            true => Err(PlanError::ZeroBatch { setting: "room" }),
+            false => Ok(footprint(rung)),
+        };
+        let lacks_memory = |error: &PlanError| *error == PlanError::ZeroBatch { setting: "room" };
+        let request = PlanRequest { effective_batch: Some(8), ..PlanRequest::default() };
+        plan_with_ladder_past(&rungs, &mut footprint_of, &lacks_memory, &budget, &request)
+    }
+
+    #[test]
+    fn a_rung_that_there_is_no_room_to_learn_is_climbed_over() {
+        let (rung, _, plan) = climb_past(300, &["bf16"]).unwrap();
+        assert_eq!(rung.to_string(), "bf16 with checkpointing");
+        let reasons: Vec<&str> = plan.choices[..2].iter().map(|choice| choice.reason.as_str()).collect();
+        let bf16 = "batch size 1 needs more than can be tried, and 240.0 MiB is available";
+        assert_eq!(reasons, ["batch size 1 needs 500.0 MiB, and 240.0 MiB is available", bf16]);
+    }
+
+    #[test]
+    fn what_the_learnt_rungs_need_is_told_before_what_could_not_be_learnt() {
+        let error = climb_past(300, &["bf16", "bf16 with checkpointing"]).unwrap_err();
+        let LadderError::NothingFits(nothing) = &error else { panic!("{error}") };
+        assert_eq!((nothing.needs.len(), nothing.gap_bytes()), (3, Some(260 * MIB)));
+        assert!(
+            error.to_string().ends_with(
+                "fp32 needs 500.0 MiB, bf16 needs more than can be tried, \
+            bf16 with checkpointing needs more than can be tried"
+            ),
+            "{error}"
+        );
+        let none = climb_past(300, &["fp32", "bf16", "bf16 with checkpointing"]).unwrap_err();
+        let LadderError::Footprint { rung, .. } = none else { panic!("{none}") };
+        assert_eq!(rung.to_string(), "bf16 with checkpointing", "the last");
+    }
+
+    #[test]
+    fn a_minimum_that_does_not_fit_is_named() {
+        let reading = MemoryReading { total_bytes: 8_000 * MIB, free_bytes: 8_000 * MIB, own_bytes: 0 };
+        let budget = Budget::for_card(reading, Tier::MidRange, &BudgetRequest::default()).unwrap();
+        let refused = |minimum| {
+            let request = PlanRequest { effective_batch: Some(200), minimum: Some(minimum), ..PlanRequest::default() };
+            let mut footprint_of = |rung| Ok::<_, PlanError>(footprint(rung));
+            plan_with_ladder(&[Rung::default()], &mut footprint_of, &budget, &request).unwrap_err()
+        };
+        let hint = refused(150).hint().unwrap();
+        let named = "ask for fewer than `--min-batch-size 150` images at once: 15 fit; or take a card with at least ";
+        assert!(hint.starts_with(named), "{hint}");
+    }
+
+    /// A tenth of the card is 20 MiB where its margin leaves 3200.
+    #[test]
+    fn a_fraction_that_is_in_the_way_is_the_setting_to_change() {
+        let reading = MemoryReading { total_bytes: 4_000 * MIB, free_bytes: 4_000 * MIB, own_bytes: 0 };
+        let with = |memory_fraction| {
+            let request = BudgetRequest { memory_fraction: Some(memory_fraction), ..BudgetRequest::default() };
+            let budget = Budget::for_card(reading, Tier::MidRange, &request).unwrap();
+            let mut footprint_of = |rung| Ok::<_, PlanError>(footprint(rung));
+            let request = PlanRequest { effective_batch: Some(1), ..PlanRequest::default() };
+            plan_with_ladder(&[Rung::default()], &mut footprint_of, &budget, &request)
+        };
+        let hint = with(0.005).unwrap_err().hint().unwrap();
+        assert_eq!(hint, "raise `memory.fraction` to 0.125: that holds fp32");
+        assert!(with(0.125).is_ok());
     }
 
     #[test]

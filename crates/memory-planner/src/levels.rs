@@ -73,7 +73,9 @@ impl BatchLevels {
         let safe = passes.rounded_within(safe_bytes, request.rounding);
         let current = request.current.map(|batch| {
             let current = passes.level(batch);
-            (current, verdict(current, recommended, safe, budget))
+            // No more than the effective batch goes through the model at once, however much would fit.
+            let useful = recommended.batch.min(request.effective_batch.unwrap_or(usize::MAX));
+            (current, verdict(current, useful, safe, budget))
         });
         Self { maximum, recommended, safe, current }
     }
@@ -132,13 +134,13 @@ pub(crate) fn largest_batch(footprint: &Footprint, bytes: u64, limit: usize) -> 
     found.unwrap_or_else(|never| match never {})
 }
 
-fn verdict(current: Level, recommended: Level, safe: Level, budget: &Budget) -> Verdict {
+fn verdict(current: Level, recommended: usize, safe: Level, budget: &Budget) -> Verdict {
     let room_bytes = budget.free_bytes.min(budget.user_limit_bytes.unwrap_or(u64::MAX));
     if current.peak_bytes > room_bytes {
         Verdict::TooLarge
     } else if current.peak_bytes > budget.budget_bytes {
         Verdict::Risky
-    } else if current.batch as f64 <= recommended.batch as f64 * UNDERUSED_SHARE {
+    } else if current.batch as f64 <= recommended as f64 * UNDERUSED_SHARE {
         Verdict::Underused
     } else if current.batch <= safe.batch {
         Verdict::Safe
@@ -189,6 +191,22 @@ mod tests {
         for (batch, verdict) in expected {
             assert_eq!(levels(Some(batch), None).current.unwrap().1, verdict, "{batch}");
         }
+    }
+
+    /// 700 would fit, and a step has 16.
+    #[test]
+    fn the_whole_effective_batch_wastes_nothing() {
+        let known = FixedMemory { weights: 1_000, ..FixedMemory::default() };
+        let observations = [(1, 1_010), (2, 1_020)].map(|(batch, peak_bytes)| Observation { batch, peak_bytes });
+        let footprint = Footprint::from_measurements(known, 1, &observations).unwrap();
+        let reading = MemoryReading { total_bytes: 12_000, free_bytes: 10_000, own_bytes: 0 };
+        let budget = Budget::for_host(reading, &BudgetRequest::default()).unwrap();
+        let verdict_on = |current: usize| {
+            let (effective_batch, current) = (Some(16), Some(current));
+            let request = PlanRequest { effective_batch, current, ..PlanRequest::default() };
+            BatchLevels::new(&footprint, &budget, &request).current.unwrap().1
+        };
+        assert_eq!([16, 9, 8].map(verdict_on), [Verdict::Safe, Verdict::Safe, Verdict::Underused]);
     }
 
     /// Sums of gradients take 500 bytes beside 1000 fixed and 10 a sample, of 8,000.

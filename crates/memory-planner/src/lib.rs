@@ -67,7 +67,7 @@ mod check;
 mod properties;
 
 pub use breakdown::MemoryBreakdown;
-pub use budget::{Budget, BudgetError, BudgetRequest, MemoryReading, Tier};
+pub use budget::{Budget, BudgetChange, BudgetError, BudgetRequest, MemoryReading, Tier};
 pub use bytes::{ParseBytesError, format_bytes, parse_bytes};
 pub use cards::{
     CardPlan, CardToPlan, CardsError, CardsLadderError, MultiCardPlan, SharedRung, plan_for_cards,
@@ -78,11 +78,13 @@ pub use exact::ExactSource;
 pub use fit::FootprintError;
 pub use footprint::{Allowance, FixedMemory, Footprint, FootprintSource, Observation, PerSample};
 pub use inference_plan::{InferencePlan, plan_inference};
-pub use ladder::{LadderError, NothingFits, Rung, RungNeed, plan_with_ladder};
+pub use ladder::{LadderError, NothingFits, Rung, RungNeed, plan_with_ladder, plan_with_ladder_past};
 pub use learning_rate::{LearningRateError, LearningRateRule, LearningRateScaling};
 pub use levels::{BatchLevels, Level, Verdict};
 pub use observe::{SearchBounds, observe};
-pub use plan::{Choice, LARGEST_BATCH, Plan, PlanRequest, plan_batch_size, split_effective_batch};
+pub use plan::{
+    Choice, LARGEST_BATCH, LARGEST_EFFECTIVE_BATCH, Plan, PlanRequest, plan_batch_size, split_effective_batch,
+};
 pub use plan_error::{PlanError, WayOut};
 pub use precision::{Checkpointing, PRECISION_CHOICE, ParseCheckpointingError, ParsePrecisionError, Precision};
 pub use recommend::{analyze_memory, recommend_batch_size};

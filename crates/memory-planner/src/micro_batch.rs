@@ -34,11 +34,16 @@ pub(crate) fn choose_micro_batch(
         return choose_share(footprint, budget, request, (effective, cards));
     }
     let peak_bytes = footprint.peak_bytes(effective);
-    if effective <= request.maximum.unwrap_or(LARGEST_BATCH) && peak_bytes <= budget.budget_bytes {
+    if effective <= most_at_once(request) && peak_bytes <= budget.budget_bytes {
         let reason = format!("the whole effective batch fits at once: {}", of_budget(peak_bytes, budget));
         return Ok(ChosenMicroBatch { batch: effective, peak_bytes, reason });
     }
     choose_part(footprint, budget, request, effective)
+}
+
+/// No pass has more samples, whatever memory there is.
+fn most_at_once(request: &PlanRequest) -> usize {
+    request.maximum.unwrap_or(LARGEST_BATCH).min(LARGEST_BATCH)
 }
 
 /// The user's word is not rounded; it is only held to the budget.
@@ -73,7 +78,7 @@ fn choose_share(
     let minimum = request.minimum.unwrap_or(1);
     let accumulating = footprint.accumulating();
     let share = effective.div_ceil(cards);
-    let ceiling = request.maximum.unwrap_or(LARGEST_BATCH).min(share.max(minimum)).min(effective);
+    let ceiling = most_at_once(request).min(share.max(minimum)).min(effective);
     let largest = largest_batch(&accumulating, budget.budget_bytes, ceiling);
     if largest < minimum {
         return Err(PlanError::does_not_fit(&accumulating, budget, minimum, largest));
@@ -103,7 +108,7 @@ fn choose_part(
         return Err(PlanError::does_not_fit(footprint, budget, effective, largest_fitting));
     }
     let accumulating = footprint.accumulating();
-    let ceiling = request.maximum.unwrap_or(LARGEST_BATCH).min(effective - 1);
+    let ceiling = most_at_once(request).min(effective - 1);
     let largest = largest_batch(&accumulating, budget.budget_bytes, ceiling);
     if largest < minimum {
         return Err(PlanError::does_not_fit(&accumulating, budget, minimum, largest));
@@ -141,11 +146,16 @@ fn explain(request: &PlanRequest, batch: usize, largest: usize, effective: usize
     if request.maximum == Some(batch) {
         format!("held to the maximum of {batch}")
     } else if batch < rounded {
-        format!("divides {effective} evenly, and {rounded}, the largest {policy} that fits, does not")
+        let bound = if request.maximum == Some(largest) { "is allowed" } else { "fits" };
+        format!("divides {effective} evenly, and {rounded}, the largest {policy} that {bound}, does not")
     } else if batch > rounded {
         format!("held to the minimum of {batch}, though no {policy}")
+    } else if batch == LARGEST_BATCH {
+        format!("no more than {batch} are computed at once")
     } else if batch == largest {
         "the largest that fits".to_owned()
+    } else if request.maximum == Some(largest) {
+        format!("the largest {policy} within the maximum of {largest}")
     } else {
         format!("the largest {policy} that fits")
     }
@@ -288,6 +298,35 @@ mod tests {
         assert!(matches!(plan(9, request(Some(65), None)), Err(PlanError::OutsideBounds { value: 64, .. })));
         assert!(matches!(plan(9, effective(0)), Err(PlanError::ZeroBatch { .. })));
         assert!(matches!(plan(9, effective(usize::MAX)), Err(PlanError::AbsurdBatch { .. })));
+    }
+
+    #[test]
+    fn a_maximum_that_is_rounded_down_is_named() {
+        let held = plan(63, PlanRequest { maximum: Some(9), ..effective(64) }).unwrap();
+        assert_eq!(held.micro_batch, 8);
+        assert!(reason_of(&held, "micro-batch").starts_with("the largest multiple of 4 within the maximum of 9: "));
+        let by_memory = plan(9, PlanRequest { maximum: Some(30), ..effective(64) }).unwrap();
+        assert!(reason_of(&by_memory, "micro-batch").starts_with("the largest multiple of 4 that fits: "));
+    }
+
+    /// Configurations have no larger micro-batch, and a plan is written into one.
+    #[test]
+    fn no_pass_has_more_samples_than_a_configuration_may_ask_for() {
+        let known = FixedMemory { weights: 1_000, ..FixedMemory::default() };
+        let observations = [(1, 1_001), (2, 1_002)].map(|(batch, peak_bytes)| Observation { batch, peak_bytes });
+        let footprint = Footprint::from_measurements(known, 1, &observations).unwrap();
+        let reading = MemoryReading { total_bytes: 8 << 30, free_bytes: 8 << 30, own_bytes: 0 };
+        let budget = Budget::for_host(reading, &BudgetRequest::default()).unwrap();
+        let plan = |request: &PlanRequest| plan_batch_size(&footprint, &budget, request).unwrap();
+        let whole = plan(&effective(1 << 20));
+        assert_eq!((whole.micro_batch, whole.accumulation_steps), (LARGEST_BATCH, 16));
+        assert!(reason_of(&whole, "micro-batch").starts_with("no more than 65536 are computed at once"));
+        assert_eq!(whole.levels.maximum.batch, LARGEST_BATCH);
+        assert_eq!(plan(&PlanRequest::default()).micro_batch, LARGEST_BATCH);
+        let shared = plan(&effective(1 << 20).dealt_round(2));
+        assert_eq!((shared.micro_batch, shared.accumulation_steps), (LARGEST_BATCH, 16));
+        let absurd = plan_batch_size(&footprint, &budget, &effective((1 << 20) + 1)).unwrap_err();
+        assert!(absurd.to_string().ends_with("the largest batch size is 1048576"), "{absurd}");
     }
 
     #[test]

@@ -5,9 +5,20 @@ use serde::{Deserialize, Serialize};
 use crate::micro_batch::choose_micro_batch;
 use crate::{BatchLevels, Budget, Footprint, PlanError, Rounding, format_bytes};
 
-/// No batch is larger: a step of more samples than large data sets have is a slip of the finger, and its list of
+/// No plan has more samples go through the model at once: configurations take no more, in `train.micro_batch_size` and `predict.batch_size`.
+pub const LARGEST_BATCH: usize = 65_536;
+
+/// No optimizer step has more samples, as in `train.effective_batch_size`: more than large data sets have are a slip of the finger, and their list of
 /// micro-batches would be a burden of its own.
-pub const LARGEST_BATCH: usize = 1 << 24;
+pub const LARGEST_EFFECTIVE_BATCH: usize = 1 << 20;
+
+/// The largest value of a setting that counts samples: a step may have more of them than go through the model at once.
+pub(crate) fn largest_of(setting: &str) -> usize {
+    match setting {
+        "train.effective_batch_size" => LARGEST_EFFECTIVE_BATCH,
+        _ => LARGEST_BATCH,
+    }
+}
 
 /// The choice that a memory report shows with the device already.
 pub(crate) const BUDGET_CHOICE: &str = "budget";
@@ -128,7 +139,7 @@ impl PlanRequest {
         let Some(effective) = self.effective_batch.filter(|_| cards > 1) else { return self };
         let share = Some(effective.div_ceil(cards));
         let share = share.filter(|share| self.micro_batch.is_none() && *share >= self.minimum.unwrap_or(1));
-        let maximum = [self.maximum, share].into_iter().flatten().min();
+        let maximum = [self.maximum, share.map(|share| share.min(LARGEST_BATCH))].into_iter().flatten().min();
         Self { maximum, cards: Some(cards), ..self }
     }
 
@@ -142,7 +153,7 @@ impl PlanRequest {
         for (setting, value) in settings {
             match value {
                 Some(0) => return Err(PlanError::ZeroBatch { setting }),
-                Some(value) if value > LARGEST_BATCH => return Err(PlanError::AbsurdBatch { setting, value }),
+                Some(value) if value > largest_of(setting) => return Err(PlanError::AbsurdBatch { setting, value }),
                 _ => {}
             }
         }

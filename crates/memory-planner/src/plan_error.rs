@@ -2,7 +2,8 @@
 
 use thiserror::Error;
 
-use crate::{Budget, Footprint, LARGEST_BATCH, MemoryBreakdown, format_bytes};
+use crate::plan::largest_of;
+use crate::{Budget, BudgetChange, Footprint, FootprintSource, MemoryBreakdown, format_bytes};
 
 /// Why there is no plan.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -33,7 +34,7 @@ pub enum PlanError {
         setting: &'static str,
     },
     /// More than any step could want.
-    #[error("`{setting}` is {value}, but the largest batch size is {LARGEST_BATCH}")]
+    #[error("`{setting}` is {value}, but the largest batch size is {}", largest_of(setting))]
     AbsurdBatch {
         /// Which setting.
         setting: &'static str,
@@ -70,6 +71,15 @@ pub enum WayOut {
     SmallerBatch(usize),
     /// Memory is there; the user's limit must be at least this many bytes.
     HigherLimit(u64),
+    /// Memory is there; these settings of the user's, or more than the limit, must change.
+    HigherBudget(BudgetChange),
+    /// What was asked for at least is too much at once.
+    LowerMinimum {
+        /// The smallest micro-batch that was admitted.
+        minimum: usize,
+        /// What does fit; 0 where that is not known, or nothing does.
+        fitting: usize,
+    },
     /// Not one sample fits, and most of the step is its activations.
     SmallerImage,
     /// Not one sample fits, and most of the step is there at any image size.
@@ -86,7 +96,7 @@ impl PlanError {
             batch,
             budget_bytes: budget.budget_bytes,
             budget_reason: budget.reason.clone(),
-            way_out: WayOut::find(&breakdown, budget, largest_fitting),
+            way_out: WayOut::find(&breakdown, budget, largest_fitting, again(footprint, breakdown.total)),
             breakdown: Box::new(breakdown),
         }
     }
@@ -109,15 +119,17 @@ impl PlanError {
 }
 
 impl WayOut {
-    fn find(breakdown: &MemoryBreakdown, budget: &Budget, largest_fitting: usize) -> Self {
+    /// `enough_bytes` holds the step when it is planned again.
+    fn find(breakdown: &MemoryBreakdown, budget: &Budget, largest_fitting: usize, enough_bytes: u64) -> Self {
         if largest_fitting > 0 {
             return Self::SmallerBatch(largest_fitting);
         }
-        let room_bytes = budget.free_bytes as f64 * (1.0 - budget.margin_share);
-        if let Some(limit) = budget.user_limit_bytes.filter(|_| breakdown.total as f64 <= room_bytes) {
-            // A margin that the user asked for is taken off the limit, so the limit must rise by as much more.
-            let limit_per_budget = limit as f64 / budget.budget_bytes.max(1) as f64;
-            return Self::HigherLimit((breakdown.total as f64 * limit_per_budget).ceil() as u64);
+        match budget.change_for(enough_bytes) {
+            Some(BudgetChange { limit_bytes: Some(bytes), fraction_thousandths: None, margin_thousandths: None }) => {
+                return Self::HigherLimit(bytes);
+            }
+            Some(change) => return Self::HigherBudget(change),
+            None => {}
         }
         match breakdown.activations > breakdown.total / 2 {
             true => Self::SmallerImage,
@@ -129,11 +141,67 @@ impl WayOut {
         match self {
             Self::SmallerBatch(batch) => format!("set `train.micro_batch_size: {batch}`, or `auto`"),
             Self::HigherLimit(bytes) => format!("set `memory.limit: {}MiB`", bytes.div_ceil(1 << 20)),
+            Self::HigherBudget(change) => change.hint(),
+            Self::LowerMinimum { minimum, fitting: 0 } => {
+                format!("ask for fewer than `--min-batch-size {minimum}` images at once")
+            }
+            Self::LowerMinimum { minimum, fitting } => {
+                format!("ask for fewer than `--min-batch-size {minimum}` images at once: {fitting} fit")
+            }
             Self::SmallerImage => "lower `model.image_size`, or choose a smaller `model.name`".to_owned(),
             Self::SmallerModel { or_free_memory: true } => {
                 "choose a smaller `model.name`, or free memory and run again".to_owned()
             }
             Self::SmallerModel { or_free_memory: false } => "choose a smaller `model.name`".to_owned(),
         }
+    }
+}
+
+/// What holds a step that is planned again: what was measured is not the same to the byte the next time, by the share that measurements are raised by.
+fn again(footprint: &Footprint, bytes: u64) -> u64 {
+    let spread = match &footprint.source {
+        FootprintSource::Measured { allowance, .. } => allowance.everywhere,
+        _ => 0.0,
+    };
+    bytes.saturating_add((bytes as f64 * spread).ceil() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Allowance, BudgetRequest, FixedMemory, MemoryReading, Observation};
+
+    const MIB: u64 = 1 << 20;
+
+    /// 900 MiB fixed and 50 a sample, of 4000 MiB.
+    fn way_out(request: &BudgetRequest, allowance: Allowance) -> WayOut {
+        let known = FixedMemory { weights: 900 * MIB, ..FixedMemory::default() };
+        let observations = [1, 2].map(|batch| Observation { batch, peak_bytes: (900 + 50 * batch as u64) * MIB });
+        let footprint = Footprint::from_measurements(known, 1, &observations).unwrap().with_allowance(allowance);
+        let reading = MemoryReading { total_bytes: 4_000 * MIB, free_bytes: 4_000 * MIB, own_bytes: 0 };
+        let budget = Budget::for_host(reading, request).unwrap();
+        let PlanError::DoesNotFit { way_out, .. } = PlanError::does_not_fit(&footprint, &budget, 1, 0) else {
+            panic!("another error");
+        };
+        way_out
+    }
+
+    #[test]
+    fn the_setting_that_is_in_the_way_is_the_one_to_change() {
+        let hint = |request| way_out(&request, Allowance::default()).hint();
+        let fraction = BudgetRequest { memory_fraction: Some(0.1), ..BudgetRequest::default() };
+        assert_eq!(hint(fraction), "raise `memory.fraction` to 0.238");
+        let both = BudgetRequest { limit_bytes: Some(MIB), ..fraction };
+        assert_eq!(hint(both), "set `memory.limit: 950MiB` and raise `memory.fraction` to 0.238");
+        let limit = BudgetRequest { limit_bytes: Some(MIB), ..BudgetRequest::default() };
+        assert_eq!(hint(limit), "set `memory.limit: 950MiB`");
+    }
+
+    #[test]
+    fn a_limit_that_rests_on_a_measurement_has_room_for_the_next_one() {
+        let limit = BudgetRequest { limit_bytes: Some(MIB), ..BudgetRequest::default() };
+        let allowance = Allowance { everywhere: 0.01, beyond: 0.0 };
+        let WayOut::HigherLimit(bytes) = way_out(&limit, allowance) else { panic!("another way out") };
+        assert!(bytes >= 950 * MIB / 100 * 102, "{bytes}");
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{Budget, Checkpointing, LARGEST_BATCH, Plan, Precision, Rung, format_bytes};
+use crate::{Budget, Checkpointing, LARGEST_EFFECTIVE_BATCH, Plan, Precision, Rung, format_bytes};
 
 /// The settings of a model for every card of a team: `configs/team_settings.yaml`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -25,7 +25,9 @@ pub struct TeamIdentity {
     pub model: String,
     /// Its images are so many pixels wide and high.
     pub image_size: usize,
-    /// Samples per optimizer step, on any card.
+    /// Samples per optimizer step, on any card: those of the plan, which has no more of them than there are to train on. 0 in a table of plans that
+    /// each card chose for itself; such a table is shown, and no run takes it.
+    #[serde(default, skip_serializing_if = "is_none_in_common")]
     pub effective_batch_size: usize,
     /// A digest of all else in the configuration that changes the memory of a step (classes, optimizer, averaging). The
     /// caller chooses it and compares it; here it is a text.
@@ -111,7 +113,7 @@ impl TeamSettings {
     /// A [`TeamSettingsError`] with the first thing that is wrong.
     pub fn check(&self) -> Result<(), TeamSettingsError> {
         let effective = self.made_for.effective_batch_size;
-        if !(1..=LARGEST_BATCH).contains(&effective) || self.made_for.image_size == 0 {
+        if !(1..=LARGEST_EFFECTIVE_BATCH).contains(&effective) || self.made_for.image_size == 0 {
             return Err(TeamSettingsError::NoSize);
         }
         let mut seen = BTreeSet::new();
@@ -148,8 +150,11 @@ impl TeamSettings {
     /// A table with a line a card, closed by a line break.
     pub fn render(&self) -> String {
         let of = &self.made_for;
-        let mut text =
-            format!("{} at {s}x{s}, {} samples a step\n", of.model, of.effective_batch_size, s = of.image_size);
+        let samples = match of.effective_batch_size {
+            0 => "as many samples a step as are recommended for each card".to_owned(),
+            samples => format!("{samples} samples a step"),
+        };
+        let mut text = format!("{} at {s}x{s}, {samples}\n", of.model, s = of.image_size);
         let header =
             ["card", "budget", "precision", "checkpointing", "batch", "passes", "peak", "memory"].map(str::to_owned);
         let rows: Vec<[String; 8]> = std::iter::once(header).chain(self.cards.iter().map(TeamRow::cells)).collect();
@@ -226,6 +231,11 @@ impl TeamIdentity {
         ];
         pairs.into_iter().find(|(_, found, expected)| found != expected)
     }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_none_in_common(effective_batch_size: &usize) -> bool {
+    *effective_batch_size == 0
 }
 
 fn aligned(row: &[String; 8], widths: &[usize; 8]) -> String {

@@ -112,3 +112,16 @@ fn a_file_that_was_edited_wrongly_is_refused() {
     let negative = serde_yaml::to_string(&settings()).unwrap().replace("micro_batch: 16", "micro_batch: -16");
     assert!(serde_yaml::from_str::<TeamSettings>(&negative).is_err());
 }
+
+/// Without an effective batch, every card takes its own.
+#[test]
+fn a_table_without_one_effective_batch_names_none_and_serves_no_run() {
+    let mut free = settings();
+    free.made_for.effective_batch_size = 0;
+    let head = "convnext_tiny at 224x224, as many samples a step as are recommended for each card\n";
+    assert!(free.render().starts_with(head), "{}", free.render());
+    let text = serde_yaml::to_string(&free).unwrap();
+    assert!(!text.contains("effective_batch_size"), "{text}");
+    let read: TeamSettings = serde_yaml::from_str(&text).unwrap();
+    assert_eq!(read.entry_for("h200", &identity()), Err(TeamSettingsError::NoSize));
+}

@@ -5,10 +5,12 @@
 //! knows nothing of tensors or models.
 //!
 //! ```no_run
+//! use std::ops::ControlFlow;
+//!
 //! use sample_pages::{SampleSet, write_sample_set};
 //!
 //! let root = std::path::Path::new("data/quickstart");
-//! write_sample_set(root, &SampleSet::default(), &mut |_drawn, _total| {})?;
+//! write_sample_set(root, &SampleSet::default(), &mut |_drawn, _total| ControlFlow::Continue(()))?;
 //! # Ok::<(), sample_pages::SampleError>(())
 //! ```
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs;
 use std::io;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -69,6 +70,8 @@ pub enum Written {
         /// Pages written.
         pages: usize,
     },
+    /// The caller asked for no more, and nothing is left of the pages that were drawn.
+    Stopped,
 }
 
 /// Writes the set to `root`, unless it is there already: `root/{train,validation,test}/<class>/<class>_0001.jpg`,
@@ -76,14 +79,14 @@ pub enum Written {
 ///
 /// The set is drawn in a folder beside `root` and moved there when it is whole, so that a run that was stopped leaves
 /// no half set behind; a set without `complete.json` is drawn anew. `progress` is called on this thread with the
-/// pages done and the pages in all, first with none done. Uses all cores.
+/// pages done and the pages in all, first with none done; drawing stops where it breaks. Uses all cores.
 ///
 /// # Errors
 /// [`SampleError`]: an unwritable folder, a folder with other things in it, or a complete set that is another one.
 pub fn write_sample_set(
     root: &Path,
     set: &SampleSet,
-    progress: &mut dyn FnMut(usize, usize),
+    progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<Written, SampleError> {
     refuse_too_small(set)?;
     if is_complete(root, set)? {
@@ -94,7 +97,9 @@ pub fn write_sample_set(
         return Err(SampleError::ForeignFiles { path, found });
     }
     let workshop = Workshop::open(root)?;
-    draw_pages(workshop.path(), set, progress)?;
+    if draw_pages(workshop.path(), set, progress)?.is_break() {
+        return Ok(Written::Stopped);
+    }
     write_file(&workshop.path().join(README), readme(set).as_bytes())?;
     let marker = serde_json::to_string_pretty(set).expect("four numbers are always JSON");
     write_file(&workshop.path().join(MARKER), marker.as_bytes())?;
@@ -160,8 +165,12 @@ fn list_jobs(root: &Path, set: &SampleSet) -> Vec<Job> {
     jobs
 }
 
-/// Draws all pages on all cores; the first error stops the others.
-fn draw_pages(root: &Path, set: &SampleSet, progress: &mut dyn FnMut(usize, usize)) -> Result<(), SampleError> {
+/// Draws all pages on all cores; the first error stops the others, and so does the caller.
+fn draw_pages(
+    root: &Path,
+    set: &SampleSet,
+    progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+) -> Result<ControlFlow<()>, SampleError> {
     for part in PARTS {
         for class in CLASSES {
             let folder = root.join(part).join(class);
@@ -171,7 +180,9 @@ fn draw_pages(root: &Path, set: &SampleSet, progress: &mut dyn FnMut(usize, usiz
     let jobs = list_jobs(root, set);
     let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
     let (sender, results) = mpsc::channel();
-    progress(0, jobs.len());
+    if progress(0, jobs.len()).is_break() {
+        return Ok(ControlFlow::Break(()));
+    }
     thread::scope(|scope| {
         for _ in 0..thread::available_parallelism().map_or(1, usize::from).min(16) {
             let sender = sender.clone();
@@ -191,9 +202,12 @@ fn draw_pages(root: &Path, set: &SampleSet, progress: &mut dyn FnMut(usize, usiz
                 stop.store(true, Ordering::Relaxed);
                 return Err(error);
             }
-            progress(done + 1, jobs.len());
+            if progress(done + 1, jobs.len()).is_break() {
+                stop.store(true, Ordering::Relaxed);
+                return Ok(ControlFlow::Break(()));
+            }
         }
-        Ok(())
+        Ok(ControlFlow::Continue(()))
     })
 }
 

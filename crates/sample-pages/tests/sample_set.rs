@@ -1,6 +1,7 @@
 //! What `write_sample_set` promises about the folder that it writes.
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
@@ -9,7 +10,11 @@ use sample_pages::{CLASSES, SampleError, SampleSet, Written, write_sample_set};
 const SMALL: SampleSet = SampleSet { train: 17, validation: 8, test: 8, seed: 5 };
 
 fn write(root: &Path) -> Result<Written, SampleError> {
-    write_sample_set(root, &SMALL, &mut |_, _| {})
+    write_set(root, &SMALL)
+}
+
+fn write_set(root: &Path, set: &SampleSet) -> Result<Written, SampleError> {
+    write_sample_set(root, set, &mut |_, _| ControlFlow::Continue(()))
 }
 
 /// A set that is drawn once for all tests, since a debug build draws slowly.
@@ -70,12 +75,30 @@ fn the_same_seed_writes_the_same_bytes_counts_each_page_once_and_leaves_no_works
     let home = tempfile::tempdir().expect("a folder");
     let root = home.path().join("deeper/pages");
     let mut seen = Vec::new();
-    let written = write_sample_set(&root, &SMALL, &mut |done, total| seen.push((done, total)));
+    let written = write_sample_set(&root, &SMALL, &mut |done, total| {
+        seen.push((done, total));
+        ControlFlow::Continue(())
+    });
     assert_eq!(written.expect("a set"), Written::Drawn { pages: 33 });
     assert!(files(&root) == *DRAWN);
     assert_eq!(seen, (0..=33).map(|done| (done, 33)).collect::<Vec<_>>());
     let beside = fs::read_dir(home.path().join("deeper")).expect("a folder").count();
     assert_eq!(beside, 1, "the set alone");
+}
+
+#[test]
+fn a_caller_that_has_enough_stops_the_drawing_and_nothing_is_left() {
+    let home = tempfile::tempdir().expect("a folder");
+    let root = home.path().join("pages");
+    for enough in [0, 3] {
+        let mut seen = 0;
+        let written = write_sample_set(&root, &SMALL, &mut |done, _| {
+            seen = done;
+            if done == enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        assert_eq!((written.expect("no error"), seen), (Written::Stopped, enough));
+        assert_eq!(fs::read_dir(home.path()).expect("a folder").count(), 0);
+    }
 }
 
 #[test]
@@ -108,7 +131,7 @@ fn a_set_without_its_marker_is_drawn_anew() {
 fn a_complete_set_of_another_seed_is_refused_and_kept() {
     let (_home, root) = copy_of_drawn_set();
     let other = SampleSet { seed: 6, ..SMALL };
-    let error = write_sample_set(&root, &other, &mut |_, _| {}).expect_err("another set");
+    let error = write_set(&root, &other).expect_err("another set");
     assert!(matches!(error, SampleError::OtherSet { found: SMALL, .. }), "{error}");
     assert!(root.join("train/form/form_0001.jpg").is_file());
 }
@@ -149,6 +172,6 @@ fn a_marker_that_is_not_json_is_an_error_that_says_what_to_remove() {
 fn fewer_pages_than_classes_are_refused() {
     let home = tempfile::tempdir().expect("a folder");
     let few = SampleSet { test: 7, ..SMALL };
-    let error = write_sample_set(&home.path().join("pages"), &few, &mut |_, _| {}).expect_err("too few");
+    let error = write_set(&home.path().join("pages"), &few).expect_err("too few");
     assert!(error.to_string().contains("test has 7 pages for 8 classes"), "{error}");
 }

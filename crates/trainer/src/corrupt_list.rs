@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
 
 use checkpoint::{CheckpointError, write_atomically};
-use data_pipeline::{CorruptImage, Dataset};
+use data_pipeline::{CorruptImage, Dataset, one_line, path_text};
 
 /// `corrupt_images.txt`: a line an image, kept over all processes that a run takes.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ impl CorruptList {
         if self.lines.is_empty() {
             return 0;
         }
-        let paths = sets.into_iter().flat_map(|set| &set.samples).map(|sample| sample.path.display().to_string());
+        let paths = sets.into_iter().flat_map(|set| &set.samples).map(|sample| one_line(&path_text(&sample.path)));
         let paths: HashSet<String> = paths.collect();
         // A path may hold what separates it from the reason.
         let is_of_them = |line: &&String| line.match_indices(": ").any(|(end, _)| paths.contains(&line[..end]));
@@ -38,8 +38,7 @@ impl CorruptList {
     /// # Errors
     /// [`CheckpointError::Write`].
     pub(crate) fn add<'a>(&mut self, corrupt: &'a [CorruptImage]) -> Result<Vec<&'a CorruptImage>, CheckpointError> {
-        let line = |image: &CorruptImage| format!("{}: {}", image.path.display(), image.reason);
-        let new: Vec<&CorruptImage> = corrupt.iter().filter(|image| self.lines.insert(line(image))).collect();
+        let new: Vec<&CorruptImage> = corrupt.iter().filter(|image| self.lines.insert(image.line())).collect();
         if !new.is_empty() {
             let text: String = self.lines.iter().map(|line| format!("{line}\n")).collect();
             write_atomically(&self.path, text.as_bytes())?;
@@ -71,5 +70,26 @@ mod tests {
         assert_eq!(again.add(&second).unwrap(), [&corrupt("a.png")], "only what is new");
         let text = std::fs::read_to_string(path).unwrap();
         assert_eq!(text, "a.png: cut off: no end\nb: 1.png: cut off: no end\ntest.png: cut off: no end\n");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_name_of_two_lines_and_one_that_is_no_text_have_a_line_each() {
+        use std::os::unix::ffi::OsStrExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("corrupt_images.txt");
+        let names: [&[u8]; 2] = [b"a\nb.png", b"caf\xe9.png"];
+        let images = names.map(|name| CorruptImage {
+            sample: 0,
+            path: std::ffi::OsStr::from_bytes(name).into(),
+            reason: "cut off".to_owned(),
+        });
+        assert_eq!(CorruptList::open(path.clone()).add(&images).unwrap().len(), 2);
+        let mut again = CorruptList::open(path.clone());
+        assert_eq!(again.add(&images).unwrap(), [] as [&CorruptImage; 0], "both are known");
+        let samples = images.map(|image| Sample { path: image.path, label: None, group: None }).to_vec();
+        let set = Dataset { root: "".into(), classes: Vec::new(), samples, ignored_files: 0 };
+        assert_eq!(again.count_of([&set, &set]), 2);
+        assert_eq!(std::fs::read_to_string(path).unwrap(), "a\\x0ab.png: cut off\ncaf\\xe9.png: cut off\n");
     }
 }

@@ -67,6 +67,16 @@ pub enum TrainError {
         /// How many were tried.
         samples: u64,
     },
+    /// No image of a class could be read in a whole epoch: the model would never predict it, and no score would count it.
+    #[error("none of the {images} images of class `{class}` could be read, among them `{}`", path.display())]
+    ClassUnreadable {
+        /// The class.
+        class: String,
+        /// How many images it has.
+        images: usize,
+        /// The first of them.
+        path: PathBuf,
+    },
     /// A label that the class list does not have.
     #[error("`{}` has no label among the {classes} classes", path.display())]
     NoLabel {
@@ -100,6 +110,20 @@ pub enum TrainError {
         /// By role and parameter: `moment_1/head.fc.weight`.
         missing: Vec<String>,
     },
+    /// A run that has come beyond its first checkpoint, without it: to start over would replace its epochs and their weights.
+    #[error(
+        "`{}` is missing, and the run has {epochs} epochs to lose{}",
+        path.display(),
+        best.map_or(String::new(), |epoch| format!("; `best`, of epoch {epoch}, is whole"))
+    )]
+    NoLast {
+        /// The checkpoint.
+        path: PathBuf,
+        /// Epochs that are recorded.
+        epochs: usize,
+        /// The epoch of `best`, from 1, where that is whole.
+        best: Option<u32>,
+    },
     /// Saved averaged weights that are not those of this model.
     #[error("the averaged weights do not fit the model")]
     Ema(#[from] Box<AssignError>),
@@ -118,13 +142,16 @@ impl TrainError {
                 snapshot.display(),
                 snapshot.with_extension("json").display()
             )),
-            Self::NothingReadable { .. } => Some("see `corrupt_images.txt` in the run folder".to_owned()),
+            Self::NothingReadable { .. } | Self::ClassUnreadable { .. } => {
+                Some("see `corrupt_images.txt` in the run folder".to_owned())
+            }
             Self::OutOfMemoryAtBatchOne { reason, .. } => Some(reason.hint()),
             Self::UpdateFailed { .. }
             | Self::Device { .. }
             | Self::NoLabel { .. }
             | Self::OtherRun { .. }
             | Self::NoOptimizerState { .. }
+            | Self::NoLast { .. }
             | Self::Ema(_) => None,
         }
     }

@@ -12,6 +12,7 @@ use metrics::{confusion_matrix_svg, curves_svg, keep_first_epochs, read_records}
 use vision_nn::Classifier;
 
 use crate::corrupt_list::CorruptList;
+use crate::unread_classes::Unread;
 use crate::{
     Evaluation, Evaluator, FaultPlan, MemoryGauge, NonFiniteStep, Observer, Phase, Pieces, Scoring, StepReport,
 };
@@ -87,6 +88,8 @@ pub(crate) struct Run<'a, M> {
     metrics: MetricsWriter,
     events: EventWriter,
     corrupt: CorruptList,
+    /// Training images of this epoch.
+    unread: Unread,
 }
 
 impl<'a, M: Classifier> Run<'a, M> {
@@ -121,6 +124,7 @@ impl<'a, M: Classifier> Run<'a, M> {
             metrics,
             events,
             corrupt,
+            unread: Unread::default(),
         })
     }
 
@@ -143,10 +147,7 @@ impl<'a, M: Classifier> Run<'a, M> {
         }
         let train_seconds = start.elapsed().as_secs_f64();
         let train_peak_memory_bytes = self.gauge.end_stretch();
-        let Some(evaluation) = self.validate()? else {
-            self.session.save_last()?;
-            return Ok(FitOutcome::Interrupted);
-        };
+        let Some(evaluation) = self.validate_or_save()? else { return Ok(FitOutcome::Interrupted) };
         let sums = self.session.card.progress.sums;
         let is_trained_here = self.session.card.progress.batches_done > batches_before;
         let samples = if is_trained_here { (sums.samples - samples_before) as f64 } else { f64::NAN };
@@ -161,6 +162,22 @@ impl<'a, M: Classifier> Run<'a, M> {
         };
         self.finish_epoch(&evaluation, sums, costs)?;
         Ok(FitOutcome::Finished)
+    }
+
+    /// As [`validate`](Self::validate); where that comes to no scores, the steps of the epoch are saved, so that a resumed run goes on after them.
+    fn validate_or_save(&mut self) -> Result<Option<Evaluation>, TrainError> {
+        let evaluation = self.validate();
+        match &evaluation {
+            Ok(Some(_)) => {}
+            Ok(None) => self.session.save_last()?,
+            // Weights on a device that failed may not come back from it.
+            Err(TrainError::Device { .. }) => {}
+            Err(_) => {
+                // What went wrong first is told, also where the disk is full.
+                let _ = self.session.save_last();
+            }
+        }
+        evaluation
     }
 
     /// Runs the effective batches that are left of the epoch. Returns also the seconds spent waiting for data.
@@ -182,6 +199,7 @@ impl<'a, M: Classifier> Run<'a, M> {
         let mut loader = Loader::new(self.data.train.clone(), all, self.data.train_transform.clone(), options);
         let samples_before = self.session.card.progress.sums.samples;
         let mut saved = Instant::now();
+        self.unread = Unread::default();
         while let Some(batch) = loader.next() {
             let batch = match batch {
                 Err(LoadError::Interrupted) => return Ok((FitOutcome::Interrupted, loader.wait_seconds())),
@@ -197,11 +215,17 @@ impl<'a, M: Classifier> Run<'a, M> {
                 return Ok((FitOutcome::Interrupted, loader.wait_seconds()));
             }
         }
+        self.check_readable()?;
+        Ok((FitOutcome::Finished, loader.wait_seconds()))
+    }
+
+    /// After the steps of an epoch: whether it had images at all, and those of each class that has some.
+    fn check_readable(&self) -> Result<(), TrainError> {
         let sums = &self.session.card.progress.sums;
         if sums.samples == 0 && sums.nonfinite_steps == 0 {
             return Err(TrainError::NothingReadable { samples: sums.skipped });
         }
-        Ok((FitOutcome::Finished, loader.wait_seconds()))
+        self.unread.first_class(&self.data.train).map_or(Ok(()), Err)
     }
 
     /// Whether the device takes the last steps of augmentation. Mixed images must be on it together, else this thread had to mix them while the device waits,
@@ -226,6 +250,7 @@ impl<'a, M: Classifier> Run<'a, M> {
     /// One optimizer step and its bookkeeping. A batch without a readable sample counts as done and moves nothing.
     fn train_batch(&mut self, batch: &Batch, epoch: u32, batches: usize) -> Result<StepReport, TrainError> {
         self.list_corrupt(&batch.corrupt)?;
+        self.unread.add(&batch.corrupt);
         self.check_labels(batch)?;
         let progress = &self.session.card.progress;
         let (step, in_a_row) = (progress.step, progress.nonfinite_in_a_row + 1);
@@ -303,6 +328,7 @@ impl<'a, M: Classifier> Run<'a, M> {
     /// Records the epoch, keeps the best weights, and saves.
     fn finish_epoch(&mut self, evaluation: &Evaluation, sums: RunningSums, run: RunCosts) -> Result<(), TrainError> {
         self.list_corrupt(&evaluation.corrupt)?;
+        self.tell_unread_in_validation(&evaluation.corrupt);
         let options = self.session.step.options();
         let scores = evaluation.scores(options.ema_decay.is_some());
         let progress = &mut self.session.card.progress;
@@ -351,6 +377,16 @@ impl<'a, M: Classifier> Run<'a, M> {
             self.observer.corrupt_image(&image.path, &image.reason);
         }
         Ok(())
+    }
+
+    /// Tells the observer of classes that the scores know nothing of.
+    fn tell_unread_in_validation(&mut self, corrupt: &[CorruptImage]) {
+        let validation = &self.data.validation;
+        let mut unread = Unread::default();
+        unread.add(corrupt);
+        for class in unread.classes(validation) {
+            self.observer.class_not_validated(&validation.classes[class], validation.class_counts()[class]);
+        }
     }
 
     fn check_labels(&self, batch: &Batch) -> Result<(), TrainError> {

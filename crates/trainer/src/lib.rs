@@ -27,6 +27,7 @@ mod micro_batch;
 mod nonfinite;
 mod out_of_memory;
 mod scoring;
+mod unread_classes;
 
 mod early_stopping;
 mod ema;

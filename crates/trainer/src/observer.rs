@@ -45,6 +45,8 @@ pub trait Observer {
     fn corrupt_images_known(&mut self, _count: usize) {}
     /// An image was skipped, for the first time in this run.
     fn corrupt_image(&mut self, _path: &Path, _reason: &str) {}
+    /// None of so many validation images of a class could be read; told after each validation.
+    fn class_not_validated(&mut self, _class: &str, _images: usize) {}
     /// Memory ran out; the same samples are done again, fewer at once. The event is in the run folder already.
     fn out_of_memory(&mut self, _event: &RecoveryEvent) {}
     /// The heap went above its limit outside of what can be done in smaller parts, before this optimizer step.

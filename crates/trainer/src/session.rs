@@ -1,8 +1,9 @@
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use checkpoint::{Checkpoint, LiveState, LiveTensor, ModelCard, Progress, RunFolder, load_weights};
+use metrics::read_records;
 use vision_nn::{Classifier, parameter_shapes};
 
 use crate::ema::flat_weights;
@@ -39,11 +40,12 @@ impl<M: Classifier> TrainSession<M> {
     /// over, with that micro-batch.
     ///
     /// # Errors
-    /// A damaged checkpoint, one of another model, [`TrainError::OtherRun`], or [`TrainError::NoOptimizerState`].
+    /// A damaged checkpoint, one of another model, [`TrainError::OtherRun`], [`TrainError::NoOptimizerState`], or [`TrainError::NoLast`].
     pub fn resume(mut self, device: &Device) -> Result<Self, TrainError> {
         self.micro_batch = MemoryLog::of(&self.folder).micro_batch(self.step.options().micro_batch_size)?;
         let path = self.folder.last();
         if !path.exists() {
+            self.refuse_to_lose_epochs(path)?;
             return Ok(self);
         }
         let saved = Checkpoint::read(&path)?;
@@ -67,6 +69,17 @@ impl<M: Classifier> TrainSession<M> {
         };
         self.card.progress = progress;
         Ok(self)
+    }
+
+    /// Refuses to start over in place of `last`, which is not there, where more than an epoch would be lost: the first is recorded before it is saved.
+    fn refuse_to_lose_epochs(&self, last: PathBuf) -> Result<(), TrainError> {
+        let metrics = self.folder.metrics();
+        let epochs = if metrics.exists() { read_records(&metrics)?.len() } else { 0 };
+        if epochs <= 1 {
+            return Ok(());
+        }
+        let best = Checkpoint::read(&self.folder.best()).ok().and_then(|best| best.card.progress.best);
+        Err(TrainError::NoLast { path: last, epochs, best: best.map(|best| best.epoch) })
     }
 
     /// Where training stands.

@@ -67,6 +67,16 @@ pub enum DatasetError {
         /// Files in it that are no images.
         ignored_files: usize,
     },
+    /// A link by which images of one class, or of all, would count as of another.
+    #[error("`{}` in class `{class}` leads to `{}`, where images of other classes lie", link.display(), target.display())]
+    LinkToOtherClass {
+        /// The class that the link lies in, or that it is.
+        class: String,
+        /// The link.
+        link: PathBuf,
+        /// The folder it leads to.
+        target: PathBuf,
+    },
     /// Nothing to tell apart.
     #[error("data set `{}` has one class only, `{class}`", path.display())]
     OneClass {
@@ -118,6 +128,8 @@ pub enum DatasetError {
         first_line: u64,
         /// The file.
         file: PathBuf,
+        /// The label of the first mention and that of the second, where they differ; an empty one is none.
+        labels: Option<[String; 2]>,
     },
     /// A share that splits nothing off, or everything.
     #[error("a held-out share of {share} is not between 0 and 1")]
@@ -196,6 +208,9 @@ impl DatasetError {
             Self::EmptyClass { .. } => {
                 "add images (.jpg, .jpeg, .png, .bmp, .webp), or move the folder out of the data set".into()
             }
+            Self::LinkToOtherClass { class, link, .. } => {
+                format!("remove the link, so that these images do not count as `{class}`: `rm '{}'`", link.display())
+            }
             Self::OneClass { .. } => {
                 "a classifier needs at least two; is the path one level too deep (a class folder)?".into()
             }
@@ -210,7 +225,12 @@ impl DatasetError {
                 let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
                 format!("relative files are looked for below the CSV's folder, `{}`", folder.display())
             }
-            Self::DuplicateFile { line, .. } => format!("remove line {line}"),
+            Self::DuplicateFile { line, first_line, labels: Some([first, second]), .. } => format!(
+                "line {first_line} has {}, and line {line} has {}: remove the wrong one",
+                label_in_words(first),
+                label_in_words(second)
+            ),
+            Self::DuplicateFile { line, labels: None, .. } => format!("remove line {line}"),
             Self::BadShare { .. } => "0.15 holds out 15 % of each class".into(),
             Self::ClassTooSmall { class, .. } => {
                 format!("add images of `{class}`, or give a validation set of its own")
@@ -260,6 +280,10 @@ fn quoted(names: &[String]) -> String {
         0 => shown.join(", "),
         more => format!("{} and {more} more", shown.join(", ")),
     }
+}
+
+fn label_in_words(label: &str) -> String {
+    if label.is_empty() { "no label".to_owned() } else { format!("the label `{label}`") }
 }
 
 fn listed(missing: &[(u64, PathBuf)], count: usize) -> String {

@@ -1,9 +1,10 @@
 //! A data set as a folder with one folder per class.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
 use super::{
@@ -57,7 +58,7 @@ pub(super) fn open_for_classes(path: &Path, classes: &[String]) -> Result<Datase
 
 /// Every image below the folder counts, and has a label where its topmost folder is a known class.
 pub(super) fn open_for_prediction(path: &Path, classes: &[String]) -> Result<(Dataset, UnknownLabels), DatasetError> {
-    let found = Found::below(path)?;
+    let found = Found::below(path, &ClassPlaces::default())?;
     if found.images.is_empty() {
         return Err(DatasetError::NoImages { path: path.to_owned(), ignored_files: found.ignored_files });
     }
@@ -114,13 +115,17 @@ struct ClassFolder {
 impl Layout {
     fn read(path: &Path) -> Result<Self, DatasetError> {
         let mut layout = Self { path: path.to_owned(), classes: Vec::new(), loose_images: 0, loose_files: 0 };
+        let mut folders = Vec::new();
         for entry in Entry::in_folder(path)? {
             match entry.kind {
-                EntryKind::Folder => layout.classes.push(ClassFolder::read(entry.path)?),
+                EntryKind::Folder => folders.push(entry.path),
                 EntryKind::Image => layout.loose_images += 1,
                 EntryKind::Ignored => layout.loose_files += 1,
             }
         }
+        let places = ClassPlaces::of(&folders)?;
+        layout.classes =
+            folders.into_iter().map(|folder| ClassFolder::read(folder, &places)).collect::<Result<_, _>>()?;
         Ok(layout)
     }
 
@@ -157,12 +162,49 @@ impl Layout {
 }
 
 impl ClassFolder {
-    fn read(path: PathBuf) -> Result<Self, DatasetError> {
+    fn read(path: PathBuf, places: &ClassPlaces) -> Result<Self, DatasetError> {
         let name = path.file_name().and_then(OsStr::to_str).map(str::to_owned);
         let Some(name) = name else { return Err(DatasetError::NameNotUtf8 { path }) };
-        let found = Found::below(&path)?;
+        let found = Found::below(&path, places)?;
         Ok(Self { name, path, images: found.images, ignored_files: found.ignored_files })
     }
+}
+
+/// The real paths of a data set's class folders, each with its own path. Where there are no classes yet, it is empty.
+#[derive(Default)]
+struct ClassPlaces(BTreeMap<PathBuf, PathBuf>);
+
+impl ClassPlaces {
+    /// Refuses a class folder that is a link to another one.
+    fn of(folders: &[PathBuf]) -> Result<Self, DatasetError> {
+        let mut places = BTreeMap::new();
+        for folder in folders {
+            let real = fs::canonicalize(folder).map_err(|error| DatasetError::unreadable(folder, error))?;
+            if let Some(other) = places.insert(real, folder.clone()) {
+                let (link, target) =
+                    if folder.is_symlink() { (folder.clone(), other) } else { (other, folder.clone()) };
+                return Err(link_to_other_class(&link, link.clone(), target));
+            }
+        }
+        Ok(Self(places))
+    }
+
+    /// Refuses what a link below, or at, the class folder `class` leads to, if that is above a class folder, or in one of another class.
+    fn check(&self, class: &Path, link: &Path, real: &Path) -> Result<(), DatasetError> {
+        let is_in_other = real.ancestors().filter_map(|folder| self.0.get(folder)).any(|owner| owner != class);
+        // What lies below a folder comes right behind it.
+        let mut behind = self.0.range::<Path, _>((Bound::Excluded(real), Bound::Unbounded));
+        let is_above = behind.next().is_some_and(|(place, _)| place.starts_with(real));
+        if is_in_other || is_above {
+            return Err(link_to_other_class(class, link.to_owned(), real.to_owned()));
+        }
+        Ok(())
+    }
+}
+
+fn link_to_other_class(class: &Path, link: PathBuf, target: PathBuf) -> DatasetError {
+    let class = class.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    DatasetError::LinkToOtherClass { class, link, target }
 }
 
 /// All files below one folder, however deep, in natural order.
@@ -173,22 +215,26 @@ struct Found {
 }
 
 impl Found {
-    fn below(path: &Path) -> Result<Self, DatasetError> {
+    /// `path` is a class folder where there are `places`.
+    fn below(path: &Path, places: &ClassPlaces) -> Result<Self, DatasetError> {
         let mut found = Self::default();
-        found.visit(path, &mut Vec::new())?;
+        found.visit(path, &mut Vec::new(), &|link, real| places.check(path, link, real))?;
         Ok(found)
     }
 
-    /// `above` holds the real paths of the folders on the way here: a link back to one of them would never end.
-    fn visit(&mut self, folder: &Path, above: &mut Vec<PathBuf>) -> Result<(), DatasetError> {
+    /// `above` holds the real paths of the folders on the way here: a link back to one of them would never end. `check` judges the others.
+    fn visit(&mut self, folder: &Path, above: &mut Vec<PathBuf>, check: &CheckLink<'_>) -> Result<(), DatasetError> {
         let real = fs::canonicalize(folder).map_err(|error| DatasetError::unreadable(folder, error))?;
         if above.contains(&real) {
             return Ok(());
         }
+        if folder.is_symlink() {
+            check(folder, &real)?;
+        }
         above.push(real);
         for entry in Entry::in_folder(folder)? {
             match entry.kind {
-                EntryKind::Folder => self.visit(&entry.path, above)?,
+                EntryKind::Folder => self.visit(&entry.path, above, check)?,
                 EntryKind::Image => self.images.push(entry.path),
                 EntryKind::Ignored => self.ignored_files += 1,
             }
@@ -197,6 +243,9 @@ impl Found {
         Ok(())
     }
 }
+
+/// Whether a link may lead to that real path.
+type CheckLink<'a> = dyn Fn(&Path, &Path) -> Result<(), DatasetError> + 'a;
 
 struct Entry {
     path: PathBuf,

@@ -181,11 +181,13 @@ fn malformed_by(path: &Path, error: &csv::Error) -> DatasetError {
 }
 
 fn refuse_duplicates(path: &Path, rows: &[Row]) -> Result<(), DatasetError> {
-    let mut lines = BTreeMap::new();
+    let mut seen: BTreeMap<&PathBuf, &Row> = BTreeMap::new();
     for row in rows {
-        if let Some(first_line) = lines.insert(&row.file, row.line) {
+        if let Some(first) = seen.insert(&row.file, row) {
             let (path, file) = (path.to_owned(), row.file.clone());
-            return Err(DatasetError::DuplicateFile { path, line: row.line, first_line, file });
+            let labels = [first, row].map(|row| row.label.clone().unwrap_or_default());
+            let labels = Some(labels).filter(|[first, second]| first != second);
+            return Err(DatasetError::DuplicateFile { path, line: row.line, first_line: first.line, file, labels });
         }
     }
     Ok(())

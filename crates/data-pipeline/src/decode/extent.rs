@@ -22,10 +22,10 @@ pub struct ImageExtent {
     pub is_decoded_alone: bool,
 }
 
-/// The images with the most pixels, the largest first, among the 64 files of `dataset` with the most bytes. Files that cannot be read are left out:
-/// the loader reports them.
+/// The images with the most pixels, the largest first, among the 64 files of `dataset` with the most bytes. Left out are files without a header that can be
+/// read, and those of more than `max_pixels`, which a loader with that limit never decodes: it reports both.
 #[must_use]
-pub fn largest_images(dataset: &Dataset) -> Vec<ImageExtent> {
+pub fn largest_images(dataset: &Dataset, max_pixels: u64) -> Vec<ImageExtent> {
     let mut files: Vec<(u64, usize)> = dataset
         .samples
         .iter()
@@ -35,7 +35,7 @@ pub fn largest_images(dataset: &Dataset) -> Vec<ImageExtent> {
     files.sort_unstable_by_key(|&(bytes, index)| (Reverse(bytes), index));
     files.truncate(HEADERS_READ);
     let extent = |&(_, sample): &(u64, usize)| {
-        let pixels = pixels(dataset, sample).filter(|&pixels| pixels > 0)?;
+        let pixels = pixels(dataset, sample).filter(|pixels| (1..=max_pixels).contains(pixels))?;
         Some(ImageExtent { sample, pixels, is_decoded_alone: pixels > LARGE_PIXELS })
     };
     let mut images: Vec<ImageExtent> = files.iter().filter_map(extent).collect();
@@ -65,8 +65,10 @@ mod tests {
         RgbImage::new(8, 8).save(folder.path().join("b/1.png")).unwrap();
         fs::write(folder.path().join("b/2.png"), vec![0; 5000]).unwrap();
         let dataset = Dataset::open(folder.path()).unwrap();
-        let images: Vec<(usize, u64)> =
-            largest_images(&dataset).iter().map(|image| (image.sample, image.pixels)).collect();
-        assert_eq!(images, [(0, 600), (1, 64)]);
+        let images = |max_pixels| -> Vec<(usize, u64)> {
+            largest_images(&dataset, max_pixels).iter().map(|image| (image.sample, image.pixels)).collect()
+        };
+        assert_eq!(images(600), [(0, 600), (1, 64)]);
+        assert_eq!(images(599), [(1, 64)], "what is refused takes no memory");
     }
 }

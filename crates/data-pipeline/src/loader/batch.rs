@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::Partner;
 use super::mixing::mix_left;
-use crate::LastSteps;
+use crate::{LastSteps, one_line, path_text};
 
 /// One effective batch.
 #[derive(Debug, Clone, PartialEq)]
@@ -93,6 +93,14 @@ pub struct CorruptImage {
     pub path: PathBuf,
     /// What is wrong with it.
     pub reason: String,
+}
+
+impl CorruptImage {
+    /// The image and its reason as a line of a list, whatever the file is called.
+    #[must_use]
+    pub fn line(&self) -> String {
+        format!("{}: {}", one_line(&path_text(&self.path)), one_line(&self.reason))
+    }
 }
 
 /// Cuts an order into batches; the last one takes the rest. A size of zero counts as one.

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use checkpoint::write_atomically;
+use checkpoint::{shell_word, write_atomically};
 use data_pipeline::Dataset;
 use inference::{
     CalibrationError, EnsembleCalibration, FittedCalibration, FittedTo, Merge, Prediction, View, WEIGHT_FOLDS, labelled,
@@ -97,7 +97,7 @@ impl Setting<'_> {
         let merge = sight.merge.name().to_owned();
         let fitted = FittedCalibration { calibration, views, merge, checkpoint, step, weights };
         fitted.write(&files.temperature).map_err(|error| failed(&error))?;
-        let runs = format!("--run {}", run.folder.root().display());
+        let runs = format!("--run {}", shell_word(run.folder.root()));
         let (views, images) = (sight.views.len(), "validation images");
         self.report(&Fitted { calibration: &calibration, views, images, files: &files, runs })
     }
@@ -122,7 +122,7 @@ impl Setting<'_> {
         let fitted = EnsembleCalibration { calibration, members: members.fitted(&sights)? };
         fitted.write(&files.temperature).map_err(|error| failed(&error))?;
         let runs = match of_group.filter(|_| part.is_none()) {
-            Some(folder) => format!("--fold-results {}", folder.fold_results().display()),
+            Some(folder) => format!("--fold-results {}", shell_word(folder.fold_results())),
             None => members.typed(),
         };
         let views = sights.iter().map(|sight| sight.views.len()).max().unwrap_or(1);
@@ -150,7 +150,7 @@ impl Setting<'_> {
         let (file, picture) = (fitted.files.temperature.display(), fitted.files.picture.display());
         ui::out(format_args!("written to {file} and {picture}"))?;
         let use_it = match &self.arguments.output {
-            Some(_) => format!("--calibration {file}"),
+            Some(_) => format!("--calibration {}", shell_word(&fitted.files.temperature)),
             None => "--use-calibration".to_owned(),
         };
         let runs = &self.arguments.runs;
@@ -215,7 +215,7 @@ fn weigh(run: &TrainedRun, task: &Task<'_>, views: &[View]) -> Result<Merge, Com
 
 /// The command that fits it: to runs that are named by their flags, seen as [`flags`] say, into `output` where it does not belong to their folder.
 pub(crate) fn command(runs: &str, flags: &str, output: Option<&Path>) -> String {
-    let output = output.map_or_else(String::new, |file| format!(" --output {}", file.display()));
+    let output = output.map_or_else(String::new, |file| format!(" --output {}", shell_word(file)));
     next_step(&format!("calibrate {runs}{flags}{output}"))
 }
 

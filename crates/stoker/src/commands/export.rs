@@ -6,7 +6,9 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use burn::tensor::{DType, TensorData};
-use checkpoint::{CheckpointError, ModelCard, RunFolder, WeightsFile, read_weights, write_atomically, write_tensors};
+use checkpoint::{
+    CheckpointError, ModelCard, RunFolder, WeightsFile, read_weights, shell_word, write_atomically, write_tensors,
+};
 use data_pipeline::{Channels, ResizeMode, bar_color};
 use inference::{FittedCalibration, FittedTo, View, weights_fingerprint};
 use memory_planner::format_bytes;
@@ -114,7 +116,7 @@ fn read(arguments: &ExportArguments) -> Result<WeightsFile, CommandError> {
     match weights.card {
         Some(_) => Ok(weights),
         None => Err(refused(&CheckpointError::NoCard { path })
-            .with_hint(format!("name the architecture: `--weights {} --model NAME`", weights.path.display()))),
+            .with_hint(format!("name the architecture: `--weights {} --model NAME`", shell_word(&weights.path)))),
     }
 }
 

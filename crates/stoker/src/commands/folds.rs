@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use checkpoint::{CheckpointError, RunFolder, write_atomically};
+use checkpoint::{CheckpointError, RunFolder, shell_word, write_atomically};
 
 use crate::commands::next_step;
 use crate::commands::scores::{score_head, score_row};
@@ -108,12 +108,12 @@ fn of_all_folds(resolved: &ResolvedConfig) -> ResolvedConfig {
 }
 
 fn resume(group: &RunFolder) -> String {
-    format!("train --resume {}", group.root().display())
+    format!("train --resume {}", shell_word(group.root()))
 }
 
 /// However a fold ended, it is gone on with by all of them: its own command would leave the others out. `resume` are the words for all.
 fn go_on_with_all(error: CommandError, fold: &Path, resume: &str) -> CommandError {
-    let own = format!("train --resume {}", fold.display());
+    let own = format!("train --resume {}", shell_word(fold));
     let all = resume.split(" --gpus").next().unwrap_or(resume);
     let hint = match error.hint.as_deref() {
         // Flags that follow stay.
@@ -145,7 +145,7 @@ fn report(group: &RunFolder, is_calibrated: bool) -> Result<(), CommandError> {
     let command = match done == results.folds {
         true => {
             let calibrated = if is_calibrated { " --use-calibration" } else { "" };
-            format!("predict --fold-results {} --input FOLDER --output predictions.csv{calibrated}", file.display())
+            format!("predict --fold-results {} --input FOLDER --output predictions.csv{calibrated}", shell_word(&file))
         }
         false => resume(group),
     };
@@ -165,9 +165,10 @@ mod tests {
 
     #[test]
     fn whatever_stopped_a_fold_all_folds_go_on() {
-        let full =
-            hint_of(Some("free some space, then go on with `train --resume runs/pets/fold_0`; all else is whole"));
-        assert_eq!(full, "free some space, then go on with `train --resume runs/pets`; all else is whole");
+        let full = hint_of(Some(
+            "free some space, then go on with `stoker train --resume runs/pets/fold_0`; all else is whole",
+        ));
+        assert_eq!(full, "free some space, then go on with `stoker train --resume runs/pets`; all else is whole");
         let stopped = hint_of(Some("go on with: stoker train --resume runs/pets/fold_0 --gpus 0,1"));
         assert_eq!(stopped, "go on with: stoker train --resume runs/pets --gpus 0,1");
         for (hint, start) in [(Some("lower the learning rate"), "lower the learning rate; then "), (None, "")] {
@@ -176,6 +177,10 @@ mod tests {
             assert!(told.ends_with("train --resume runs/pets --gpus 0,1"), "{told}");
         }
         assert_eq!(hint_of(Some("train anew: `--overwrite`")), "train anew: `--overwrite`");
+        let spaced =
+            CommandError::failed("disk full").with_hint("go on with `train --resume 'my runs/fold_0'`".to_owned());
+        let told = go_on_with_all(spaced, Path::new("my runs/fold_0"), "train --resume 'my runs' --gpus 0,1").hint;
+        assert_eq!(told.as_deref(), Some("go on with `train --resume 'my runs'`"));
         let refused = CommandError::wrong_request("other images").with_hint("put them back".to_owned());
         assert_eq!(go_on_with_all(refused.clone(), Path::new("runs/pets/fold_0"), "train --resume runs/pets"), refused);
     }

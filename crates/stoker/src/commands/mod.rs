@@ -16,6 +16,8 @@ mod models;
 mod plan;
 mod predict;
 mod scores;
+#[cfg(unix)]
+mod signals;
 mod train;
 mod unknown_labels;
 
@@ -32,6 +34,9 @@ use crate::ui;
 /// # Errors
 /// Whatever stopped the command, ready to be shown.
 pub fn execute(command: Option<Command>) -> Result<(), CommandError> {
+    // Else `ulimit -f` would end the process in the middle of a file.
+    #[cfg(unix)]
+    signals::ignore(&[signals::FILE_SIZE_LIMIT]);
     match command {
         None => help::print(),
         Some(Command::Bench(BenchCommand::Memory(arguments))) => bench::memory(&arguments),
@@ -59,9 +64,13 @@ pub fn execute(command: Option<Command>) -> Result<(), CommandError> {
 }
 
 /// A flag that Ctrl-C raises, so that the work can be saved first. A second Ctrl-C ends the process at once.
+///
+/// A terminal that is closed and a request to terminate do the same. What the process was started to ignore stays ignored, as `nohup` has it.
 fn catch_interrupts() -> Result<Arc<AtomicBool>, CommandError> {
     let flag = Arc::new(AtomicBool::new(false));
     let raised = flag.clone();
+    #[cfg(unix)]
+    let ignored = signals::ignored();
     ctrlc::set_handler(move || {
         if raised.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
@@ -69,6 +78,8 @@ fn catch_interrupts() -> Result<Arc<AtomicBool>, CommandError> {
         ui::note("stopping after this step; press Ctrl-C again to stop at once");
     })
     .map_err(|error| CommandError::from_run(&error).in_context("cannot catch Ctrl-C"))?;
+    #[cfg(unix)]
+    signals::ignore(&ignored);
     Ok(flag)
 }
 

@@ -14,7 +14,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use burn::tensor::Device;
-use checkpoint::{CARD_VERSION, Checkpoint, CheckpointError, ModelCard, Progress, RunFolder, write_atomically};
+use checkpoint::{
+    CARD_VERSION, Checkpoint, CheckpointError, ModelCard, Progress, RunFolder, shell_word, write_atomically,
+};
+use data_pipeline::Dataset;
 use inference::Prediction;
 use memory_planner::{MemoryAnalysis, PRECISION_CHOICE};
 use metrics::ValidationScores;
@@ -69,7 +72,7 @@ pub(super) fn train_one(request: Request, interrupt: &Arc<AtomicBool>) -> Result
     let resumed = request.resumed.clone().map(hold).transpose()?;
     let compute = Compute::select(request.resolved.config.device)?;
     let others = Others::select(request.sharing.as_ref(), &compute)?;
-    let mut run = Run { others, ..Run::prepare(request, compute, injection)? };
+    let mut run = Run { others, ..Run::prepare(request, compute, injection, interrupt)? };
     let analysis = run.plan()?;
     let (folder, _lock) = match resumed {
         Some(held) => held,
@@ -94,10 +97,15 @@ struct Run {
 }
 
 impl Run {
-    fn prepare(mut request: Request, compute: Compute, injection: Injection) -> Result<Self, CommandError> {
+    fn prepare(
+        mut request: Request,
+        compute: Compute,
+        injection: Injection,
+        interrupt: &AtomicBool,
+    ) -> Result<Self, CommandError> {
         request.resolved.decide_device(compute.selected.request());
         request.resolved.decide_workers(compute.default_workers());
-        let data = data::open(&request.resolved)?;
+        let data = data::open(&request.resolved, interrupt).map_err(|error| request.explain_missing(error))?;
         let config = &request.resolved.config;
         let normalization = request.resolved.normalization();
         let listing = Listing::of(&data.training.train, &data.training.validation);
@@ -131,7 +139,8 @@ impl Run {
             request.resolved.follow_links();
         }
         let train = &data.training.train;
-        let loader_bytes = loader_bytes(&request.resolved, train, train.len(), &compute);
+        let evaluated: Vec<&Arc<Dataset>> = std::iter::once(&data.training.validation).chain(&data.test).collect();
+        let loader_bytes = loader_bytes(&request.resolved, train, train.len(), &evaluated, &compute);
         Ok(Self { request, compute, others: Others::default(), data, listing, card, injection, loader_bytes })
     }
 
@@ -178,15 +187,11 @@ impl Run {
     /// What the team's settings have for the card that this run is on; a new run's alone, for a resumed one goes on as it was.
     fn team_entry(&self, subject: &Subject<'_>) -> Result<Option<TeamEntry>, CommandError> {
         let Some(config) = &self.request.config else { return Ok(None) };
-        let identity = identity_of(subject.resolved, subject.num_classes);
+        let identity = identity_of(subject);
         let named = subject.resolved.config.memory.team_settings.as_deref();
         let entry = team_entry(config, named, &self.compute.selected, &identity)?;
-        if let Some(TeamEntry { path, plan }) = &entry {
-            ui::note(format_args!(
-                "team settings: micro-batch {} on this card, by `{}`",
-                plan.micro_batch,
-                path.display()
-            ));
+        if let Some(entry) = &entry {
+            ui::note(entry.describe(subject.plan_request().micro_batch));
         }
         Ok(entry)
     }
@@ -381,8 +386,8 @@ impl Run {
 
     fn predict_command(&self, folder: &RunFolder) -> String {
         let input = self.request.resolved.config.data.test.as_ref();
-        let input = input.map_or("FOLDER".to_owned(), |test| test.display().to_string());
-        let run = folder.root().display();
+        let input = input.map_or("FOLDER".to_owned(), shell_word);
+        let run = shell_word(folder.root());
         // A calibration is for the views of the configuration.
         let views =
             if self.request.resolved.config.train.calibrate { " --use-calibration" } else { " --tta essential" };
@@ -442,13 +447,13 @@ fn interrupted(folder: &RunFolder, go_on: &str) -> CommandError {
 fn cannot_resume(error: &TrainError, folder: &RunFolder) -> CommandError {
     let error = match error {
         TrainError::Checkpoint(error) => error,
-        TrainError::OtherRun { .. } | TrainError::NoOptimizerState { .. } => {
+        TrainError::OtherRun { .. } | TrainError::NoOptimizerState { .. } | TrainError::NoLast { .. } => {
             let hint = train_anew(folder, "put the run's own checkpoint back");
             return CommandError::from_request(error).with_hint(hint);
         }
         error => return failed(error),
     };
-    let again = next_step(&format!("train --config {} --set name=OTHER", folder.resolved_config().display()));
+    let again = next_step(&format!("train --config {} --set name=OTHER", shell_word(folder.resolved_config())));
     let foreign = matches!(error, CheckpointError::OtherModel { .. });
     checkpoint_request(error).with_hint(foreign.then(|| format!("the file is of another run; to train anew: {again}")))
 }

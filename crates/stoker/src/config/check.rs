@@ -87,7 +87,7 @@ impl Walk<'_> {
         }
         // An empty value stands nowhere; its key does.
         let part = if value.is_null() { Part::Key } else { Part::Value };
-        let kind = ProblemKind::WrongValue { value: show(value), expected: key.expected() };
+        let kind = ProblemKind::WrongValue { value: show_wrong(value), expected: key.expected() };
         let hint = hint_for_value(key, value);
         self.problems.push(Problem { key: key.path.clone(), place: self.place(names, part), kind, hint });
     }
@@ -120,6 +120,9 @@ fn not_a_section(section: &Section, value: &Value, place: Place) -> Problem {
 }
 
 fn hint_for_value(key: &Key, value: &Value) -> String {
+    if let Some(meant) = without_quotes(value).filter(|meant| key.kind.accepts(meant)) {
+        return format!("leave the quotes out: `{}: {}`", key.name(), show(&meant));
+    }
     if let (Kind::Choice(choices), Some(text)) = (&key.kind, value.as_str()) {
         let names = choices.iter().map(|choice| choice.name.as_str());
         if let Some(near) = nearest_of(text, names) {
@@ -138,8 +141,29 @@ fn hint_for_value(key: &Key, value: &Value) -> String {
     match key.default_text() {
         None => format!("`{}` names the {}", key.name(), in_sentence(&key.meaning)),
         Some(default) if !key.accepts_null => format!("for example `{}: {default}`, the default", key.name()),
-        Some(_) => format!("leave `{}` out to go without it", key.name()),
+        Some(_) => match meaning_of_null(&key.meaning) {
+            Some(meaning) => format!("`{}: null` means {meaning}", key.name()),
+            None => format!("leave `{}` out to go without it", key.name()),
+        },
     }
+}
+
+/// What a key's meaning says of `null`, as the end of a sentence: `no clipping`. What is left out is `null`, too, where that is the default.
+fn meaning_of_null(meaning: &str) -> Option<String> {
+    let end = [" when `null`", " when left out"].into_iter().find_map(|words| meaning.find(words));
+    let end = end.or_else(|| Some(meaning.find(GIVEN)? + GIVEN.len()))?;
+    let start =
+        [". ", "; "].into_iter().filter_map(|before| Some(meaning[..end].rfind(before)? + before.len())).max()?;
+    Some(in_sentence(meaning[start..end].trim_end_matches(',')))
+}
+
+/// What ends a clause such as `0.15 when neither this nor that is given`.
+const GIVEN: &str = " is given";
+
+/// What text would be without its quotes, where that is a number or a truth value.
+fn without_quotes(value: &Value) -> Option<Value> {
+    let meant: Value = serde_yaml::from_str(value.as_str()?).ok()?;
+    (meant.is_number() || meant.is_bool()).then_some(meant)
 }
 
 fn list_keys(section: &Section, keys: &KeyTable) -> String {
@@ -162,6 +186,14 @@ fn lookup<'t>(tree: &'t Mapping, path: &str) -> Option<&'t Value> {
 /// The longest value that a message repeats.
 const LONGEST_SHOWN: usize = 60;
 
+/// As [`show`], with the quotes where they are what is wrong.
+fn show_wrong(value: &Value) -> String {
+    match without_quotes(value) {
+        Some(_) => format!("\"{}\"", show(value)),
+        None => show(value),
+    }
+}
+
 /// A value on one line, as it could have been written.
 fn show(value: &Value) -> String {
     let text = match value {
@@ -182,5 +214,45 @@ fn show(value: &Value) -> String {
     match text.char_indices().nth(LONGEST_SHOWN) {
         Some((end, _)) => format!("{}...", &text[..end]),
         None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hint(path: &str, written: &str) -> String {
+        let keys = KeyTable::new();
+        let value: Value = serde_yaml::from_str(written).expect("a scalar is YAML");
+        hint_for_value(keys.key(path).expect("there is such a key"), &value)
+    }
+
+    #[test]
+    fn a_key_that_takes_null_is_told_what_that_means() {
+        for (path, means) in [
+            ("train.learning_rate", "`learning_rate: null` means the optimizer's default"),
+            ("train.clip_norm", "`clip_norm: null` means no clipping"),
+            ("train.ema_decay", "`ema_decay: null` means no average"),
+            ("train.checkpoint_minutes", "`checkpoint_minutes: null` means only at the end of epochs"),
+            (
+                "data.validation_share",
+                "`validation_share: null` means 0.15 when neither this nor `validation` is given",
+            ),
+            ("memory.fraction", "`fraction: null` means 0.9 on a card, all of it on the CPU"),
+            ("data.folds", "leave `folds` out to go without it"),
+        ] {
+            assert_eq!(hint(path, "0"), means, "{path}");
+        }
+    }
+
+    #[test]
+    fn quotes_that_make_text_of_a_number_are_shown_and_named() {
+        let three = Value::from("3");
+        assert_eq!(show_wrong(&three), "\"3\"");
+        assert_eq!(hint("train.epochs", "'3'"), "leave the quotes out: `epochs: 3`");
+        assert_eq!(hint("train.adaptive_batch", "'true'"), "leave the quotes out: `adaptive_batch: true`");
+        // Quotes are not what is wrong with these.
+        assert_eq!(show_wrong(&Value::from("three")), "three");
+        assert_eq!(hint("train.epochs", "'0'"), "for example `epochs: 10`, the default");
     }
 }

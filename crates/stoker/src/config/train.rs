@@ -56,8 +56,8 @@ pub struct TrainSection {
     /// `null`.
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub clip_norm: Option<f64>,
-    /// Decay per step of an exponential moving average of the weights, which is then what is
-    /// validated and saved as best. None when `null`.
+    /// Decay of an exponential moving average of the weights, which is then what is validated and saved as best. Step t, from 1, has the lower one of this
+    /// and (1 + t) / (10 + t), so that the average of a short run is not mostly its start. No average when `null`.
     #[schemars(extend("exclusiveMinimum" = 0.0, "exclusiveMaximum" = 1.0))]
     pub ema_decay: Option<f64>,
     /// Also report how often the right class is among this many highest scores.

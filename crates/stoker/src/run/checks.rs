@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 
-use checkpoint::{CheckpointError, RunFolder};
+use checkpoint::{CheckpointError, RunFolder, shell_word};
 use memory_planner::{Budget, FixedMemory, format_bytes};
 
 use crate::error::CommandError;
@@ -48,28 +48,43 @@ fn check_writable(folder: &Path) -> io::Result<()> {
 pub(crate) fn check_output_file(path: &Path, flag: &str, example: &str) -> Result<(), CommandError> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let (problem, hint) = match (path.is_dir(), parent.is_dir()) {
-        (true, _) => ("it is a folder".to_owned(), format!("name a file: `{flag} {}/{example}`", path.display())),
+        (true, _) => ("it is a folder".to_owned(), format!("name a file: `{flag} {}`", shell_word(path.join(example)))),
         (_, false) if parent.exists() => {
             (format!("`{}` is a file", parent.display()), format!("choose another place with `{flag} FILE`"))
         }
         (_, false) => (
             format!("folder `{}` does not exist", parent.display()),
-            format!("make it: `mkdir -p {}`", parent.display()),
+            format!("make it: `mkdir -p {}`", shell_word(parent)),
         ),
-        (false, true) => return Ok(()),
+        (false, true) => {
+            let (what, flag) = (format!("`{}`", path.display()), format!("{flag} FILE"));
+            return check_writable(parent).map_err(|reason| unwritable(&what, parent, &reason, &flag));
+        }
     };
     Err(CommandError::wrong_request(format!("cannot write `{}`: {problem}", path.display())).with_hint(hint))
 }
 
 /// Whether files can be made in the folder `path`, which `flag` names and which may be missing, before the work that fills them.
 pub(crate) fn check_output_folder(path: &Path, flag: &str) -> Result<(), CommandError> {
-    match path.ancestors().find(|above| above.exists()) {
-        Some(above) if !above.is_dir() => {
+    // A relative path ends in the working directory.
+    match path.ancestors().find(|above| above.exists()).unwrap_or(Path::new(".")) {
+        above if !above.is_dir() => {
             let message = format!("cannot write into `{}`: `{}` is a file", path.display(), above.display());
             Err(CommandError::wrong_request(message).with_hint(format!("choose another place with `{flag} FOLDER`")))
         }
-        _ => Ok(()),
+        above => {
+            let (what, flag) = (format!("into `{}`", path.display()), format!("{flag} FOLDER"));
+            check_writable(above).map_err(|reason| unwritable(&what, above, &reason, &flag))
+        }
     }
+}
+
+/// The error for `what`, which would go into a folder that takes no file.
+fn unwritable(what: &str, folder: &Path, reason: &io::Error, flag: &str) -> CommandError {
+    let message = format!("cannot write {what}: nothing can be written into `{}`", folder.display());
+    CommandError::wrong_request(message)
+        .with_causes(vec![reason.to_string()])
+        .with_hint(format!("choose another place with `{flag}`"))
 }
 
 /// The architecture of that name or alias.
@@ -92,39 +107,78 @@ pub(crate) fn architecture_for(name: &str, [height, width]: [usize; 2]) -> Resul
     })
 }
 
-/// The error for a model that takes more than the budget whatever the batch.
-pub(crate) fn no_room_for_model(model: &str, fixed: &FixedMemory, budget: &Budget) -> CommandError {
+/// The error for a model that takes more than the budget whatever the batch: `fixed`, of what a step of one image takes in all, about `enough_bytes`.
+pub(crate) fn no_room_for_model(model: &str, fixed: &FixedMemory, enough_bytes: u64, budget: &Budget) -> CommandError {
     let message = format!(
         "`{model}` needs more than {}, but the budget is {} ({})",
         format_bytes(fixed.total()),
         format_bytes(budget.budget_bytes),
         budget.reason
     );
-    no_room(message, fixed, budget)
-}
-
-/// The error for a budget in which no steps can be measured: they take `fixed` and their activations.
-pub(crate) fn no_room_to_measure(model: &str, fixed: &FixedMemory, budget: &Budget) -> CommandError {
-    let message = format!(
-        "training steps of `{model}` cannot be measured within {} ({})",
-        format_bytes(budget.budget_bytes),
-        budget.reason
-    );
-    no_room(message, fixed, budget)
-}
-
-fn no_room(message: String, fixed: &FixedMemory, budget: &Budget) -> CommandError {
     let parts = format!(
         "weights {}, gradients {}, optimizer {}, before any activations",
         format_bytes(fixed.weights),
         format_bytes(fixed.gradients),
         format_bytes(fixed.optimizer)
     );
-    // As much again for activations is room enough to measure in.
-    let enough = (2 * fixed.total()).div_ceil(1 << 20);
-    let hint = match budget.user_limit_bytes {
-        Some(_) => format!("set `memory.limit: {enough}MiB` or more, or choose a smaller `model.name`"),
-        None => "choose a smaller `model.name`, or free memory and run again".to_owned(),
+    let hint = match budget.change_for(enough_bytes) {
+        Some(change) => format!("{} or more, or choose a smaller `model.name`", change.hint()),
+        None if budget.would_hold(enough_bytes) => {
+            "choose a smaller `model.name`, or free memory and run again".to_owned()
+        }
+        None => "choose a smaller `model.name`".to_owned(),
     };
     CommandError::wrong_request(message).with_causes(vec![parts]).with_hint(hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use memory_planner::{BudgetRequest, MemoryReading};
+
+    use super::*;
+
+    #[test]
+    fn a_place_that_is_asked_about_is_left_as_it_was() {
+        let folder = tempfile::tempdir().expect("a folder");
+        check_output_file(&folder.path().join("rows.csv"), "--output", "rows.csv").expect("it can be written");
+        check_output_folder(&folder.path().join("deeper/scores"), "--output").expect("it can be made");
+        assert_eq!(fs::read_dir(folder.path()).expect("it is there").count(), 0);
+    }
+
+    /// Below `/proc` even the superuser can make no file.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_folder_that_takes_no_files_is_told_before_the_work_with_the_flag_for_another() {
+        let refused = [
+            check_output_file(Path::new("/proc/rows.csv"), "--output", "rows.csv"),
+            check_output_folder(Path::new("/proc/deeper/scores"), "--output"),
+        ];
+        let told = refused.map(|refused| refused.expect_err("nothing can be written there"));
+        assert_eq!(told[0].message, "cannot write `/proc/rows.csv`: nothing can be written into `/proc`");
+        assert_eq!(told[1].message, "cannot write into `/proc/deeper/scores`: nothing can be written into `/proc`");
+        let hints = told.map(|error| error.hint.expect("a way out"));
+        assert_eq!(hints, ["FILE", "FOLDER"].map(|what| format!("choose another place with `--output {what}`")));
+    }
+
+    const MIB: u64 = 1 << 20;
+
+    /// Of 1000 MiB, 900 are free.
+    fn hint(request: &BudgetRequest, enough_mib: u64) -> String {
+        let reading = MemoryReading { total_bytes: 1_000 * MIB, free_bytes: 900 * MIB, own_bytes: 0 };
+        let budget = Budget::for_host(reading, request).unwrap();
+        let fixed = FixedMemory { weights: 50 * MIB, ..FixedMemory::default() };
+        no_room_for_model("m", &fixed, enough_mib * MIB, &budget).hint.expect("there is always one")
+    }
+
+    #[test]
+    fn a_model_without_room_is_told_which_setting_gives_it_enough() {
+        let limit = BudgetRequest { limit_bytes: Some(MIB), ..BudgetRequest::default() };
+        assert!(hint(&limit, 88).starts_with("set `memory.limit: 88MiB` or more, or "));
+        let fraction = BudgetRequest { memory_fraction: Some(0.001), ..BudgetRequest::default() };
+        assert!(hint(&fraction, 88).starts_with("raise `memory.fraction` to 0.088 or more, or "));
+        let free = BudgetRequest::default();
+        assert!(hint(&free, 750).ends_with(", or free memory and run again"));
+        assert_eq!(hint(&free, 2_000), "choose a smaller `model.name`");
+        assert_eq!(hint(&fraction, 2_000), "choose a smaller `model.name`", "no fraction is enough");
+    }
 }

@@ -1,7 +1,9 @@
 //! From the configuration's paths to data sets.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use data_pipeline::{Dataset, DatasetError};
 use sample_pages::{SampleSet, write_sample_set};
@@ -9,6 +11,7 @@ use trainer::TrainingData;
 
 use crate::config::SampleData;
 use crate::error::CommandError;
+use crate::run::overlap::check_apart;
 use crate::run::resolved::ResolvedConfig;
 use crate::ui::{self, Progress};
 
@@ -21,17 +24,24 @@ pub(crate) struct RunData {
 }
 
 /// Draws the sample data if it is asked for and missing, and opens all data sets.
-pub(crate) fn open(resolved: &ResolvedConfig) -> Result<RunData, CommandError> {
-    draw_samples(resolved)?;
+///
+/// # Errors
+/// Data that cannot be used, and a stop: drawing and opening take their time.
+pub(crate) fn open(resolved: &ResolvedConfig, interrupt: &AtomicBool) -> Result<RunData, CommandError> {
+    draw_samples(resolved, interrupt)?;
     let data = &resolved.config.data;
     let (train, validation) = train_and_validation(resolved)?;
     let test = match &data.test {
         Some(path) => Some(Arc::new(open_set(Dataset::open_for_classes(path, &train.classes), "test")?)),
         None => None,
     };
+    check_apart(&train, &validation, test.as_deref(), data.validation.is_some())?;
     report(&train, &validation, test.as_deref());
     if let Some(told) = class_below_folds(data.folds, &train, &validation) {
         ui::warn(told);
+    }
+    if interrupt.load(Ordering::Relaxed) {
+        return Err(CommandError::interrupted("interrupted before the first step; nothing was saved"));
     }
     let training = TrainingData {
         train: Arc::new(train),
@@ -97,8 +107,8 @@ pub(crate) fn images_to_plan_for(resolved: &ResolvedConfig) -> Option<(Arc<Datas
     Some((Arc::new(all), samples))
 }
 
-/// The sample set lies in the folder that holds `data.train`.
-fn draw_samples(resolved: &ResolvedConfig) -> Result<(), CommandError> {
+/// The sample set lies in the folder that holds `data.train`. A stop leaves none of it.
+fn draw_samples(resolved: &ResolvedConfig, interrupt: &AtomicBool) -> Result<(), CommandError> {
     let train = &resolved.config.data.train;
     let Some(SampleData::DocumentPages) = resolved.config.sample_data else {
         return Ok(());
@@ -114,6 +124,10 @@ fn draw_samples(resolved: &ResolvedConfig) -> Result<(), CommandError> {
     let task = format!("drawing sample pages into {}", root.display());
     let drawn = write_sample_set(root, &SampleSet::default(), &mut |done, total| {
         progress.get_or_insert_with(|| Progress::start(&task, "pages", total as u64)).set(done as u64);
+        match interrupt.load(Ordering::Relaxed) {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
     });
     match drawn {
         Err(error) => Err(CommandError::from_run(&error).with_hint(error.hint())),
@@ -124,6 +138,11 @@ fn draw_samples(resolved: &ResolvedConfig) -> Result<(), CommandError> {
             Ok(())
         }
         Ok(sample_pages::Written::AlreadyComplete) => Ok(()),
+        Ok(sample_pages::Written::Stopped) => {
+            let message = "interrupted while sample pages were drawn; nothing was saved";
+            let hint = "the same command draws all of them, from the first on";
+            Err(CommandError::interrupted(message).with_hint(hint.to_owned()))
+        }
     }
 }
 

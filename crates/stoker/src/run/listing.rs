@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use checkpoint::{CheckpointError, RunFolder, write_atomically};
+use checkpoint::{CheckpointError, RunFolder, shell_word, write_atomically};
 use data_pipeline::Dataset;
 
 use crate::commands::next_step;
@@ -58,7 +58,7 @@ impl Listing {
         let rows = rows.map_err(|error| {
             CommandError::wrong_request(format!("`{}` is no list of images", path.display()))
                 .with_causes(vec![error.to_string()])
-                .with_hint(format!("put it back as it was, or go on without its check: `rm {}`", path.display()))
+                .with_hint(format!("put it back as it was, or go on without its check: `rm {}`", shell_word(path)))
         })?;
         Ok(Some(Self { rows }))
     }
@@ -170,7 +170,8 @@ pub(crate) fn check_same_as_other_folds(root: &Path, now: &Listing) -> Result<()
         let differences = before.pooled().differences(&now.pooled());
         if !differences.is_empty() {
             let message = format!("the images are not those that the run `{}` was dealt from", other.root().display());
-            let anew = format!("train --config {}/config.resolved.yaml --set name=OTHER", group.display());
+            let config = shell_word(group.join("config.resolved.yaml"));
+            let anew = format!("train --config {config} --set name=OTHER");
             let hint = format!("put them back, or train all folds on what is there now: {}", next_step(&anew));
             return Err(CommandError::wrong_request(message).with_causes(differences).with_hint(hint));
         }
@@ -180,8 +181,8 @@ pub(crate) fn check_same_as_other_folds(root: &Path, now: &Listing) -> Result<()
 
 /// The way out where a run cannot go on with what is there: `first`, or a new run that starts from its weights.
 pub(crate) fn train_anew(folder: &RunFolder, first: &str) -> String {
-    let settings = format!("--set name=OTHER --set model.weights={}", folder.root().display());
-    let again = format!("train --config {} {settings}", folder.resolved_config().display());
+    let settings = format!("--set name=OTHER --set model.weights={}", shell_word(folder.root()));
+    let again = format!("train --config {} {settings}", shell_word(folder.resolved_config()));
     format!("{first}, or train a new run from its weights: {}", next_step(&again))
 }
 

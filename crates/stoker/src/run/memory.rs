@@ -6,7 +6,7 @@ use data_pipeline::{Dataset, LoaderOptions, Transform};
 use device::{SelectedDevice, heap};
 use memory_planner::{
     Budget, Choice, FixedMemory, Footprint, FootprintError, LadderError, MemoryAnalysis, NothingFits, Plan,
-    PlanRequest, Precision, Rung, WayOut, format_bytes, plan_with_ladder,
+    PlanRequest, Precision, Rung, RungNeed, WayOut, format_bytes, plan_with_ladder_past,
 };
 use memory_probe::{
     AllocatorModel, CapturedSource, ChosenPools, PoolLayout, ProbeError, ProbeOptions, measure_training,
@@ -15,7 +15,7 @@ use memory_probe::{
 
 use crate::cli::PlanSource;
 use crate::error::CommandError;
-use crate::run::checks::{no_room_for_model, no_room_to_measure};
+use crate::run::checks::no_room_for_model;
 use crate::run::compute::Compute;
 use crate::run::dry_process::{DryProcessError, Job, run_elsewhere};
 use crate::run::kernel_choice::choose_kernels;
@@ -54,12 +54,7 @@ impl Planned {
 pub(crate) enum LearnError {
     /// Real steps made no line.
     #[error("real steps make no line")]
-    Probe {
-        /// Why.
-        source: ProbeError,
-        /// What the model takes whatever the batch.
-        known: FixedMemory,
-    },
+    Probe(#[from] ProbeError),
     /// The recorded step made none.
     #[error(transparent)]
     Recorded(#[from] FootprintError),
@@ -69,6 +64,13 @@ pub(crate) enum LearnError {
         /// What the model takes whatever the batch.
         known: FixedMemory,
     },
+}
+
+impl LearnError {
+    /// Whether a way to compute the step that takes less may be learnt all the same.
+    fn lacks_memory(&self) -> bool {
+        matches!(self, Self::NoRoom { .. })
+    }
 }
 
 /// Plans the step on the device at hand, within `budget`: by real steps on the CPU, by dry ones on a card.
@@ -86,7 +88,7 @@ pub(crate) fn plan_here(
     let mut climb = |precisions: &Precisions| {
         let rungs = subject.rungs(precisions, compute.is_cpu());
         kernels = choose_kernels(subject, compute, &rungs);
-        plan_with_ladder(&rungs, &mut |rung| learner.footprint(rung), &budget, request)
+        plan_with_ladder_past(&rungs, &mut |rung| learner.footprint(rung), &LearnError::lacks_memory, &budget, request)
     };
     let (precisions, planned) = match (climb(precisions), precisions.after_failure()) {
         (Err(LadderError::NothingFits(nothing)), Some(fp32)) if no_step_ran(&nothing) => {
@@ -212,8 +214,7 @@ fn measured(
     if known.total() > budget.budget_bytes {
         return Err(LearnError::NoRoom { known });
     }
-    let measured = measure_training(step, probe, meter.as_ref(), known);
-    let mut footprint = measured.map_err(|source| LearnError::Probe { source, known })?;
+    let mut footprint = measure_training(step, probe, meter.as_ref(), known)?;
     progress.finish("done");
     meter.reset();
     if compute.is_cpu() {
@@ -251,33 +252,30 @@ pub(crate) fn dry_run_elsewhere(job: &Job, what: &str, instead: &str) -> Option<
     footprint.ok()
 }
 
-/// Why nothing was planned here, as the user reads it; where the budget is near the weights, with what takes most. See [`refused_plan`].
+/// Why nothing was planned here, as the user reads it; where the budget is below the weights, with what takes most. See [`refused_plan`].
 pub(crate) fn refused(
     error: LadderError<LearnError>,
     subject: &Subject<'_>,
     budget: &Budget,
     half: Option<Precision>,
 ) -> CommandError {
-    let model = &subject.resolved.config.model.name;
-    let causes = |rung| PostMortem::of(subject, rung, half).causes();
     match error {
         LadderError::Footprint { rung, source: LearnError::NoRoom { known } } => {
-            no_room_for_model(model, &known, budget).with_causes(causes(rung))
+            let post_mortem = PostMortem::of(subject, rung, half);
+            let beside_bytes = known.overhead + subject.loader_bytes;
+            let enough_bytes = post_mortem.enough_bytes(beside_bytes).max(known.total());
+            let model = &subject.resolved.config.model.name;
+            no_room_for_model(model, &known, enough_bytes, budget).with_causes(post_mortem.causes())
         }
-        LadderError::Footprint { rung, source: LearnError::Probe { known, .. } }
-            if budget.budget_bytes < 2 * known.total() =>
-        {
-            no_room_to_measure(model, &known, budget).with_causes(causes(rung))
-        }
-        LadderError::Footprint { source: LearnError::Probe { source, .. }, .. } => {
+        LadderError::Footprint { source: LearnError::Probe(source), .. } => {
             CommandError::from_run(&source).in_context("cannot measure the memory of a training step")
         }
         error => refused_plan(error, subject, half),
     }
 }
 
-/// A plan that cannot be, as the user reads it; when nothing fits, with what takes most and which setting would save most. The step could be computed
-/// in `half`, where that is known.
+/// A plan that cannot be, as the user reads it; when nothing fits, with what takes most and which setting would save enough, or most. The step could be
+/// computed in `half`, where that is known.
 pub(crate) fn refused_plan<E: std::error::Error + 'static>(
     error: LadderError<E>,
     subject: &Subject<'_>,
@@ -287,19 +285,26 @@ pub(crate) fn refused_plan<E: std::error::Error + 'static>(
         let hint = error.hint();
         return CommandError::from_request(&error).with_hint(hint);
     };
-    let post_mortem = nothing.needs.last().map(|need| PostMortem::of(subject, need.rung, half)).unwrap_or_default();
-    let hint = match (&nothing.way_out, post_mortem.remedies.first(), error.hint()) {
-        (WayOut::SmallerImage | WayOut::SmallerModel { .. }, Some(best), Some(hint)) => {
-            let saved = format_bytes(best.saved_bytes);
-            Some(format!("{hint}; of the settings, {} saves most: {saved} of a step of one image", best.flag()))
+    let look = |need: &RungNeed| PostMortem::of_batch(subject, need.rung, half, need.batch);
+    let post_mortem = nothing.needs.last().map(look).unwrap_or_default();
+    let hint = match (&nothing.way_out, error.hint()) {
+        (WayOut::SmallerImage | WayOut::SmallerModel { .. } | WayOut::LowerMinimum { .. }, Some(hint)) => {
+            Some(post_mortem.or_remedy(hint, nothing.gap_bytes()))
         }
-        (_, _, hint) => hint,
+        (_, hint) => hint,
     };
     CommandError::from_request(&error).with_causes(post_mortem.causes()).with_hint(hint)
 }
 
-/// What loading images takes beside the step, where both share memory: the most of effective batches in bytes, and of images in workers' hands.
-pub(crate) fn loader_bytes(resolved: &ResolvedConfig, images: &Arc<Dataset>, samples: usize, compute: &Compute) -> u64 {
+/// What loading images takes beside the step, where both share memory: the most of effective batches in bytes, and of images in workers' hands. Those of
+/// `evaluated`, the sets that are scored after the steps, may be larger than the `images` that are trained on.
+pub(crate) fn loader_bytes(
+    resolved: &ResolvedConfig,
+    images: &Arc<Dataset>,
+    samples: usize,
+    evaluated: &[&Arc<Dataset>],
+    compute: &Compute,
+) -> u64 {
     if !compute.is_cpu() {
         return 0;
     }
@@ -310,6 +315,11 @@ pub(crate) fn loader_bytes(resolved: &ResolvedConfig, images: &Arc<Dataset>, sam
     let queue = (batches * config.train.effective_batch_size.min(samples)) as u64 * image_bytes;
     let workers = config.data.workers.exactly().unwrap_or_else(|| compute.default_workers());
     let options = LoaderOptions { workers, ..resolved.loader_options() };
-    let transform: Arc<dyn Transform> = Arc::new(resolved.train_transform());
-    queue + LoadingBytes::measure(images, &transform, &options, compute.meter().as_ref()).most(0)
+    let meter = compute.meter();
+    let held = |images: &Arc<Dataset>, transform: Arc<dyn Transform>| {
+        LoadingBytes::measure(images, &transform, &options, meter.as_ref()).most(0)
+    };
+    let trained = held(images, Arc::new(resolved.train_transform()));
+    let scored = evaluated.iter().map(|images| held(images, Arc::new(resolved.eval_transform()))).max();
+    queue + trained.max(scored.unwrap_or(0))
 }

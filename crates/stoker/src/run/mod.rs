@@ -14,6 +14,7 @@ pub(crate) mod loading_bytes;
 pub(crate) mod memory;
 pub(crate) mod mistakes;
 pub(crate) mod observer;
+pub(crate) mod overlap;
 pub(crate) mod post_mortem;
 pub(crate) mod precision;
 pub(crate) mod preprocessing;

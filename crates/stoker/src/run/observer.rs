@@ -1,5 +1,6 @@
 //! Shows a training run as it goes.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,8 @@ pub(crate) struct RunObserver {
     /// Skipped before this process.
     known_corrupt: usize,
     corrupt: usize,
+    /// Classes of which it was told that no score counts them.
+    not_validated: BTreeSet<String>,
     memory: MemoryLine,
     pace: Pace,
     /// The most that was told to be above the limit.
@@ -53,7 +56,17 @@ impl RunObserver {
     pub(crate) fn new(train_samples: usize, meter: Box<dyn Meter>, predicted_peak_bytes: u64) -> Self {
         let memory = MemoryLine { meter, predicted_peak_bytes, highest_bytes: 0, said: String::new(), asked: None };
         let pace = Pace { started: Instant::now(), steps: 0 };
-        Self { train_samples, epochs: 0, progress: None, known_corrupt: 0, corrupt: 0, memory, pace, told_bytes: 0 }
+        Self {
+            train_samples,
+            epochs: 0,
+            progress: None,
+            known_corrupt: 0,
+            corrupt: 0,
+            not_validated: BTreeSet::new(),
+            memory,
+            pace,
+            told_bytes: 0,
+        }
     }
 
     /// Corrupt images that were skipped so far, by the processes before this one too.
@@ -138,6 +151,13 @@ impl Observer for RunObserver {
         self.corrupt += 1;
         if self.corrupt <= CORRUPT_SHOWN {
             ui::warn(format_args!("skipped `{}`: {reason}", path.display()));
+        }
+    }
+
+    /// Told once.
+    fn class_not_validated(&mut self, class: &str, images: usize) {
+        if self.not_validated.insert(class.to_owned()) {
+            ui::warn(format_args!("`{class}`: none of {images} images read in validation; no score counts it"));
         }
     }
 

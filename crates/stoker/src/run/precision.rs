@@ -148,12 +148,18 @@ impl Precisions {
         may.then_some(Self { first: Precision::Fp32, lower: None, checkpointing, reason, is_automatic: true })
     }
 
-    /// The ways to compute a step from the first to the lowest; see [`Rung::ladder`].
+    /// The ways to compute a step from the first to the lowest; see [`Rung::ladder`]. On the CPU bf16 may take more than fp32, since what is computed is
+    /// widened first: the ways to keep less are tried in fp32, too, at the end.
     pub(crate) fn rungs(&self, checkpointing: Checkpointing, ways: &[Checkpointing]) -> Vec<Rung> {
         let first = self.checkpointing.unwrap_or(checkpointing);
         // Ways that keep more than the first are not below it.
         let begin = ways.iter().position(|way| *way == first).map_or(0, |position| position + 1);
-        Rung::ladder(Rung { precision: self.first, checkpointing: first }, self.lower, &ways[begin..])
+        let mut rungs = Rung::ladder(Rung { precision: self.first, checkpointing: first }, self.lower, &ways[begin..]);
+        // No card has bf16 below its first format.
+        if self.lower == Some(Precision::Bf16) {
+            rungs.extend(ways[begin..].iter().map(|&checkpointing| Rung { precision: self.first, checkpointing }));
+        }
+        rungs
     }
 
     /// Why a step is computed as `taken` says.
@@ -269,6 +275,17 @@ mod tests {
         let begun = begun.begun_as(&team(Precision::Bf16, Checkpointing::None));
         assert_eq!(begun.reason(Precision::Bf16), "team settings");
         assert_eq!(begun.after_failure().unwrap().first, Precision::Fp32);
+    }
+
+    #[test]
+    fn on_the_cpu_less_is_kept_in_fp32_too_and_a_card_goes_on_in_16_bits() {
+        let rungs = |arithmetic| {
+            let rungs = choose(Asked::Auto, arithmetic).unwrap().rungs(Checkpointing::None, &[Checkpointing::Segments]);
+            rungs.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let of_cpu = ["fp32", "bf16", "bf16 with segments recomputed", "fp32 with segments recomputed"];
+        assert_eq!(rungs(Arithmetic::Cpu), of_cpu);
+        assert_eq!(rungs(Arithmetic::Card((6, 1))), ["fp32", "fp16", "fp16 with segments recomputed"]);
     }
 
     #[test]

@@ -137,26 +137,51 @@ pub(crate) fn explain_out_of_memory(
 ) -> CommandError {
     let config = folder.resolved_config();
     let config = config.display();
+    let has_checkpoint = folder.last().exists();
+    let best = best_remedy(remedies, has_checkpoint, excess_bytes(reason, footprint));
+    let elsewhere = "end what else holds memory on the device";
     let way_out = match (reason, reason.sufficient_limit_mebibytes()) {
         (_, Some(held)) => {
             let mebibytes = held.max(one_image_mebibytes(footprint));
-            format!("set `memory.limit: {mebibytes}MiB` or more in `{config}`")
+            let limit = format!("set `memory.limit: {mebibytes}MiB` or more in `{config}`");
+            let or_remedy = |best: &Remedy| {
+                format!("{limit}, or {}, which saves most, {}", best.setting(), format_bytes(best.saved_bytes))
+            };
+            best.map_or_else(|| limit.clone(), or_remedy)
         }
         (OutOfMemory::Injected, _) => format!("memory did not really run out: unset `{FAULTS}`"),
-        _ => match remedies.first() {
-            Some(best) => format!("set {} in `{config}`, or end what else holds memory on the device", best.setting()),
-            None => format!("choose a smaller `model.name` in `{config}`, or end what else holds memory on the device"),
+        // How much was lacking is not known: the saving is told, not that it is enough.
+        _ => match best {
+            Some(best) => {
+                let saved = format_bytes(best.saved_bytes);
+                format!("set {} in `{config}`, which saves most, {saved}, or {elsewhere}", best.setting())
+            }
+            // Another model could not take the checkpoint's weights.
+            None if has_checkpoint => elsewhere.to_owned(),
+            None => format!("choose a smaller `model.name` in `{config}`, or {elsewhere}"),
         },
     };
-    let way_out = match (reason, remedies.first()) {
-        (OutOfMemory::Limit { .. }, Some(best)) => {
-            format!("{way_out}, or {}, which saves most, {}", best.setting(), format_bytes(best.saved_bytes))
-        }
-        _ => way_out,
-    };
-    let from = if folder.last().exists() { " from the last checkpoint, which is whole" } else { "" };
+    let from = if has_checkpoint { " from the last checkpoint, which is whole" } else { "" };
     let hint = format!("{way_out}; then go on{from}: {go_on}");
     error.with_causes(vec![kept_in_memory(&footprint.fixed), per_image(footprint)]).with_hint(hint)
+}
+
+/// What lacks of the limit, by what was held or what the plan expects; none where no limit is known.
+fn excess_bytes(reason: &OutOfMemory, footprint: &Footprint) -> Option<u64> {
+    match reason {
+        OutOfMemory::Limit { held_bytes, limit_bytes } => {
+            let enough_bytes = one_image_mebibytes(footprint) << 20;
+            Some(enough_bytes.max(*held_bytes).saturating_sub(*limit_bytes))
+        }
+        OutOfMemory::Device { .. } | OutOfMemory::Injected => None,
+    }
+}
+
+/// The setting that saves most and at least the excess, where that is known. A run with a checkpoint goes on only with the optimizer's state that it was
+/// written with.
+fn best_remedy(remedies: &[Remedy], has_checkpoint: bool, excess_bytes: Option<u64>) -> Option<&Remedy> {
+    let mut admitted = remedies.iter().filter(|remedy| !(has_checkpoint && remedy.changes_state()));
+    admitted.next().filter(|best| excess_bytes.is_none_or(|excess| best.saved_bytes >= excess))
 }
 
 /// The post-mortem of a prediction in which a single image did not fit. `config` is the file that predictions take their limit from.
@@ -229,6 +254,38 @@ mod tests {
             std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md")).unwrap();
         let line = page.lines().find(|line| line.starts_with("| `train.adaptive_batch`")).unwrap();
         assert!(line.contains(&format!("after {STEPS_BEFORE_GROWTH} steps without trouble")), "{line}");
+    }
+
+    fn remedies() -> Vec<Remedy> {
+        let of = |key, value: &str, mib: u64| Remedy { key, value: value.to_owned(), saved_bytes: mib << 20 };
+        vec![of("train.optimizer", "sgd", 13), of("train.ema_decay", "null", 12), of("model.image_size", "96", 5)]
+    }
+
+    #[test]
+    fn a_remedy_covers_the_excess_or_is_not_named() {
+        let best = |has_checkpoint, excess_mib: u64| {
+            let remedies = remedies();
+            let best = best_remedy(&remedies, has_checkpoint, Some(excess_mib << 20));
+            best.map(|best| best.key)
+        };
+        let optimizer = Some("train.optimizer");
+        assert_eq!([best(false, 11), best(false, 13), best(false, 14)], [optimizer, optimizer, None]);
+        assert_eq!([best(true, 5), best(true, 6)], [Some("model.image_size"), None]);
+    }
+
+    #[test]
+    fn the_excess_is_what_lacks_of_the_limit_and_unknown_without_one() {
+        let known = FixedMemory { weights: 50 << 20, ..FixedMemory::default() };
+        let observations =
+            [1usize, 2].map(|batch| memory_planner::Observation { batch, peak_bytes: (50 + 10 * batch as u64) << 20 });
+        let footprint = Footprint::from_measurements(known, 1, &observations).unwrap();
+        let limited = |held: u64| {
+            let reason = OutOfMemory::Limit { held_bytes: held << 20, limit_bytes: 50 << 20 };
+            excess_bytes(&reason, &footprint).map(|bytes| bytes >> 20)
+        };
+        // One image takes 60 MiB, and a twentieth more.
+        assert_eq!([limited(55), limited(90)], [Some(13), Some(40)]);
+        assert_eq!(excess_bytes(&OutOfMemory::Injected, &footprint), None);
     }
 
     #[test]

@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use checkpoint::shell_word;
 use device::{CardCatalogue, SelectedDevice};
 use memory_planner::{Choice, Plan, TeamIdentity, TeamPlan, TeamSettings};
 
 use crate::config::{OptimizerName, TEAM_SETTINGS_FILE, UserConfig};
 use crate::error::CommandError;
-use crate::run::resolved::ResolvedConfig;
+use crate::run::subject::Subject;
 use crate::ui;
 
 /// Where `plan --write-team-settings` is shown to write, from the working folder.
@@ -29,6 +30,19 @@ impl TeamEntry {
             false => format!("what `{path}` has for this card"),
         };
         Choice { name: "team settings".to_owned(), value: plan.micro_batch.to_string(), reason }
+    }
+
+    /// What a run begins with by this entry, in a sentence; `micro_batch` is the configuration's, which stands where it has one.
+    pub(crate) fn describe(&self, micro_batch: Option<usize>) -> String {
+        let (path, of) = (self.path.display(), &self.plan);
+        match micro_batch {
+            None => format!("team settings: micro-batch {} on this card, by `{path}`", of.micro_batch),
+            Some(own) => format!(
+                "team settings: {} with checkpointing {} on this card, by `{path}`, as far as the configuration leaves them \
+                 open; the micro-batch is `train.micro_batch_size`, {own}",
+                of.precision, of.checkpointing
+            ),
+        }
     }
 }
 
@@ -73,7 +87,7 @@ fn settings_files(config: &Path, named: Option<&Path>) -> Result<Vec<(PathBuf, S
     if let Some(path) = named {
         let text = std::fs::read_to_string(path).map_err(|error| {
             let again =
-                format!("write it: `stoker plan --all-gpus --config FILE --write-team-settings {}`", path.display());
+                format!("write it: `stoker plan --all-gpus --config FILE --write-team-settings {}`", shell_word(path));
             let message = format!("cannot read the team settings `{}`", path.display());
             CommandError::wrong_request(message).with_causes(vec![error.to_string()]).with_hint(again)
         })?;
@@ -110,13 +124,15 @@ fn entry_in(path: &Path, text: &str, card: &str, identity: &TeamIdentity) -> Res
     }
 }
 
-/// What must be the same for shared settings to hold: everything that a step's memory depends on.
-pub(crate) fn identity_of(resolved: &ResolvedConfig, num_classes: usize) -> TeamIdentity {
+/// What must be the same for shared settings to hold: everything that a step's memory depends on. The effective batch is that which is planned, and so no
+/// more than there are images to train on.
+pub(crate) fn identity_of(subject: &Subject<'_>) -> TeamIdentity {
+    let (resolved, num_classes) = (subject.resolved, subject.num_classes);
     let (model, train) = (&resolved.config.model, &resolved.config.train);
     TeamIdentity {
         model: model.name.clone(),
         image_size: resolved.image_size(),
-        effective_batch_size: train.effective_batch_size,
+        effective_batch_size: subject.plan_request().effective_batch.unwrap_or(train.effective_batch_size),
         config_digest: format!(
             "in_channels {}, classes {num_classes}, clip {}, ema {}, precision {:?}, checkpointing {:?}, rounding {:?}{}",
             model.in_channels,
@@ -145,6 +161,7 @@ mod tests {
     use memory_planner::{Budget, BudgetRequest, MemoryReading, TeamRow, Tier};
 
     use super::*;
+    use crate::run::subject::bare_config;
 
     fn identity(classes: usize) -> TeamIdentity {
         TeamIdentity {
@@ -155,10 +172,8 @@ mod tests {
         }
     }
 
-    fn settings() -> String {
-        let reading = MemoryReading { total_bytes: 12 << 30, free_bytes: 11 << 30, own_bytes: 0 };
-        let budget = Budget::for_card(reading, Tier::Budget, &BudgetRequest::default()).unwrap();
-        let plan = TeamPlan {
+    fn team_plan() -> TeamPlan {
+        TeamPlan {
             precision: memory_planner::Precision::Fp32,
             checkpointing: memory_planner::Checkpointing::None,
             micro_batch: 64,
@@ -166,9 +181,14 @@ mod tests {
             effective_batch: 128,
             peak_bytes: 9 << 30,
             share_of_memory: 0.75,
-        };
+        }
+    }
+
+    fn settings() -> String {
+        let reading = MemoryReading { total_bytes: 12 << 30, free_bytes: 11 << 30, own_bytes: 0 };
+        let budget = Budget::for_card(reading, Tier::Budget, &BudgetRequest::default()).unwrap();
         let mut fits = TeamRow::does_not_fit("rtx3060-12gb", &budget, "too small");
-        fits.outcome = memory_planner::TeamOutcome::Fits(plan);
+        fits.outcome = memory_planner::TeamOutcome::Fits(team_plan());
         let small = TeamRow::does_not_fit("gtx1060-3gb", &budget, "batch 1 needs more");
         let settings = TeamSettings { made_for: identity(10), cards: vec![fits, small] };
         serde_yaml::to_string(&settings).unwrap()
@@ -222,5 +242,32 @@ mod tests {
     #[test]
     fn a_file_that_is_none_is_refused() {
         assert!(entry("cards: 7", "h200", 10).unwrap_err().to_string().contains("no file of team settings"));
+    }
+
+    /// Rows are cut for as many images as there are; the configuration's 64 would make 24 x 1 a wrong row.
+    #[test]
+    fn settings_are_made_for_the_effective_batch_that_is_planned() {
+        let mut resolved = bare_config("convnext_atto", 64).unwrap();
+        resolved.config.train.effective_batch_size = 64;
+        let architecture = resolved.architecture().unwrap();
+        let of = |train_samples| {
+            let alone = Subject::without_data(&resolved, &architecture, 10);
+            identity_of(&Subject { train_samples, ..alone })
+        };
+        let batches = [None, Some(24), Some(640)].map(|samples| of(samples).effective_batch_size);
+        assert_eq!(batches, [64, 24, 64]);
+        let row = TeamPlan { micro_batch: 24, accumulation_steps: 1, effective_batch: 24, ..team_plan() };
+        let mut fits: TeamSettings = serde_yaml::from_str(&settings()).unwrap();
+        fits.made_for = of(Some(24));
+        fits.cards[0].outcome = memory_planner::TeamOutcome::Fits(row);
+        assert_eq!(fits.entry_for("rtx3060-12gb", &of(Some(24))).unwrap().micro_batch, 24);
+    }
+
+    #[test]
+    fn a_micro_batch_that_is_not_used_is_not_told() {
+        let entry = TeamEntry { path: "team.yaml".into(), plan: team_plan() };
+        assert_eq!(entry.describe(None), "team settings: micro-batch 64 on this card, by `team.yaml`");
+        let own = entry.describe(Some(8));
+        assert!(!own.contains("64") && own.contains("fp32") && own.ends_with("`train.micro_batch_size`, 8"), "{own}");
     }
 }

@@ -77,3 +77,39 @@ fn a_file_named_twice_in_a_table_is_refused() {
     let table = "file,label\nphotos/cat/0.png,cat\nphotos/dog/0.png,dog\nphotos/cat/0.png,dog\n";
     assert_snapshot!(refuse(&Stage::new().file("labels.csv", table), "data.train=labels.csv"));
 }
+
+#[test]
+fn training_images_by_another_path_are_no_validation_images() {
+    let printed = refuse(&Stage::with_validation(), "data.validation=held/../photos");
+    let message =
+        "error: 12 of the 12 validation images are training images too, `held/../photos/cat/0.png` the first of them";
+    assert!(printed.contains(message), "{printed}");
+}
+
+#[test]
+fn a_table_of_training_images_is_no_validation_set() {
+    let table = "file,label\nheld/cat/0.png,cat\nphotos/dog/1.png,dog\nphotos/dog/2.png,dog\n";
+    let stage = Stage::with_validation().file("held.csv", table);
+    let printed = refuse(&stage, "data.validation=held.csv");
+    let message = "error: 2 of the 3 validation images are training images too, `photos/dog/1.png` the first of them";
+    assert!(printed.contains(message), "{printed}");
+}
+
+#[test]
+fn test_images_that_are_trained_on_are_told() {
+    let printed = Stage::with_validation().run("train --config x.yaml --set data.test=photos");
+    assert!(printed.contains("--- exit code 0"), "{printed}");
+    let told = "12 of the 12 test images are training images too, `photos/cat/0.png` the first of them";
+    assert!(printed.contains(told), "{printed}");
+    assert!(!printed.contains("are validation images too"), "{printed}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_out_of_a_class_folder_to_all_of_them_is_refused() {
+    let stage = Stage::new();
+    std::os::unix::fs::symlink("..", stage.path("photos/cat/up")).expect("writable");
+    let printed = refuse(&stage, "name=linked");
+    assert!(printed.contains("`photos/cat/up` in class `cat` leads to `"), "{printed}");
+    assert!(printed.contains("`rm 'photos/cat/up'`"), "{printed}");
+}

@@ -52,3 +52,47 @@ fn images_of_one_pixel_and_of_108_megapixels_are_trained_on() {
         .file("photos/dog/huge.png", pictures::huge());
     assert_snapshot!(stage.run("train --config x.yaml --set data.on_corrupt=fail"));
 }
+
+#[test]
+fn an_image_too_large_to_be_decoded_takes_no_memory_in_the_plan() {
+    let stage = Stage::with_validation().file("photos/dog/bomb.png", pictures::bomb());
+    // At six bytes a pixel it would need twenty times as much.
+    let printed = stage.run("train --config x.yaml --set memory.limit=1GiB");
+    assert!(printed.contains("--- exit code 0"), "{printed}");
+    assert!(
+        printed.contains("skipped `photos/dog/bomb.png`: 60000 x 60000 pixels are more than the limit"),
+        "{printed}"
+    );
+}
+
+#[test]
+fn a_large_validation_image_counts_in_the_plan() {
+    let stage = Stage::with_validation().file("held/dog/huge.png", pictures::huge());
+    // One image needs 108 MB, whatever else there is.
+    let printed = stage.refuse("train --config x.yaml --set memory.limit=120MiB");
+    assert!(printed.contains("120.0 MiB"), "{printed}");
+}
+
+#[test]
+fn a_class_of_which_no_training_image_can_be_read_ends_the_run() {
+    let stage = (0..4).fold(Stage::with_validation(), |stage, number| {
+        stage.file(&format!("photos/bird/{number}.jpg"), "this is text")
+    });
+    let printed = stage.run("train --config x.yaml");
+    assert!(printed.contains("--- exit code 1"), "{printed}");
+    let message = "error: none of the 4 images of class `bird` could be read, among them `photos/bird/0.jpg`\n";
+    assert!(printed.contains(message), "{printed}");
+    assert!(printed.contains("corrupt_images.txt`"), "{printed}");
+}
+
+#[test]
+fn a_class_of_which_no_validation_image_can_be_read_is_told_once() {
+    let stage = Stage::with_validation()
+        .photos("checked/cat", 210)
+        .file("checked/dog/0.jpg", "this is text")
+        .file("checked/dog/1.jpg", "this is text");
+    let printed = stage.run("train --config x.yaml --set data.validation=checked --set train.epochs=2");
+    assert!(printed.contains("--- exit code 0"), "{printed}");
+    let told = "`dog`: none of 2 images read in validation; no score counts it";
+    assert_eq!(printed.matches(told).count(), 1, "{printed}");
+}

@@ -13,6 +13,23 @@ fn a_name_that_says_no_format_is_refused() {
     assert_snapshot!(Stage::trained().refuse(&format!("{PREDICT} --output rows.csv.gz")));
 }
 
+/// Below `/proc` even the superuser can make no file.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_place_where_nothing_can_be_written_is_refused_before_anything_is_predicted() {
+    let stage = Stage::trained();
+    for (command, place, what) in [
+        ("predict --input photos", "/proc/rows.csv", "FILE"),
+        ("calibrate", "/proc/mine.json", "FILE"),
+        ("evaluate --input photos", "/proc/scores", "FOLDER"),
+    ] {
+        let printed = stage.refuse(&format!("{command} --run runs/latest --device cpu --output {place}"));
+        assert!(printed.contains(&format!("`{place}`: nothing can be written into `/proc`\n")), "{printed}");
+        assert!(printed.contains(&format!("hint: choose another place with `--output {what}`\n")), "{printed}");
+        assert!(!printed.contains(" images at once"), "it had begun: {printed}");
+    }
+}
+
 #[test]
 fn columns_that_make_no_table_are_refused() {
     let stage = Stage::trained();

@@ -21,6 +21,23 @@ pub(crate) fn huge() -> Vec<u8> {
     bytes.into_inner()
 }
 
+/// A few bytes that claim to be 60000 x 60000 pixels: a header that is whole, and no pixels.
+pub(crate) fn bomb() -> Vec<u8> {
+    let mut bytes = tiny();
+    // Signature, length and name of the first chunk; then its width and its height, and its checksum at the end.
+    bytes[16..20].copy_from_slice(&60_000_u32.to_be_bytes());
+    bytes[20..24].copy_from_slice(&60_000_u32.to_be_bytes());
+    let checksum = checksum(&bytes[12..29]);
+    bytes[29..33].copy_from_slice(&checksum.to_be_bytes());
+    bytes
+}
+
+/// CRC-32 as PNG has it, bit by bit.
+fn checksum(bytes: &[u8]) -> u32 {
+    let shift = |rest: u32, _| if rest & 1 == 1 { 0xedb8_8320 ^ (rest >> 1) } else { rest >> 1 };
+    !bytes.iter().fold(u32::MAX, |rest, &byte| (0..8).fold(rest ^ u32::from(byte), shift))
+}
+
 /// A photograph whose download stopped half-way.
 pub(crate) fn truncated_jpeg() -> Vec<u8> {
     let noise = |x: u32, y: u32| (x * 37 + y * 91 + x * y) as u8;

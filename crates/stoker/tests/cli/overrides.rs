@@ -45,6 +45,26 @@ fn a_setting_that_is_no_yaml_is_refused() {
 }
 
 #[test]
+fn a_model_that_train_refuses_is_refused_in_the_same_words() {
+    let stage = Stage::with_config("data: {train: photos}\ntrain: {epochs: 1}\n");
+    for (settings, said) in [
+        ("--set model.name=convnext_atoo", "did you mean `convnext_atto`?"),
+        ("--set model.name=resnet50", "unknown model `resnet50`"),
+        ("--set model.name=swin_tiny --set model.image_size=225", "cannot take `model.image_size: 225`"),
+    ] {
+        let told = |command: &str| {
+            let arguments = format!("{command} --config x.yaml {settings}");
+            let output = stage.output(&arguments.split(' ').collect::<Vec<_>>());
+            assert_eq!(output.status.code(), Some(2), "{arguments}");
+            String::from_utf8(output.stderr).expect("stderr is UTF-8")
+        };
+        let checked = told("config-check");
+        assert!(checked.contains(said), "{checked}");
+        assert_eq!(checked, told("train"));
+    }
+}
+
+#[test]
 fn a_setting_without_effect_warns() {
     let stage =
         Stage::with_config("data: {train: photos, validation: more, validation_share: 0.2}\ntrain: {epochs: 1}\n");

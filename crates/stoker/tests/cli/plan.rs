@@ -386,3 +386,87 @@ fn a_plan_with_segments_of_one_image_and_no_data() {
         )
     );
 }
+
+/// Whatever they are called: links and folders are followed, and nothing is written at all.
+#[test]
+fn no_output_takes_the_place_of_the_configuration_of_its_copy_or_of_another() {
+    let stage = Stage::with_config(CONFIG);
+    let here = stage.path().display();
+    let flags = [
+        format!("--gpu rtx3060 --test-only --save-profile {here}/x.yaml"),
+        format!("--all-gpus --write-team-settings {here}/x.yaml"),
+        format!("--gpu rtx3060 --save-config y.yaml --save-profile {here}/y.yaml"),
+        format!("--gpu rtx3060 --save-config {here}/x.yaml"),
+        "--gpu rtx3060 --save-profile x.yaml.bak".to_owned(),
+        "--gpu rtx3060 --save-config y.yaml --save-profile y.yaml.bak.1".to_owned(),
+        "--all-gpus --write-team-settings x.yaml.bak".to_owned(),
+    ];
+    for flags in flags {
+        let refused = stage.run(&format!("plan --config x.yaml {flags}"));
+        assert!(refused.contains("exit code 2") && refused.contains("--- stdout\n--- stderr"), "{refused}");
+        assert!(refused.contains("hint: "), "{refused}");
+        assert_untouched(&stage);
+    }
+}
+
+/// 24 images at most make up a step, whatever the configuration asks for.
+#[test]
+fn settings_of_a_team_with_few_images_make_up_what_they_are_made_for() {
+    let mut stage = Stage::with_config(CONFIG.replace("convnext_tiny", "convnext_atto").replace("224", "64"));
+    for image in 0..12 {
+        stage = stage.file(&format!("photos/cat/{image}.png"), "").file(&format!("photos/dog/{image}.png"), "");
+    }
+    let printed = stage.run("plan --config x.yaml --all-gpus --write-team-settings team_settings.yaml");
+    assert!(printed.contains("exit code 0"), "{printed}");
+    let text = fs::read_to_string(stage.path().join("team_settings.yaml")).unwrap();
+    let settings: memory_planner::TeamSettings = serde_yaml::from_str(&text).unwrap();
+    assert_eq!(settings.check(), Ok(()));
+    assert!((1..=24).contains(&settings.made_for.effective_batch_size), "{text}");
+}
+
+/// `train` compares them with the file alone.
+#[test]
+fn settings_that_a_flag_makes_stale_are_refused_with_the_key() {
+    let stage = Stage::with_config(CONFIG);
+    let flags = [
+        ("--rounding power_of_two", "memory.rounding"),
+        ("--effective-batch-size 8", "train.effective_batch_size"),
+        ("--precision fp32", "train.precision"),
+        ("--set train.optimizer=sgd", "train.optimizer"),
+    ];
+    for (flag, key) in flags {
+        let refused = stage.run(&format!("plan --config x.yaml --all-gpus --write-team-settings t.yaml {flag}"));
+        assert!(refused.contains("exit code 2") && refused.contains("would find them stale"), "{refused}");
+        assert!(refused.contains(&format!("`{key}` as in `{flag}`")), "{refused}");
+        assert_untouched(&stage);
+    }
+}
+
+#[test]
+fn a_table_of_a_model_alone_names_no_effective_batch() {
+    let printed = Stage::new().run("plan --model convnext_atto --img-size 32 --all-gpus");
+    assert!(printed.contains("at 32x32, as many samples a step as are recommended for each card\n"), "{printed}");
+}
+
+/// And no plan is for more images than `predict.batch_size` takes.
+#[test]
+fn json_of_predictions_names_what_it_is_for() {
+    let document = |device: &str| -> serde_json::Value {
+        let plan = format!("plan --model convnext_atto --img-size 32 --inference --json {device}");
+        let output = Stage::new().output(&plan.split_whitespace().collect::<Vec<_>>());
+        serde_json::from_slice(&output.stdout).expect("one document")
+    };
+    let of_all = document("--all-gpus");
+    let cards = of_all.as_array().expect("a list");
+    assert_eq!(cards.len(), device::CardCatalogue::embedded().cards.len());
+    for card in cards {
+        assert!(card["card"].is_string() && card["precision"].is_string(), "{card}");
+        assert_ne!(card.get("plan").is_some(), card.get("does_not_fit").is_some(), "{card}");
+    }
+    let images = cards.iter().filter_map(|card| card["plan"]["images"].as_u64());
+    assert_eq!(images.max(), Some(65_536));
+    let of_one = document("--gpu rtx3060 --max-batch-size 8");
+    assert_eq!((of_one["model"].as_str(), of_one["images"].as_u64()), (Some("convnext_atto at 32x32"), Some(8)));
+    assert!(of_one["device"].as_str().is_some_and(|name| name.contains("3060")), "{of_one}");
+    assert!(of_one["precision"].is_string(), "{of_one}");
+}

@@ -26,3 +26,17 @@ fn a_run_that_goes_on_keeps_the_list_of_images_that_were_skipped_before() {
     assert!(ended.stdout.contains(&told), "{}", ended.stdout);
     assert!(!ended.stderr.contains("warning: skipped"), "each is named once: {}", ended.stderr);
 }
+
+#[test]
+fn a_run_that_ended_at_a_corrupt_image_goes_on_without_it_as_its_hint_says() {
+    let stage = Stage::new();
+    stage.succeed("train --config tiny.yaml --set data.on_corrupt=fail --set train.epochs=1");
+    stage.write("data/train/dots/0.png", b"text");
+    let ended = stage.run(&format!("train --resume {RUN} --set train.epochs=2"));
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    let hint = "hint: replace the file, or go on without it: `--set data.on_corrupt=skip`, with `--resume` too\n";
+    assert!(ended.stderr.ends_with(hint), "{}", ended.stderr);
+    let ended = stage.succeed(&format!("train --resume {RUN} --set data.on_corrupt=skip"));
+    assert!(ended.stderr.contains("\ngoing on after epoch 1 "), "{}", ended.stderr);
+    assert!(ended.stdout.contains("corrupt images skipped: 1, listed in "), "{}", ended.stdout);
+}

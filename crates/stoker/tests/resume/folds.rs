@@ -130,7 +130,7 @@ fn a_fold_that_failed_is_gone_on_with_by_all_folds_and_by_itself_tells_what_is_l
     let stage = Stage::new();
     let failed = run_limited(&stage, TRAIN, LESS_THAN_LAST);
     let group = stage.run_folder();
-    let way_out = format!("then go on with `train --resume {group}`; what was saved before is whole\n");
+    let way_out = format!("then go on with `stoker train --resume {group}`; what was saved before is whole\n");
     assert!(failed.code == Some(1) && failed.stderr.ends_with(&way_out), "{}", failed.stderr);
     let alone = stage.succeed(&format!("train --resume {RUN}/fold_0")).stdout;
     let left = format!("next, train the other folds:\n  stoker train --resume {group}\n");

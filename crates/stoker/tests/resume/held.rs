@@ -9,7 +9,7 @@ fn assert_finds_taken(stage: &Stage, arguments: &str, folder: &str) {
     let ended = stage.run(arguments);
     assert_eq!(ended.code, Some(2), "`stoker {arguments}`\n{}", ended.stderr);
     assert!(ended.stderr.contains(&format!("error: another process trains in `{folder}`\n")), "{}", ended.stderr);
-    assert!(ended.stderr.contains(&format!("go on with it: `train --resume {folder}`")), "{}", ended.stderr);
+    assert!(ended.stderr.contains(&format!("go on with it: `stoker train --resume {folder}`")), "{}", ended.stderr);
 }
 
 #[test]

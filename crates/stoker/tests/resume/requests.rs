@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::stage::{RUN, Stage, undisturbed_end};
+use crate::stage::{Ended, RUN, Stage, undisturbed_end};
 
 #[test]
 fn a_finished_run_stays_as_it_is_and_tells_how_to_predict() {
@@ -26,6 +26,29 @@ fn a_folder_without_a_run_is_a_wrong_request() {
     let ended = Stage::finished().run("train --resume data");
     assert_eq!(ended.code, Some(2));
     assert!(ended.stderr.starts_with("error: `data` is not a run folder: it has no `config.resolved.yaml`\n"));
+}
+
+#[test]
+fn images_that_are_not_there_from_this_folder_are_told_with_the_way_to_find_them() {
+    let stage = Stage::finished();
+    fs::rename(stage.path("data"), stage.path("elsewhere")).expect("writable");
+    let ended = stage.run(&format!("train --resume {RUN} --set train.epochs=4"));
+    assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+    let hint = "\n\nhint: `data/train` is looked for from the folder that you are in: \
+                go on with the run from the one that it was begun in\n";
+    assert!(ended.stderr.ends_with(hint), "{}", ended.stderr);
+}
+
+#[test]
+fn commands_name_a_folder_with_spaces_in_quotes() {
+    let stage = Stage::finished();
+    fs::rename(stage.path("runs"), stage.path("my runs")).expect("writable");
+    // Arguments of a stage are separated by spaces.
+    let resumed = stage.command("train --resume").arg("my runs/2026-01-01/tiny").output().expect("it was built");
+    let ended = Ended::of(resumed);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let command = "stoker predict --run 'my runs/2026-01-01/tiny' --input FOLDER";
+    assert!(ended.stdout.lines().last().expect("it says something").contains(command), "{}", ended.stdout);
 }
 
 #[test]

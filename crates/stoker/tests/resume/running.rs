@@ -1,6 +1,7 @@
 //! `stoker` while it trains: watched, signalled, waited for.
 
 use std::fs;
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -23,6 +24,14 @@ pub(crate) struct Running<'a> {
 impl<'a> Running<'a> {
     pub(crate) fn start(stage: &'a Stage, command: &mut Command) -> Self {
         let loops_before = stage.loops_begun();
+        // Tests that are run in the background are started to ignore Ctrl-C, and hand that on.
+        let mind_ctrl_c = || {
+            // SAFETY: the default action runs no code of this process.
+            unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
+            Ok(())
+        };
+        // SAFETY: a system call alone is made between fork and exec.
+        unsafe { command.pre_exec(mind_ctrl_c) };
         let child = command.spawn().expect("the binary was built for this test");
         Self { stage, child, loops_before }
     }
@@ -42,6 +51,11 @@ impl<'a> Running<'a> {
     /// Waits until a file of the run folder is there.
     pub(crate) fn wait_for_file(&mut self, path: &str) {
         self.wait_until(|stage| stage.run_path(path).exists());
+    }
+
+    /// Waits until a folder of the stage has anything in it.
+    pub(crate) fn wait_for_entry_of(&mut self, folder: &str) {
+        self.wait_until(|stage| fs::read_dir(stage.path(folder)).is_ok_and(|mut entries| entries.next().is_some()));
     }
 
     /// Waits until it writes a file of the run folder, which stands beside its place until it is whole.

@@ -107,11 +107,15 @@ impl Stage {
 
     /// Runs `stoker` after a line of shell in which `$$` is the number of its process: names of files that are being written have it.
     pub(crate) fn run_after(&self, line: &str, arguments: &str) -> Ended {
+        Ended::of(self.command_after(line, arguments).output().expect("`sh` is there"))
+    }
+
+    fn command_after(&self, line: &str, arguments: &str) -> Command {
         let stoker = self.command(arguments);
         let mut shell = Command::new("sh");
         shell.args(["-c", &format!("{line}; exec \"$@\""), "sh"]).arg(stoker.get_program()).args(stoker.get_args());
         shell.current_dir(self.path("")).env("NO_COLOR", "1").env_remove("CARGO_MANIFEST_DIR");
-        Ended::of(shell.output().expect("`sh` is there"))
+        shell
     }
 
     /// Runs a prediction that cannot write its table, because a folder stands where the table would be written. `line` is as in
@@ -128,9 +132,18 @@ impl Stage {
 
     /// Starts `stoker` and lets it run.
     pub(crate) fn start(&self, arguments: &str) -> Running<'_> {
+        self.start_command(self.command(arguments))
+    }
+
+    /// Starts `stoker` after a line of shell, as [`run_after`](Self::run_after) runs it.
+    pub(crate) fn start_after(&self, line: &str, arguments: &str) -> Running<'_> {
+        self.start_command(self.command_after(line, arguments))
+    }
+
+    fn start_command(&self, mut command: Command) -> Running<'_> {
         let log = File::create(self.path("stderr.txt")).expect("writable");
         let out = File::create(self.path("stdout.txt")).expect("writable");
-        Running::start(self, self.command(arguments).stderr(log).stdout(out))
+        Running::start(self, command.stderr(log).stdout(out))
     }
 
     /// What the run folder holds that must not depend on what happened to the run.

@@ -1,6 +1,7 @@
 //! Ctrl-C, and the polite signal of service managers and batch systems.
 
 use std::fs;
+use std::time::Duration;
 
 use crate::stage::{RUN, Stage, undisturbed_end};
 
@@ -42,6 +43,36 @@ fn ctrl_c_keeps_the_part_of_the_epoch_that_is_done() {
 #[test]
 fn a_request_to_terminate_is_a_ctrl_c() {
     assert_saves_within_an_epoch_after("TERM");
+}
+
+/// `nohup` has hang-ups ignored, and a shell without job control Ctrl-C in what it starts in the background.
+#[test]
+fn signals_that_a_run_was_started_to_ignore_do_not_stop_it() {
+    let stage = Stage::new();
+    let mut running = stage.start_after("trap '' HUP INT", "train --config tiny.yaml");
+    running.wait_for_epoch_after(1, Duration::ZERO);
+    running.send("HUP");
+    running.send("INT");
+    let ended = running.end();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(!ended.stderr.contains("stopping after this step"), "{}", ended.stderr);
+    stage.end().assert_is(undisturbed_end());
+}
+
+#[test]
+fn a_run_that_is_stopped_while_it_draws_its_sample_pages_leaves_none_of_them_and_no_run() {
+    let stage = Stage::new();
+    let settings =
+        "--set sample_data=document-pages --set data.train=pages/set/train --set data.validation=pages/set/validation";
+    let mut running = stage.start(&format!("train --config tiny.yaml {settings}"));
+    running.wait_for_entry_of("pages");
+    let ended = running.signal("INT");
+    assert_eq!(ended.code, Some(130), "{}", ended.stderr);
+    let said = "error: interrupted while sample pages were drawn; nothing was saved\n\n\
+                hint: the same command draws all of them, from the first on\n";
+    assert!(ended.stderr.ends_with(said), "{}", ended.stderr);
+    assert_eq!(fs::read_dir(stage.path("pages")).unwrap().count(), 0);
+    assert!(!stage.path("runs").exists());
 }
 
 #[test]

@@ -160,7 +160,7 @@ fn predictions_that_were_begun_otherwise_are_kept_and_refused() {
         assert_eq!(ended.code, Some(2), "{}", ended.stderr);
         let error = format!(" predictions that were begun otherwise: {what} `");
         assert!(ended.stderr.contains(&error), "{}", ended.stderr);
-        assert!(ended.stderr.contains("or give them up: `rm 'rows.csv.part'`"), "{}", ended.stderr);
+        assert!(ended.stderr.contains("or give them up: `rm rows.csv.part`"), "{}", ended.stderr);
         assert!(fs::read(stage.path("rows.csv.part")).unwrap() == half);
     };
     let with = |from: &str, to: &str| request("rows.csv").replace(from, to);

@@ -68,6 +68,18 @@ fn one_image_that_does_not_fit_ends_the_run_and_leaves_the_checkpoint() {
     assert!(saved() == before, "`last` was touched");
 }
 
+#[test]
+fn a_validation_that_fails_leaves_the_steps_of_its_epoch_to_go_on_from() {
+    let undisturbed = Stage::new().train(options(2, 2)).unwrap();
+    let stage = Stage::new();
+    let error = stage.train(TrainOptions { faults: "eval:0,eval:0".parse().unwrap(), ..options(2, 2) }).err().unwrap();
+    assert!(matches!(error, TrainError::OutOfMemoryAtBatchOne { phase: Phase::Evaluation, .. }), "{error}");
+    let resumed = stage.train(options(2, 2)).unwrap();
+    assert_same_end(&resumed, &undisturbed);
+    let taken_up: Vec<bool> = resumed.records.iter().map(|record| record.run.taken_up).collect();
+    assert_eq!(taken_up, [true, false], "the first epoch was not trained anew");
+}
+
 fn three_steps(seed: u64) -> Vec<u64> {
     let all = u64::from(EPOCHS) * STEPS_PER_EPOCH;
     let mut state = seed;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum as _;
-use memory_planner::format_bytes;
+use memory_planner::{LARGEST_BATCH, LARGEST_EFFECTIVE_BATCH, format_bytes};
 
 use super::error::PlanArgumentsError;
 use super::exclusions::{refuse_exclusions, refuse_same_files, refuse_settings_given_twice};
@@ -96,12 +96,6 @@ pub enum Destination {
     /// Into a table of all cards.
     TeamSettings(PathBuf),
 }
-
-/// Most images in one optimizer step, as in `train.effective_batch_size`.
-const LARGEST_EFFECTIVE_BATCH: usize = 1 << 20;
-
-/// Most images computed at once, as in `train.micro_batch_size`.
-const LARGEST_BATCH: usize = 65_536;
 
 /// Sides of images, as in `model.image_size`.
 const IMAGE_SIZES: std::ops::RangeInclusive<usize> = 32..=4096;

@@ -383,3 +383,25 @@ fn a_scaling_rule_without_a_changed_batch_warns() {
         assert!(task(&format!("--config a.yaml {words}")).warnings.is_empty(), "{words}");
     }
 }
+
+/// A plan is written into a configuration, or its numbers are copied there.
+#[test]
+fn a_configuration_takes_the_largest_batches_that_are_planned_and_no_larger_ones() {
+    use memory_planner::{LARGEST_BATCH, LARGEST_EFFECTIVE_BATCH};
+
+    use crate::config::{Override, UserConfig};
+
+    let takes = |settings: &[(&str, usize)]| {
+        let settings: Vec<Override> = settings
+            .iter()
+            .map(|(key, value)| Override::parse(&format!("{key}={value}")).expect("a key and a value"))
+            .collect();
+        UserConfig::from_text(std::path::Path::new("a.yaml"), "data: {train: images}\n", &settings).is_ok()
+    };
+    let effective = ("train.effective_batch_size", LARGEST_EFFECTIVE_BATCH);
+    assert!(takes(&[effective, ("train.micro_batch_size", LARGEST_BATCH)]));
+    assert!(!takes(&[effective, ("train.micro_batch_size", LARGEST_BATCH + 1)]));
+    assert!(!takes(&[("train.effective_batch_size", LARGEST_EFFECTIVE_BATCH + 1)]));
+    assert!(takes(&[("predict.batch_size", LARGEST_BATCH)]));
+    assert!(!takes(&[("predict.batch_size", LARGEST_BATCH + 1)]));
+}

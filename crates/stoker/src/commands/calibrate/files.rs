@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use checkpoint::RunFolder;
+use checkpoint::{RunFolder, shell_word};
 use inference::{EnsembleCalibration, FittedCalibration};
 
 use crate::commands::predict::Inputs;
@@ -24,21 +24,28 @@ impl Files {
     /// A name under which nothing can be written, or one that is the picture's.
     pub(super) fn find(told: Option<&Path>, folder: Option<&RunFolder>) -> Result<Option<Self>, CommandError> {
         let Some(told) = told else {
-            return Ok(folder.map(|folder| {
+            let own = folder.map(|folder| {
                 let (temperature, picture) = (folder.calibration(), folder.reliability());
                 Self { temperature, picture, is_told: false }
-            }));
+            });
+            own.iter().try_for_each(Self::check_places)?;
+            return Ok(own);
         };
         if told.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("svg")) {
             let message = format!("`{}` is the name of the temperature's picture", told.display());
-            let json = told.with_extension("json");
-            let hint = format!("name the file of the temperature: `--output {}`", json.display());
+            let json = shell_word(told.with_extension("json"));
+            let hint = format!("name the file of the temperature: `--output {json}`");
             return Err(CommandError::wrong_request(message).with_hint(hint));
         }
         let files = Self { temperature: told.to_owned(), picture: told.with_extension("svg"), is_told: true };
-        check_output_file(&files.temperature, "--output", "calibration.json")?;
-        check_output_file(&files.picture, "--output", "calibration.json")?;
+        files.check_places()?;
         Ok(Some(files))
+    }
+
+    /// Whether both can be made.
+    fn check_places(&self) -> Result<(), CommandError> {
+        check_output_file(&self.temperature, "--output", "calibration.json")?;
+        check_output_file(&self.picture, "--output", "calibration.json")
     }
 
     /// Refuses to write over what is read, and over what is no calibration in a run folder.

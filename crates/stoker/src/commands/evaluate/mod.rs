@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use checkpoint::shell_word;
 use data_pipeline::{Dataset, UnknownLabels};
 use inference::{Evaluation, Prediction, View};
 
@@ -81,12 +82,12 @@ fn labelled_images(input: &Path, classes: &[String]) -> Result<(Dataset, Unknown
     if dataset.samples.iter().any(|sample| sample.label.is_some()) {
         return Ok((dataset, unknown));
     }
-    let (images, input) = (dataset.len(), input.display());
+    let (images, typed, input) = (dataset.len(), shell_word(input), input.display());
     let message = format!("none of the {images} images in `{input}` has a label to hold a prediction against");
     let named = classes.iter().take(3).map(|class| format!("`{class}`")).collect::<Vec<_>>().join(", ");
     let mut causes = vec![format!("a label is the image's topmost folder there, or the column `label`: {named}, ..")];
     causes.extend((!unknown.is_empty()).then(|| describe(&unknown)));
-    let predict = next_step(&format!("predict --input {input}"));
+    let predict = next_step(&format!("predict --input {typed}"));
     let hint = match other_spelling(&unknown, classes) {
         Some(spelling) => format!("{spelling}: write the labels as the classes are written"),
         None => format!("without labels, predict: {predict}"),

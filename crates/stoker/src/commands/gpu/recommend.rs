@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use checkpoint::shell_word;
 use data_pipeline::Dataset;
 use device::{Card, CardCatalogue};
 use inference::{Preset, score};
@@ -54,7 +55,7 @@ pub(super) fn recommend(arguments: &GpuArguments, interrupt: &Arc<AtomicBool>) -
     ui::out(reason(best, &goal))?;
     let root = members.folder.as_ref().map_or(&*path, |folder| folder.root());
     let merge = arguments.merge.map_or_else(String::new, |merge| format!(" --merge {}", typed(merge)));
-    let command = format!("predict --run {} --input FOLDER --tta {}{merge}", root.display(), best.preset);
+    let command = format!("predict --run {} --input FOLDER --tta {}{merge}", shell_word(root), best.preset);
     ui::out(format_args!("\nnext, predict:\n  {}", next_step(&command)))
 }
 

@@ -54,8 +54,11 @@ impl Rate {
                 };
                 self.rule.for_plan(plan).map(|(_, choice)| Some(choice)).map_err(refused)
             }
-            // The step has so many samples, whatever a smaller data set leaves of them.
-            Some(batch) if batch != self.rule.base_batch => Ok(Some(self.at(batch)?.1)),
+            // The rate is that of the batch which is asked for, whatever a smaller data set leaves of it.
+            Some(batch) if batch != self.rule.base_batch => {
+                let (_, choice) = self.at(batch)?;
+                Ok(Some(with_all_images(choice, batch, plan.effective_batch)))
+            }
             Some(_) => Ok(None),
         }
     }
@@ -69,6 +72,16 @@ impl Rate {
     }
 }
 
+/// The choice for `batch` samples a step, where a step has only the `images` that there are: both are told.
+fn with_all_images(choice: Choice, batch: usize, images: usize) -> Choice {
+    if images >= batch {
+        return choice;
+    }
+    let asked = format!("and a step has {batch}");
+    let told = format!("and `{EFFECTIVE_BATCH}` is {batch}, of which a step has {images}: all images to train on");
+    Choice { reason: choice.reason.replace(&asked, &told), ..choice }
+}
+
 /// The effective batch that the file has, without what `--set` puts over it.
 fn base_batch(task: &PlanTask, user: &UserConfig) -> usize {
     let with_it = user.train.effective_batch_size;
@@ -80,5 +93,22 @@ fn base_batch(task: &PlanTask, user: &UserConfig) -> usize {
         // Settings that are wrong without it are right with it: then the batch is part of what the rate was chosen for.
         Some(path) => UserConfig::load(path, &kept).map_or(with_it, |file| file.train.effective_batch_size),
         None => TrainSection::default().effective_batch_size,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_of_fewer_images_than_the_batch_names_both() {
+        let rule = LearningRateRule { base_rate: 0.001, base_batch: 32, scaling: Scaling::Linear };
+        let (_, choice) = rule.for_batch(64).unwrap();
+        let told = with_all_images(choice.clone(), 64, 24);
+        assert_eq!(told.value, "0.002");
+        let reason = "scaled with the batch: 0.001 for 32, and `train.effective_batch_size` is 64, of which a step has 24: \
+            all images to train on";
+        assert_eq!(told.reason, reason);
+        assert_eq!(with_all_images(choice.clone(), 64, 64), choice);
     }
 }

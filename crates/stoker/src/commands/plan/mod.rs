@@ -101,9 +101,10 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// On the CPU the loader's images lie in the same memory as the step.
+    /// On the CPU the loader's images lie in the same memory as the step. Those of validation and test are not looked at here: `train` has them open, and
+    /// counts them as well.
     fn subject_on(&self, compute: &Compute) -> Subject<'_> {
-        let of_images = |(images, samples): &(_, _)| loader_bytes(&self.resolved, images, *samples, compute);
+        let of_images = |(images, samples): &(_, _)| loader_bytes(&self.resolved, images, *samples, &[], compute);
         let loader_bytes = self.images.as_ref().map_or(0, of_images);
         Subject { loader_bytes, ..self.subject() }
     }

@@ -69,8 +69,10 @@ fn summary(analysis: &MemoryAnalysis) -> String {
         text.push_str(&format!("  {:width$}  {:>value$}  {}\n", choice.name, choice.value, choice.reason));
     }
     let levels = &plan.levels;
-    let level = |name: &str, level: memory_planner::Level| {
-        format!("{name} {} ({})", level.batch, format_bytes(level.peak_bytes))
+    let level = |name: &str, level: memory_planner::Level| match level.batch {
+        // No image fits, and the peak of none says nothing.
+        0 => format!("{name} 0"),
+        batch => format!("{name} {batch} ({})", format_bytes(level.peak_bytes)),
     };
     text.push_str(&format!(
         "  batch sizes in one pass: {}, {}, {}",
@@ -172,13 +174,6 @@ pub(super) fn tell_saved(saved: &SavedConfig, keys: &[&str]) -> Result<(), Comma
         }
         None => ui::note(format_args!("`{path}` has it: {}", keys.join(", "))),
     }
-    Ok(())
-}
-
-pub(super) fn write(path: &std::path::Path, text: &str) -> Result<(), CommandError> {
-    checkpoint::write_atomically(path, text.as_bytes())
-        .map_err(|error| CommandError::from_run(&error).with_hint(error.hint()))?;
-    ui::note(format_args!("wrote `{}`", path.display()));
     Ok(())
 }
 

@@ -8,6 +8,7 @@ use memory_planner::{
     plan_inference,
 };
 use memory_probe::{AllocatorModel, CapturedSource, PoolLayout, measure_prediction};
+use serde::Serialize;
 
 use super::output::json;
 use super::{Request, find_card};
@@ -28,18 +29,29 @@ pub(super) fn plan_prediction(request: &Request<'_>, tta: Option<Tta>) -> Result
     let views = views(&request.resolved.config.predict, tta);
     match &request.task.target {
         Target::Catalogue => {
-            for card in &CardCatalogue::embedded().cards {
-                show(request, &card.title.clone(), on_card(request, &PlannedCard::of(card, None), views))?;
-            }
-            Ok(())
+            let cards = CardCatalogue::embedded().cards.iter();
+            show_all(request, cards.map(|card| Ok(on_card(request, &PlannedCard::of(card, None), views))))
         }
         Target::Absent(asked) => {
             let card = find_card(asked)?;
-            show(request, &card.title.clone(), Ok(on_card(request, &card, views)?))
+            show(request, on_card(request, &card, views))
         }
-        Target::Cards(ids) => ids.iter().try_for_each(|id| here(request, Some(DeviceRequest::Cuda(*id)), views)),
-        Target::Device(device) => here(request, *device, views),
+        Target::Cards(ids) => {
+            show_all(request, ids.iter().map(|id| here(request, Some(DeviceRequest::Cuda(*id)), views)))
+        }
+        Target::Device(device) => show(request, here(request, *device, views)?),
     }
+}
+
+/// What came of planning for one device.
+struct Predicted {
+    /// Its name in a list of cards.
+    card: String,
+    /// Its name in a sentence.
+    device: String,
+    /// What a pass computes in; none where the device lacks the format that is asked for.
+    precision: Option<Precision>,
+    plan: Result<InferencePlan, CommandError>,
 }
 
 /// Views of each image; with `auto`, the most that it may choose.
@@ -50,7 +62,7 @@ fn views(config: &PredictSection, asked: Option<Tta>) -> usize {
     }
 }
 
-fn here(request: &Request<'_>, device: Option<DeviceRequest>, views: usize) -> Result<(), CommandError> {
+fn here(request: &Request<'_>, device: Option<DeviceRequest>, views: usize) -> Result<Predicted, CommandError> {
     let compute = request.select(device)?;
     let budget = compute.budget(&request.budget())?;
     let precision = prediction_precision(&request.resolved.config, &compute)?;
@@ -65,7 +77,9 @@ fn here(request: &Request<'_>, device: Option<DeviceRequest>, views: usize) -> R
         },
     };
     let formats = (precision, Arithmetic::of(&compute.selected));
-    show(request, &compute.selected.describe(), planned(request, &footprint, &budget, views, formats))
+    let device = compute.selected.describe();
+    let plan = planned(request, &footprint, &budget, views, formats);
+    Ok(Predicted { card: device.clone(), device, precision: Some(precision), plan })
 }
 
 /// The pass on the card's own allocator, in a process that tuning may break. None where it did.
@@ -91,10 +105,22 @@ fn measured(
         .map_err(|error| CommandError::from_run(&error).in_context("cannot measure the memory of a forward pass"))
 }
 
-fn on_card(request: &Request<'_>, card: &PlannedCard, views: usize) -> Result<InferencePlan, CommandError> {
-    let budget = card.budget(&request.budget())?;
+fn on_card(request: &Request<'_>, card: &PlannedCard, views: usize) -> Predicted {
     let asked = request.resolved.config.predict.precision;
-    let precision = Precisions::choose("predict.precision", asked, card.arithmetic, &card.title)?.first;
+    let chosen = Precisions::choose("predict.precision", asked, card.arithmetic, &card.title).map(|all| all.first);
+    let precision = chosen.as_ref().ok().copied();
+    let plan = chosen.and_then(|precision| plan_on(request, card, precision, views));
+    let name = card.name.as_ref().unwrap_or(&card.title);
+    Predicted { card: name.clone(), device: card.title.clone(), precision, plan }
+}
+
+fn plan_on(
+    request: &Request<'_>,
+    card: &PlannedCard,
+    precision: Precision,
+    views: usize,
+) -> Result<InferencePlan, CommandError> {
+    let budget = card.budget(&request.budget())?;
     let footprint = recorded(request, card.allocator(), precision, &budget)?;
     planned(request, &footprint, &budget, views, (precision, card.arithmetic))
 }
@@ -144,7 +170,50 @@ fn plan_request(request: &Request<'_>) -> PlanRequest {
     PlanRequest { effective_batch: None, current: None, maximum: None, minimum: None, ..request.plan_request() }
 }
 
-fn show(request: &Request<'_>, device: &str, plan: Result<InferencePlan, CommandError>) -> Result<(), CommandError> {
+/// A device's line in the JSON of several.
+#[derive(Serialize)]
+struct CardJson {
+    card: String,
+    precision: Option<Precision>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plan: Option<InferencePlan>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    does_not_fit: Option<String>,
+}
+
+/// The JSON of one device.
+#[derive(Serialize)]
+struct DeviceJson<'a> {
+    device: &'a str,
+    model: String,
+    precision: Option<Precision>,
+    #[serde(flatten)]
+    plan: &'a InferencePlan,
+}
+
+/// Shows the plans of several devices: each as soon as it is known, or all as one JSON array.
+fn show_all(
+    request: &Request<'_>,
+    mut predicted: impl Iterator<Item = Result<Predicted, CommandError>>,
+) -> Result<(), CommandError> {
+    if !request.task.json {
+        return predicted.try_for_each(|one| show(request, one?));
+    }
+    let rows = predicted.map(|one| -> Result<CardJson, CommandError> {
+        let Predicted { card, precision, plan, .. } = one?;
+        let (plan, does_not_fit) = match plan {
+            Ok(plan) => (Some(plan), None),
+            Err(error) if request.task.target == Target::Catalogue => (None, Some(error.message)),
+            Err(error) => return Err(error),
+        };
+        Ok(CardJson { card, precision, plan, does_not_fit })
+    });
+    let rows = rows.collect::<Result<Vec<_>, _>>()?;
+    ui::out(json(&rows))
+}
+
+fn show(request: &Request<'_>, predicted: Predicted) -> Result<(), CommandError> {
+    let Predicted { device, precision, plan, .. } = predicted;
     let plan = match plan {
         Ok(plan) => plan,
         // In a list of cards, one that is too small is a line.
@@ -154,7 +223,8 @@ fn show(request: &Request<'_>, device: &str, plan: Result<InferencePlan, Command
         Err(error) => return Err(error),
     };
     if request.task.json {
-        return ui::out(json(&plan));
+        let model = request.subject().describe();
+        return ui::out(json(&DeviceJson { device: &device, model, precision, plan: &plan }));
     }
     ui::out(format_args!(
         "{} on {device}: {} images x {} views at once = {} in a pass, {} of {}",

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use checkpoint::{CheckpointError, RunFolder};
+use checkpoint::{CheckpointError, RunFolder, shell_word};
 use inference::{Averaging, FittedMember, Prediction, Preset, View, score};
 
 use super::Task;
@@ -133,9 +133,9 @@ impl Members {
     /// The flags that name them, as they were typed.
     pub(crate) fn typed(&self) -> String {
         if let Some(path) = &self.asked.fold_results {
-            return format!("--fold-results {}", path.display());
+            return format!("--fold-results {}", shell_word(path));
         }
-        let runs: Vec<String> = self.asked.runs.iter().map(|run| format!("--run {}", run.display())).collect();
+        let runs: Vec<String> = self.asked.runs.iter().map(|run| format!("--run {}", shell_word(run))).collect();
         runs.join(" ")
     }
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use checkpoint::CheckpointError;
+use checkpoint::{CheckpointError, shell_word};
 use data_pipeline::Dataset;
 use inference::{
     PartError, PartFile, PartHeader, PredictError, Prediction, PredictionTable, Scores, View, average, score,
@@ -156,7 +156,7 @@ fn stopped(error: CommandError, parts: Vec<PartFile>, path: &Path, is_full: bool
             .with_hint("go on with the same command".to_owned()),
         _ if is_full => error.with_hint(format!(
             "free some space there (`df -h {}`), then go on with the same command: {kept}",
-            folder.display()
+            shell_word(folder)
         )),
         _ => {
             ui::note(format_args!("{kept}: the same command goes on with them"));
@@ -246,8 +246,8 @@ impl Place {
             let message = format!("`{}` keeps predictions that were begun with {there}", path.display());
             let remove = if is_folder { "rm" } else { "rm -r" };
             return Err(CommandError::wrong_request(message).with_hint(format!(
-                "finish those with the request that began them, write elsewhere with `--output FILE`, or give them up: `{remove} '{}'`",
-                path.display()
+                "finish those with the request that began them, write elsewhere with `--output FILE`, or give them up: `{remove} {}`",
+                shell_word(path)
             )));
         }
         Ok(place)

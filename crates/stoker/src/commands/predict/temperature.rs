@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use checkpoint::RunFolder;
+use checkpoint::{RunFolder, shell_word};
 use inference::{CalibrationError, EnsembleCalibration, FittedCalibration};
 
 use super::members::{Members, Ready};
@@ -58,14 +58,14 @@ fn refit(members: &Members, asked: &PredictorArguments, ready: &[Ready<'_>]) -> 
         (None, None, None) => Some(PathBuf::from("both.json")),
     };
     let runs = match &members.folder {
-        Some(folder) if members.part().is_none() => format!("--run {}", folder.root().display()),
+        Some(folder) if members.part().is_none() => format!("--run {}", shell_word(folder.root())),
         _ => members.typed(),
     };
     let views = decided(&asked.views, members, ready);
     let flags = calibrate::flags(&views, asked.runs.weights.checkpoint, asked.runs.weight_by_score);
     let command = calibrate::command(&runs, &flags, elsewhere.as_deref());
     let pass = elsewhere.filter(|_| asked.calibration.is_none());
-    let pass = pass.map_or_else(String::new, |file| format!(", and pass `--calibration {}`", file.display()));
+    let pass = pass.map_or_else(String::new, |file| format!(", and pass `--calibration {}`", shell_word(file)));
     format!("fit it to what is predicted with{pass}: {command}")
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use checkpoint::{Checkpoint as Weights, CheckpointError, ModelCard, RunFolder};
+use checkpoint::{Checkpoint as Weights, CheckpointError, ModelCard, RunFolder, shell_word};
 use data_pipeline::{Channels, EvalTransform, Loader, LoaderOptions, Transform, batches};
 use inference::{
     CalibrationError, FittedTo, Merge, PartHeader, PredictError, PredictOptions, Prediction, View, ViewLikelihoods,
@@ -155,7 +155,7 @@ impl TrainedRun {
     /// How the weights of views are learned.
     fn learn_weights(&self, asked: &ViewArguments) -> String {
         let asked = ViewArguments { merge: Some(MergeRule::Weighted), ..asked.clone() };
-        let (run, flags) = (self.folder.root().display(), calibrate::flags(&asked, self.checkpoint, false));
+        let (run, flags) = (shell_word(self.folder.root()), calibrate::flags(&asked, self.checkpoint, false));
         format!("learn them: {}", calibrate::command(&format!("--run {run}"), &flags, None))
     }
 
@@ -428,7 +428,8 @@ pub(crate) fn prediction_precision(config: &UserConfig, compute: &Compute) -> Re
 /// Several runs in one folder, where one is asked for.
 pub(crate) fn runs_of_folds(folder: &RunFolder) -> CommandError {
     let root = folder.root().display();
-    let hint = format!("name one of them: `--run {root}/fold_0`; `predict` takes all: `--fold-results {root}`");
+    let [one, all] = [folder.of_fold(0), folder.root().to_owned()].map(shell_word);
+    let hint = format!("name one of them: `--run {one}`; `predict` takes all: `--fold-results {all}`");
     CommandError::wrong_request(format!("`{root}` holds a run for each fold, and no weights of its own"))
         .with_hint(hint)
 }

@@ -1,6 +1,6 @@
 //! What `--set` may change in a run that goes on, and what stays as it was.
 
-use checkpoint::{CheckpointError, RunFolder, write_atomically};
+use checkpoint::{CheckpointError, RunFolder, shell_word, write_atomically};
 
 use super::{Request, checkpoint_request};
 use crate::commands::next_step;
@@ -8,8 +8,9 @@ use crate::config::{Edit, Override, UserConfig, edit_text};
 use crate::error::CommandError;
 use crate::ui;
 
-/// How long the run is, and where and in which parts its steps are computed: none of it changes an image or what a step is to do.
-const FREE: [&str; 11] = [
+/// How long the run is, where and in which parts its steps are computed, and whether an image that cannot be read ends it: none of it changes an image
+/// or what a step is to do. A run that ends at such an image has made no step without one, and one that skips them makes the same steps until it ends.
+const FREE: [&str; 12] = [
     "train.epochs",
     "train.early_stopping.*",
     "train.micro_batch_size",
@@ -19,6 +20,7 @@ const FREE: [&str; 11] = [
     "train.calibrate",
     "data.workers",
     "data.prefetch_batches",
+    "data.on_corrupt",
     "device",
     "memory.*",
 ];
@@ -107,7 +109,12 @@ fn why_it_stays(key: &str) -> &'static str {
 }
 
 fn anew(folder: &RunFolder, settings: &str) -> String {
-    next_step(&format!("train --config {} --set name=OTHER {settings}", folder.resolved_config().display()))
+    // A setting is a word of its own behind its flag.
+    let settings = match settings.split_once(' ') {
+        Some((flag, setting)) => format!("{flag} {}", shell_word(setting)),
+        None => settings.to_owned(),
+    };
+    next_step(&format!("train --config {} --set name=OTHER {settings}", shell_word(folder.resolved_config())))
 }
 
 #[cfg(test)]
@@ -124,6 +131,17 @@ mod tests {
         {
             assert!(!is_free(key), "{key}");
         }
+    }
+
+    #[test]
+    fn a_setting_with_spaces_is_typed_again_as_one_word() {
+        let folder = tempfile::tempdir().expect("writable");
+        std::fs::write(folder.path().join("config.resolved.yaml"), "").expect("writable");
+        let run = RunFolder::open(folder.path()).expect("it has a configuration");
+        let given = Override::parse("data.test=d/te st").expect("a setting");
+        let told = anew(&run, given.written());
+        assert!(told.ends_with("--set name=OTHER --set 'data.test=d/te st'"), "{told}");
+        assert!(anew(&run, "--device cpu").ends_with("--set name=OTHER --device cpu"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use checkpoint::RunFolder;
+use checkpoint::{RunFolder, shell_word};
 
 use super::checkpoint_request;
 use crate::cli::TrainArguments;
@@ -64,7 +64,22 @@ impl Request {
     /// The words that go on with the run, or the folds, in `folder`, on the cards that share the work.
     pub(crate) fn resume(&self, folder: &RunFolder) -> String {
         let flags = self.sharing.as_ref().map_or(String::new(), Sharing::flags);
-        format!("train --resume {}{flags}", folder.root().display())
+        format!("train --resume {}{flags}", shell_word(folder.root()))
+    }
+
+    /// What to do about images that are not there, where the run was begun in another folder than the one that it is gone on with from.
+    pub(super) fn explain_missing(&self, error: CommandError) -> CommandError {
+        let data = &self.resolved.config.data;
+        let mut sets = [Some(&data.train), data.validation.as_ref(), data.test.as_ref()].into_iter().flatten();
+        let is_named = |path: &Path| error.causes.iter().any(|cause| cause.contains(&format!("`{}`", path.display())));
+        let missing = sets.find(|path| path.is_relative() && !path.exists() && is_named(path));
+        match missing {
+            Some(path) if self.resumed.is_some() => error.with_hint(format!(
+                "`{}` is looked for from the folder that you are in: go on with the run from the one that it was begun in",
+                path.display()
+            )),
+            _ => error,
+        }
     }
 
     /// The request for one of its folds: to begin it in the folder of all, or to go on with what is there unless that is to be replaced.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use checkpoint::{RunFolder, write_atomically};
+use checkpoint::{RunFolder, shell_word, write_atomically};
 use data_pipeline::{CorruptImage, Dataset, LoadError, Loader, LoaderOptions, batches};
 use metrics::ValidationScores;
 use trainer::{
@@ -97,7 +97,7 @@ pub(super) fn stopped(error: &TrainError, folder: &RunFolder) -> CommandError {
     match error {
         // What is left is done on one card.
         TrainError::Load(LoadError::Interrupted) => {
-            interrupted(folder, &next_step(&format!("train --resume {}", folder.root().display())))
+            interrupted(folder, &next_step(&format!("train --resume {}", shell_word(folder.root()))))
         }
         error => failed(error),
     }
@@ -111,7 +111,7 @@ fn list_corrupt_test_images(folder: &RunFolder, corrupt: &[CorruptImage]) -> Res
     let path = folder.corrupt_images();
     let mut lines: BTreeSet<String> =
         std::fs::read_to_string(&path).unwrap_or_default().lines().map(str::to_owned).collect();
-    lines.extend(corrupt.iter().map(|image| format!("{}: {}", image.path.display(), image.reason)));
+    lines.extend(corrupt.iter().map(CorruptImage::line));
     let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
     write_atomically(&path, text.as_bytes()).map_err(|error| CommandError::from_run(&error).with_hint(error.hint()))?;
     ui::out(format_args!("corrupt test images skipped: {}, listed in {}", corrupt.len(), path.display()))
