@@ -109,6 +109,8 @@ fn check(setting: &'static str, value: usize) -> Result<(), PlanError> {
 fn images_reason(images: usize, fitting: usize, request: &PlanRequest) -> String {
     if Some(images) == request.maximum {
         format!("held to the maximum of {images}")
+    } else if images == LARGEST_BATCH {
+        format!("no more than {images} are computed at once")
     } else if images > request.rounding.round_down(fitting) {
         format!("held to the minimum of {images}, though no {}", request.rounding.describe())
     } else if images < fitting {

@@ -2,7 +2,7 @@
 
 use crate::levels::SAFE_SHARE;
 use crate::micro_batch::even_divisor;
-use crate::{LARGEST_BATCH, Observation, PlanRequest};
+use crate::{LARGEST_BATCH, LARGEST_EFFECTIVE_BATCH, Observation, PlanRequest};
 
 /// Where to search, and how finely.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,7 +118,7 @@ fn planned_sizes(request: &PlanRequest, maximum: usize, safe: usize) -> Vec<usiz
     if let Some(effective) = request.effective_batch {
         if effective <= maximum {
             sizes.push(effective);
-        } else if rounded > 0 && effective <= LARGEST_BATCH {
+        } else if rounded > 0 && effective <= LARGEST_EFFECTIVE_BATCH {
             sizes.extend(even_divisor(request, effective, rounded));
         }
     }

@@ -125,7 +125,9 @@ impl MemoryAnalysis {
             ("safe", levels.safe, "within 85 % of the budget, rounded"),
         ];
         for (name, level, meaning) in rows {
-            table.row(name, level.batch.to_string(), format!("{:>10}  {meaning}", format_bytes(level.peak_bytes)));
+            // A batch of none has no peak.
+            let peak = if level.batch == 0 { String::new() } else { format_bytes(level.peak_bytes) };
+            table.row(name, level.batch.to_string(), format!("{peak:>10}  {meaning}"));
         }
         if let Some((level, verdict)) = levels.current {
             let note = format!("{:>10}  {}", format_bytes(level.peak_bytes), verdict.describe());

@@ -11,7 +11,7 @@ mod scoring;
 mod test_scores;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::tensor::Device;
 use checkpoint::{
@@ -32,7 +32,7 @@ use crate::commands::next_step;
 use crate::error::CommandError;
 use crate::registry::{Architecture, Network};
 use crate::run::compute::{Compute, Gauge};
-use crate::run::data::{self, RunData};
+use crate::run::data::{self, NOTHING_SAVED, RunData};
 use crate::run::fold_results::{self, FinishedFold, FoldResults};
 use crate::run::groups::check_freezing;
 use crate::run::listing::{Listing, check_same_as_other_folds, check_same_images, train_anew};
@@ -76,6 +76,7 @@ pub(super) fn train_one(request: Request, interrupt: &Arc<AtomicBool>) -> Result
     let analysis = run.plan()?;
     let (folder, _lock) = match resumed {
         Some(held) => held,
+        None if interrupt.load(Ordering::Relaxed) => return Err(CommandError::interrupted(NOTHING_SAVED)),
         None => run.make_folder(&analysis)?,
     };
     let outcome = run.fit(&folder, &analysis, interrupt)?;

@@ -15,6 +15,9 @@ use crate::run::overlap::check_apart;
 use crate::run::resolved::ResolvedConfig;
 use crate::ui::{self, Progress};
 
+/// What a stop before the first step of a new run says.
+pub(crate) const NOTHING_SAVED: &str = "interrupted before the first step; nothing was saved";
+
 /// The data sets of a run.
 pub(crate) struct RunData {
     /// What the trainer gets.
@@ -41,7 +44,7 @@ pub(crate) fn open(resolved: &ResolvedConfig, interrupt: &AtomicBool) -> Result<
         ui::warn(told);
     }
     if interrupt.load(Ordering::Relaxed) {
-        return Err(CommandError::interrupted("interrupted before the first step; nothing was saved"));
+        return Err(CommandError::interrupted(NOTHING_SAVED));
     }
     let training = TrainingData {
         train: Arc::new(train),
