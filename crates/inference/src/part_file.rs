@@ -145,8 +145,8 @@ impl PartError {
             Self::InUse { .. } => Some("wait for it, or write elsewhere with `--output FILE`".to_owned()),
             Self::NotAPart { path } => Some(format!("move it away: `mv '{0}' '{0}.old'`", path.display())),
             Self::Other { path, .. } => Some(format!(
-                "finish those with the request that began them, write elsewhere with `--output FILE`, or give them up: `rm '{}'`",
-                path.display()
+                "finish those with the request that began them, write elsewhere with `--output FILE`, or give them up: `rm {}`",
+                checkpoint::shell_word(path)
             )),
         }
     }

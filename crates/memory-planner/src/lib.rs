@@ -37,6 +37,7 @@ mod trace;
 
 // What it may take.
 mod budget;
+mod budget_change;
 
 // How it is cut.
 mod plan;
@@ -67,7 +68,8 @@ mod check;
 mod properties;
 
 pub use breakdown::MemoryBreakdown;
-pub use budget::{Budget, BudgetChange, BudgetError, BudgetRequest, MemoryReading, Tier};
+pub use budget::{Budget, BudgetError, BudgetRequest, MemoryReading, Tier};
+pub use budget_change::BudgetChange;
 pub use bytes::{ParseBytesError, format_bytes, parse_bytes};
 pub use cards::{
     CardPlan, CardToPlan, CardsError, CardsLadderError, MultiCardPlan, SharedRung, plan_for_cards,

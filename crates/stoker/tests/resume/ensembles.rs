@@ -195,7 +195,7 @@ fn one_model_does_not_go_on_with_several_and_several_not_with_one() {
     let request = |runs: &str| format!("predict {runs} --input data/test --device cpu --output rows.csv");
     let (all, one) = (request(&format!("--fold-results {RUN}")), request(&format!("--run {RUN}/fold_0")));
     stop_before_the_table(&stage, &all);
-    refused(&stage, &one, &["keeps predictions that were begun with several models", "rm -r 'rows.csv.part'"]);
+    refused(&stage, &one, &["keeps predictions that were begun with several models", "`rm -r rows.csv.part`"]);
     fs::remove_dir_all(stage.path("rows.csv.part")).expect("it is there");
     stop_before_the_table(&stage, &one);
     refused(&stage, &all, &["keeps predictions that were begun with one model", "`rm rows.csv.part`"]);

@@ -99,7 +99,8 @@ pub(crate) fn fitting_batch(
         Ok(Rehearsed { at_once, peak_bytes, seconds: start.elapsed().as_secs_f64() })
     };
     measure(1)?; // threads make their scratch, and a card tunes its kernels
-    let room = Room { needs, ceiling: needs.work.min(largest_batch(compute)), base_bytes, budget };
+    let ceiling = needs.work.min(largest_batch(compute));
+    let room = Room { needs, ceiling, base_bytes, budget, makes_ready: !compute.is_cpu() };
     let fitting = room.search(&mut measure)?;
     progress.finish("done");
     Ok(fitting)
@@ -147,6 +148,8 @@ struct Room<'a> {
     /// Held before a pass.
     base_bytes: u64,
     budget: &'a Budget,
+    /// Whether a pass of some size makes ready what all of that size need: a card compiles and tunes kernels by shape.
+    makes_ready: bool,
 }
 
 impl Room<'_> {
@@ -178,8 +181,12 @@ impl Room<'_> {
         }
     }
 
-    /// The largest pass that may be made only to see what it takes.
+    /// The largest pass that may be made only to see what it takes. On a card that is any, and so none between that is of a size the prediction has no use
+    /// for.
     fn worth_rehearsing(&self, measured: &Rehearsed) -> usize {
+        if self.makes_ready {
+            return usize::MAX;
+        }
         let in_a_little_while = LITTLE_SECONDS * measured.at_once as f64 / measured.seconds;
         (self.needs.work / WORTH_REHEARSING).max(in_a_little_while as usize)
     }
@@ -242,24 +249,33 @@ mod tests {
 
     use super::*;
 
-    /// What was measured, and the batch that was found, where a pass takes `peak` and 10 seconds an image, and each image that waits one byte.
-    fn search(work: usize, limit: u64, peak: impl Fn(usize) -> u64) -> (Vec<usize>, Option<FittingBatch>) {
-        search_beside(work, 0, limit, 10.0, peak)
-    }
-
-    fn search_beside(
+    /// What is searched for, where each image that waits takes one byte.
+    struct Trial {
         work: usize,
         later_bytes: u64,
         limit: u64,
         seconds_per_image: f64,
-        peak: impl Fn(usize) -> u64,
-    ) -> (Vec<usize>, Option<FittingBatch>) {
+        makes_ready: bool,
+    }
+
+    /// On the CPU, where passes take 10 seconds an image.
+    fn trial(work: usize, limit: u64) -> Trial {
+        Trial { work, later_bytes: 0, limit, seconds_per_image: 10.0, makes_ready: false }
+    }
+
+    /// What was measured, and the batch that was found, where a pass takes `peak`.
+    fn search(work: usize, limit: u64, peak: impl Fn(usize) -> u64) -> (Vec<usize>, Option<FittingBatch>) {
+        search_in(&trial(work, limit), peak)
+    }
+
+    fn search_in(trial: &Trial, peak: impl Fn(usize) -> u64) -> (Vec<usize>, Option<FittingBatch>) {
+        let &Trial { work, later_bytes, limit, seconds_per_image, makes_ready } = trial;
         let reading = MemoryReading { total_bytes: 1 << 30, free_bytes: 1 << 30, own_bytes: 0 };
         let request = BudgetRequest { limit_bytes: Some(limit), ..BudgetRequest::default() };
         let budget = Budget::for_host(reading, &request).unwrap();
         let beside = |images| images as u64;
         let needs = Needs { images: work, work, later_bytes, beside: &beside, post_mortem: &PostMortem::default };
-        let room = Room { needs: &needs, ceiling: work.min(32), base_bytes: 1_000, budget: &budget };
+        let room = Room { needs: &needs, ceiling: work.min(32), base_bytes: 1_000, budget: &budget, makes_ready };
         let mut measured = Vec::new();
         let found = room.search(&mut |at_once| {
             measured.push(at_once);
@@ -300,10 +316,14 @@ mod tests {
     }
 
     #[test]
-    fn what_takes_little_time_is_rehearsed_whole() {
-        let (measured, found) = search_beside(12, 0, 10_000, 0.1, even_from_four);
-        assert_eq!(measured, [1, 12]);
-        assert_eq!(found, Some(FittingBatch { at_once: 12, peak_bytes: 1_120, is_bound: false }));
+    fn what_takes_little_time_or_serves_the_prediction_is_rehearsed_whole() {
+        let quick = Trial { seconds_per_image: 0.1, ..trial(12, 10_000) };
+        let on_a_card = Trial { makes_ready: true, ..trial(12, 10_000) };
+        for trial in [quick, on_a_card] {
+            let (measured, found) = search_in(&trial, even_from_four);
+            assert_eq!(measured, [1, 12]);
+            assert_eq!(found, Some(FittingBatch { at_once: 12, peak_bytes: 1_120, is_bound: false }));
+        }
     }
 
     #[test]
@@ -314,7 +334,7 @@ mod tests {
 
     #[test]
     fn what_later_models_hold_is_left_free_from_the_first_on() {
-        let found = |later_bytes, limit| search_beside(1_000, later_bytes, limit, 10.0, even_from_four).1;
+        let found = |later_bytes, limit| search_in(&Trial { later_bytes, ..trial(1_000, limit) }, even_from_four).1;
         assert_eq!(found(300, 1_700), found(0, 1_400));
         assert_ne!(found(300, 1_400), found(0, 1_400));
         assert_eq!(found(300, 1_340), None, "one image fits alone, but not with what comes later");
