@@ -112,7 +112,7 @@ fn predictions_of_something_else_are_kept_and_refused() {
     let other = PartHeader { images: 6, ..header("7", 2) };
     let error = PartFile::open(&path, &other, &VIEWS).unwrap_err();
     assert!(matches!(&error, PartError::Other { what, .. } if what == "images"), "{error}");
-    assert!(error.hint().unwrap().contains("rm '"));
+    assert!(error.hint().unwrap().contains(&format!("`rm {}`", checkpoint::shell_word(&path))));
     assert_eq!(fs::read(&path).unwrap(), before);
     for foreign in ["file,class\na,b\n", "notes", "{\"stoker_part\":9}\n"] {
         fs::write(&path, foreign).unwrap();
