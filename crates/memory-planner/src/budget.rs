@@ -301,13 +301,13 @@ fn percent(share: f64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    const GIB: u64 = 1 << 30;
+    pub(crate) const GIB: u64 = 1 << 30;
     const READING: MemoryReading = MemoryReading { total_bytes: 24 * GIB, free_bytes: 19 * GIB, own_bytes: GIB };
 
-    fn host(request: BudgetRequest) -> Budget {
+    pub(crate) fn host(request: BudgetRequest) -> Budget {
         Budget::for_host(READING, &request).unwrap()
     }
 

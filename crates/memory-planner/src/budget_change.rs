@@ -81,14 +81,8 @@ fn thousandths(share: f64) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{BudgetRequest, MemoryReading};
-
-    const GIB: u64 = 1 << 30;
-    const READING: MemoryReading = MemoryReading { total_bytes: 24 * GIB, free_bytes: 19 * GIB, own_bytes: GIB };
-
-    fn host(request: BudgetRequest) -> Budget {
-        Budget::for_host(READING, &request).unwrap()
-    }
+    use crate::BudgetRequest;
+    use crate::budget::tests::{GIB, host};
 
     /// Whatever combination of settings is in the way, the budget under the values that are advised holds what was asked about, byte for byte.
     #[test]

@@ -235,7 +235,7 @@ impl NothingFits {
         let change = self.way_out.hint();
         match self.way_out {
             WayOut::SmallerBatch(_) => return Some(change),
-            WayOut::HigherLimit(_) | WayOut::HigherBudget(_) => {
+            WayOut::HigherBudget(_) => {
                 return Some(format!("{change}: that holds {}", least.rung));
             }
             _ => {}

@@ -168,7 +168,9 @@ pub(crate) fn of_budget(bytes: u64, budget: &Budget) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{BudgetRequest, FixedMemory, MemoryReading, Observation, Plan, Rounding, WayOut, plan_batch_size};
+    use crate::{
+        BudgetChange, BudgetRequest, FixedMemory, MemoryReading, Observation, Plan, Rounding, WayOut, plan_batch_size,
+    };
 
     /// 1 MiB fixed and 1 MiB a sample, so that a limit of `n + 1` MiB holds `n` samples.
     fn plan(fits: u64, request: PlanRequest) -> Result<Plan, PlanError> {
@@ -332,7 +334,8 @@ mod tests {
     #[test]
     fn what_would_help_depends_on_what_is_in_the_way() {
         let PlanError::DoesNotFit { way_out, .. } = plan(0, effective(8)).unwrap_err() else { panic!("another error") };
-        assert_eq!(way_out, WayOut::HigherLimit(2 << 20));
+        let limit_bytes = Some(2 << 20);
+        assert_eq!(way_out, WayOut::HigherBudget(BudgetChange { limit_bytes, ..BudgetChange::default() }));
         let known = FixedMemory { weights: 900, ..FixedMemory::default() };
         let help = |sample: u64| {
             let observations = [1usize, 2].map(|batch| Observation { batch, peak_bytes: 900 + batch as u64 * sample });

@@ -69,9 +69,7 @@ pub enum PlanError {
 pub enum WayOut {
     /// This batch size fits.
     SmallerBatch(usize),
-    /// Memory is there; the user's limit must be at least this many bytes.
-    HigherLimit(u64),
-    /// Memory is there; these settings of the user's, or more than the limit, must change.
+    /// Memory is there; these settings of the user's must change.
     HigherBudget(BudgetChange),
     /// What was asked for at least is too much at once.
     LowerMinimum {
@@ -124,12 +122,8 @@ impl WayOut {
         if largest_fitting > 0 {
             return Self::SmallerBatch(largest_fitting);
         }
-        match budget.change_for(enough_bytes) {
-            Some(BudgetChange { limit_bytes: Some(bytes), fraction_thousandths: None, margin_thousandths: None }) => {
-                return Self::HigherLimit(bytes);
-            }
-            Some(change) => return Self::HigherBudget(change),
-            None => {}
+        if let Some(change) = budget.change_for(enough_bytes) {
+            return Self::HigherBudget(change);
         }
         match breakdown.activations > breakdown.total / 2 {
             true => Self::SmallerImage,
@@ -140,7 +134,6 @@ impl WayOut {
     pub(crate) fn hint(self) -> String {
         match self {
             Self::SmallerBatch(batch) => format!("set `train.micro_batch_size: {batch}`, or `auto`"),
-            Self::HigherLimit(bytes) => format!("set `memory.limit: {}MiB`", bytes.div_ceil(1 << 20)),
             Self::HigherBudget(change) => change.hint(),
             Self::LowerMinimum { minimum, fitting: 0 } => {
                 format!("ask for fewer than `--min-batch-size {minimum}` images at once")
@@ -201,7 +194,9 @@ mod tests {
     fn a_limit_that_rests_on_a_measurement_has_room_for_the_next_one() {
         let limit = BudgetRequest { limit_bytes: Some(MIB), ..BudgetRequest::default() };
         let allowance = Allowance { everywhere: 0.01, beyond: 0.0 };
-        let WayOut::HigherLimit(bytes) = way_out(&limit, allowance) else { panic!("another way out") };
+        let WayOut::HigherBudget(change) = way_out(&limit, allowance) else { panic!("another way out") };
+        let bytes = change.limit_bytes.expect("the limit is in the way");
+        assert_eq!(change, BudgetChange { limit_bytes: Some(bytes), ..BudgetChange::default() }, "and nothing else");
         assert!(bytes >= 950 * MIB / 100 * 102, "{bytes}");
     }
 }
