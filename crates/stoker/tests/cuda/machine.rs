@@ -40,6 +40,13 @@ impl Machine {
         machine.set("STAND_IN_CARD_MEMORY", &bytes.to_string())
     }
 
+    /// The machine with cards that compute, on the processor: see `stand_in/host.rs`. Needs a C++ compiler.
+    pub(crate) fn that_computes(self) -> Self {
+        let headers = stand_in().join("computing");
+        self.set("STAND_IN_COMPUTES", &computing().to_string_lossy())
+            .set("STAND_IN_HEADERS", &headers.to_string_lossy())
+    }
+
     /// The machine with a setting of its driver; see `stand_in/driver.rs`.
     pub(crate) fn set(mut self, name: &'static str, value: &str) -> Self {
         self.environment.push((name, value.to_owned()));
@@ -55,7 +62,9 @@ impl Machine {
         command.env("STAND_IN_COMPILER_TALLY", self.path("compiled"));
         // On a card that computes nothing every kernel is as fast as any other.
         command.env("CUBECL_AUTOTUNE_LEVEL", "minimal");
-        command.env_remove("CARGO_MANIFEST_DIR").env_remove("STAND_IN_COMPILER").env_remove("RUST_BACKTRACE");
+        for name in ["CARGO_MANIFEST_DIR", "STAND_IN_COMPILER", "STAND_IN_COMPUTES", "RUST_BACKTRACE"] {
+            command.env_remove(name);
+        }
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.output().expect("the binary was built for this test")
     }
@@ -137,8 +146,37 @@ fn libraries() -> &'static Path {
     })
 }
 
+/// The folder that cards compute with; kernels that were compiled once stay there.
+fn computing() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("computing_card");
+        fs::create_dir_all(&folder).expect("the target folder is writable");
+        let mut command = Command::new(std::env::var_os("CXX").unwrap_or_else(|| "c++".into()));
+        command.args([
+            "-std=c++17",
+            "-O2",
+            "-U_FORTIFY_SOURCE",
+            "-shared",
+            "-fPIC",
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            "-o",
+        ]);
+        command.arg(folder.join("liblanes.so")).arg(stand_in().join("computing/lanes.cpp"));
+        let output = command.output().expect("there is a C++ compiler");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        folder
+    })
+}
+
+fn stand_in() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cuda/stand_in")
+}
+
 fn compile(source: &str, name: &str, library: &Path) {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cuda/stand_in").join(source);
+    let source = stand_in().join(source);
     let compiler = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let mut command = Command::new(compiler);
     command.args(["--edition", "2024", "--crate-type", "cdylib", "-O", "-D", "warnings", "--crate-name", name, "-o"]);

@@ -1,14 +1,17 @@
-//! NVRTC, CUDA's compiler at run time, that compiles nothing or has another compile and keeps the minutes. See `driver.rs`.
+//! NVRTC, CUDA's compiler at run time, that compiles nothing, compiles for this machine, or has another compile and keeps the minutes. See `driver.rs`.
 //!
 //! Set by the environment:
 //!
-//! - `STAND_IN_COMPILER`: a real NVRTC to hand everything to. Unset, every source becomes the same few bytes, at once.
+//! - `STAND_IN_COMPUTES`: set, kernels are compiled for this machine; see `host.rs`.
+//! - `STAND_IN_COMPILER`: a real NVRTC to hand everything to. With neither, every source becomes the same few bytes, at once.
 //! - `STAND_IN_COMPILER_TALLY`: a file that grows by a byte for each source that is compiled.
 //! - `STAND_IN_COMPILER_FAILURES`: a folder for each source that the real one refused, with its log.
 //!
 //! Signatures are those of NVRTC: <https://docs.nvidia.com/cuda/nvrtc/>.
 #![allow(non_snake_case, clippy::missing_safety_doc)]
 #![warn(missing_docs)]
+
+mod host;
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::io::Write;
@@ -25,10 +28,29 @@ pub struct Source {
     text: CString,
     /// The real compiler's program; null without one.
     real: *mut c_void,
+    /// What this machine's compiler made of it.
+    host: Option<host::Compiled>,
 }
 
-/// What every source becomes without a real compiler.
-const CODE: &[u8] = b"// compiled by nobody\0";
+/// What every source becomes without any compiler.
+const CODE: &CStr = c"// compiled by nobody";
+
+impl Source {
+    /// The code with its last zero.
+    fn code(&self) -> &[u8] {
+        self.host.as_ref().map_or(CODE, host::Compiled::code).to_bytes_with_nul()
+    }
+
+    /// What the compiler said, with a last zero.
+    fn log(&self) -> &[u8] {
+        self.host.as_ref().map_or(c"", |compiled| &compiled.log).to_bytes_with_nul()
+    }
+}
+
+/// Copies to a place that was told how long it must be.
+unsafe fn put(bytes: &[u8], place: *mut c_char) {
+    unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), place.cast(), bytes.len()) };
+}
 
 /// Those of CUDA 13.
 const ARCHITECTURES: [c_int; 8] = [75, 80, 86, 89, 90, 100, 103, 120];
@@ -121,7 +143,7 @@ pub unsafe extern "system" fn nvrtcCreateProgram(
     names: *const *const c_char,
 ) -> Code {
     unsafe {
-        let mut made = Source { text: CStr::from_ptr(source).to_owned(), real: ptr::null_mut() };
+        let mut made = Source { text: CStr::from_ptr(source).to_owned(), real: ptr::null_mut(), host: None };
         if let Some(create) = real::<Create>(c"nvrtcCreateProgram") {
             let code = create(&mut made.real, source, name, count, headers, names);
             if code != 0 {
@@ -141,6 +163,14 @@ pub unsafe extern "system" fn nvrtcCompileProgram(
     options: *const *const c_char,
 ) -> Code {
     tally();
+    if let Some(folder) = std::env::var_os("STAND_IN_COMPUTES") {
+        const COMPILATION_ERROR: Code = 6;
+        let program = unsafe { &mut *program };
+        let compiled = host::compile(folder.as_ref(), &program.text);
+        let code = if compiled.code.is_some() { 0 } else { COMPILATION_ERROR };
+        program.host = Some(compiled);
+        return code;
+    }
     type Compile = unsafe extern "system" fn(*mut c_void, c_int, *const *const c_char) -> Code;
     unsafe {
         let Some(compile) = real::<Compile>(c"nvrtcCompileProgram") else { return 0 };
@@ -181,7 +211,7 @@ pub unsafe extern "system" fn nvrtcGetPTXSize(program: Program, bytes: *mut usiz
     unsafe {
         match real::<OfProgram>(c"nvrtcGetPTXSize") {
             Some(length) => return length((*program).real, bytes),
-            None => *bytes = CODE.len(),
+            None => *bytes = (*program).code().len(),
         }
     }
     0
@@ -193,7 +223,7 @@ pub unsafe extern "system" fn nvrtcGetPTX(program: Program, code: *mut c_char) -
     unsafe {
         match real::<IntoBuffer>(c"nvrtcGetPTX") {
             Some(text) => return text((*program).real, code),
-            None => ptr::copy_nonoverlapping(CODE.as_ptr(), code.cast(), CODE.len()),
+            None => put((*program).code(), code),
         }
     }
     0
@@ -205,7 +235,7 @@ pub unsafe extern "system" fn nvrtcGetProgramLogSize(program: Program, bytes: *m
     unsafe {
         match real::<OfProgram>(c"nvrtcGetProgramLogSize") {
             Some(length) => return length((*program).real, bytes),
-            None => *bytes = 1,
+            None => *bytes = (*program).log().len(),
         }
     }
     0
@@ -217,7 +247,7 @@ pub unsafe extern "system" fn nvrtcGetProgramLog(program: Program, log: *mut c_c
     unsafe {
         match real::<IntoBuffer>(c"nvrtcGetProgramLog") {
             Some(text) => return text((*program).real, log),
-            None => *log = 0,
+            None => put((*program).log(), log),
         }
     }
     0

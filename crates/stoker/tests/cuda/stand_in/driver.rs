@@ -1,8 +1,11 @@
-//! A CUDA driver whose cards hold memory and compute nothing.
+//! A CUDA driver whose cards hold memory, and compute nothing or on the processor.
 //!
-//! It counts what is allocated as a card would, refuses what does not fit, copies bytes in and out, takes kernels and never runs them: fresh memory
+//! It counts what is allocated as a card would, refuses what does not fit, copies bytes in and out, takes kernels and does not run them: fresh memory
 //! is zero and stays so. With it the whole way of a run on CUDA goes through CubeCL's own runtime, allocator and kernel sources on a machine
 //! without a card; only numbers mean nothing. Pages are reserved, not committed: a card of 141 GiB stands on a laptop.
+//!
+//! Where `STAND_IN_COMPUTES` is set, kernels run on the processor, slowly, and numbers are what a card's would be: see `computing.rs`. Fresh memory is
+//! then no zero but what a card may have there.
 //!
 //! Compiled by `rustc` as `libcuda.so.1`, without dependencies. Set by the environment, read once:
 //!
@@ -11,12 +14,14 @@
 //! - `STAND_IN_CARD_CAPABILITY`: compute capability, `8.6` when unset.
 //! - `STAND_IN_CARD_NAME`: product name, `NVIDIA GeForce RTX 3060` when unset.
 //! - `STAND_IN_CARD_COUNT`: number of cards, 1 when unset.
+//! - `STAND_IN_COMPUTES`: set, kernels are run; see `host.rs`.
 //! - `STAND_IN_CARD_STATISTICS`: a file for six numbers of eight bytes; see [`Statistic`].
 //!
 //! Signatures and numbers are those of the CUDA driver API: <https://docs.nvidia.com/cuda/cuda-driver-api/>.
 #![allow(non_snake_case, clippy::missing_safety_doc)]
 #![warn(missing_docs)]
 
+mod computing;
 mod memory;
 mod queue;
 
@@ -64,6 +69,9 @@ enum Statistic {
     /// Kernels launched on cards beside the first.
     LaunchesElsewhere,
 }
+
+/// Of fresh memory on a card that computes, this much holds something: all of it would be committed.
+const FILLED_BYTES: usize = 256 << 20;
 
 struct Settings {
     memory_bytes: u64,
@@ -164,6 +172,10 @@ fn allocate(bytes: usize, granularity: u64) -> Result<Address, Code> {
     let address = unsafe { mmap(ptr::null_mut(), bytes as usize, READ_AND_WRITE, RESERVED, -1, 0) };
     if address as isize == -1 {
         return Err(OUT_OF_MEMORY);
+    }
+    if computing::runs_kernels() {
+        // SAFETY: the mapping has that many bytes.
+        unsafe { ptr::write_bytes(address.cast::<u8>(), computing::LEFT_BEHIND, (bytes as usize).min(FILLED_BYTES)) };
     }
     card.held_bytes += bytes;
     card.blocks.insert(address as Address, bytes);

@@ -1,8 +1,9 @@
-//! Streams, events and kernels: all is done when it is asked for, and kernels are loaded and never run.
+//! Streams, events and kernels: all is done when it is asked for. Kernels are loaded, and run where this card computes.
 
 use std::ffi::{c_char, c_int, c_uint, c_void};
 use std::ptr;
 
+use crate::computing::{self, Extent};
 use crate::{Code, INVALID_VALUE, SETTINGS, SUCCESS, Statistic, count, current, shared_bytes_of_a_block};
 
 /// Makes a stream.
@@ -65,6 +66,10 @@ pub unsafe extern "system" fn cuModuleLoadData(module: *mut *mut c_void, image: 
         return INVALID_VALUE;
     }
     count(Statistic::Kernels);
+    if computing::runs_kernels() {
+        unsafe { *module = computing::load(image) };
+        return SUCCESS;
+    }
     unsafe { cuStreamCreate(module, 0) }
 }
 
@@ -72,10 +77,12 @@ pub unsafe extern "system" fn cuModuleLoadData(module: *mut *mut c_void, image: 
 #[unsafe(no_mangle)]
 pub unsafe extern "system" fn cuModuleGetFunction(
     function: *mut *mut c_void,
-    _module: *mut c_void,
+    module: *mut c_void,
     _name: *const c_char,
 ) -> Code {
-    unsafe { cuStreamCreate(function, 0) }
+    // A module is of one kernel.
+    unsafe { *function = module };
+    SUCCESS
 }
 
 /// Sets an attribute of a kernel.
@@ -84,10 +91,10 @@ pub extern "system" fn cuFuncSetAttribute(_function: *mut c_void, _attribute: c_
     SUCCESS
 }
 
-/// Takes a kernel of a size that a card would take, and does nothing.
+/// Takes a kernel of a size that a card would take.
 #[unsafe(no_mangle)]
-pub extern "system" fn cuLaunchKernel(
-    _function: *mut c_void,
+pub unsafe extern "system" fn cuLaunchKernel(
+    function: *mut c_void,
     grid_x: c_uint,
     grid_y: c_uint,
     grid_z: c_uint,
@@ -96,7 +103,7 @@ pub extern "system" fn cuLaunchKernel(
     block_z: c_uint,
     shared_bytes: c_uint,
     _stream: *mut c_void,
-    _parameters: *mut *mut c_void,
+    parameters: *mut *mut c_void,
     _extra: *mut *mut c_void,
 ) -> Code {
     let is_grid = grid_x > 0 && (1..=65_535).contains(&grid_y) && (1..=65_535).contains(&grid_z);
@@ -105,6 +112,9 @@ pub extern "system" fn cuLaunchKernel(
         return INVALID_VALUE;
     }
     count_launch();
+    let grid = Extent { x: grid_x, y: grid_y, z: grid_z };
+    let block = Extent { x: block_x, y: block_y, z: block_z };
+    unsafe { computing::run(function, parameters, grid, block, shared_bytes) };
     SUCCESS
 }
 

@@ -1,0 +1,2 @@
+// Copies of a group are in `cuda/barrier`.
+#pragma once
