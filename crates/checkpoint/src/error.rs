@@ -1,8 +1,10 @@
+use std::ffi::OsStr;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use vision_nn::AssignError;
 
+use crate::run_folder::RESOLVED_CONFIG;
 use crate::shell_word;
 
 /// Why a checkpoint or run folder could not be read or written.
@@ -143,7 +145,7 @@ impl CheckpointError {
                     shell_word(run_of(path))
                 )),
             },
-            Self::Write { path, source } if is_full(source.kind()) => Some(no_space(path)),
+            Self::Write { path, source } if is_full(source.kind()) => Some(no_space(path, source.kind())),
             Self::Write { source, .. } if source.kind() == ErrorKind::PermissionDenied => {
                 Some("choose a folder that you may write to, for example `--set output=/tmp/stoker`".to_owned())
             }
@@ -178,13 +180,14 @@ impl CheckpointError {
                 "let it end, or stop it with Ctrl-C, and go on with it: `stoker train --resume {}`; a run beside it has another name: `--set name=OTHER`",
                 shell_word(path)
             )),
-            Self::NotARun { .. } => {
-                Some("name the folder that `stoker train` printed, for example `experiments/train/latest`".to_owned())
-            }
+            Self::NotARun { path, .. } => Some(no_run(path)),
             Self::Read { .. } | Self::Write { .. } | Self::NumberType { .. } => None,
         }
     }
 }
+
+/// What files of weights end in, of any program.
+const WEIGHTS: [&str; 4] = ["safetensors", "pth", "pt", "bin"];
 
 /// Which of a run's checkpoints a file is.
 enum Kept {
@@ -218,17 +221,40 @@ fn is_full(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge)
 }
 
-fn no_space(path: &Path) -> String {
+/// What a file needs that could not be written into a folder: room on its disk, or, where `kind` says so, a higher limit on the size of a file.
+pub fn make_room(kind: ErrorKind, folder: &Path) -> String {
+    match kind {
+        ErrorKind::FileTooLarge => "lift the limit on the size of a file (`ulimit -f unlimited`)".to_owned(),
+        _ => format!("free some space there (`df -h {}`)", shell_word(folder)),
+    }
+}
+
+/// A run is named by its folder; what is no run's file can be what a run starts from.
+fn no_run(path: &Path) -> String {
+    let printed = "name the folder that `stoker train` printed";
+    let run = run_of(path);
+    let is_weights = |ending: &OsStr| WEIGHTS.iter().any(|known| ending.eq_ignore_ascii_case(known));
+    match path.is_file() {
+        true if !run.as_os_str().is_empty() && run.join(RESOLVED_CONFIG).exists() => {
+            format!("name the folder of its run: `{}`", shell_word(run))
+        }
+        true if path.extension().is_some_and(is_weights) => format!(
+            "{printed}, or start a run from these weights: `stoker train --config FILE --set model.weights={}`",
+            shell_word(path)
+        ),
+        _ => format!("{printed}, for example `experiments/train/latest`"),
+    }
+}
+
+fn no_space(path: &Path, kind: ErrorKind) -> String {
     // A relative path ends in the working directory.
     let run = Some(run_of(path)).filter(|run| !run.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let typed = shell_word(run);
+    let (typed, room) = (shell_word(run), make_room(kind, run));
     // Before its configuration is there, it is no run that one could go on with.
-    if !run.join(crate::run_folder::RESOLVED_CONFIG).exists() {
-        return format!("free some space there (`df -h {typed}`), then start again");
+    if !run.join(RESOLVED_CONFIG).exists() {
+        return format!("{room}, then start again");
     }
-    format!(
-        "free some space there (`df -h {typed}`), then go on with `stoker train --resume {typed}`; what was saved before is whole"
-    )
+    format!("{room}, then go on with `stoker train --resume {typed}`; what was saved before is whole")
 }
 
 #[cfg(test)]
@@ -236,11 +262,43 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_file_in_the_place_of_a_run_folder_is_told_what_it_is_good_for() {
+        let folder = tempfile::tempdir().expect("writable");
+        let make = |name: &str| {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().expect("it is below the folder")).expect("writable");
+            std::fs::write(&path, "").expect("writable");
+            path
+        };
+        let hint = |path: PathBuf| CheckpointError::NotARun { path, missing: "config.resolved.yaml" }.hint().unwrap();
+        let weights = make("eff.safetensors");
+        let from_them = format!("--set model.weights={}`", shell_word(&weights));
+        assert!(hint(weights).ends_with(&from_them));
+        let printed = "name the folder that `stoker train` printed, for example `experiments/train/latest`";
+        assert_eq!(hint(make("rows.csv")), printed);
+        assert_eq!(hint(folder.path().to_owned()), printed);
+        let run = make("pets/config.resolved.yaml").with_file_name("");
+        let named = hint(make("pets/checkpoints/best.safetensors"));
+        assert_eq!(named, format!("name the folder of its run: `{}`", shell_word(run.components().as_path())));
+    }
+
+    #[test]
+    fn a_limit_on_the_size_of_a_file_is_no_full_disk() {
+        let run = Path::new("runs/pets");
+        assert_eq!(make_room(ErrorKind::StorageFull, run), "free some space there (`df -h runs/pets`)");
+        let file = run.join("checkpoints/last.safetensors");
+        let hint = |kind: ErrorKind| CheckpointError::Write { path: file.clone(), source: kind.into() }.hint();
+        let lifted = hint(ErrorKind::FileTooLarge).expect("there is a way to go on");
+        assert!(lifted.starts_with("lift the limit on the size of a file (`ulimit -f unlimited`), then "), "{lifted}");
+        assert!(hint(ErrorKind::QuotaExceeded).is_some_and(|hint| hint.starts_with("free some space there (`df -h ")));
+    }
+
+    #[test]
     fn commands_in_hints_can_be_pasted_where_a_path_has_spaces() {
         let folder = tempfile::tempdir().expect("writable");
         let run = folder.path().join("my runs");
         std::fs::create_dir_all(&run).expect("writable");
-        std::fs::write(run.join(crate::run_folder::RESOLVED_CONFIG), "").expect("writable");
+        std::fs::write(run.join(RESOLVED_CONFIG), "").expect("writable");
         let last = run.join("checkpoints/last.safetensors");
         let errors = [
             CheckpointError::Busy { path: run.clone() },

@@ -67,6 +67,20 @@ pub enum WeightsNote {
         /// Classes of the model.
         to: usize,
     },
+    /// A run's file is for as many classes, but others, so that the classifier keeps its fresh weights.
+    OtherClasses {
+        /// The classifier's name.
+        name: String,
+        /// Classes of the file, in the order of the logits.
+        classes: Vec<String>,
+    },
+    /// The file is for as many classes and does not say which, so that they are taken for those of the model.
+    KeptClassifier {
+        /// The classifier's name.
+        name: String,
+        /// Classes of the model, in the order of the logits.
+        classes: Vec<String>,
+    },
     /// What the family did to make a checkpoint of another layout fit.
     Adapted(String),
     /// What did not fit, and was left out.
@@ -83,9 +97,29 @@ impl fmt::Display for WeightsNote {
             Self::FreshClassifier { name, from, to } => {
                 write!(f, "`{name}` starts fresh: the file has {from} classes, the model {to}")
             }
+            Self::OtherClasses { name, classes } => {
+                write!(f, "`{name}` starts fresh: the file's {} classes are others: {}", classes.len(), listed(classes))
+            }
+            Self::KeptClassifier { name, classes } => {
+                let count = classes.len();
+                write!(f, "`{name}` kept: the file has {count} classes too, taken in the order {}", listed(classes))
+            }
             Self::Adapted(what) => f.write_str(what),
             Self::Skipped(left_out) => write_left_out(left_out, f),
         }
+    }
+}
+
+/// Names of classes that a note lists; of more, the others are counted.
+const LISTED_CLASSES: usize = 8;
+
+/// Names of classes on one line.
+fn listed(classes: &[String]) -> String {
+    let shown = &classes[..classes.len().min(LISTED_CLASSES)];
+    let names: Vec<String> = shown.iter().map(|name| name.replace(char::is_control, " ")).collect();
+    match classes.len() - shown.len() {
+        0 => names.join(", "),
+        more => format!("{} and {more} more", names.join(", ")),
     }
 }
 
@@ -143,6 +177,25 @@ impl WeightsFile {
         Ok(notes)
     }
 
+    /// Holds the classes of weights that [`fit`](Self::fit) a model against those of the model, and leaves out the classifier of a run whose classes are
+    /// others, or the same in another order. Nothing to tell where they are the same, or where the classifier is left out already.
+    pub fn fit_classes(&mut self, ends: NetworkEnds, classes: &[String]) -> Option<WeightsNote> {
+        let names = ends.head();
+        self.shape(&names[0])?;
+        let name = ends.classifier.to_owned();
+        match &self.card {
+            None => Some(WeightsNote::KeptClassifier { name, classes: classes.to_vec() }),
+            Some(card) if card.classes == classes => None,
+            Some(card) => {
+                let classes = card.classes.clone();
+                for name in &names {
+                    self.tensors.remove(name);
+                }
+                Some(WeightsNote::OtherClasses { name, classes })
+            }
+        }
+    }
+
     /// Three colours to one: of a grey image in all three, the sum gives what the three gave.
     fn sum_over_colours(&mut self, name: &str, expected: &BTreeMap<&str, &[usize]>) -> Option<WeightsNote> {
         let (&[out, from, rows, columns], &[_, 1, ..]) = (self.shape(name)?, *expected.get(name)?) else { return None };
@@ -184,6 +237,8 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
+    use crate::ModelCard;
+    use crate::checkpoint_file::tests::card;
 
     const ENDS: NetworkEnds = NetworkEnds { first_convolution: "stem", classifier: "head" };
 
@@ -223,6 +278,36 @@ mod tests {
         let notes = file.fit(&model(&MODEL), ENDS, Mismatch::Refuse, "m").unwrap();
         assert_eq!(notes, [WeightsNote::FreshClassifier { name: "head".to_owned(), from: 1000, to: 5 }]);
         assert_eq!(file.tensors.keys().collect::<Vec<_>>(), ["block.weight", "stem.weight"]);
+    }
+
+    #[test]
+    fn a_classifier_is_kept_for_the_same_classes_and_for_as_many_that_have_no_names() {
+        let names = |names: &str| names.split(' ').map(str::to_owned).collect::<Vec<String>>();
+        let own = names("ant bee cat dog eel");
+        let of = |classes: Option<&str>| {
+            let card = classes.map(|classes| ModelCard { classes: names(classes), ..card() });
+            let mut file = WeightsFile { card, ..file(&MODEL) };
+            let note = file.fit_classes(ENDS, &own).map(|note| note.to_string());
+            (note, file.tensors.len())
+        };
+        assert_eq!(of(Some("ant bee cat dog eel")), (None, 4));
+        let kept = "`head` kept: the file has 5 classes too, taken in the order ant, bee, cat, dog, eel";
+        assert_eq!(of(None), (Some(kept.to_owned()), 4));
+        for others in ["ant bee cat dog emu", "bee ant cat dog eel"] {
+            let (note, left) = of(Some(others));
+            let told = format!("`head` starts fresh: the file's 5 classes are others: {}", others.replace(' ', ", "));
+            assert_eq!((note, left), (Some(told), 2));
+        }
+        let mut without = file(&MODEL[..2]);
+        assert_eq!(without.fit_classes(ENDS, &own), None, "it is left out already");
+    }
+
+    #[test]
+    fn classes_are_listed_on_one_line_and_of_many_the_first() {
+        let classes = |count: usize| (0..count).map(|number| format!("c{number}")).collect::<Vec<String>>();
+        assert_eq!(listed(&["two\nlines".to_owned(), "b".to_owned()]), "two lines, b");
+        assert_eq!(listed(&classes(8)), "c0, c1, c2, c3, c4, c5, c6, c7");
+        assert_eq!(listed(&classes(1000)), "c0, c1, c2, c3, c4, c5, c6, c7 and 992 more");
     }
 
     #[test]

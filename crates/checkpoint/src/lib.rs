@@ -30,7 +30,7 @@ mod weights_file;
 pub use atomic_file::AtomicFile;
 pub use card::{BestEpoch, CARD_VERSION, LossScale, ModelCard, PatienceState, PlateauState, Progress, RunningSums};
 pub use checkpoint_file::{Checkpoint, LiveState, OptimizerState, load_weights};
-pub use error::CheckpointError;
+pub use error::{CheckpointError, make_room};
 pub use fit::{Mismatch, NetworkEnds, WeightsNote};
 pub use npy_file::{read_npy, write_npy};
 pub use run_folder::RunFolder;

@@ -50,6 +50,11 @@ impl RunFolder {
         Ok(Self { root: root.to_owned() })
     }
 
+    /// The folder of a run that is still to be made: looks at nothing and makes nothing.
+    pub fn to_be_made(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
     /// Keeps other processes from training here for as long as the lock lives, and removes what processes before this one have left half written.
     ///
     /// A file system without locks gives one that keeps nobody out, which [`RunLock::refusal`] tells.
@@ -137,7 +142,7 @@ impl RunFolder {
         &self.root
     }
 
-    /// What ran, with nothing left undecided.
+    /// What ran, as a configuration.
     pub fn resolved_config(&self) -> PathBuf {
         self.root.join(RESOLVED_CONFIG)
     }

@@ -79,7 +79,7 @@ pub fn plan_inference(
     let predicted_peak_bytes = footprint.peak_bytes(batch);
     let images_reason = match whole_images {
         0 => format!("not all views of one fit: {largest} of {views} do"),
-        whole => images_reason(images, whole, request),
+        whole => images_reason(images, whole, largest, request),
     };
     Ok(InferencePlan {
         images,
@@ -106,13 +106,15 @@ fn check(setting: &'static str, value: usize) -> Result<(), PlanError> {
     }
 }
 
-fn images_reason(images: usize, fitting: usize, request: &PlanRequest) -> String {
+/// `largest` is how many fit, each view counted as one.
+fn images_reason(images: usize, fitting: usize, largest: usize, request: &PlanRequest) -> String {
     if Some(images) == request.maximum {
         format!("held to the maximum of {images}")
-    } else if images == LARGEST_BATCH {
-        format!("no more than {images} are computed at once")
     } else if images > request.rounding.round_down(fitting) {
         format!("held to the minimum of {images}, though no {}", request.rounding.describe())
+    } else if largest == LARGEST_BATCH {
+        let each_view = if fitting < largest { ", each view counted as one" } else { "" };
+        format!("no more than {LARGEST_BATCH} are computed at once{each_view}")
     } else if images < fitting {
         format!("the largest {} that fits", request.rounding.describe())
     } else {
@@ -183,6 +185,21 @@ mod tests {
             ["not all views of one fit: 8 of 15 do: 1.1 KiB of 1.1 KiB", "15 views in 2 passes"]
         );
         assert!(reasons(plan(90, 1, Some(32)).unwrap())[0].starts_with("held to the maximum of 32"));
+    }
+
+    /// 15 views of 4369 images are 65535.
+    #[test]
+    fn a_pass_that_memory_does_not_bound_is_bounded_by_the_largest_there_is() {
+        let told = |views, maximum| {
+            let plan = plan(1_000_000, views, maximum).unwrap();
+            (plan.images, plan.choices[0].reason.split(':').next().unwrap().to_owned())
+        };
+        let of_views = "no more than 65536 are computed at once, each view counted as one".to_owned();
+        assert_eq!(told(15, None), (4368, of_views.clone()));
+        assert_eq!(told(15, Some(5_000)), (4368, of_views.clone()));
+        assert_eq!(told(2, None), (32_768, of_views));
+        assert_eq!(told(1, None), (65_536, "no more than 65536 are computed at once".to_owned()));
+        assert_eq!(told(15, Some(4_000)), (4_000, "held to the maximum of 4000".to_owned()));
     }
 
     #[test]

@@ -127,6 +127,9 @@ fn hint_for(path: &Path, source: &io::Error) -> Option<String> {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             Some(format!("the disk is full: free space there (`df -h '{folder}'`), then go on"))
         }
+        io::ErrorKind::FileTooLarge => {
+            Some("lift the limit on the size of a file (`ulimit -f unlimited`), then go on".to_owned())
+        }
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
             Some(format!("choose a folder you may write to; this one is `{folder}` (`ls -ld '{folder}'`)"))
         }

@@ -41,5 +41,5 @@ pub use memory_figure::{PlannedMemory, memory_svg};
 pub use metrics_file::{MetricsWriter, keep_first_epochs, read_records};
 pub use ranking::{TopKCounter, argmax, softmax, top_k_hits};
 pub use record::{EpochRecord, RunCosts, TopKAccuracy, TrainScores, ValidationScores};
-pub use reliability_figure::reliability_svg;
+pub use reliability_figure::{is_reliability_svg, reliability_svg};
 pub use report_page::{Mistake, RunReport, report_html};

@@ -13,12 +13,21 @@ const BOTTOM: f64 = 48.0;
 const BAR: &str = "#91b9dd";
 const GAP: &str = "#f3c3a8";
 
+/// What the picture is called, in its file as well.
+const TITLE: &str = "Reliability diagram";
+
+/// Whether a text is a picture of [`reliability_svg`], by the title that it has.
+#[must_use]
+pub fn is_reliability_svg(text: &str) -> bool {
+    text.contains(&format!("<title>{TITLE}</title>"))
+}
+
 /// Two reliability diagrams side by side, at temperature 1 and at the fitted one, as an SVG on white: a bar an interval of confidence, as
 /// high as the share predicted right; the gap to the diagonal is filled in orange.
 #[must_use]
 pub fn reliability_svg(calibration: &Calibration, before: &[ReliabilityBin], after: &[ReliabilityBin]) -> String {
     let width = 2.0 * (MARGIN + LEFT + SIDE) + GUTTER - LEFT;
-    let mut drawing = Drawing::new(width, TOP + SIDE + BOTTOM, "Reliability diagram");
+    let mut drawing = Drawing::new(width, TOP + SIDE + BOTTOM, TITLE);
     let right = MARGIN + LEFT + SIDE + GUTTER;
     let calibrated = format!("temperature {:.3}", calibration.temperature);
     draw(&mut drawing, MARGIN + LEFT, "as trained", &calibration.before, before);
@@ -75,5 +84,6 @@ mod tests {
         let svg = reliability_svg(&calibration, &bins, &bins);
         assert!(svg.contains("as trained") && svg.contains("1 images") && !svg.contains("NaN"), "{svg}");
         assert!(!svg.contains(&format!("height=\"{SIDE}\" fill=\"{GAP}\"")));
+        assert!(is_reliability_svg(&svg) && !is_reliability_svg(&svg.replace("Reliability", "Another")));
     }
 }

@@ -82,6 +82,7 @@ fn io_hint(path: &Path, kind: io::ErrorKind) -> String {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             format!("free 30 MB on the disk of `{folder}`, or choose a folder on another disk")
         }
+        io::ErrorKind::FileTooLarge => "lift the limit on the size of a file (`ulimit -f unlimited`)".to_owned(),
         io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
             format!(
                 "a file stands where a folder is needed: move it away from `{}`, or choose another folder for the sample data",

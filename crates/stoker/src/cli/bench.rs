@@ -204,14 +204,18 @@ pub struct BenchStepArguments {
 
 const KERNELS_EXAMPLES: &str = "\
 Examples:
-  stoker bench kernels --batch 4
+  stoker bench kernels --batch 4,16
   stoker bench kernels depthwise --device cuda:0 --batch 64 --precision bf16
   stoker bench kernels swin_base --sizes 224,384 --json
 
-Depthwise convolutions, norms, activations, products, window attention, squeeze-excite, residual sums
-and the loss, at the shapes of convnext_base, swin_base and efficientnet_b4; each backward pass has all
-gradients of the operation in it. Bytes count every tensor once, read or written: of a kernel that reads
-one twice, the share of the copy rate is lower by as much. Both rates are measured first, on the device.";
+Depthwise convolutions, norms, GELU, products, window attention, squeeze-excite, residual sums, the loss,
+pixels made numbers and AdamW, at the shapes of convnext_base, swin_base and efficientnet_b4; each backward
+pass has all gradients of the operation in it. Windows are of 7 cells a side where that tiles the map, else
+of the most up to 12. Bytes count every tensor once, read or written, weights and their gradients among
+them: of a kernel that reads one twice, the share of the copy rate is lower by as much. Both rates are
+measured first, on the device.
+
+There is a table for each image size and batch; JSON is one list of them.";
 
 /// Which operations are timed.
 #[derive(Debug, Args)]
@@ -222,9 +226,9 @@ pub struct BenchKernelsArguments {
     /// Image sizes that the maps are of, separated by commas
     #[arg(long, value_name = "PIXELS", value_delimiter = ',', default_value = "224", value_parser = RangedU64ValueParser::<usize>::new().range(32..=4096))]
     pub sizes: Vec<usize>,
-    /// Images at once
-    #[arg(long, value_name = "COUNT", default_value_t = 8, value_parser = RangedU64ValueParser::<usize>::new().range(1..=65_536))]
-    pub batch: usize,
+    /// Images at once, separated by commas
+    #[arg(long = "batch", value_name = "COUNTS", value_delimiter = ',', default_value = "8", value_parser = RangedU64ValueParser::<usize>::new().range(1..=65_536))]
+    pub batches: Vec<usize>,
     /// What maps are stored in: `fp32`, `bf16` or `fp16`
     #[arg(long, value_name = "FORMAT", default_value = "fp32", value_parser = parse_precision)]
     pub precision: Precision,

@@ -18,7 +18,7 @@ pub struct GpuArguments {
     /// Measure each preset of test-time augmentation, and say which fits
     #[arg(long)]
     pub recommend_tta: bool,
-    /// Configuration that names the images: `data.test` for how many, `output` for the newest run
+    /// Configuration that names the images: `data.test` for how many, `output` and `name` for the newest run
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "recommend_tta")]
     pub config: Option<PathBuf>,
     /// Run folder to take the weights from [default: the newest run of the configuration]

@@ -176,7 +176,8 @@ pub struct CalibrateArguments {
     /// How the models look at an image, as predictions will be made.
     #[command(flatten)]
     pub views: ViewArguments,
-    /// File to write the temperature to [default: `calibration.json` in the folder of the run, or of the folds]
+    /// File to write the temperature to; the picture goes beside it, as `.svg` [default: `calibration.json` and `reliability.svg` in the
+    /// folder of the run, or of the folds]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub output: Option<PathBuf>,
 }
@@ -193,7 +194,8 @@ into the run folder.
 
 An ensemble has one temperature, for the mean of its models. Folds are scored out of fold, each image
 by the model that was not trained on it. Several `--run` are scored by the images that all of them
-validate on; `--output FILE` says where the temperature goes.
+validate on; `--output FILE` says where the temperature goes, and the picture goes beside it under the
+same name with the ending `.svg`. An earlier calibration is replaced, and no other file is.
 
 With `--merge weighted` it first learns a weight for each view of a run, those under which the true
 classes are most likely, and keeps them in `view_weights.json`. They are judged on images that they

@@ -1,5 +1,6 @@
 //! Cross-validation: the runs of `train`, one fold after the other.
 
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -8,7 +9,7 @@ use checkpoint::{CheckpointError, RunFolder, shell_word, write_atomically};
 
 use crate::commands::next_step;
 use crate::commands::scores::{score_head, score_row};
-use crate::commands::train::{Request, calibrate_folds, checkpoint_request, train_one};
+use crate::commands::train::{Request, begin, calibrate_folds, checkpoint_request, train_one};
 use crate::config::UserConfig;
 use crate::error::{CommandError, Outcome};
 use crate::run::checks::check_root;
@@ -22,17 +23,20 @@ pub(crate) fn train_folds(request: &Request, interrupt: &Arc<AtomicBool>) -> Res
     let data = &request.resolved.config.data;
     let folds = data.folds.expect("the request is one of folds");
     let wanted: Vec<usize> = data.fold.map_or_else(|| (0..folds).collect(), |fold| vec![fold]);
-    let group = open_group(request)?;
+    let (group, mut new) = open_group(request)?;
     for fold in wanted {
         // With `--fold`, it is that fold that is replaced.
         let replaced = request.overwrite && data.fold.is_some();
-        if !replaced && FoldResults::read(&group)?.is_some_and(|known| known.has(fold)) {
+        if new.is_none() && !replaced && FoldResults::read(&group)?.is_some_and(|known| known.has(fold)) {
             ui::note(format_args!("fold {fold} is done"));
             continue;
         }
         ui::out(format_args!("\nfold {fold}, of 0 to {}", folds - 1))?;
-        let one = request.of_fold(&group, fold, replaced);
-        let trained = one.and_then(|one| train_one(one, interrupt));
+        let trained = match new.take() {
+            // Until its folder is there, nothing is there to go on with.
+            Some(new) => begin(request.of_first_fold(new, fold), interrupt)?.finish(interrupt),
+            None => request.of_fold(&group, fold, replaced).and_then(|one| train_one(one, interrupt)),
+        };
         trained.map_err(|error| go_on_with_all(error, &group.of_fold(fold), &request.resume(&group)))?;
     }
     conclude(&group, &request.resolved, interrupt)
@@ -55,26 +59,50 @@ fn conclude(group: &RunFolder, resolved: &ResolvedConfig, interrupt: &Arc<Atomic
     report(group, config.train.calibrate)
 }
 
-/// Makes the folder of all folds, or opens the one that is there.
-fn open_group(request: &Request) -> Result<RunFolder, CommandError> {
+/// The folder of all folds, where the first of them is still to be trained. It is made with that fold's own, so that a request that is refused before leaves
+/// nothing behind, and an earlier folder as it was.
+#[derive(Debug)]
+pub(crate) struct NewGroup {
+    folder: RunFolder,
+    /// Whether an earlier run in its place goes.
+    overwrite: bool,
+    /// The configuration that all folds share, as it is saved.
+    config: String,
+}
+
+impl NewGroup {
+    /// Where it will be.
+    pub(crate) fn folder(&self) -> &RunFolder {
+        &self.folder
+    }
+
+    /// Makes it. Another fold of the same configuration may have done so meanwhile.
+    pub(crate) fn make(&self) -> Result<(), CheckpointError> {
+        let there = fs::read_to_string(self.folder.resolved_config());
+        if !self.overwrite && there.is_ok_and(|there| there == self.config) {
+            return Ok(());
+        }
+        RunFolder::create_group(self.folder.root(), self.overwrite)?;
+        write_atomically(&self.folder.resolved_config(), self.config.as_bytes())
+    }
+}
+
+/// The folder of all folds; with what makes it, where it is not there yet.
+fn open_group(request: &Request) -> Result<(RunFolder, Option<NewGroup>), CommandError> {
     if let Some(group) = &request.resumed {
-        return Ok(group.clone());
+        return Ok((group.clone(), None));
     }
     let of_all = of_all_folds(&request.resolved);
     // Folds that are trained one by one share a folder, if they are of one configuration.
     if request.resolved.config.data.fold.is_some() && RunFolder::is_occupied(&request.root) {
-        return open_same(request, &of_all);
+        return Ok((open_same(request, &of_all)?, None));
     }
     check_root(&request.root, request.overwrite)?;
-    let made = || -> Result<RunFolder, CheckpointError> {
-        let group = RunFolder::create_group(&request.root, request.overwrite)?;
-        write_atomically(&group.resolved_config(), of_all.to_yaml().as_bytes())?;
-        Ok(group)
-    };
-    made().map_err(|error| match error {
-        CheckpointError::Busy { .. } => checkpoint_request(&error),
-        _ => CommandError::from_run(&error).with_hint(error.hint()),
-    })
+    let folder = RunFolder::to_be_made(&request.root);
+    // With `--fold`, nothing is there that could be replaced.
+    let overwrite = request.overwrite && request.resolved.config.data.fold.is_none();
+    let new = NewGroup { folder: folder.clone(), overwrite, config: of_all.to_yaml() };
+    Ok((folder, Some(new)))
 }
 
 fn open_same(request: &Request, of_all: &ResolvedConfig) -> Result<RunFolder, CommandError> {
@@ -161,6 +189,26 @@ mod tests {
         let error = CommandError::failed("disk full").with_hint(hint.map(str::to_owned));
         let told = go_on_with_all(error, Path::new("runs/pets/fold_0"), "train --resume runs/pets --gpus 0,1");
         told.hint.expect("there is a way to go on")
+    }
+
+    #[test]
+    fn folds_that_begin_at_once_share_a_folder_if_they_are_of_one_configuration() {
+        let parent = tempfile::tempdir().expect("the system's temporary folder is writable");
+        let new = |config: &str, overwrite| {
+            let folder = RunFolder::to_be_made(&parent.path().join("pets"));
+            NewGroup { folder, overwrite, config: config.to_owned() }
+        };
+        let one = new("name: pets\n", false);
+        assert!(!one.folder().root().exists(), "it is made when it is asked for");
+        one.make().expect("nothing is there");
+        let begun = one.folder().of_fold(0);
+        fs::create_dir(&begun).expect("writable");
+        new("name: pets\n", false).make().expect("it is the same");
+        assert!(begun.exists());
+        let other = new("name: cats\n", false).make();
+        assert!(matches!(other, Err(CheckpointError::RunExists { .. })), "{other:?}");
+        new("name: pets\n", true).make().expect("a run may be replaced");
+        assert!(!begun.exists() && one.folder().resolved_config().exists());
     }
 
     #[test]

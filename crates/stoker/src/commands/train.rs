@@ -44,13 +44,14 @@ use crate::run::recipe::{check_class_weights, idle_top_k};
 use crate::run::recovery::{Injection, explain_out_of_memory, tell_remembered};
 use crate::run::report_page::{BestOnValidation, ReportPage};
 use crate::run::resolved::resize_name;
-use crate::run::shared::Others;
+use crate::run::shared::{Others, select};
 use crate::run::subject::{Subject, spec};
 use crate::run::team::{TeamEntry, identity_of, team_entry};
 use crate::run::weights::{check_starting_weights, with_starting_weights};
 use crate::ui;
 
 pub(crate) use calibration::calibrate_folds;
+use changes::may_change_on_resume;
 use holding::{Held, hold, tell_refusal};
 pub(crate) use request::Request;
 use test_scores::write_test_scores;
@@ -67,20 +68,39 @@ pub(crate) fn train(arguments: &TrainArguments, interrupt: &Arc<AtomicBool>) -> 
 
 /// Trains one run.
 pub(super) fn train_one(request: Request, interrupt: &Arc<AtomicBool>) -> Result<(), CommandError> {
+    begin(request, interrupt)?.finish(interrupt)
+}
+
+/// Plans one run and makes its folder, or opens the one that is there: all that can be refused comes before the folder.
+pub(super) fn begin(request: Request, interrupt: &Arc<AtomicBool>) -> Result<Begun, CommandError> {
     let injection = Injection::from_environment()?;
     // Before anything is measured, and to the end.
     let resumed = request.resumed.clone().map(hold).transpose()?;
-    let compute = Compute::select(request.resolved.config.device)?;
-    let others = Others::select(request.sharing.as_ref(), &compute)?;
+    let (compute, others) = select(request.resolved.config.device, request.sharing.as_ref())?;
     let mut run = Run { others, ..Run::prepare(request, compute, injection, interrupt)? };
     let analysis = run.plan()?;
-    let (folder, _lock) = match resumed {
+    let held = match resumed {
         Some(held) => held,
         None if interrupt.load(Ordering::Relaxed) => return Err(CommandError::interrupted(NOTHING_SAVED)),
         None => run.make_folder(&analysis)?,
     };
-    let outcome = run.fit(&folder, &analysis, interrupt)?;
-    run.report(&folder, &analysis, &outcome, interrupt)
+    Ok(Begun { run, analysis, held })
+}
+
+/// A run whose memory is planned and whose folder is there.
+pub(super) struct Begun {
+    run: Run,
+    analysis: MemoryAnalysis,
+    held: Held,
+}
+
+impl Begun {
+    /// Trains it and reports what came of it.
+    pub(super) fn finish(self, interrupt: &Arc<AtomicBool>) -> Result<(), CommandError> {
+        let Self { run, analysis, held: (folder, _) } = &self;
+        let outcome = run.fit(folder, analysis, interrupt)?;
+        run.report(folder, analysis, &outcome, interrupt)
+    }
 }
 
 /// A run whose data is open and whose model is described.
@@ -112,7 +132,10 @@ impl Run {
         let listing = Listing::of(&data.training.train, &data.training.validation);
         match &request.resumed {
             Some(folder) => check_same_images(folder, &listing)?,
-            None if config.data.fold.is_some() => check_same_as_other_folds(&request.root, &listing)?,
+            // Beside the first fold there are only those that are about to be replaced.
+            None if config.data.fold.is_some() && request.group.is_none() => {
+                check_same_as_other_folds(&request.root, &listing)?;
+            }
             None => {}
         }
         let card = ModelCard {
@@ -136,7 +159,7 @@ impl Run {
             if let Some(told) = idle_top_k(&request.resolved.config.train, card.classes.len()) {
                 ui::warn(told);
             }
-            check_starting_weights(&mut request.resolved, card.classes.len(), &compute.device)?;
+            check_starting_weights(&mut request.resolved, &card.classes, &compute.device)?;
             request.resolved.follow_links();
         }
         let train = &data.training.train;
@@ -204,6 +227,9 @@ impl Run {
             FoldResults::forget(&request.root, fold)?;
         }
         let written = || -> Result<Held, CheckpointError> {
+            if let Some(group) = &request.group {
+                group.make()?;
+            }
             let folder = RunFolder::create(&request.root, request.overwrite)?;
             let lock = folder.hold()?;
             tell_refusal(&folder, &lock);
@@ -259,7 +285,7 @@ impl Run {
         let mut model = architecture.build(&spec(resolved, self.card.classes.len(), device.clone()));
         // `last`, where there is one, replaces the weights that the run started from.
         if !folder.last().exists() {
-            model = with_starting_weights(model, resolved, &architecture)?;
+            model = with_starting_weights(model, resolved, &architecture, &self.card.classes)?;
         }
         let step = TrainStep::new(model, options, self.normalization(), device.clone());
         let step = self.others.join(step, resolved.checkpointing());
@@ -302,6 +328,7 @@ impl Run {
             num_classes: train.classes.len(),
             train_samples: Some(train.len()),
             loader_bytes: self.loader_bytes,
+            may_change: if self.request.resumed.is_some() { may_change_on_resume } else { |_| true },
         }
     }
 

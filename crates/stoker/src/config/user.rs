@@ -168,7 +168,8 @@ pub struct ModelSection {
     pub initialization: Initialization,
     /// Weights to start from, under timm's parameter names: a `.safetensors` file, a state dict of
     /// PyTorch (`.pth`, `.pt`, `.bin`), or a run folder. The format that PyTorch had before 1.6 is
-    /// refused. Random weights when left out. A classifier for another number of classes starts fresh.
+    /// refused. Random weights when left out. A classifier for another number of classes starts fresh, and so does that of a run with
+    /// as many others; of a file that names no classes it is kept, in the order of the classes here.
     #[schemars(extend("format" = "path"))]
     pub weights: Option<PathBuf>,
     /// What happens when weights of the file are missing, left over, or of another shape.

@@ -233,7 +233,7 @@ pub enum MixMode {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Kernels {
-    /// the faster of the two at each shape, as it was measured on the card once
+    /// in training the faster of the two at each shape, as it was measured on the card once, and stoker's in predictions
     #[default]
     Auto,
     /// stoker's kernels, and nothing is measured
@@ -382,11 +382,11 @@ pub enum Precision {
     /// bf16 on cards of compute capability 8.0 and above, fp16 on those of 7.x, fp32 elsewhere
     #[default]
     Auto,
-    /// 32 bits
+    /// 32 bits; on cards of compute capability 8.0 and above, products take 19 of them (TF32)
     Fp32,
     /// 16 bits with the range of 32
     Bf16,
-    /// 16 bits with a short range: the loss is scaled, and a step that overflows is skipped
+    /// 16 bits with a short range: in training the loss is scaled, and a step that overflows is skipped
     Fp16,
 }
 

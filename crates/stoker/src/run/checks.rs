@@ -9,6 +9,7 @@ use memory_planner::{Budget, FixedMemory, format_bytes};
 
 use crate::error::CommandError;
 use crate::registry::{Architecture, find_architecture};
+use crate::run::subject::Subject;
 
 /// Whether a new run can go to `root`: asked before any data is drawn and any step is measured.
 pub(crate) fn check_root(root: &Path, overwrite: bool) -> Result<(), CommandError> {
@@ -107,10 +108,20 @@ pub(crate) fn architecture_for(name: &str, [height, width]: [usize; 2]) -> Resul
     })
 }
 
+/// The way out of a run that goes on where there is not enough memory.
+pub(crate) const KEEPS_ITS_MODEL: &str = "free memory, or go on where there is more, as on another device with `--device`: a run that goes on keeps its model and \
+     its images as they are";
+
 /// The error for a model that takes more than the budget whatever the batch: `fixed`, of what a step of one image takes in all, about `enough_bytes`.
-pub(crate) fn no_room_for_model(model: &str, fixed: &FixedMemory, enough_bytes: u64, budget: &Budget) -> CommandError {
+pub(crate) fn no_room_for_model(
+    subject: &Subject<'_>,
+    fixed: &FixedMemory,
+    enough_bytes: u64,
+    budget: &Budget,
+) -> CommandError {
     let message = format!(
-        "`{model}` needs more than {}, but the budget is {} ({})",
+        "`{}` needs more than {}, but the budget is {} ({})",
+        subject.resolved.config.model.name,
         format_bytes(fixed.total()),
         format_bytes(budget.budget_bytes),
         budget.reason
@@ -121,8 +132,11 @@ pub(crate) fn no_room_for_model(model: &str, fixed: &FixedMemory, enough_bytes: 
         format_bytes(fixed.gradients),
         format_bytes(fixed.optimizer)
     );
+    let other_model = (subject.may_change)("model.name");
     let hint = match budget.change_for(enough_bytes) {
-        Some(change) => format!("{} or more, or choose a smaller `model.name`", change.hint()),
+        Some(change) if other_model => format!("{} or more, or choose a smaller `model.name`", change.hint()),
+        Some(change) => format!("{} or more", change.hint()),
+        None if !other_model => KEEPS_ITS_MODEL.to_owned(),
         None if budget.would_hold(enough_bytes) => {
             "choose a smaller `model.name`, or free memory and run again".to_owned()
         }
@@ -136,6 +150,7 @@ mod tests {
     use memory_planner::{BudgetRequest, MemoryReading};
 
     use super::*;
+    use crate::run::subject::bare_config;
 
     #[test]
     fn a_place_that_is_asked_about_is_left_as_it_was() {
@@ -163,11 +178,28 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     /// Of 1000 MiB, 900 are free.
-    fn hint(request: &BudgetRequest, enough_mib: u64) -> String {
+    fn hint_of(request: &BudgetRequest, enough_mib: u64, may_change: fn(&str) -> bool) -> String {
         let reading = MemoryReading { total_bytes: 1_000 * MIB, free_bytes: 900 * MIB, own_bytes: 0 };
         let budget = Budget::for_host(reading, request).unwrap();
         let fixed = FixedMemory { weights: 50 * MIB, ..FixedMemory::default() };
-        no_room_for_model("m", &fixed, enough_mib * MIB, &budget).hint.expect("there is always one")
+        let resolved = bare_config("convnext_atto", 64).unwrap();
+        let architecture = resolved.architecture().unwrap();
+        let subject = Subject { may_change, ..Subject::without_data(&resolved, &architecture, 10) };
+        no_room_for_model(&subject, &fixed, enough_mib * MIB, &budget).hint.expect("there is always one")
+    }
+
+    fn hint(request: &BudgetRequest, enough_mib: u64) -> String {
+        hint_of(request, enough_mib, |_| true)
+    }
+
+    #[test]
+    fn a_run_that_keeps_its_model_is_not_told_to_choose_another() {
+        let goes_on = |key: &str| key.starts_with("memory.");
+        let limit = BudgetRequest { limit_bytes: Some(MIB), ..BudgetRequest::default() };
+        assert_eq!(hint_of(&limit, 88, goes_on), "set `memory.limit: 88MiB` or more");
+        for enough_mib in [750, 2_000] {
+            assert_eq!(hint_of(&BudgetRequest::default(), enough_mib, goes_on), KEEPS_ITS_MODEL);
+        }
     }
 
     #[test]

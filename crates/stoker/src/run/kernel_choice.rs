@@ -47,12 +47,16 @@ pub(crate) fn choose_kernels(subject: &Subject<'_>, compute: &Compute, rungs: &[
     };
     let sites: Vec<(Site, Option<Kept>)> = asked.into_iter().map(with_kept).collect();
     for (site, kept) in &sites {
-        // What this process has begun with it goes on with.
-        if choice_of(site).is_none() {
-            set_choice(site, kept.map(Kept::way));
-        }
+        begin_with(site, *kept);
     }
     outcome(&sites)
+}
+
+/// What this process has begun with it goes on with. Where nothing could be measured ours run, and nobody tries again before the next process.
+fn begin_with(site: &Site, kept: Option<Kept>) {
+    if choice_of(site).is_none() {
+        set_choice(site, Some(kept.map_or(Way::Ours, Kept::way)));
+    }
 }
 
 /// What the step asks for in each format that it may be computed in; how it is checkpointed makes no difference.
@@ -98,7 +102,7 @@ fn outcome(sites: &[(Site, Option<Kept>)]) -> Option<Choice> {
     if let Some(more) = burns.len().checked_sub(MOST_NAMED).filter(|more| *more > 0) {
         reasons.push(format!("{more} more in `{FILE}`"));
     }
-    let unmeasured = sites.iter().filter(|(_, kept)| kept.is_none_or(|kept| kept.ratio.is_none())).count();
+    let unmeasured = sites.iter().filter(|(_, kept)| kept.is_none()).count();
     if unmeasured > 0 {
         reasons.push(format!("{unmeasured} could not be measured"));
     }
@@ -123,8 +127,8 @@ fn told(site: &Site, kept: Option<Kept>) -> String {
             format!("layer norm over {}", axes.join("x"))
         }
     };
-    let ratio = kept.and_then(|kept| kept.ratio);
-    let gain = ratio.map_or_else(String::new, |ratio| format!(", in {:.0} % less time", 100.0 * (1.0 - ratio)));
+    let less = |kept: Kept| format!(", in {:.0} % less time", 100.0 * (1.0 - kept.ratio));
+    let gain = kept.map_or_else(String::new, less);
     format!("Burn's own for {what} in {}{gain}", site.storage.name())
 }
 
@@ -165,17 +169,30 @@ mod tests {
     }
 
     #[test]
+    fn what_could_not_be_measured_is_not_tried_again_in_this_process() {
+        let [failed, kept] = [site("batch_norm f32 12345"), site("batch_norm f32 12346")];
+        begin_with(&failed, None);
+        begin_with(&kept, Some(Kept { burns: true, ratio: 0.5 }));
+        assert_eq!([&failed, &kept].map(choice_of), [Some(Way::Ours), Some(Way::Burns)]);
+        begin_with(&failed, Some(Kept { burns: true, ratio: 0.5 }));
+        assert_eq!(choice_of(&failed), Some(Way::Ours), "what is begun with stays");
+        for site in [failed, kept] {
+            set_choice(&site, None);
+        }
+    }
+
+    #[test]
     fn a_plan_tells_where_burns_own_run_and_how_much_that_saves() {
         let [conv, norm] = [site("depthwise bf16 14x14x768x7x1x3x3x14x14"), site("layer_norm bf16 14x14x768")];
         let kept = |ratio| Some(Kept { burns: false, ratio });
-        let sites = [(conv.clone(), kept(Some(0.88))), (norm, kept(Some(1.5)))];
+        let sites = [(conv.clone(), kept(0.88)), (norm, kept(1.5))];
         let all_ours = outcome(&sites).unwrap();
         assert_eq!(all_ours.value, "ours in 2 of 2 shapes");
         assert_eq!(all_ours.reason, "measured on this card: Burn's own are faster nowhere");
         let told = with_choice(&conv, Way::Burns, || outcome(&sites)).unwrap();
         assert_eq!(told.value, "ours in 1 of 2 shapes");
         assert_eq!(told.reason, "Burn's own for depthwise 7x7 over 14x14x768 in bf16, in 12 % less time");
-        let failed = outcome(&[(conv, kept(None))]).unwrap();
+        let failed = outcome(&[(conv, None)]).unwrap();
         assert_eq!(failed.reason, "1 could not be measured");
         assert_eq!(outcome(&[]), None);
     }

@@ -15,7 +15,7 @@ use memory_probe::{
 
 use crate::cli::PlanSource;
 use crate::error::CommandError;
-use crate::run::checks::no_room_for_model;
+use crate::run::checks::{KEEPS_ITS_MODEL, no_room_for_model};
 use crate::run::compute::Compute;
 use crate::run::dry_process::{DryProcessError, Job, run_elsewhere};
 use crate::run::kernel_choice::choose_kernels;
@@ -261,11 +261,10 @@ pub(crate) fn refused(
 ) -> CommandError {
     match error {
         LadderError::Footprint { rung, source: LearnError::NoRoom { known } } => {
-            let post_mortem = PostMortem::of(subject, rung, half);
+            let post_mortem = PostMortem::of(subject, rung, half).with_remedies_that(subject.may_change);
             let beside_bytes = known.overhead + subject.loader_bytes;
             let enough_bytes = post_mortem.enough_bytes(beside_bytes).max(known.total());
-            let model = &subject.resolved.config.model.name;
-            no_room_for_model(model, &known, enough_bytes, budget).with_causes(post_mortem.causes())
+            no_room_for_model(subject, &known, enough_bytes, budget).with_causes(post_mortem.causes())
         }
         LadderError::Footprint { source: LearnError::Probe(source), .. } => {
             CommandError::from_run(&source).in_context("cannot measure the memory of a training step")
@@ -286,8 +285,11 @@ pub(crate) fn refused_plan<E: std::error::Error + 'static>(
         return CommandError::from_request(&error).with_hint(hint);
     };
     let look = |need: &RungNeed| PostMortem::of_batch(subject, need.rung, half, need.batch);
-    let post_mortem = nothing.needs.last().map(look).unwrap_or_default();
+    let post_mortem = nothing.needs.last().map(look).unwrap_or_default().with_remedies_that(subject.may_change);
     let hint = match (&nothing.way_out, error.hint()) {
+        (WayOut::SmallerImage | WayOut::SmallerModel { .. }, _) if !(subject.may_change)("model.name") => {
+            Some(post_mortem.or_remedy(KEEPS_ITS_MODEL.to_owned(), nothing.gap_bytes()))
+        }
         (WayOut::SmallerImage | WayOut::SmallerModel { .. } | WayOut::LowerMinimum { .. }, Some(hint)) => {
             Some(post_mortem.or_remedy(hint, nothing.gap_bytes()))
         }

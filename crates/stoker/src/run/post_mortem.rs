@@ -106,6 +106,13 @@ impl PostMortem {
         Some(Self { peak_bytes, kept, work, images: 1, largest, remedies: Vec::new() })
     }
 
+    /// With those settings alone among the remedies that `may_change`.
+    #[must_use]
+    pub(crate) fn with_remedies_that(mut self, may_change: fn(&str) -> bool) -> Self {
+        self.remedies.retain(|remedy| may_change(remedy.key));
+        self
+    }
+
     /// What takes most, and what each setting would save, as lines.
     pub(crate) fn causes(&self) -> Vec<String> {
         let mut lines = self.largest.clone();
@@ -264,6 +271,14 @@ mod tests {
         let side = of_maps.remedies.iter().find(|remedy| remedy.key == "model.image_size").unwrap();
         assert_eq!(side.flag(), "`--set model.image_size=384`");
         assert!(of_maps.causes().last().unwrap().contains("`model.image_size: 384` "), "{:?}", of_maps.causes());
+    }
+
+    #[test]
+    fn settings_that_must_stay_are_no_remedies() {
+        let all = post_mortem("convnext_atto", 512, Rung::default());
+        let left = all.with_remedies_that(|key| key.starts_with("memory."));
+        assert_eq!(keys(&left), ["memory.checkpointing"]);
+        assert!(left.causes().last().unwrap().contains("would save: `memory.checkpointing: "), "{:?}", left.causes());
     }
 
     /// Nothing is kept for a backward pass: of the weights there is one copy, and no setting of training is named.

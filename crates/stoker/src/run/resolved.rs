@@ -1,4 +1,4 @@
-//! What will run: the user's configuration with nothing left undecided.
+//! What will run: the user's configuration, with all that a run depends on decided.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -42,7 +42,7 @@ impl ResolvedConfig {
     pub(crate) fn new(mut config: UserConfig, path: &Path) -> Result<Self, CommandError> {
         let mut choices = Vec::new();
         let name = config.name.clone().unwrap_or_else(|| {
-            let stem = path.file_stem().map_or_else(|| "run".to_owned(), |stem| stem.to_string_lossy().into_owned());
+            let stem = name_of_file(path);
             choices.push(format!("name {stem}: the configuration file's"));
             stem
         });
@@ -170,7 +170,7 @@ impl ResolvedConfig {
     pub(crate) fn to_yaml(&self) -> String {
         let choices: String = self.choices.iter().map(|choice| format!("# {choice}\n")).collect();
         format!(
-            "# What ran, with nothing left to decide. It is a configuration again.\n{choices}\n{}",
+            "# What ran. It is a configuration again; what is still `auto` had no use, or is decided where it is used.\n{choices}\n{}",
             self.config.to_yaml()
         )
     }
@@ -318,6 +318,11 @@ impl ResolvedConfig {
     fn channels(&self) -> Channels {
         Channels::from_count(self.config.model.in_channels).expect("checked to be 1 or 3 when it was read")
     }
+}
+
+/// What a run is called whose configuration, in the file at `path`, does not say.
+pub(crate) fn name_of_file(path: &Path) -> String {
+    path.file_stem().map_or_else(|| "run".to_owned(), |stem| stem.to_string_lossy().into_owned())
 }
 
 /// A number that no clock reaches counts as the longest time there is.

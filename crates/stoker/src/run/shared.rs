@@ -32,12 +32,23 @@ impl Sharing {
         format!(" --gpus {}{exchange}", self.gpus)
     }
 
+    /// The error about a card, with a way out that is one where cards are named: their flag comes before any `device`.
+    fn explain(error: CommandError) -> CommandError {
+        const WITHOUT: &str = "leave `--gpus` out";
+        let instead = error.hint.as_ref().and_then(|hint| match hint.find("set `device: ")? {
+            0 => Some(format!("name cards that are there, or {WITHOUT}")),
+            other_device => Some(format!("{}{WITHOUT}", &hint[..other_device])),
+        });
+        error.with_hint(instead)
+    }
+
     /// The numbers of the cards.
     fn numbers(&self) -> Result<Vec<usize>, CommandError> {
         match &self.gpus {
             Gpus::These(numbers) => Ok(numbers.clone()),
             Gpus::All => {
-                let driver = probe_cuda().map_err(|error| CommandError::from_request(&error))?;
+                let driver =
+                    probe_cuda().map_err(|error| CommandError::from_request(&error).with_hint(error.hint()))?;
                 Ok(driver.devices.iter().map(|card| card.index).collect())
             }
         }
@@ -60,6 +71,16 @@ impl Sharing {
     }
 }
 
+/// The device that is asked for, and the cards that share its work.
+pub(crate) fn select(device: DeviceRequest, sharing: Option<&Sharing>) -> Result<(Compute, Others), CommandError> {
+    let selected = || -> Result<(Compute, Others), CommandError> {
+        let compute = Compute::select(device)?;
+        let others = Others::select(sharing, &compute)?;
+        Ok((compute, others))
+    };
+    selected().map_err(|error| if sharing.is_some() { Sharing::explain(error) } else { error })
+}
+
 /// The cards beside the first; none where one computes alone.
 #[derive(Default)]
 pub(crate) struct Others {
@@ -69,7 +90,7 @@ pub(crate) struct Others {
 
 impl Others {
     /// Selects them.
-    pub(crate) fn select(sharing: Option<&Sharing>, first: &Compute) -> Result<Self, CommandError> {
+    fn select(sharing: Option<&Sharing>, first: &Compute) -> Result<Self, CommandError> {
         let Some(sharing) = sharing else { return Ok(Self::default()) };
         let is_first = |number: &usize| first.selected.request() == DeviceRequest::Cuda(*number);
         let numbers = sharing.numbers()?.into_iter().filter(|number| !is_first(number));
@@ -137,5 +158,23 @@ impl Others {
     pub(crate) fn join<M: Classifier>(&self, step: TrainStep<M>, checkpointing: Checkpointing) -> TrainStep<M> {
         let devices = self.cards.iter().map(|card| card.tracked(checkpointing)).collect();
         step.with_devices(devices, self.exchange)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_other_device_is_proposed_beside_a_flag_that_comes_first() {
+        let told = |hint: &str| Sharing::explain(CommandError::failed("no card").with_hint(hint.to_owned())).hint;
+        for (hint, expected) in [
+            ("install the NVIDIA driver, or set `device: cpu`", "install the NVIDIA driver, or leave `--gpus` out"),
+            ("set `device: cuda:0`, or `device: auto`", "name cards that are there, or leave `--gpus` out"),
+            ("install NCCL", "install NCCL"),
+        ] {
+            assert_eq!(told(hint).as_deref(), Some(expected));
+        }
+        assert_eq!(Sharing::explain(CommandError::failed("no card")).hint, None);
     }
 }

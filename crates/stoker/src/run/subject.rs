@@ -37,6 +37,8 @@ pub(crate) struct Subject<'a> {
     pub(crate) train_samples: Option<usize>,
     /// The most that loading images takes, where it shares memory with the step.
     pub(crate) loader_bytes: u64,
+    /// Whether the user may change the setting of a key: a run that goes on keeps most of them.
+    pub(crate) may_change: fn(&str) -> bool,
 }
 
 impl<'a> Subject<'a> {
@@ -46,7 +48,7 @@ impl<'a> Subject<'a> {
         architecture: &'a Architecture,
         num_classes: usize,
     ) -> Self {
-        Self { resolved, architecture, num_classes, train_samples: None, loader_bytes: 0 }
+        Self { resolved, architecture, num_classes, train_samples: None, loader_bytes: 0, may_change: |_| true }
     }
 }
 

@@ -18,15 +18,15 @@ const OTHER_MODEL: &str = "set `--model` to the architecture that the file was m
 /// fit is said and kept.
 pub(crate) fn check_starting_weights(
     resolved: &mut ResolvedConfig,
-    num_classes: usize,
+    classes: &[String],
     device: &Device,
 ) -> Result<(), CommandError> {
     if resolved.config.model.weights.is_none() {
         return Ok(());
     }
     let architecture = resolved.architecture()?;
-    let model = architecture.build(&spec(resolved, num_classes, device.clone()));
-    let Some((_, notes)) = starting_weights(resolved, &architecture, &model)? else { return Ok(()) };
+    let model = architecture.build(&spec(resolved, classes.len(), device.clone()));
+    let Some((_, notes)) = starting_weights(resolved, &architecture, &model, classes)? else { return Ok(()) };
     for note in &notes {
         ui::note(format_args!("model.weights: {note}"));
     }
@@ -34,13 +34,14 @@ pub(crate) fn check_starting_weights(
     Ok(())
 }
 
-/// The model with the weights that `model.weights` names; as it is where it names none.
+/// The model of these classes with the weights that `model.weights` names; as it is where it names none.
 pub(crate) fn with_starting_weights(
     model: Network,
     resolved: &ResolvedConfig,
     architecture: &Architecture,
+    classes: &[String],
 ) -> Result<Network, CommandError> {
-    Ok(match starting_weights(resolved, architecture, &model)? {
+    Ok(match starting_weights(resolved, architecture, &model, classes)? {
         Some((weights, _)) => assign_given(model, weights.tensors),
         None => model,
     })
@@ -50,6 +51,7 @@ fn starting_weights(
     resolved: &ResolvedConfig,
     architecture: &Architecture,
     model: &Network,
+    classes: &[String],
 ) -> Result<Option<(WeightsFile, Vec<WeightsNote>)>, CommandError> {
     let Some(path) = &resolved.config.model.weights else { return Ok(None) };
     let mismatch = match resolved.config.model.weights_mismatch {
@@ -59,7 +61,8 @@ fn starting_weights(
     let fitted = read_weights(path).and_then(|mut weights| {
         let adapted = architecture.adapt(&mut weights.tensors).into_iter().map(WeightsNote::Adapted);
         let notes = weights.fit(&parameter_shapes(model), architecture.ends, mismatch, architecture.name)?;
-        Ok((weights, notes.into_iter().chain(adapted).collect()))
+        let of_classes = weights.fit_classes(architecture.ends, classes);
+        Ok((weights, notes.into_iter().chain(of_classes).chain(adapted).collect()))
     });
     fitted.map(Some).map_err(|error| refused_start(&error, mismatch))
 }

@@ -83,4 +83,9 @@ fn a_card_without_a_driver_is_refused() {
     }
     let stage = Stage::new();
     assert_snapshot!(stage.refuse("train --config x.yaml --device cuda"));
+    // The flag comes before any `device`, so that setting one is no way out.
+    for cards in ["0,1", "all"] {
+        let refused = stage.refuse(&format!("train --config x.yaml --gpus {cards}"));
+        assert!(refused.ends_with(", or leave `--gpus` out") && !refused.contains("device: "), "{refused}");
+    }
 }

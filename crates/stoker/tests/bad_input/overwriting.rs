@@ -105,6 +105,15 @@ fn a_calibration_replaces_earlier_ones_and_nothing_that_is_read_or_a_runs_own() 
         ("same.svg", "`same.svg` is the name of the temperature's picture"),
     ];
     refuse_all(&stage, calibrate, &requests);
+    let stage = stage.file("notes.json", "{\"temperature\": \"as ever\"}").file("plots.svg", "<svg></svg>");
+    let requests = [
+        ("notes.json", "cannot write `notes.json`: what is there is no calibration"),
+        ("plots.json", "cannot write `plots.svg`: what is there is no picture of a calibration, which goes beside it"),
+    ];
+    refuse_all(&stage, calibrate, &requests);
+    // Both are there after the first time.
+    succeed(&stage, &format!("{calibrate} mine.json"));
+    succeed(&stage, &format!("{calibrate} mine.json"));
 }
 
 #[test]

@@ -90,6 +90,13 @@ fn a_calibration_serves_the_views_that_it_was_fitted_with() {
 }
 
 #[test]
+fn weights_in_the_place_of_a_run_are_told_how_a_run_starts_from_them() {
+    let stage = Stage::new().file("w.safetensors", "");
+    let printed = stage.refuse("predict --run w.safetensors --input photos --output x.csv");
+    assert!(printed.ends_with(": `stoker train --config FILE --set model.weights=w.safetensors`"), "{printed}");
+}
+
+#[test]
 fn a_file_of_calibration_that_is_not_there_is_told_as_that() {
     let printed = Stage::trained().refuse(&format!("{PREDICT} photos --output x.csv --calibration nowhere.json"));
     assert!(printed.contains("error: `nowhere.json` does not exist\n"), "{printed}");

@@ -75,6 +75,24 @@ fn a_wrong_request_does_not_replace_the_old_run() {
     assert_snapshot!(stage.refuse(wrong));
 }
 
+/// The folder of all folds is made with that of the first. Were an old one gone before that, its folds would be lost for nothing.
+#[test]
+fn a_refused_request_for_folds_leaves_no_folder_and_an_old_one_whole() {
+    const FOLDS: &str = "train --config x.yaml --set data.validation_share=null --set data.folds=2";
+    let stage = Stage::new();
+    for refused in ["model.weights=missing.safetensors", "data.train=nowhere", "memory.limit=1MiB", "data.folds=20"] {
+        stage.refuse(&format!("{FOLDS} --set {refused}"));
+    }
+    let printed = stage.run(FOLDS);
+    assert!(printed.contains("exit code 0"), "{printed}");
+    let leftover = format!("{}/leftover.txt", stage.run_path("pets"));
+    // Images that the old folds were not dealt from: they are about to go.
+    let stage = stage.file(&leftover, "of the old run").photos("photos/cat/more", 210);
+    stage.refuse(&format!("{FOLDS} --overwrite --set model.weights=missing.safetensors"));
+    let printed = stage.run(&format!("{FOLDS} --overwrite"));
+    assert!(printed.contains("exit code 0") && !stage.path(&leftover).exists(), "{printed}");
+}
+
 #[test]
 fn a_missing_run_cannot_be_resumed() {
     assert_snapshot!(Stage::new().refuse("train --resume runs/nowhere"));

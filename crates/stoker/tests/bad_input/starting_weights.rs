@@ -24,6 +24,24 @@ fn another_number_of_classes_gets_a_fresh_classifier() {
 }
 
 #[test]
+fn as_many_classes_of_other_names_get_a_fresh_classifier() {
+    let stage = Stage::trained();
+    std::fs::rename(stage.path("photos/dog"), stage.path("photos/fish")).expect("writable");
+    let printed = from_latest(&stage, "--set seed=1");
+    let note = "model.weights: `head.fc` starts fresh: the file's 2 classes are others: cat, dog\n";
+    assert!(printed.contains("exit code 0") && printed.contains(note), "{printed}");
+    assert_eq!(notes_of_next(&stage), format!("# {note}"));
+}
+
+#[test]
+fn the_same_classes_keep_their_classifier_and_nothing_is_told() {
+    let stage = Stage::trained();
+    let printed = from_latest(&stage, "--set seed=1");
+    assert!(printed.contains("exit code 0") && !printed.contains("model.weights: "), "{printed}");
+    assert_eq!(notes_of_next(&stage), "");
+}
+
+#[test]
 fn grey_images_sum_the_colours() {
     let stage = Stage::trained();
     assert_snapshot!("summed_colours", from_latest(&stage, "--set model.in_channels=1"));
@@ -71,11 +89,15 @@ fn weights_of_another_program_want_images_as_timm_has_it_for_the_model() {
     write_tensors(&stage.path("timm.safetensors"), named, None).expect("writable");
     let printed = stage.run("train --config x.yaml --set name=next --set model.weights=timm.safetensors");
     assert!(printed.contains("exit code 0"), "{printed}");
+    assert_eq!(notes_of_next(&stage), KEPT);
     let resolved = stage.read(&format!("{}/config.resolved.yaml", stage.run_path("next")));
     let choice = "\n# augment.interpolation bicubic: as timm has it for `convnext_atto`\n";
     assert!(resolved.contains(choice) && resolved.contains("\n  interpolation: bicubic\n"), "{resolved}");
     assert!(resolved.contains("\n  crop_share: auto\n"), "nothing is cropped: {resolved}");
 }
+
+/// Nothing in a file of another program tells that its classes are others.
+const KEPT: &str = "# model.weights: `head.fc` kept: the file has 2 classes too, taken in the order cat, dog\n";
 
 /// The weights of `pets`, with one tensor under another name and one of another shape.
 fn with_damaged_weights() -> Stage {
@@ -106,7 +128,7 @@ fn what_does_not_fit_is_skipped_on_request_and_listed() {
     let note = "# model.weights: skipped weights not in the file, so they start fresh: `stages.2.blocks.1.gamma`; \
                 not in the model: `stages.2.blocks.1.scale`; \
                 of another shape, so they start fresh: `head.norm.bias` (model [320], file [2])\n";
-    assert_eq!(notes_of_next(&stage), note);
+    assert_eq!(notes_of_next(&stage), format!("{note}{KEPT}"));
 }
 
 #[test]

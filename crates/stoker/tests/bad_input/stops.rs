@@ -40,10 +40,10 @@ fn told(output: std::process::Output) -> String {
     told.lines().filter(|line| !line.starts_with("epoch ")).collect::<Vec<_>>().join("\n")
 }
 
-/// No file may become as large as a checkpoint is: to the program it is as if the disk were full.
+/// No file may become as large as a checkpoint is.
 #[cfg(unix)]
 #[test]
-fn a_disk_that_is_full_is_told_with_the_way_to_go_on() {
+fn a_limit_on_the_size_of_a_file_is_told_with_the_way_to_go_on() {
     let stage = Stage::with_validation();
     let script = "ulimit -f 2000; exec \"$@\"";
     let output = shell(&stage, script, &["train", "--config", "x.yaml"]).output().expect("`sh` is there");

@@ -69,3 +69,39 @@ fn predicted_peaks_on_the_cpu_hold_for_real_steps() {
     );
     assert!(table.contains("| convnext_atto | 32 | segments | "), "{table}");
 }
+
+#[test]
+fn operations_are_timed_at_each_size_and_batch_and_json_is_one_list() {
+    let stage = Stage::new();
+    let words = "bench kernels cross-entropy --sizes 32,64 --batch 1,2 --rounds 1";
+    let printed = stage.output(&format!("{words} --json").split(' ').collect::<Vec<_>>());
+    let reports: Vec<serde_json::Value> = serde_json::from_slice(&printed.stdout).expect("one list as JSON");
+    let found: Vec<_> = reports.iter().map(|report| [report["size"].clone(), report["batch"].clone()]).collect();
+    assert_eq!(found, [[32, 1], [32, 2], [64, 1], [64, 2]].map(|pair| pair.map(serde_json::Value::from)));
+    for report in &reports {
+        assert_eq!(report["rows"].as_array().map(Vec::len), Some(2), "forward and backward: {report}");
+        assert!(report["copy_rate"].as_f64() > Some(0.0), "{report}");
+    }
+    let tables = stage.run(words);
+    for heading in ["images of 32x32, batch 1, 1 rounds", "images of 64x64, batch 2, 1 rounds"] {
+        assert!(tables.contains(heading), "{tables}");
+    }
+}
+
+#[test]
+fn a_step_says_what_it_was_computed_in() {
+    let stage = Stage::new();
+    let words = "bench step --model convnext_atto --size 32 --batch 1 --rounds 1 --precision bf16";
+    let printed = stage.output(&format!("{words} --json").split(' ').collect::<Vec<_>>());
+    let report: serde_json::Value = serde_json::from_slice(&printed.stdout).expect("a report as JSON");
+    assert_eq!(report["precision"], "bf16", "{report}");
+    let table = stage.run(words);
+    assert!(table.contains(", bf16, 1 rounds\n"), "{table}");
+}
+
+#[test]
+fn launches_of_what_is_no_card_are_a_wrong_request() {
+    let printed = Stage::new().run("bench step --model convnext_atto --size 32 --launches");
+    assert!(printed.contains("exit code 2") && printed.contains("error: the device is no card"), "{printed}");
+    assert!(printed.contains("hint: ask for a card: `--device cuda:0`"), "{printed}");
+}

@@ -55,6 +55,20 @@ fn what_may_not_change_is_refused_by_name_with_the_reason_and_the_run_stays() {
     assert!(config(&stage).contains("\n  epochs: 3\n"));
 }
 
+/// Below the weights nothing is measured; just above them no step fits.
+#[test]
+fn a_run_that_lacks_memory_is_told_no_setting_that_it_would_refuse() {
+    let stage = Stage::finished();
+    for limit in ["20MiB", "70MiB"] {
+        let ended = stage.run(&format!("train --resume {RUN} --set train.epochs=4 --set memory.limit={limit}"));
+        assert!(ended.code == Some(2) && ended.stderr.contains("\nhint: set `memory.limit: "), "{}", ended.stderr);
+        for kept in ["train.optimizer", "train.ema_decay", "train.precision", "model.image_size", "model.name"] {
+            assert!(!ended.stderr.contains(kept), "{kept}: {}", ended.stderr);
+        }
+    }
+    stage.end().assert_is(undisturbed_end());
+}
+
 #[test]
 fn where_and_how_a_run_is_computed_may_change_for_one_command() {
     let stage = Stage::finished();

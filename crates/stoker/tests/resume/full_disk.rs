@@ -14,12 +14,13 @@ pub(crate) fn run_limited(stage: &Stage, arguments: &str, limit: u32) -> Ended {
     stage.run_after(&format!("ulimit -f {limit}"), arguments)
 }
 
-fn assert_tells_to_free_space(stage: &Stage, ended: &Ended, file: &str, reason: &str) {
+/// `room` is what gives it room, in the folder of the run.
+fn assert_tells_to_make_room(stage: &Stage, ended: &Ended, file: &str, reason: &str, room: &str) {
     assert_eq!(ended.code, Some(1), "{}", ended.stderr);
     let run = stage.run_folder();
     let said = format!(
         "error: cannot write `{run}/{file}`\n  caused by: {reason}\n\n\
-         hint: free some space there (`df -h {run}`), then go on with `stoker train --resume {run}`; what was saved before is whole\n"
+         hint: {room}, then go on with `stoker train --resume {run}`; what was saved before is whole\n"
     );
     assert!(ended.stderr.ends_with(&said), "{}", ended.stderr);
     assert_eq!(leftovers(&stage.path("runs")), [] as [std::path::PathBuf; 0]);
@@ -29,7 +30,9 @@ fn assert_tells_to_free_space(stage: &Stage, ended: &Ended, file: &str, reason: 
 fn a_checkpoint_that_outgrows_a_limit_costs_nothing_that_was_saved() {
     let stage = Stage::new();
     let ended = run_limited(&stage, "train --config tiny.yaml", FILE_SIZE_LIMIT);
-    assert_tells_to_free_space(&stage, &ended, "checkpoints/last.safetensors", "File too large (os error 27)");
+    let (reason, room) =
+        ("File too large (os error 27)", "lift the limit on the size of a file (`ulimit -f unlimited`)");
+    assert_tells_to_make_room(&stage, &ended, "checkpoints/last.safetensors", reason, room);
     stage.succeed(&format!("predict --run {RUN} --input data/test --output all.csv"));
     stage.succeed(&format!("train --resume {RUN}"));
     stage.end().assert_is(undisturbed_end());
@@ -48,7 +51,8 @@ fn a_full_disk_costs_nothing_that_was_saved() {
     for file in ["curves.svg", "checkpoints/last.safetensors"] {
         let full = format!("ln -s /dev/full {RUN}/{file}.$$.writing");
         let ended = stage.run_after(&full, &format!("train --resume {RUN}"));
-        assert_tells_to_free_space(&stage, &ended, file, "No space left on device (os error 28)");
+        let room = format!("free some space there (`df -h {}`)", stage.run_folder());
+        assert_tells_to_make_room(&stage, &ended, file, "No space left on device (os error 28)", &room);
         assert!(saved("checkpoints/last.safetensors") == before, "`last` was touched");
     }
     for checkpoint in ["best", "last"] {

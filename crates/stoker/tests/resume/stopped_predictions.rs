@@ -143,7 +143,7 @@ fn a_full_disk_costs_nothing_that_is_done() {
     let ended = Ended::of(limited.output().expect("`sh` is there"));
     assert_eq!(ended.code, Some(1), "{}", ended.stderr);
     let error = "error: cannot write `rows.csv.part`\n  caused by: File too large (os error 27)\n\n\
-                 hint: free some space there (`df -h .`), then go on with the same command: ";
+                 hint: lift the limit on the size of a file (`ulimit -f unlimited`), then go on with the same command: ";
     assert!(ended.stderr.contains(error), "{}", ended.stderr);
     assert!(ended.stderr.ends_with(" images are done and kept in `rows.csv.part`\n"), "{}", ended.stderr);
     assert!(undisturbed.assert_ends_the_same().contains("going on after "));
@@ -179,6 +179,25 @@ fn predictions_that_were_begun_otherwise_are_kept_and_refused() {
     refused(&request("rows.csv"), "input");
 }
 
+#[test]
+fn the_size_that_a_prediction_goes_on_with_is_told_where_another_would_be_taken() {
+    let undisturbed = undisturbed();
+    let stage = &undisturbed.stage;
+    let told = |batch_size: &str| {
+        stage.write("rows.csv.part", &undisturbed.part[..undisturbed.part.len() / 2]);
+        let told = stage.succeed(&request("rows.csv").replace(" --batch-size 4", batch_size)).stderr;
+        fs::remove_file(stage.path("rows.csv")).unwrap();
+        told
+    };
+    for other in ["", " --batch-size 7"] {
+        let told = told(other);
+        assert!(told.contains("\n4 images at once: as it was begun\n"), "{told}");
+        assert_eq!(told.matches(" at once").count(), 1, "{told}");
+    }
+    let same = told(" --batch-size 4");
+    assert!(!same.contains(" at once"), "{same}");
+}
+
 /// A batch that is computed in other pieces may round otherwise: what goes on keeps to the pieces that memory allowed.
 #[test]
 fn images_that_ran_out_of_memory_stay_in_small_pieces() {
@@ -199,6 +218,7 @@ fn images_that_ran_out_of_memory_stay_in_small_pieces() {
     let small = fs::read(stage.path("small.csv")).unwrap();
     fs::remove_file(stage.path("small.csv")).unwrap();
     stage.write("small.csv.part", &part[..part.len() / 2]);
-    stage.succeed(&request("small.csv"));
+    let told = stage.succeed(&request("small.csv")).stderr;
+    assert!(told.contains("\n2 images at once: as memory allowed before\n"), "{told}");
     assert!(fs::read(stage.path("small.csv")).unwrap() == small);
 }

@@ -188,6 +188,27 @@ fn a_preset_is_recommended_for_a_time_and_a_score_or_what_comes_closest() {
     refused(&stage, &format!("gpu --recommend-tta --run {RUN} --device cpu"), "names no test images");
 }
 
+/// The newest run of all is another one's.
+#[test]
+fn presets_are_compared_for_the_newest_run_of_the_configuration_which_is_named() {
+    let stage = Stage::finished();
+    let other = stage.path("runs/2026-02-02/other");
+    fs::create_dir_all(other.join("checkpoints")).expect("writable");
+    for file in ["config.resolved.yaml", "checkpoints/best.safetensors"] {
+        fs::copy(stage.run_path(file), other.join(file)).expect("the run wrote it");
+    }
+    fs::remove_file(stage.path(RUN)).expect("it is a link");
+    std::os::unix::fs::symlink("2026-02-02/other", stage.path(RUN)).expect("writable");
+    let text = fs::read_to_string(stage.path("tiny.yaml")).expect("it is there");
+    stage.write("third.yaml", text.replace("name: tiny", "name: third").as_bytes());
+    let ask = |config: &str| stage.succeed(&format!("gpu --recommend-tta --config {config} --device cpu --images 100"));
+    let own = ask("tiny.yaml");
+    assert!(own.stdout.starts_with("runs/2026-01-01/tiny: measured on cpu"), "{}", own.stdout);
+    let newest = ask("third.yaml");
+    assert!(newest.stdout.starts_with("runs/2026-02-02/other: measured on cpu"), "{}", newest.stdout);
+    assert!(newest.stderr.contains("note: no run in `runs` is called `third`: taking"), "{}", newest.stderr);
+}
+
 /// The word of a line that starts so, by its place from the line's end.
 fn word_from_end<'p>(printed: &'p str, start: &str, place: usize) -> &'p str {
     let line = printed.lines().find(|line| line.starts_with(start));

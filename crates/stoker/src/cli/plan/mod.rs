@@ -21,7 +21,8 @@ pub struct PlanArguments {
     /// Configuration file to plan for, and to write the plan into unless a flag below says otherwise
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, required_unless_present = "model")]
     pub config: Option<PathBuf>,
-    /// Architecture instead of the configuration's; without `--config`, plan for it with every setting at its default
+    /// Architecture instead of the configuration's; without `--config`, plan for it with every other setting at its default, and
+    /// without `--effective-batch-size` for steps of the batch that is recommended
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
     /// Side of the images in pixels, instead of the configuration's

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::Device;
-use memory_planner::{Checkpointing, Rung, format_bytes};
+use memory_planner::{Checkpointing, Precision, Rung, format_bytes};
 use memory_probe::{LaunchLog, LaunchesError, StepRequest, Traffic, step_traffic};
 use serde::Serialize;
 use vision_nn::in_burns_operations;
@@ -26,6 +26,7 @@ struct Report {
     image_size: usize,
     batch: usize,
     device: String,
+    precision: Precision,
     checkpointing: Checkpointing,
     launches: usize,
     /// By the kernel's name.
@@ -65,12 +66,17 @@ pub(super) fn launches(arguments: &BenchStepArguments, size: usize) -> Result<()
     ui::out(reports.iter().map(Report::in_markdown).collect::<Vec<_>>().join("\n\n"))
 }
 
+/// Who asks for launches of what has none asks wrongly; all else is a failure.
 fn refused(error: &LaunchesError) -> CommandError {
-    CommandError::from_run(error).with_hint(error.hint())
+    let refused = match error {
+        LaunchesError::Silent => CommandError::from_request(error),
+        _ => CommandError::from_run(error),
+    };
+    refused.with_hint(error.hint())
 }
 
 fn counted(arguments: &BenchStepArguments, size: usize, log: &LaunchLog) -> Result<Vec<Report>, CommandError> {
-    let place = Place::of(arguments.device)?;
+    let place = Place::of(arguments.device, arguments.precision)?;
     let of = |&checkpointing: &Checkpointing| {
         let rung = Rung { precision: arguments.precision, checkpointing };
         let configuration = Configuration::new(&arguments.model, size, rung)?;
@@ -103,6 +109,7 @@ fn report(
         image_size: request.image[0],
         batch: arguments.batch,
         device: place.name.clone(),
+        precision: configuration.rung.precision,
         checkpointing: configuration.rung.checkpointing,
         launches: kernels.values().sum(),
         kernels,
@@ -131,10 +138,10 @@ fn table(title: &str, kernels: &BTreeMap<String, usize>) -> String {
 
 impl Report {
     fn in_markdown(&self) -> String {
-        let Self { model, image_size, batch, device, checkpointing, launches, bytes, .. } = self;
+        let Self { model, image_size, batch, device, precision, checkpointing, launches, bytes, .. } = self;
         let mut text = format!(
-            "{model} at {image_size}x{image_size}, batch {batch}, checkpointing {checkpointing}, {device}: {launches} launches a step, {} read \
-             and written",
+            "{model} at {image_size}x{image_size}, batch {batch}, {precision}, checkpointing {checkpointing}, {device}: {launches} launches a \
+             step, {} read and written",
             format_bytes(*bytes)
         );
         if let Some(Composed { launches: composed, .. }) = &self.composed {

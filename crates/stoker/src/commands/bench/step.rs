@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor};
 use memory_planner::{Checkpointing, Precision, Rung, format_bytes};
 use memory_probe::{Meter, RealSteps};
 use serde::Serialize;
-use trainer::storage_type;
+use trainer::{ComputeError, MemoryWatch, storage_type};
 use vision_nn::{Classifier, Pass};
 
 use super::Configuration;
@@ -16,6 +16,7 @@ use crate::error::CommandError;
 use crate::registry::Network;
 use crate::run::checks::known_architecture;
 use crate::run::compute::{Compute, tracked};
+use crate::run::precision::check_device;
 use crate::ui::{self, Progress};
 
 /// Milliseconds of one thing done several times.
@@ -42,6 +43,7 @@ struct Report {
     image_size: usize,
     batch: usize,
     device: String,
+    precision: Precision,
     rounds: usize,
     forward_ms: Milliseconds,
     steps: Vec<StepReport>,
@@ -82,7 +84,7 @@ fn measure(arguments: &BenchStepArguments, size: usize) -> Result<Report, Comman
             Configuration::new(&arguments.model, size, Rung { precision: arguments.precision, checkpointing })
         })
         .collect::<Result<_, _>>()?;
-    let place = Place::of(arguments.device)?;
+    let place = Place::of(arguments.device, arguments.precision)?;
     let total = (configurations.len() * (rounds + 1)) as u64;
     let mut progress = Progress::start("timing steps", "steps", total);
     let mut subjects = Vec::new();
@@ -92,10 +94,10 @@ fn measure(arguments: &BenchStepArguments, size: usize) -> Result<Report, Comman
     }
     let mut forward = Vec::new();
     for _ in 0..rounds {
-        forward.push(subjects[0].time_forward(&place));
+        forward.push(subjects[0].time_forward(&place)?);
         for turn in 0..subjects.len() {
             let others = subjects.iter().map(|subject| subject.own_bytes).sum::<u64>() - subjects[turn].own_bytes;
-            subjects[turn].time_step(&place, others);
+            subjects[turn].time_step(&place, others)?;
             progress.advance(1);
         }
     }
@@ -105,6 +107,7 @@ fn measure(arguments: &BenchStepArguments, size: usize) -> Result<Report, Comman
         image_size: size,
         batch: arguments.batch,
         device: place.name.clone(),
+        precision: arguments.precision,
         rounds,
         forward_ms: Milliseconds::of(&forward),
         steps: subjects.iter().map(Timed::report).collect(),
@@ -121,7 +124,11 @@ pub(super) struct Place {
 }
 
 impl Place {
-    pub(super) fn of(asked: BenchDevice) -> Result<Self, CommandError> {
+    /// The device that is asked for, to compute in `precision`.
+    ///
+    /// # Errors
+    /// When it is not there, or does not compute in that.
+    pub(super) fn of(asked: BenchDevice, precision: Precision) -> Result<Self, CommandError> {
         let (name, device, meter) = match asked {
             BenchDevice::Of(request) => {
                 let compute = Compute::select(request)?;
@@ -134,18 +141,28 @@ impl Place {
                 ("wgpu".to_owned(), device, meter)
             }
         };
+        check_device(&device, precision, "--precision", &name)?;
         let base_bytes = meter.current_bytes();
         Ok(Self { name, device, meter, base_bytes })
     }
 
-    /// How long `work` takes until the device is done with it.
-    pub(super) fn time(&self, work: impl FnOnce()) -> Duration {
+    /// Does `work`, and tells how long that takes until the device is done with it.
+    ///
+    /// # Errors
+    /// When the device failed at it, or at what was begun before and not waited for. It says so once: a time beside an error would be that of nothing.
+    pub(super) fn time<T>(&self, work: impl FnOnce() -> T) -> Result<(Duration, T), ComputeError> {
+        let watch = MemoryWatch::begin(&self.device);
         let start = Instant::now();
-        work();
-        // A failure here shows again, as an error, where the next value is read.
-        let _ = self.device.sync();
-        start.elapsed()
+        let done = watch.run(work)?;
+        Ok((start.elapsed(), done))
     }
+}
+
+/// What could not be done, since the device failed; fewer images are a way out where memory ran out.
+pub(super) fn failed(error: &ComputeError, what: impl Into<String>) -> CommandError {
+    let is_memory = matches!(error, ComputeError::OutOfMemory(_));
+    let hint = is_memory.then(|| "pass a smaller `--batch`".to_owned());
+    CommandError::from_run(error).in_context(what).with_hint(hint)
 }
 
 /// A model that is trained in one way, with the times that it took.
@@ -169,31 +186,47 @@ impl Timed {
         let subject = configuration.subject(&architecture);
         let (rung, image) = (configuration.rung, subject.image());
         let device = tracked(&place.device, rung.checkpointing);
-        let mut steps = RealSteps::new(subject.train_step(rung, device.clone()), image);
-        place.time(|| steps.run(batch));
-        let own_bytes = place.meter.current_bytes().saturating_sub(before);
+        let steps = RealSteps::new(subject.train_step(rung, device.clone()), image);
         let Rung { checkpointing, precision } = rung;
-        Ok(Self { checkpointing, precision, steps, image, batch, own_bytes, peak_bytes: 0, times: Vec::new() })
+        let mut timed =
+            Self { checkpointing, precision, steps, image, batch, own_bytes: 0, peak_bytes: 0, times: Vec::new() };
+        timed.run(place)?;
+        timed.own_bytes = place.meter.current_bytes().saturating_sub(before);
+        Ok(timed)
     }
 
     /// A forward pass as a prediction in the step's precision makes it.
-    fn time_forward(&self, place: &Place) -> Duration {
+    fn time_forward(&self, place: &Place) -> Result<Duration, CommandError> {
+        let cannot =
+            |error: ComputeError| failed(&error, format!("cannot time a forward pass of {} images", self.batch));
         let model = self.steps.step().evaluation_model();
         let [height, width, channels] = self.image;
-        let images = Tensor::<4>::ones([self.batch, channels, height, width], &place.device);
-        let _ = place.device.sync();
+        let images = || Tensor::<4>::ones([self.batch, channels, height, width], &place.device);
+        // The images are there before the clock starts.
+        let (_, images) = place.time(images).map_err(cannot)?;
         let mut pass = Pass::evaluation().storing(storage_type(self.precision));
-        place.time(|| drop(model.forward(images, &mut pass)))
+        let (time, ()) = place.time(|| drop(model.forward(images, &mut pass))).map_err(cannot)?;
+        Ok(time)
     }
 
     /// A training step, while other models hold `other_bytes`.
-    fn time_step(&mut self, place: &Place, other_bytes: u64) {
+    fn time_step(&mut self, place: &Place, other_bytes: u64) -> Result<(), CommandError> {
         place.meter.reset();
-        let batch = self.batch;
-        let steps = &mut self.steps;
-        self.times.push(place.time(|| steps.run(batch)));
+        let time = self.run(place)?;
+        self.times.push(time);
         let peak_bytes = place.meter.peak_bytes().saturating_sub(other_bytes + place.base_bytes);
         self.peak_bytes = self.peak_bytes.max(peak_bytes);
+        Ok(())
+    }
+
+    /// A training step, and how long it takes.
+    fn run(&mut self, place: &Place) -> Result<Duration, CommandError> {
+        let Self { batch, checkpointing, .. } = *self;
+        let steps = &mut self.steps;
+        let (time, ()) = place.time(|| steps.run(batch)).map_err(|error| {
+            failed(&error, format!("cannot time a step of {batch} images, checkpointing {checkpointing}"))
+        })?;
+        Ok(time)
     }
 
     fn report(&self) -> StepReport {
@@ -204,9 +237,9 @@ impl Timed {
 }
 
 fn in_markdown(report: &Report) -> String {
-    let Report { model, image_size, batch, device, rounds, forward_ms, .. } = report;
+    let Report { model, image_size, batch, device, precision, rounds, forward_ms, .. } = report;
     let mut text = format!(
-        "{model} at {image_size}x{image_size}, batch {batch}, {device}, {rounds} rounds\n\
+        "{model} at {image_size}x{image_size}, batch {batch}, {device}, {precision}, {rounds} rounds\n\
          forward pass: {:.0} ms at best, {:.0} ms in the median, {:.2} images/s\n\n\
          | checkpointing | step, best | step, median | images/s | peak | time against the first |\n\
          |---|---|---|---|---|---|",
@@ -232,6 +265,8 @@ fn in_markdown(report: &Report) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::DeviceRequest;
+    use crate::error::Outcome;
 
     #[test]
     fn the_median_of_an_even_count_is_between_the_middle_two() {
@@ -239,5 +274,29 @@ mod tests {
             |times: &[u64]| Milliseconds::of(&times.iter().copied().map(Duration::from_millis).collect::<Vec<_>>());
         assert_eq!(of(&[9, 1, 4]), Milliseconds { min: 1.0, median: 4.0 });
         assert_eq!(of(&[9, 1, 4, 6]), Milliseconds { min: 1.0, median: 5.0 });
+    }
+
+    /// In CubeCL's words, told by a panic as they are when no way of an operation finds room.
+    fn run_out_of_memory() {
+        panic!("failed to reserve 4096 bytes of device memory");
+    }
+
+    #[test]
+    fn work_that_fails_has_no_time() {
+        let place = Place::of(BenchDevice::Of(DeviceRequest::Cpu), Precision::Fp32).unwrap();
+        let error = failed(&place.time(run_out_of_memory).unwrap_err(), "cannot time a step of 8 images");
+        assert_eq!((error.message.as_str(), error.outcome), ("cannot time a step of 8 images", Outcome::Failed));
+        assert!(error.causes[0].contains("failed to reserve 4096 bytes"), "{:?}", error.causes);
+        assert_eq!(error.hint.as_deref(), Some("pass a smaller `--batch`"));
+        assert!(place.time(|| ()).is_ok(), "what failed once is over");
+    }
+
+    /// Shaders of WebGPU know no bf16.
+    #[cfg(feature = "wgpu")]
+    #[test]
+    fn a_precision_that_the_device_lacks_is_refused() {
+        let error = Place::of(BenchDevice::Wgpu, Precision::Bf16).map(|place| place.name).unwrap_err();
+        assert_eq!(error.outcome, Outcome::WrongRequest);
+        assert_eq!(error.message, "wgpu does not compute in `--precision: bf16`");
     }
 }

@@ -1,9 +1,11 @@
 //! Where a temperature and its picture go.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use checkpoint::{RunFolder, shell_word};
 use inference::{EnsembleCalibration, FittedCalibration};
+use metrics::is_reliability_svg;
 
 use crate::commands::predict::Inputs;
 use crate::error::CommandError;
@@ -48,15 +50,31 @@ impl Files {
         check_output_file(&self.picture, "--output", "calibration.json")
     }
 
-    /// Refuses to write over what is read, and over what is no calibration in a run folder.
+    /// Refuses to write over what is read, and over what is no calibration, or no picture of one.
     pub(super) fn check(&self, inputs: &Inputs<'_>) -> Result<(), CommandError> {
         if !self.is_told {
             return Ok(());
         }
         inputs.check(&self.temperature, is_calibration)?;
         // The picture beside a calibration is that one's.
-        inputs.check(&self.picture, |_| is_calibration(&self.temperature))
+        inputs.check(&self.picture, |_| is_calibration(&self.temperature))?;
+        may_go(&self.temperature, "calibration", is_calibration)?;
+        may_go(&self.picture, "picture of a calibration, which goes beside it", is_picture)
     }
+}
+
+/// Refuses to write over a file at `path` that is not what such a command writes.
+fn may_go(path: &Path, what: &str, is_ours: fn(&Path) -> bool) -> Result<(), CommandError> {
+    if !path.exists() || is_ours(path) {
+        return Ok(());
+    }
+    let message = format!("cannot write `{}`: what is there is no {what}", path.display());
+    let hint = "choose another place with `--output`, or move the file away";
+    Err(CommandError::wrong_request(message).with_hint(hint.to_owned()))
+}
+
+fn is_picture(path: &Path) -> bool {
+    fs::read_to_string(path).is_ok_and(|text| is_reliability_svg(&text))
 }
 
 fn is_calibration(path: &Path) -> bool {

@@ -29,9 +29,7 @@ pub(super) fn views_per_second(run: &TrainedRun, card: &Card) -> Result<f64, Com
     let precision = Precisions::choose("predict.precision", asked, planned.arithmetic, &planned.title)?.first;
     let resolved = ResolvedConfig::new(run.config.clone(), &run.folder.resolved_config())?;
     let architecture = run.architecture()?;
-    let num_classes = run.card.classes.len();
-    let subject =
-        Subject { resolved: &resolved, architecture: &architecture, num_classes, train_samples: None, loader_bytes: 0 };
+    let subject = Subject::without_data(&resolved, &architecture, run.card.classes.len());
     let trace = capture_step(&subject.prediction(precision), RECORDED_BATCH, &|device| subject.build(device));
     let bytes_per_view = moved_bytes(&trace) as f64 / RECORDED_BATCH as f64;
     Ok(f64::from(card.bandwidth) * 1e9 * REACHED_SHARE / bytes_per_view)

@@ -1,11 +1,11 @@
 //! Presets of test-time augmentation, measured on a sample of the images that a run or an ensemble held out.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use checkpoint::shell_word;
+use checkpoint::{RunFolder, shell_word};
 use data_pipeline::Dataset;
 use device::{Card, CardCatalogue};
 use inference::{Preset, score};
@@ -19,6 +19,7 @@ use crate::config::{DeviceRequest, MergeRule, Tta, UserConfig};
 use crate::error::CommandError;
 use crate::run::compute::Compute;
 use crate::run::recovery::Injection;
+use crate::run::resolved::name_of_file;
 use crate::ui::{self, short_number};
 
 /// All presets together may take about so long.
@@ -35,8 +36,8 @@ pub(super) fn recommend(arguments: &GpuArguments, interrupt: &Arc<AtomicBool>) -
     let config = arguments.config.as_deref().map(|path| UserConfig::load(path, &[])).transpose()?;
     let card = arguments.gpu.as_deref().map(|name| CardCatalogue::embedded().find(name)).transpose();
     let card = card.map_err(|error| CommandError::from_request(&error).with_hint(error.hint()))?;
-    let newest = || config.as_ref().map_or_else(|| PathBuf::from("experiments/train"), |config| config.output.clone());
-    let path = arguments.run.clone().unwrap_or_else(|| newest().join("latest"));
+    let asked = config.as_ref().zip(arguments.config.as_deref());
+    let path = arguments.run.clone().unwrap_or_else(|| newest_run(asked));
     let members = Members::open(&one_run(path.clone(), arguments.device))?;
     let images = match arguments.images {
         Some(images) => images,
@@ -48,15 +49,34 @@ pub(super) fn recommend(arguments: &GpuArguments, interrupt: &Arc<AtomicBool>) -
     let held_out = HeldOut::of(&members)?;
     let task = Task { dataset: &held_out.images, compute: &compute, injection: &injection, interrupt };
     let measured = measure(&members, &held_out, &task, &left_open(arguments.merge), card)?;
-    for row in table(&measured, &goal, &compute, card) {
-        ui::out(row)?;
-    }
+    let root = members.folder.as_ref().map_or(&*path, |folder| folder.root());
+    let mut rows = table(&measured, &goal, &compute, card);
+    rows[0].insert_str(0, &format!("{}: ", root.display()));
+    rows.into_iter().try_for_each(ui::out)?;
     let best = decide(&measured, &goal)?;
     ui::out(reason(best, &goal))?;
-    let root = members.folder.as_ref().map_or(&*path, |folder| folder.root());
     let merge = arguments.merge.map_or_else(String::new, |merge| format!(" --merge {}", typed(merge)));
     let command = format!("predict --run {} --input FOLDER --tta {}{merge}", shell_word(root), best.preset);
     ui::out(format_args!("\nnext, predict:\n  {}", next_step(&command)))
+}
+
+/// The newest run of a configuration, by its name; of all runs in its folder where none is called so, or where there is no configuration.
+fn newest_run(asked: Option<(&UserConfig, &Path)>) -> PathBuf {
+    let Some((config, path)) = asked else { return PathBuf::from("experiments/train/latest") };
+    let (output, name) = (&config.output, config.name.clone().unwrap_or_else(|| name_of_file(path)));
+    let dates = std::fs::read_dir(output).into_iter().flatten().flatten().map(|entry| entry.path());
+    let runs = dates.filter(|date| !date.is_symlink()).map(|date| date.join(&name));
+    // Dates are in the order of their names.
+    runs.filter(|run| RunFolder::open(run).is_ok()).max().unwrap_or_else(|| {
+        let newest = output.join("latest");
+        if newest.exists() {
+            ui::note(format_args!(
+                "note: no run in `{}` is called `{name}`: taking the newest of all",
+                output.display()
+            ));
+        }
+        newest
+    })
 }
 
 /// The preset for the images of `task`, by a measurement that is told on the way.

@@ -92,13 +92,8 @@ impl<'a> Request<'a> {
     }
 
     fn subject(&self) -> Subject<'_> {
-        Subject {
-            resolved: &self.resolved,
-            architecture: &self.architecture,
-            num_classes: self.num_classes,
-            train_samples: self.images.as_ref().map(|(_, samples)| *samples),
-            loader_bytes: 0,
-        }
+        let train_samples = self.images.as_ref().map(|(_, samples)| *samples);
+        Subject { train_samples, ..Subject::without_data(&self.resolved, &self.architecture, self.num_classes) }
     }
 
     /// On the CPU the loader's images lie in the same memory as the step. Those of validation and test are not looked at here: `train` has them open, and

@@ -31,8 +31,18 @@ pub(super) struct BatchSubject<'a> {
     /// Bytes of the models that come into memory after this one and stay beside it; none for a model that is there before all others or alone, and
     /// whose plan alone is told.
     pub(super) later_models: Option<u64>,
+    /// Of predictions that go on, how they were begun: they stay so, whatever is planned.
+    pub(super) begun: Option<Begun>,
     /// Looks into the pass of one image, where that does not fit.
     pub(super) post_mortem: &'a dyn Fn() -> PostMortem,
+}
+
+/// Most images in a pass of predictions that go on, each view of an image counted as one.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Begun {
+    pub(super) at_once: usize,
+    /// Why so many.
+    pub(super) reason: &'static str,
 }
 
 /// What becomes of the answers.
@@ -78,7 +88,9 @@ impl BatchSubject<'_> {
     ) -> Result<PlannedBatch, CommandError> {
         let work = self.dataset.len().saturating_mul(options.views.len());
         if let Some(asked) = asked.exactly().or((work == 1).then_some(1)) {
-            return Ok(PlannedBatch { images: asked, at_once: asked.min(work).max(1), expected: None });
+            let at_once = asked.min(work).max(1);
+            self.tell_begun(at_once);
+            return Ok(PlannedBatch { images: asked, at_once, expected: None });
         }
         // An ensemble's model before this one has set it, and a rehearsal is no work to be given up.
         heap::set_limit(None);
@@ -92,7 +104,7 @@ impl BatchSubject<'_> {
         let fitting = fitting_batch(model, self.image, options, self.compute, &budget, &needs)?;
         let fitting = self.with_loading(fitting, base_bytes, loading.as_ref());
         let peak_bytes = fitting.peak_bytes + self.later_models.unwrap_or(0);
-        if self.later_models.is_none() {
+        if self.later_models.is_none() && !self.tell_begun(fitting.at_once) {
             self.tell(&fitting, work, peak_bytes, &budget);
         }
         self.compute.meter().reset();
@@ -161,6 +173,14 @@ impl BatchSubject<'_> {
     /// One image as it waits, a byte a channel.
     fn image_bytes(&self) -> u64 {
         self.image.iter().product::<usize>() as u64
+    }
+
+    /// Tells with how many images at once predictions go on, where that is not what is planned now. Whether it did.
+    fn tell_begun(&self, planned: usize) -> bool {
+        let Some(begun) = self.begun.filter(|begun| begun.at_once != planned) else { return false };
+        let images = if begun.at_once == 1 { "image" } else { "images" };
+        ui::note(format_args!("{} {images} at once: {}", begun.at_once, begun.reason));
+        true
     }
 
     /// `work` is all that there is to compute: each image in each view.

@@ -1,15 +1,16 @@
 //! Predictions on their way to the table: a file for each model, which a stopped run goes on with.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use checkpoint::{CheckpointError, shell_word};
+use checkpoint::{CheckpointError, make_room, shell_word};
 use data_pipeline::Dataset;
 use inference::{
     PartError, PartFile, PartHeader, PredictError, Prediction, PredictionTable, Scores, View, average, score,
     temper_merged,
 };
 
-use super::batch::PlannedBatch;
+use super::batch::{Begun, PlannedBatch};
 use super::output::Output;
 use crate::error::{CommandError, Outcome};
 use crate::ui;
@@ -106,6 +107,15 @@ impl Opened {
         self.there.as_ref().map_or_else(|| Start::of(planned), of_part)
     }
 
+    /// How many images an earlier run had at once, where there was one.
+    pub(super) fn begun(&self) -> Option<Begun> {
+        let of_part = |part: &PartFile| match part.at_once() {
+            Some(at_once) => Begun { at_once, reason: "as memory allowed before" },
+            None => Begun { at_once: part.pass_size(), reason: "as it was begun" },
+        };
+        self.there.as_ref().map(of_part)
+    }
+
     /// The file; where nothing is there yet, it is begun as planned.
     pub(super) fn begin(self, planned: &PlannedBatch) -> Result<PartFile, CommandError> {
         let header = self.header.in_batches_of(planned.images).in_passes_of(planned.at_once);
@@ -120,22 +130,25 @@ pub(super) fn complete(
     path: &Path,
     predict: impl FnOnce(&mut Take<'_>) -> Result<(), CommandError>,
 ) -> Result<Vec<PartFile>, CommandError> {
-    let mut is_full = false;
+    let mut unwritten = None;
     let done = predict(&mut |place, batch, at_once| {
         let part = &mut parts[place];
         let limit = Some(at_once).filter(|&limit| limit < part.pass_size());
         let added = part.append(&batch, limit);
-        is_full = added.is_err();
+        unwritten = added.as_ref().err().map(|error| match error {
+            CheckpointError::Write { source, .. } => source.kind(),
+            _ => ErrorKind::Other,
+        });
         Ok(added?)
     });
     match done {
         Ok(()) => Ok(parts),
-        Err(error) => Err(stopped(error, parts, path, is_full)),
+        Err(error) => Err(stopped(error, parts, path, unwritten)),
     }
 }
 
-/// What was computed is kept, and there is a way to go on.
-fn stopped(error: CommandError, parts: Vec<PartFile>, path: &Path, is_full: bool) -> CommandError {
+/// What was computed is kept, and there is a way to go on. `unwritten` is why a batch could not be kept, where that stopped it.
+fn stopped(error: CommandError, parts: Vec<PartFile>, path: &Path, unwritten: Option<ErrorKind>) -> CommandError {
     // A disk that is full may have kept the last batch from some of several.
     let least = parts.iter().map(|part| (part.images_done(), part.images())).min();
     let (done, images) = least.unwrap_or_default();
@@ -151,13 +164,12 @@ fn stopped(error: CommandError, parts: Vec<PartFile>, path: &Path, is_full: bool
     }
     let kept = format!("{done} of {images} images are done and kept in `{}`", path.display());
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    match error.outcome {
-        Outcome::Interrupted => CommandError::interrupted(format!("interrupted; {kept}"))
+    match (error.outcome, unwritten) {
+        (Outcome::Interrupted, _) => CommandError::interrupted(format!("interrupted; {kept}"))
             .with_hint("go on with the same command".to_owned()),
-        _ if is_full => error.with_hint(format!(
-            "free some space there (`df -h {}`), then go on with the same command: {kept}",
-            shell_word(folder)
-        )),
+        (_, Some(kind)) => {
+            error.with_hint(format!("{}, then go on with the same command: {kept}", make_room(kind, folder)))
+        }
         _ => {
             ui::note(format_args!("{kept}: the same command goes on with them"));
             error

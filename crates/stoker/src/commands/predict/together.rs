@@ -34,7 +34,7 @@ pub(super) fn complete_next(
     if let Some(part) = first.part.take_complete() {
         return Ok(vec![Kept { weight: first.weight, part }]);
     }
-    let (model, planned) = first.run.planned(task, &first.sight, Answers::Written)?;
+    let (model, planned) = first.run.planned(task, &first.sight, Answers::Written, first.part.begun())?;
     let others = load_beside(&first, &planned, waiting, task)?;
     // What was measured of the others is no part of the pass.
     task.compute.meter().reset();
@@ -68,7 +68,7 @@ fn load_beside(
         later_bytes -= run.weight_bytes;
         let model = run.model(task.compute)?;
         // What does not fit beside others may fit alone; whatever else fails does so again then, and is told.
-        let own = run.plan(task, sight, &model, Answers::Written, Some(later_bytes)).ok();
+        let own = run.plan(task, sight, &model, Answers::Written, (Some(later_bytes), None)).ok();
         let Some(both) = own.and_then(|own| joint.in_turn_with(&own)) else { return Ok(None) };
         joint = both;
         models.push(model);

@@ -15,7 +15,7 @@ use trainer::{Normalization, Pieces, Scoring};
 use vision_nn::ClassifierSpec;
 
 use super::Task;
-use super::batch::{Answers, BatchSubject, PlannedBatch};
+use super::batch::{Answers, BatchSubject, Begun, PlannedBatch};
 use super::parts::{Facts, Opened, Start};
 use crate::cli::{Checkpoint, ViewArguments, WeightsArguments};
 use crate::commands::calibrate;
@@ -186,7 +186,7 @@ impl TrainedRun {
         sight: &Sight,
         answers: Answers,
     ) -> Result<(Vec<Prediction>, Duration), CommandError> {
-        let (model, planned) = self.planned(task, sight, answers)?;
+        let (model, planned) = self.planned(task, sight, answers, None)?;
         let found = self.pass(task, sight, &model, ("predicting", Start::of(&planned)), |pass| {
             let start = Instant::now();
             let predictions =
@@ -235,32 +235,33 @@ impl TrainedRun {
     /// What each view by itself says of the true classes.
     pub(crate) fn view_likelihoods(&self, task: &Task<'_>, views: &[View]) -> Result<ViewLikelihoods, CommandError> {
         let sight = Sight { views: views.to_vec(), merge: Merge::Mean };
-        let (model, planned) = self.planned(task, &sight, Answers::Held { later: 0 })?;
+        let (model, planned) = self.planned(task, &sight, Answers::Held { later: 0 }, None)?;
         self.pass(task, &sight, &model, ("weighing views", Start::of(&planned)), |pass| {
             view_likelihoods(pass.model, task.dataset, pass.loader, &pass.options, pass.pieces, pass.progress)
         })
     }
 
-    /// The model, and how many images go through it at once.
+    /// The model, and how many images go through it at once; `begun` as in [`BatchSubject`].
     pub(super) fn planned(
         &self,
         task: &Task<'_>,
         sight: &Sight,
         answers: Answers,
+        begun: Option<Begun>,
     ) -> Result<(Network, PlannedBatch), CommandError> {
         let model = self.model(task.compute)?;
-        let planned = self.plan(task, sight, &model, answers, None)?;
+        let planned = self.plan(task, sight, &model, answers, (None, begun))?;
         Ok((model, planned))
     }
 
-    /// How many images go through the model at once; `later_models` as in [`BatchSubject`].
+    /// How many images go through the model at once; `later_models` and `begun` as in [`BatchSubject`].
     pub(super) fn plan(
         &self,
         task: &Task<'_>,
         sight: &Sight,
         model: &Network,
         answers: Answers,
-        later_models: Option<u64>,
+        (later_models, begun): (Option<u64>, Option<Begun>),
     ) -> Result<PlannedBatch, CommandError> {
         let card = &self.card;
         let budget = ResolvedConfig::new(self.config.clone(), &self.folder.resolved_config())?.budget_request();
@@ -275,6 +276,7 @@ impl TrainedRun {
             compute: task.compute,
             answers,
             later_models,
+            begun,
             post_mortem: &post_mortem,
         };
         let normalization = self.normalization();

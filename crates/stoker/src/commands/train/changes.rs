@@ -31,7 +31,7 @@ impl Request {
     /// Whether the run can go on with what the command line puts over its configuration.
     pub(super) fn check_changes(&self) -> Result<(), CommandError> {
         let Some(folder) = &self.resumed else { return Ok(()) };
-        match self.overrides.iter().find(|given| !is_free(given.path())) {
+        match self.overrides.iter().find(|given| !may_change_on_resume(given.path())) {
             Some(given) => Err(refused(given, folder)),
             None => self.check_epochs(folder),
         }
@@ -83,7 +83,8 @@ impl Request {
     }
 }
 
-fn is_free(key: &str) -> bool {
+/// Whether the setting of `key` may change in a run that goes on.
+pub(super) fn may_change_on_resume(key: &str) -> bool {
     FREE.iter().any(|free| match free.strip_suffix('*') {
         Some(section) => key.starts_with(section),
         None => key == *free,
@@ -124,12 +125,12 @@ mod tests {
     #[test]
     fn a_section_is_free_with_all_its_keys_and_a_name_that_only_begins_alike_is_not() {
         for key in ["memory.limit", "memory.checkpointing", "device", "train.epochs", "train.early_stopping.patience"] {
-            assert!(is_free(key), "{key}");
+            assert!(may_change_on_resume(key), "{key}");
         }
         for key in
             ["memory_limit", "train.epochs_more", "train", "train.learning_rate", "data.train", "seed", "devices"]
         {
-            assert!(!is_free(key), "{key}");
+            assert!(!may_change_on_resume(key), "{key}");
         }
     }
 

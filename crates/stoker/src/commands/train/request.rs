@@ -6,6 +6,7 @@ use checkpoint::{RunFolder, shell_word};
 
 use super::checkpoint_request;
 use crate::cli::TrainArguments;
+use crate::commands::folds::NewGroup;
 use crate::commands::{config, today};
 use crate::config::{Override, UserConfig};
 use crate::error::CommandError;
@@ -25,6 +26,8 @@ pub(crate) struct Request {
     /// Where a new run goes.
     pub(crate) root: PathBuf,
     pub(crate) overwrite: bool,
+    /// The folder of all folds, where it is made with the run of this one.
+    pub(super) group: Option<NewGroup>,
     /// The cards that share the work, where they are named.
     pub(super) sharing: Option<Sharing>,
     /// What the command line puts over the configuration.
@@ -44,7 +47,8 @@ impl Request {
                 let resolved = ResolvedConfig::new(config::load(path, &overrides)?, path)?;
                 let (root, overwrite) = (resolved.run_folder(&today()), arguments.overwrite);
                 let sharing = Sharing::of(arguments);
-                Self { resolved, config: Some(path.clone()), resumed: None, root, overwrite, sharing, overrides }
+                let config = Some(path.clone());
+                Self { resolved, config, resumed: None, root, overwrite, group: None, sharing, overrides }
             }
             (None, None) => return Err(CommandError::wrong_request("`train` needs `--config FILE` or `--resume RUN`")),
         };
@@ -89,10 +93,21 @@ impl Request {
             let resumed = Self::of_resumed(&root, self.overrides.clone())?;
             return Ok(Self { sharing: self.sharing.clone(), ..resumed });
         }
+        Ok(self.of_new_fold(root, fold, replaced))
+    }
+
+    /// The request for the first of its folds, with which the folder of all is made.
+    pub(crate) fn of_first_fold(&self, group: NewGroup, fold: usize) -> Self {
+        // What stands in the way goes with the old folder of all.
+        let first = self.of_new_fold(group.folder().of_fold(fold), fold, false);
+        Self { group: Some(group), ..first }
+    }
+
+    fn of_new_fold(&self, root: PathBuf, fold: usize, overwrite: bool) -> Self {
         let (config, sharing, overrides) = (self.config.clone(), self.sharing.clone(), self.overrides.clone());
         let mut resolved = self.resolved.clone();
         resolved.config.data.fold = Some(fold);
-        Ok(Self { resolved, config, resumed: None, root, overwrite: replaced, sharing, overrides })
+        Self { resolved, config, resumed: None, root, overwrite, group: None, sharing, overrides }
     }
 
     fn of_resumed(run: &Path, overrides: Vec<Override>) -> Result<Self, CommandError> {
@@ -102,8 +117,9 @@ impl Request {
         decide_as_before(&mut user);
         let resolved = ResolvedConfig::new(user, &path)?;
         let root = folder.root().to_owned();
-        let resumed = Some(folder);
-        let mut request = Self { resolved, config: None, root, resumed, overwrite: false, sharing: None, overrides };
+        let (resumed, overwrite) = (Some(folder), false);
+        let mut request =
+            Self { resolved, config: None, root, resumed, overwrite, group: None, sharing: None, overrides };
         request.reopen_device();
         Ok(request)
     }

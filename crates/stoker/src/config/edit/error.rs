@@ -4,6 +4,8 @@ use std::fmt;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
+use checkpoint::make_room;
+
 use crate::config::error::ConfigError;
 use crate::config::position::Position;
 
@@ -179,7 +181,7 @@ fn system_hint(path: &Path, source: &io::Error) -> Option<String> {
     let folder = path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
     match source.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
-            Some(format!("free some space there (`df -h {}`); the files are as they were", folder.display()))
+            Some(format!("{}; the files are as they were", make_room(source.kind(), folder)))
         }
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => Some(format!(
             "`{}` cannot be written to: write elsewhere with `--save-config FILE`, or change nothing with `--test-only`",

@@ -17,16 +17,13 @@ use crate::ui;
 pub(super) struct Kept {
     /// Whether Burn's own operations run there.
     pub(super) burns: bool,
-    /// Their time as a multiple of ours; none where the device failed on the way, and ours run.
-    pub(super) ratio: Option<f64>,
+    /// Their time as a multiple of ours.
+    pub(super) ratio: f64,
 }
 
 impl Kept {
-    pub(super) fn of(measured: Option<Measured>) -> Self {
-        Self {
-            burns: measured.is_some_and(|measured| measured.way == Way::Burns),
-            ratio: measured.map(|measured| measured.ratio),
-        }
+    pub(super) fn of(measured: Measured) -> Self {
+        Self { burns: measured.way == Way::Burns, ratio: measured.ratio }
     }
 
     pub(super) fn way(self) -> Way {
@@ -105,9 +102,8 @@ fn cards_in(path: &Path, card: &str) -> (Cards, Option<String>) {
 mod tests {
     use super::*;
 
-    const OURS: Kept = Kept { burns: false, ratio: Some(1.25) };
-    const BURNS: Kept = Kept { burns: true, ratio: Some(0.75) };
-    const FAILED: Kept = Kept { burns: false, ratio: None };
+    const OURS: Kept = Kept { burns: false, ratio: 1.25 };
+    const BURNS: Kept = Kept { burns: true, ratio: 0.75 };
 
     fn site(text: &str) -> Site {
         text.parse().unwrap()
@@ -127,7 +123,7 @@ mod tests {
         // The folder comes with the first choice.
         let path = folder.path().join("cache").join("choices.json");
         let conv = "depthwise bf16 7x7x768x7x1x3x3x7x7";
-        let measured = [(conv, BURNS), ("layer_norm bf16 7x7x768", OURS), ("batch_norm f32 8", FAILED)];
+        let measured = [(conv, BURNS), ("layer_norm bf16 7x7x768", OURS)];
         read(&path, "a card").keep(sites(&measured)).unwrap();
         read(&path, "another").keep(sites(&[(conv, OURS)])).unwrap();
         let of_card = read(&path, "a card");
@@ -164,6 +160,8 @@ mod tests {
             r#"{"a card": {"batch_norm f32 8": {"burns": true}"#,
             r#"{"a card": {"batch_norm f32 8": {"burns": "perhaps", "ratio": 1.0}}}"#,
             r#"{"a card": {"batch_norm f32 8": {"burns": true, "ratio": 0.5, "more": 1}}}"#,
+            // A device that failed says nothing of the next time.
+            r#"{"a card": {"batch_norm f32 8": {"burns": false, "ratio": null}}}"#,
         ] {
             fs::write(&path, text).unwrap();
             assert!(cards_in(&path, "a card").1.is_some(), "{text}");

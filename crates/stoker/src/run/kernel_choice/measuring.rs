@@ -45,16 +45,21 @@ pub(super) fn measure_elsewhere(device: String, asked: &[Asked]) -> Result<Sites
 pub(crate) fn measure_here() -> Result<(), CommandError> {
     let job: Job = serde_json::from_reader(std::io::stdin().lock())
         .map_err(|error| CommandError::from_request(&error).in_context("the standard input has no job"))?;
-    let device = device_of(&job.device)?;
+    let found = measured_sites(job.asked, &device_of(&job.device)?)?;
+    ui::out(serde_json::to_string(&found).expect("what was found has string keys and plain values"))
+}
+
+/// What was found at the sites; nothing of those at which the device failed, so that the next run measures them again.
+fn measured_sites(asked: Vec<(String, usize)>, device: &Device) -> Result<Sites, CommandError> {
     let mut found = Sites::new();
-    for (text, first) in job.asked {
+    for (text, first) in asked {
         let site: Site = text.parse().map_err(CommandError::wrong_request)?;
         let asked = Asked { site, first };
         // Burn tells some failures of a device by a panic; the next operation may do.
-        let measured = catch_unwind(AssertUnwindSafe(|| measured_on(&device, &asked, images_of(&asked))));
-        found.insert(text, Kept::of(measured.unwrap_or_default()));
+        let measured = catch_unwind(AssertUnwindSafe(|| measured_on(device, &asked, images_of(&asked))));
+        found.extend(measured.ok().flatten().map(|measured| (text, Kept::of(measured))));
     }
-    ui::out(serde_json::to_string(&found).expect("what was found has string keys and plain values"))
+    Ok(found)
 }
 
 /// Images that are timed at once. They do not follow the run's batch, for choices are kept for all runs.
@@ -112,6 +117,14 @@ mod tests {
             assert!(measured.ratio.is_finite() && measured.ratio > 0.0, "{text}: {measured:?}");
         }
         assert!(measured_on(&Device::flex(), &asked("depthwise f32 6x5x8"), 2).is_none(), "this is no shape of it");
+    }
+
+    #[test]
+    fn of_a_failure_nothing_is_found() {
+        // Three numbers are no shape of a depthwise convolution.
+        let [failing, norm] = ["depthwise f32 6x5x8", "layer_norm f32 6x8"].map(|text| (text.to_owned(), 1));
+        let found = measured_sites(vec![failing, norm], &Device::flex()).unwrap();
+        assert_eq!(found.keys().collect::<Vec<_>>(), ["layer_norm f32 6x8"]);
     }
 
     #[test]
