@@ -5,7 +5,7 @@
 #                                                      CAPABILITY: 7.5, 8.6, ..; default 8.6
 #
 # The tests that a card runs (`on_cuda`), on a stand-in for it (crates/stoker/tests/cuda/stand_in): CubeCL's CUDA runtime and the C++ that it writes are
-# the real ones; a C++ compiler takes the place of NVRTC, and the processor that of the card. The first time takes some minutes. Needs Rust and a C++
+# the real ones; a C++ compiler takes the place of NVRTC, and the processor that of the card. The first time takes some minutes. Needs Rust, Python and a C++
 # compiler. What it cannot show: speed, NVIDIA's compiler (scripts/compile_kernels.sh), what only Hopper and newer cards have, and races within a warp.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -24,15 +24,23 @@ for library in driver:cuda:libcuda.so.1 compiler:nvrtc:libnvrtc.so; do
 done
 ln -sfn "$sources/computing" "$folder/toolkit/include"
 
-# As `.ci/run` has built them.
+# The test binary of `vision-nn`, with CUDA: `.ci/run` has built it already. Built before `CUDA_PATH` is set, on which compiled dependencies depend.
 tests=(cargo test --workspace --features wgpu --locked)
+binary=$("${tests[@]}" --no-run --lib --message-format=json 2>/dev/null |
+    python3 -c '
+import json, sys
+for line in sys.stdin:
+    message = json.loads(line)
+    if message.get("executable") and message["target"]["name"] == "vision_nn":
+        print(message["executable"])')
+
 for capability in "${capabilities[@]}"; do
     echo "kernels for compute capability $capability"
     LD_LIBRARY_PATH="$folder/stand_in" CUDA_PATH="$folder/toolkit" XDG_CACHE_HOME="$folder/cache-$capability" \
         CUBECL_AUTOTUNE_LEVEL="${CUBECL_AUTOTUNE_LEVEL:-minimal}" RUST_TEST_THREADS=1 \
         STAND_IN_CARD_CAPABILITY="$capability" STAND_IN_CARD_MEMORY=17179869184 \
         STAND_IN_COMPUTES="$folder" STAND_IN_HEADERS="$sources/computing" \
-        "${tests[@]}" --lib -- on_cuda --ignored
+        "$binary" on_cuda --ignored
 done
 
 echo "a training run beside the CPU's"
