@@ -8,6 +8,7 @@
 # is no matter here; their kernels are compiled by NVRTC from PyPI for each capability. Needs Rust, Python with pip, and 100 MB from PyPI.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source scripts/stand_in.sh
 
 folder=${1:-$HOME/.cache/stoker-nvrtc}
 shift || true
@@ -15,22 +16,11 @@ capabilities=("$@")
 [ ${#capabilities[@]} -gt 0 ] || capabilities=(7.5 8.0 8.6 9.0)
 packages=(nvidia-cuda-nvrtc==13.0.88 nvidia-cuda-runtime==13.0.96 nvidia-cuda-crt==13.0.88 nvidia-cuda-cccl==13.0.85)
 
-mkdir -p "$folder/stand_in"
 toolkit="$folder/packages/nvidia/cu13"
 [ -e "$toolkit/lib/libnvrtc.so.13" ] || python3 -m pip install --quiet --no-deps --target "$folder/packages" "${packages[@]}"
-for library in driver:cuda:libcuda.so.1 compiler:nvrtc:libnvrtc.so; do
-    IFS=: read -r source name file <<<"$library"
-    rustc --edition 2024 --crate-type cdylib -O --crate-name "$name" -o "$folder/stand_in/$file" "crates/stoker/tests/cuda/stand_in/$source.rs"
-done
+build_stand_in "$folder"
 
-# The test binary of `vision-nn`, with CUDA: `.ci/run` has built it already.
-binary=$(cargo test --workspace --features wgpu --locked --no-run --lib --message-format=json 2>/dev/null |
-    python3 -c '
-import json, sys
-for line in sys.stdin:
-    message = json.loads(line)
-    if message.get("executable") and message["target"]["name"] == "vision_nn":
-        print(message["executable"])')
+binary=$(kernel_tests)
 
 status=0
 for capability in "${capabilities[@]}"; do

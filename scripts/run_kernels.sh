@@ -9,6 +9,7 @@
 # compiler. What it cannot show: speed, NVIDIA's compiler (scripts/compile_kernels.sh), what only Hopper and newer cards have, and races within a warp.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source scripts/stand_in.sh
 
 folder=${1:-$HOME/.cache/stoker-kernels}
 shift || true
@@ -16,22 +17,12 @@ capabilities=("$@")
 [ ${#capabilities[@]} -gt 0 ] || capabilities=(8.6)
 sources=$PWD/crates/stoker/tests/cuda/stand_in
 
-mkdir -p "$folder/stand_in" "$folder/toolkit"
+mkdir -p "$folder/toolkit"
 "${CXX:-c++}" -std=c++17 -O2 -U_FORTIFY_SOURCE -shared -fPIC "$sources/computing/lanes.cpp" -o "$folder/liblanes.so"
-for library in driver:cuda:libcuda.so.1 compiler:nvrtc:libnvrtc.so; do
-    IFS=: read -r source name file <<<"$library"
-    rustc --edition 2024 --crate-type cdylib -O --crate-name "$name" -o "$folder/stand_in/$file" "$sources/$source.rs"
-done
+build_stand_in "$folder"
 ln -sfn "$sources/computing" "$folder/toolkit/include"
 
-# The test binary of `vision-nn`, with CUDA: `.ci/run` has built it already. Built before `CUDA_PATH` is set, on which compiled dependencies depend.
-binary=$(cargo test --workspace --features wgpu --locked --no-run --lib --message-format=json 2>/dev/null |
-    python3 -c '
-import json, sys
-for line in sys.stdin:
-    message = json.loads(line)
-    if message.get("executable") and message["target"]["name"] == "vision_nn":
-        print(message["executable"])')
+binary=$(kernel_tests)
 
 for capability in "${capabilities[@]}"; do
     echo "kernels for compute capability $capability"
