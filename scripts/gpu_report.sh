@@ -130,6 +130,8 @@ if python3 -c 'import timm, torch' 2>/dev/null; then
         --models convnext_tiny,convnext_base,swin_base_patch4_window7_224,efficientnet_b0,efficientnet_b4 --batches 32,128 --json "$out/speed.json"
     step speed_384 python3 scripts/bench_against_pytorch.py --device cuda:0 --stoker "$stoker" --rounds 2 --steps 10 --size 384 \
         --models convnext_base,swin_base_patch4_window12_384 --batches 32 --json "$out/speed_384.json"
+    step kernels_beside_pytorch python3 scripts/bench_kernels_against_pytorch.py --device cuda:0 --stoker "$stoker" --sizes 224,384 --batch 64 \
+        --precision bf16 --rounds 1 --times 10 --json "$out/kernels.json"
 fi
 rm -rf "$runs"
 cat "$out/steps.tsv"

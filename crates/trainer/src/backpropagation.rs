@@ -1,8 +1,8 @@
 //! Forward and backward over one micro-batch, whole or segment by segment.
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 use memory_planner::{Checkpointing, Phase};
-use vision_nn::{Classifier, Pass, Tape, leaf_on_tape, off_tape, onto_tape};
+use vision_nn::{Classifier, Pass, Tape, leaf_on_tape, off_tape, onto_tape, with_half_weights};
 
 use crate::Gradients;
 use crate::ema::off_tape_model;
@@ -62,10 +62,14 @@ pub fn backpropagate<M: Classifier>(
     let images = pass.images(images);
     let (device, num_segments) = (images.device(), model.num_segments());
     let recomputed = recompute.count(num_segments);
-    let (mut kept, entry) = forward_keeping_inputs(model, images, recomputed, &mut pass);
-    let rest = recomputed..num_segments;
-    let map = rest.fold(entry.clone(), |map, index| model.forward_segment(index, map, &mut pass)); // [B, H, W, C]
-    let logits = model.forward_head(map, &mut pass); // [B, K]
+    // Copies of all weights would be there at once: where memory is short enough to compute again, each layer makes its own.
+    let storage = if recompute == Recompute::Nothing { images.dtype() } else { DType::F32 };
+    let (mut kept, entry, logits) = with_half_weights(model, storage, || {
+        let (kept, entry) = forward_keeping_inputs(model, images, recomputed, &mut pass);
+        let rest = recomputed..num_segments;
+        let map = rest.fold(entry.clone(), |map, index| model.forward_segment(index, map, &mut pass)); // [B, H, W, C]
+        (kept, entry, model.forward_head(map, &mut pass)) // [B, K]
+    });
     phase(Phase::Loss);
     let loss = loss(logits.clone());
     phase(Phase::Backward);

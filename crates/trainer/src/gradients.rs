@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::{Device, Tensor, s};
-use vision_nn::{ParameterPath, Tape, blend_all, scale_all, squares_of_all, takes_lists};
+use burn::tensor::{DType, Device, Tensor, s};
+use vision_nn::{ParameterPath, Tape, blend_all, cast_all, scale_all, squares_of_all, takes_lists};
 
 use crate::Exchange;
 
@@ -29,7 +29,16 @@ impl Gradients {
     pub fn take_from_parts<M: Module>(tapes: Vec<Tape>, module: &M) -> Self {
         let mut visitor = Take { path: ParameterPath::default(), tapes, tensors: BTreeMap::new() };
         module.visit(&mut visitor);
-        Self { tensors: visitor.tensors }
+        Self { tensors: visitor.tensors }.widened()
+    }
+
+    /// All in f32. Those of weights that were [cast at once](vision_nn::with_half_weights) come in half precision, and are cast back at once.
+    fn widened(mut self) -> Self {
+        let is_half = |(_, tensor): &(&String, &Tensor<1>)| tensor.dtype() != DType::F32;
+        let names: Vec<String> = self.tensors.iter().filter(is_half).map(|(name, _)| name.clone()).collect();
+        let half = names.iter().filter_map(|name| self.remove(name)).collect();
+        self.tensors.extend(names.into_iter().zip(cast_all(half, DType::F32)));
+        self
     }
 
     /// The same on another device.

@@ -1,6 +1,7 @@
 use burn::module::{Module, Param};
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
 
+use crate::half_weights::weight_as;
 use crate::{Initializer, gelu_linear, gelu_projection, linear};
 
 /// A fully connected layer over the last axis, stored as PyTorch stores it: weight `[out, in]`, bias `[out]`.
@@ -27,7 +28,8 @@ impl Linear {
     /// - `rows`: `[N, in]`
     /// - output: `[N, out]`
     pub fn forward(&self, rows: Tensor<2>) -> Tensor<2> {
-        linear(rows, self.weight.val(), Some(self.bias.val()))
+        let weight = weight_as(&self.weight, rows.dtype());
+        linear(rows, weight, Some(self.bias.val()))
     }
 
     /// Applies the layer to the GELU of rows, of which nothing is kept for the backward pass but the rows themselves.
@@ -36,7 +38,8 @@ impl Linear {
     /// - `rows`: `[N, in]`
     /// - output: `[N, out]`
     pub fn forward_gelu(&self, rows: Tensor<2>) -> Tensor<2> {
-        gelu_linear(rows, self.weight.val(), self.bias.val())
+        let weight = weight_as(&self.weight, rows.dtype());
+        gelu_linear(rows, weight, self.bias.val())
     }
 
     /// [`forward_gelu`](Self::forward_gelu) but for the bias, which an operation behind it adds.
@@ -45,7 +48,8 @@ impl Linear {
     /// - `rows`: `[N, in]`
     /// - output: `[N, out]`
     pub fn project_gelu(&self, rows: Tensor<2>) -> Tensor<2> {
-        gelu_projection(rows, self.weight.val())
+        let weight = weight_as(&self.weight, rows.dtype());
+        gelu_projection(rows, weight)
     }
 }
 
@@ -70,7 +74,7 @@ impl Pointwise {
     /// - `rows`: `[N, in]`
     /// - output: `[N, out]`
     pub fn forward(&self, rows: Tensor<2>) -> Tensor<2> {
-        let (weight, bias) = self.as_matrix();
+        let (weight, bias) = self.as_matrix(rows.dtype());
         linear(rows, weight, Some(bias))
     }
 
@@ -80,7 +84,7 @@ impl Pointwise {
     /// - `rows`: `[N, in]`
     /// - output: `[N, out]`
     pub fn forward_gelu(&self, rows: Tensor<2>) -> Tensor<2> {
-        let (weight, bias) = self.as_matrix();
+        let (weight, bias) = self.as_matrix(rows.dtype());
         gelu_linear(rows, weight, bias)
     }
 
@@ -90,14 +94,15 @@ impl Pointwise {
     /// - `rows`: `[N, in]`
     /// - output: `[N, out]`
     pub fn project_gelu(&self, rows: Tensor<2>) -> Tensor<2> {
-        gelu_projection(rows, self.as_matrix().0)
+        let (weight, _) = self.as_matrix(rows.dtype());
+        gelu_projection(rows, weight)
     }
 
     /// # Shapes
     /// - output: `[out, in]` and `[out]`
-    pub(crate) fn as_matrix(&self) -> (Tensor<2>, Tensor<1>) {
+    fn as_matrix(&self, dtype: DType) -> (Tensor<2>, Tensor<1>) {
         let [out_features, in_features, _, _] = self.weight.dims();
-        (self.weight.val().reshape([out_features, in_features]), self.bias.val())
+        (weight_as(&self.weight, dtype).reshape([out_features, in_features]), self.bias.val())
     }
 }
 

@@ -1,9 +1,9 @@
 //! Every family in half precision beside itself in f32: logits, gradients, types.
 
-use burn::tensor::{DType, Device};
+use burn::tensor::{DType, Device, Tensor};
 use memory_planner::Precision;
-use trainer::{Gradients, Normalization, images_to_tensor, storage_type};
-use vision_nn::{Classifier, Pass};
+use trainer::{Gradients, Normalization, Recompute, backpropagate, images_to_tensor, storage_type};
+use vision_nn::{Classifier, Pass, Tape, stored_as};
 
 use crate::stage::{batch, convnext, efficientnet, step, swin};
 
@@ -59,6 +59,32 @@ fn gradients<M: Classifier>(build: impl Fn(&Device) -> M, precision: Precision) 
         }
         step.note_step(true);
     }
+}
+
+/// The gradients of a step whose layers cast their own weights, bit for bit.
+fn assert_casts_alike<M: Classifier>(build: impl Fn(&Device) -> M) {
+    let (device, batch) = (Device::flex().autodiff(), batch(SAMPLES, 0));
+    let loss = |logits: Tensor<2>| stored_as(logits, DType::F32).powi_scalar(2).mean();
+    for precision in [Precision::Bf16, Precision::Fp16] {
+        let pass = || Pass::training(1, 0).storing(storage_type(precision));
+        let images = || images_to_tensor(&batch.pixels, batch.size, &Normalization::imagenet(3), &device);
+        let model = build(&device);
+        let tape = Tape::backward(loss(model.forward(images(), &mut pass())));
+        let expected = Gradients::take(tape, &model);
+        let model = build(&device);
+        let (found, _) = backpropagate(&model, images(), pass(), Recompute::Nothing, loss, &mut |_| ());
+        assert_eq!(found.iter().count(), expected.iter().count());
+        for ((name, found), (_, expected)) in found.iter().zip(expected.iter()) {
+            assert_eq!(found.to_data(), expected.to_data(), "{precision}: {name}");
+        }
+    }
+}
+
+#[test]
+fn weights_that_are_cast_at_once_have_the_gradients_of_those_that_layers_cast() {
+    assert_casts_alike(convnext);
+    assert_casts_alike(swin);
+    assert_casts_alike(efficientnet);
 }
 
 /// Of all gradients together.

@@ -257,6 +257,56 @@ mod tests {
         }
     }
 
+    /// Rows, inner and outer channels: a classifier of two and of three classes, whose gradients are products two and three deep; a few rows, and a
+    /// single one; both layers of an MLP; sides that no tile divides.
+    #[cfg(feature = "cuda")]
+    const OF_MODELS: [[usize; 3]; 8] =
+        [[8, 320, 2], [8, 320, 3], [3, 40, 10], [1, 64, 5], [32, 160, 640], [128, 320, 80], [512, 48, 40], [65, 33, 7]];
+
+    #[cfg(feature = "cuda")]
+    #[test]
+    #[ignore = "needs a card: `scripts/gpu_report.sh OUT` runs it there"]
+    fn products_are_defined_on_cuda() {
+        for shape in OF_MODELS {
+            for storage in [DType::F32, DType::F16, DType::BF16] {
+                assert_defined(shape, storage, &Device::cuda(0));
+            }
+        }
+    }
+
+    /// Against f64, with numbers as they are stored.
+    #[cfg(feature = "cuda")]
+    fn assert_defined([count, inner, out]: [usize; 3], storage: DType, device: &Device) {
+        use crate::kernels::test_definition::{assert_near, numbers, rounded, tensor};
+        use crate::{Tape, onto_tape};
+        let sides = [[count, inner], [out, inner], [count, out]];
+        let [rows, weight, upstream] =
+            [0, 1, 2].map(|which| rounded(&numbers(which, sides[which][0] * sides[which][1]), device, storage));
+        let leaf = |numbers: &[f64], shape| {
+            onto_tape(tensor::<2>(numbers, shape, device, storage), &device.clone().autodiff())
+        };
+        let leaves = [leaf(&rows, sides[0]), leaf(&weight, sides[1])];
+        let output = linear(leaves[0].clone(), leaves[1].clone(), None);
+        let host = |tensor: Tensor<2>| tensor.into_data().iter::<f64>().collect::<Vec<_>>();
+        let of_output = host(output.clone().inner());
+        let mut tape = Tape::backward_from(output, tensor(&upstream, sides[2], device, storage));
+        let [of_rows, of_weight] = leaves.map(|leaf| host(tape.remove(&leaf).expect("it is a leaf")));
+        let product = |rows: usize, depth: usize, columns: usize, term: &dyn Fn(usize, usize, usize) -> f64| {
+            let number = |place: usize| (0..depth).map(|at| term(place / columns, at, place % columns)).sum();
+            (0..rows * columns).map(number).collect::<Vec<f64>>()
+        };
+        // TF32 and f16 keep ten bits of a number, bf16 seven; what comes out is rounded again.
+        let tolerance = if storage == DType::BF16 { 2f64.powi(-7) } else { 2f64.powi(-10) };
+        let name = |what: &str| format!("{what} of {count}x{inner} to {out}, {storage:?}");
+        let (x, w, g) = (&rows, &weight, &upstream);
+        let expected = product(count, inner, out, &|row, at, column| x[row * inner + at] * w[column * inner + at]);
+        assert_near(&name("output"), &of_output, &expected, tolerance);
+        let expected = product(count, out, inner, &|row, at, column| g[row * out + at] * w[at * inner + column]);
+        assert_near(&name("gradient of rows"), &of_rows, &expected, tolerance);
+        let expected = product(out, count, inner, &|row, at, column| g[at * out + row] * x[at * inner + column]);
+        assert_near(&name("gradient of weight"), &of_weight, &expected, tolerance);
+    }
+
     #[test]
     fn half_precision_follows_f32_within_its_rounding() {
         let device = Device::flex();

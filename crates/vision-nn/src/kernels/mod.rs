@@ -21,6 +21,7 @@ mod linear;
 mod parameters;
 pub(crate) mod per_channel;
 mod pixels;
+mod prepared_copy;
 mod recorded;
 mod residual;
 mod response_norm;
@@ -42,10 +43,11 @@ pub use gelu::gelu;
 pub use gelu_linear::{gelu_linear, gelu_projection};
 pub use layer_norm::layer_norm;
 pub use linear::linear;
-pub use parameters::{Moving, Steps, blend_all, is_card, move_all, scale_all, squares_of_all, takes_lists};
+pub use parameters::{Moving, Steps, blend_all, cast_all, is_card, move_all, scale_all, squares_of_all, takes_lists};
 pub use pixels::{
     finished_images_of_pixels, images_of_pixels, images_of_words, takes_words, words_of_images, words_of_steps,
 };
+pub(crate) use prepared_copy::prepared_copy;
 pub use recorded::{Cut, Scratch, in_burns_operations, recorded_overwrites, recorded_scratch};
 pub use residual::BranchScale;
 pub(crate) use residual::residual;

@@ -1,7 +1,7 @@
 //! Passes over all parameters at once: the optimizer's step, sums of squares, and sums of gradients, in a few launches on CubeCL devices and in one pass
 //! of all threads on the CPU.
 //!
-//! Tensors here are flat, in f32 and off the tape. Memory that nobody else sees is written in place. The device that only records notes the passes of a
+//! Tensors here are flat, off the tape and, but where they are cast, in f32. Memory that nobody else sees is written in place. The device that only records notes the passes of a
 //! card.
 
 mod on_cpu;
@@ -12,7 +12,7 @@ use burn::backend::Cuda;
 #[cfg(feature = "wgpu")]
 use burn::backend::Wgpu;
 use burn::backend::{Capture, DispatchDevice, TensorMetadata};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 use cpu_kernels::{AdamWStep, SgdStep};
 
 use super::host::is_cpu;
@@ -57,7 +57,7 @@ impl Steps {
     }
 }
 
-/// Whether [`move_all`], [`blend_all`], [`scale_all`] and [`squares_of_all`] run on this device, or are noted by it.
+/// Whether [`move_all`], [`blend_all`], [`scale_all`], [`cast_all`] and [`squares_of_all`] run on this device, or are noted by it.
 pub fn takes_lists(device: &Device) -> bool {
     notes_ours() && (is_card(device) || is_captured(device) || is_cpu(device))
 }
@@ -118,6 +118,14 @@ pub fn scale_all(tensors: Vec<Tensor<1>>, factor: f64) -> Vec<Tensor<1>> {
     run(ListPass::Scale(factor), tensors)
 }
 
+/// Each tensor in another type, in other memory, where the device [takes lists](takes_lists). All have one type, which is not `dtype`.
+///
+/// # Shapes
+/// - `tensors`: `[elements]` each
+pub fn cast_all(tensors: Vec<Tensor<1>>, dtype: DType) -> Vec<Tensor<1>> {
+    run(ListPass::Cast(dtype), tensors)
+}
+
 /// Sums of squares, `[parts]`, whose sum is that over all tensors, where the device [takes lists](takes_lists); none without tensors.
 pub fn squares_of_all(tensors: Vec<Tensor<1>>) -> Option<Tensor<1>> {
     run(ListPass::Squares, tensors).pop()
@@ -128,6 +136,7 @@ enum ListPass {
     Move { steps: Steps, factor: f64, decay: Option<f64> },
     Blend { kept: f64, share: f64 },
     Scale(f64),
+    Cast(DType),
     Squares,
 }
 
@@ -158,6 +167,10 @@ fn noted(pass: &ListPass, tensors: Vec<Tensor<1>>) -> Vec<Tensor<1>> {
         }
         ListPass::Blend { .. } => record_in_place(plan::BLEND, tensors, &(0..count / 2).collect::<Vec<_>>()),
         ListPass::Scale(_) => record_in_place(plan::SCALE, tensors, &(0..count).collect::<Vec<_>>()),
+        ListPass::Cast(dtype) => {
+            let forms = tensors.iter().map(|tensor| (tensor.shape(), *dtype)).collect();
+            record_scratch(plan::CAST, tensors, forms, &[])
+        }
         ListPass::Squares => {
             let form = plan::sums_of_squares(tensors.iter().map(|tensor| tensor.shape().num_elements()));
             record_scratch(plan::SQUARES, tensors, vec![form], &[])
@@ -179,7 +192,7 @@ mod gpu {
     use super::{ListPass, Steps};
     use crate::kernels::cube::Queued;
     use crate::kernels::cube::many::launch;
-    use crate::kernels::cube::parameters::{Blend, Move, Scale, Squares};
+    use crate::kernels::cube::parameters::{Blend, Cast, Move, Scale, Squares};
     use crate::tape::primitive;
 
     pub(super) fn run<B, R>(pass: ListPass, tensors: Vec<Tensor<1>>) -> Vec<Tensor<1>>
@@ -198,6 +211,7 @@ mod gpu {
             }
             ListPass::Blend { kept, share } => launch(Blend { kept, share }, tensors),
             ListPass::Scale(factor) => launch(Scale(factor), tensors),
+            ListPass::Cast(dtype) => launch(Cast(dtype), tensors),
             ListPass::Squares => launch(Squares, tensors),
         };
         outputs.into_iter().map(Tensor::from_primitive::<B>).collect()

@@ -2,6 +2,7 @@
 
 use burn::backend::Flex;
 use burn::backend::flex::FlexTensor;
+use burn::backend::ops::FloatTensorOps;
 use burn::tensor::{Shape, Tensor};
 use cpu_kernels::Moved;
 
@@ -15,6 +16,7 @@ pub(super) fn run(pass: ListPass, tensors: Vec<Tensor<1>>) -> Vec<Tensor<1>> {
         ListPass::Move { steps, factor, decay } => step(tensors, steps, factor, decay.unwrap_or(0.0)),
         ListPass::Blend { kept, share } => blend(tensors, kept, share),
         ListPass::Scale(factor) => scale(tensors, factor),
+        ListPass::Cast(dtype) => tensors.into_iter().map(|tensor| Flex::float_cast(tensor, dtype.into())).collect(),
         ListPass::Squares => vec![squares(&tensors)],
     };
     outputs.into_iter().map(Tensor::from_primitive::<Flex>).collect()

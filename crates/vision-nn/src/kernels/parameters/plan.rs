@@ -10,6 +10,7 @@ pub(crate) const SGD: &str = "sgd";
 pub(crate) const SQUARES: &str = "squares";
 pub(crate) const BLEND: &str = "blend";
 pub(crate) const SCALE: &str = "scale";
+pub(crate) const CAST: &str = "cast";
 
 /// Numbers of a cube: sixteen a unit, so that a launch over 30 million parameters has some 7000 cubes.
 pub(crate) const CHUNK: usize = 4096;

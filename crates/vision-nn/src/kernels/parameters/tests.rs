@@ -1,6 +1,6 @@
 //! Passes over lists of tensors against their definition in f64.
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Element, Tensor, TensorData, bf16, f16};
 
 use super::*;
 use crate::kernels::test_tensors;
@@ -156,12 +156,14 @@ fn assert_passes(device: &Device) {
         assert_moves(device, has_averages, |_| sgd_steps(0.0, false));
     }
     assert_sums_and_products(device);
+    assert_casts(device, f16::from_f64);
     assert_not_finite_shows(device);
 }
 
 #[test]
 fn all_parameters_move_as_defined_on_the_cpu() {
     assert_passes(&Device::flex());
+    assert_casts(&Device::flex(), bf16::from_f64);
 }
 
 #[cfg(feature = "wgpu")]
@@ -175,6 +177,7 @@ fn all_parameters_move_as_defined_on_software_vulkan() {
 #[ignore = "needs a card: `scripts/gpu_report.sh OUT` runs it there"]
 fn all_parameters_move_as_defined_on_cuda() {
     assert_passes(&Device::cuda(0));
+    assert_casts(&Device::cuda(0), bf16::from_f64);
 }
 
 fn assert_sums_and_products(device: &Device) {
@@ -192,6 +195,19 @@ fn assert_sums_and_products(device: &Device) {
         assert_near("scale", &scaled[tensor], &one[tensor].iter().map(|number| -3.0 * number).collect::<Vec<_>>());
     }
     assert!(squares_of_all(Vec::new()).is_none() && scale_all(Vec::new(), 2.0).is_empty());
+}
+
+/// To half precision and back, as the storage type rounds.
+fn assert_casts<Half: Element + Into<f64>>(device: &Device, round: impl Fn(f64) -> Half) {
+    let numbers = numbers(3);
+    let half = cast_all(tensors(&numbers, device), Half::dtype());
+    let back = cast_all(half.clone(), DType::F32);
+    for ((half, back), numbers) in half.iter().zip(&back).zip(&numbers) {
+        assert_eq!([half.dtype(), back.dtype()], [Half::dtype(), DType::F32]);
+        let expected: Vec<f64> = numbers.iter().map(|&number| round(number).into()).collect();
+        assert!(!test_tensors::numbers_count() || [host(half), host(back)] == [(); 2].map(|()| expected.clone()));
+    }
+    assert!(cast_all(Vec::new(), Half::dtype()).is_empty());
 }
 
 fn assert_not_finite_shows(device: &Device) {

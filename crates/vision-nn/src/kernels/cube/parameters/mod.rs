@@ -5,7 +5,9 @@
 mod kernels;
 mod steps;
 
+use burn::backend::cubecl::dtype_to_storage_type;
 use burn::cubecl::prelude::*;
+use burn::tensor::DType;
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
@@ -13,7 +15,7 @@ use burn_cubecl::tensor::CubeTensor;
 
 use super::Form;
 use super::many::ListOperation;
-use crate::kernels::parameters::plan::{BLEND, CHUNK, SCALE, SQUARES, sums_of_squares};
+use crate::kernels::parameters::plan::{BLEND, CAST, CHUNK, SCALE, SQUARES, sums_of_squares};
 
 pub(crate) use steps::Move;
 
@@ -130,6 +132,49 @@ impl ListOperation for Scale {
             }
         }
         tensors
+    }
+}
+
+/// Every number in another type, in other memory.
+#[derive(Debug)]
+pub(crate) struct Cast(pub(crate) DType);
+
+impl ListOperation for Cast {
+    const NAME: &'static str = CAST;
+
+    fn outputs(&self, inputs: &[Form]) -> Vec<Form> {
+        inputs.iter().map(|(shape, _)| (shape.clone(), self.0)).collect()
+    }
+
+    fn run<R: CubeRuntime>(&self, inputs: Vec<CubeTensor<R>>) -> Vec<CubeTensor<R>> {
+        let mut outputs = Vec::with_capacity(inputs.len());
+        let at_once = tensors_at_once(&inputs, 2);
+        let mut inputs = inputs.into_iter().map(into_contiguous).peekable();
+        // What a launch has read is gone before the next finds memory for what it writes.
+        while inputs.peek().is_some() {
+            let part: Vec<_> = inputs.by_ref().take(at_once).collect();
+            let cast = part.iter().map(|tensor| {
+                let (client, device) = (tensor.client.clone(), tensor.device.clone());
+                empty_device_contiguous_dtype(client, device, tensor.meta.shape().clone(), self.0)
+            });
+            let cast: Vec<_> = cast.collect();
+            // SAFETY: units stay below the length of their tensor, and both of a pair have one.
+            unsafe {
+                kernels::convert::launch_unchecked(
+                    &part[0].client,
+                    cube_count(&part),
+                    CubeDim::new_1d(UNITS),
+                    address_type(&part),
+                    part.iter().map(|tensor| tensor.clone().into_tensor_arg()).collect(),
+                    cast.iter().map(|tensor| tensor.clone().into_tensor_arg()).collect(),
+                    CHUNK,
+                    dtype_to_storage_type(part[0].dtype),
+                    dtype_to_storage_type(self.0),
+                );
+            }
+            outputs.extend(cast);
+        }
+        outputs
     }
 }
 
