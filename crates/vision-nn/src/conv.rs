@@ -2,7 +2,7 @@ use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
 use crate::Initializer;
-use crate::half_weights::weight_as;
+use crate::half_weights::parameter_as;
 use crate::kernels::{depthwise_conv2d, linear};
 
 /// A depthwise convolution over a channels-last map: odd kernel, stride 1, padding that keeps the size.
@@ -85,7 +85,8 @@ impl PatchConv2d {
         let [out_channels, _, _, _] = self.weight.dims();
         let patch = channels * kernel * kernel;
         let patches = patches.reshape([batch * rows * columns, patch]); // [N, in k k]
-        let weight = weight_as(&self.weight, patches.dtype()).reshape([out_channels, patch]); // [out, in k k]
-        linear(patches, weight, Some(self.bias.val())).reshape([batch, rows, columns, out_channels])
+        let weight = parameter_as(&self.weight, patches.dtype()).reshape([out_channels, patch]); // [out, in k k]
+        let bias = parameter_as(&self.bias, patches.dtype());
+        linear(patches, weight, Some(bias)).reshape([batch, rows, columns, out_channels])
     }
 }

@@ -3,7 +3,7 @@ use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Tensor, module};
 use cpu_kernels::{Convolution, DepthwiseShape, StridedDepthwise};
 
-use crate::half_weights::weight_as;
+use crate::half_weights::parameter_as;
 use crate::kernels::{dense_convolution, depthwise};
 use crate::{Initializer, linear};
 
@@ -113,7 +113,7 @@ impl Conv2d {
         let [batch, height, width, in_channels] = map.dims();
         let [out_channels, _, _, _] = self.weight.dims();
         let rows = map.reshape([batch * height * width, in_channels]); // [N, in]
-        let weight = weight_as(&self.weight, rows.dtype()).reshape([out_channels, in_channels]);
+        let weight = parameter_as(&self.weight, rows.dtype()).reshape([out_channels, in_channels]);
         linear(rows, weight, None).reshape([batch, height, width, out_channels])
     }
 
@@ -142,7 +142,7 @@ impl Conv2d {
             true => (map, [top, left]),
             false => (surround(map, [top, bottom], [left, right]), [0, 0]),
         };
-        let weight = weight_as(&self.weight, map.dtype());
+        let weight = parameter_as(&self.weight, map.dtype());
         let options = ConvOptions::new([self.stride; 2], padding, [1, 1], 1);
         module::conv2d(map, weight, None, options).permute([0, 2, 3, 1]) // [B, H/stride, W/stride, out]
     }

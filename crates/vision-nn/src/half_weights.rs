@@ -1,4 +1,4 @@
-//! Copies of a model's weights in half precision, made at once: a card would else launch a cast for each of them in every forward pass, and one for each
+//! Copies of weights and biases in half precision, made at once: a card would else launch a cast for each of them in every forward pass, and one for each
 //! gradient on the way back.
 
 use std::cell::RefCell;
@@ -16,7 +16,7 @@ thread_local! {
     static COPIES: RefCell<BTreeMap<ParamId, Tensor<1>>> = const { RefCell::new(BTreeMap::new()) };
 }
 
-/// Does `work`, in which layers of `model` that take their weight in the type of their input find it in `storage`. The gradients of such weights come in
+/// Does `work`, in which layers of `model` that take weight and bias in the type of their input find them in `storage`. The gradients of those come in
 /// `storage` too; they are what [`stored_as`] would have been given by the tape, without the cast.
 ///
 /// Without effect in f32, and on devices that do not [take lists](takes_lists).
@@ -24,20 +24,20 @@ pub fn with_half_weights<M: Module, T>(model: &M, storage: DType, work: impl FnO
     if storage == DType::F32 {
         return work();
     }
-    let mut weights = Weights::default();
-    model.visit(&mut weights);
-    let is_taken = weights.tensors.first().is_some_and(|weight| takes_lists(&weight.device()));
-    let copies = if is_taken { cast_all(weights.tensors, storage) } else { Vec::new() };
-    let before = COPIES.replace(weights.ids.into_iter().zip(copies).collect());
+    let mut wanted = Wanted::default();
+    model.visit(&mut wanted);
+    let is_taken = wanted.tensors.first().is_some_and(|tensor| takes_lists(&tensor.device()));
+    let copies = if is_taken { cast_all(wanted.tensors, storage) } else { Vec::new() };
+    let before = COPIES.replace(wanted.ids.into_iter().zip(copies).collect());
     let result = work();
     COPIES.set(before);
     result
 }
 
-/// A weight in `dtype`, on its tape.
-pub(crate) fn weight_as<const D: usize>(weight: &Param<Tensor<D>>, dtype: DType) -> Tensor<D> {
-    let value = weight.val();
-    let copy = COPIES.with_borrow(|copies| copies.get(&weight.id).cloned());
+/// A weight or bias in `dtype`, on its tape.
+pub(crate) fn parameter_as<const D: usize>(parameter: &Param<Tensor<D>>, dtype: DType) -> Tensor<D> {
+    let value = parameter.val();
+    let copy = COPIES.with_borrow(|copies| copies.get(&parameter.id).cloned());
     match copy.filter(|copy| copy.dtype() == dtype) {
         Some(copy) => {
             let shape = value.dims();
@@ -47,28 +47,28 @@ pub(crate) fn weight_as<const D: usize>(weight: &Param<Tensor<D>>, dtype: DType)
     }
 }
 
-/// Layers whose weight goes by the type of their input. One that is left out casts its own.
+/// Layers whose weight and bias go by the type of their input. One that is left out casts its own.
 const LAYERS: [&str; 4] = ["Struct:Linear", "Struct:Pointwise", "Struct:PatchConv2d", "Struct:Conv2d"];
 
 /// What such layers are part of that computes in f32.
 const IN_F32: &str = "Struct:SqueezeExcite";
 
-/// Weights to be cast, flat and off the tape.
+/// Parameters to be cast, flat and off the tape.
 #[derive(Default)]
-struct Weights {
+struct Wanted {
     containers: Vec<String>,
-    is_weight: bool,
+    is_named: bool,
     ids: Vec<ParamId>,
     tensors: Vec<Tensor<1>>,
 }
 
-impl ModuleVisitor for Weights {
+impl ModuleVisitor for Wanted {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let is_of_layer = self.containers.last().is_some_and(|container| LAYERS.contains(&container.as_str()));
         let (value, is_in_f32) = (param.val(), self.containers.iter().any(|container| container == IN_F32));
         // Kernels of a depthwise convolution, `[C, 1, k, k]`, are read in f32.
         let is_depthwise = D == 4 && value.dims()[1] == 1;
-        if self.is_weight && is_of_layer && !is_in_f32 && !is_depthwise {
+        if self.is_named && is_of_layer && !is_in_f32 && !is_depthwise {
             let elements = value.shape().num_elements();
             self.ids.push(param.id);
             self.tensors.push(off_tape(value).reshape([elements]));
@@ -76,7 +76,7 @@ impl ModuleVisitor for Weights {
     }
 
     fn enter_module(&mut self, name: &str, container: &str) {
-        self.is_weight = name == "weight";
+        self.is_named = matches!(name, "weight" | "bias");
         self.containers.push(container.to_owned());
     }
 
@@ -114,9 +114,9 @@ mod tests {
     #[test]
     fn weights_of_products_are_cast_and_those_that_are_read_in_f32_are_not() {
         let model = model(&Device::flex().autodiff());
-        let ids = |model: &Model| [model.convolution.weight.id, model.head.weight.id];
+        let ids = |model: &Model| [model.convolution.weight.id, model.head.weight.id, model.head.bias.id];
         let found = with_half_weights(&model, DType::BF16, || COPIES.with_borrow(|copies| copies.clone()));
-        assert_eq!(found.len(), 2);
+        assert_eq!(found.len(), 3);
         assert!(ids(&model).iter().all(|id| found[id].dtype() == DType::BF16));
         assert!(COPIES.with_borrow(BTreeMap::is_empty), "they end with the work");
         with_half_weights(&model, DType::F32, || assert!(COPIES.with_borrow(BTreeMap::is_empty)));

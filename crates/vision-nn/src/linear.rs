@@ -1,7 +1,7 @@
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Tensor};
 
-use crate::half_weights::weight_as;
+use crate::half_weights::parameter_as;
 use crate::{Initializer, gelu_linear, gelu_projection, linear};
 
 /// A fully connected layer over the last axis, stored as PyTorch stores it: weight `[out, in]`, bias `[out]`.
@@ -28,8 +28,8 @@ impl Linear {
     /// - `rows`: `[N, in]`
     /// - output: `[N, out]`
     pub fn forward(&self, rows: Tensor<2>) -> Tensor<2> {
-        let weight = weight_as(&self.weight, rows.dtype());
-        linear(rows, weight, Some(self.bias.val()))
+        let (weight, bias) = self.parameters(rows.dtype());
+        linear(rows, weight, Some(bias))
     }
 
     /// Applies the layer to the GELU of rows, of which nothing is kept for the backward pass but the rows themselves.
@@ -38,8 +38,8 @@ impl Linear {
     /// - `rows`: `[N, in]`
     /// - output: `[N, out]`
     pub fn forward_gelu(&self, rows: Tensor<2>) -> Tensor<2> {
-        let weight = weight_as(&self.weight, rows.dtype());
-        gelu_linear(rows, weight, self.bias.val())
+        let (weight, bias) = self.parameters(rows.dtype());
+        gelu_linear(rows, weight, bias)
     }
 
     /// [`forward_gelu`](Self::forward_gelu) but for the bias, which an operation behind it adds.
@@ -48,8 +48,13 @@ impl Linear {
     /// - `rows`: `[N, in]`
     /// - output: `[N, out]`
     pub fn project_gelu(&self, rows: Tensor<2>) -> Tensor<2> {
-        let weight = weight_as(&self.weight, rows.dtype());
+        let weight = parameter_as(&self.weight, rows.dtype());
         gelu_projection(rows, weight)
+    }
+
+    /// In the type of the rows.
+    fn parameters(&self, dtype: DType) -> (Tensor<2>, Tensor<1>) {
+        (parameter_as(&self.weight, dtype), parameter_as(&self.bias, dtype))
     }
 }
 
@@ -94,7 +99,8 @@ impl Pointwise {
     /// - `rows`: `[N, in]`
     /// - output: `[N, out]`
     pub fn project_gelu(&self, rows: Tensor<2>) -> Tensor<2> {
-        let (weight, _) = self.as_matrix(rows.dtype());
+        let [out_features, in_features, _, _] = self.weight.dims();
+        let weight = parameter_as(&self.weight, rows.dtype()).reshape([out_features, in_features]);
         gelu_projection(rows, weight)
     }
 
@@ -102,7 +108,7 @@ impl Pointwise {
     /// - output: `[out, in]` and `[out]`
     fn as_matrix(&self, dtype: DType) -> (Tensor<2>, Tensor<1>) {
         let [out_features, in_features, _, _] = self.weight.dims();
-        (weight_as(&self.weight, dtype).reshape([out_features, in_features]), self.bias.val())
+        (parameter_as(&self.weight, dtype).reshape([out_features, in_features]), parameter_as(&self.bias, dtype))
     }
 }
 

@@ -2,7 +2,8 @@
 //
 // A lane is a stack of its own. The lanes of a warp meet at its shuffles: a meeting is over once no lane of the warp can run, and is of those that wait
 // at the earliest place of the source, so that branches come together again. That is what `__activemask` and convergence give on a card, and no more
-// than a kernel may rely on. Which lane runs first is another one each time: a kernel that relies on an order finds in shared memory what was there
+// than a kernel may rely on. Lanes that look again and again whether a barrier is done may be on their way to a meeting: the others wait for them there
+// as long as any lane of the block gets on. Which lane runs first is another one each time: a kernel that relies on an order finds in shared memory what was there
 // before.
 #include <csetjmp>
 #include <cstdio>
@@ -49,6 +50,8 @@ Warp warps[MOST_LANES / WARP];
 Thread *running;
 /// Whether the last lane has the first turn.
 bool last_first;
+/// Whether a lane got on since the last turn of all, and whether lanes that still look at barriers are waited for.
+bool got_on, waits_for_lookers;
 jmp_buf scheduler;
 void (*kernel)(void **);
 void **arguments;
@@ -101,6 +104,7 @@ bool meet(Thread *lanes, unsigned count, Warp &warp) {
         if (lanes[place].state == State::InWarp && lanes[place].place_in_source < earliest)
             earliest = lanes[place].place_in_source;
     if (earliest == ~0u) return false;
+    got_on = true;
     warp.turn ^= 1;
     unsigned present = 0;
     for (unsigned place = 0; place < count; place++) {
@@ -116,14 +120,24 @@ bool meet(Thread *lanes, unsigned count, Warp &warp) {
     return true;
 }
 
-/// Runs a warp until all its lanes are done or wait for the block.
+/// Whether a lane is to be waited for before a meeting.
+bool may_come(const Thread *lanes, unsigned count) {
+    if (!waits_for_lookers) return false;
+    for (unsigned place = 0; place < count; place++)
+        if (lanes[place].state == State::LetsOthersRun) return true;
+    return false;
+}
+
+/// Runs a warp until all its lanes are done or wait for the block or for a barrier.
 void run_warp(Thread *lanes, unsigned count, Warp &warp) {
     do {
         for (unsigned turn = 0; turn < count; turn++) {
             Thread &thread = lanes[last_first ? count - 1 - turn : turn];
-            if (thread.state == State::Running) run(thread);
+            if (thread.state != State::Running) continue;
+            run(thread);
+            got_on |= thread.state != State::LetsOthersRun;
         }
-    } while (meet(lanes, count, warp));
+    } while (!may_come(lanes, count) && meet(lanes, count, warp));
 }
 
 /// Has the lanes that are in a state go on; false where none is.
@@ -147,11 +161,14 @@ void run_block(unsigned count) {
         thread.lane.place = number % WARP;
     }
     unsigned of_block = (count + WARP - 1) / WARP;
+    waits_for_lookers = true;
     do {
+        got_on = false;
         for (unsigned turn = 0; turn < of_block; turn++) {
             unsigned warp = last_first ? of_block - 1 - turn : turn, first = warp * WARP;
             run_warp(threads + first, count - first < WARP ? count - first : WARP, warps[warp]);
         }
+        waits_for_lookers = got_on;
         // All lanes are at the block's barrier only when none has work of its own before it.
     } while (let_go(count, State::LetsOthersRun) || let_go(count, State::InBlock));
 }
