@@ -32,3 +32,6 @@ for capability in "${capabilities[@]}"; do
         STAND_IN_COMPUTES="$folder" STAND_IN_HEADERS="$sources/computing" \
         "$binary" on_cuda --ignored
 done
+
+echo "a training run beside the CPU's"
+cargo test --workspace --features wgpu --locked --test cuda -- a_card_that_computes --ignored

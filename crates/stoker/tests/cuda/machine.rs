@@ -41,6 +41,13 @@ impl Machine {
         machine.set("STAND_IN_CARD_MEMORY", &bytes.to_string())
     }
 
+    /// The machine with cards that compute, on the processor: see `stand_in/host.rs`. Needs a C++ compiler.
+    pub(crate) fn that_computes(self) -> Self {
+        let headers = stand_in().join("computing");
+        self.set("STAND_IN_COMPUTES", &computing().to_string_lossy())
+            .set("STAND_IN_HEADERS", &headers.to_string_lossy())
+    }
+
     /// The machine with a setting of its driver; see `stand_in/driver.rs`.
     pub(crate) fn set(mut self, name: &'static str, value: &str) -> Self {
         self.environment.push((name, value.to_owned()));
@@ -136,6 +143,31 @@ fn libraries() -> &'static Path {
         {
             compile(source, name, &folder.join(library));
         }
+        folder
+    })
+}
+
+/// The folder that cards compute with; kernels that were compiled once stay there.
+fn computing() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("computing_card");
+        fs::create_dir_all(&folder).expect("the target folder is writable");
+        let mut command = Command::new(std::env::var_os("CXX").unwrap_or_else(|| "c++".into()));
+        command.args([
+            "-std=c++17",
+            "-O2",
+            "-U_FORTIFY_SOURCE",
+            "-shared",
+            "-fPIC",
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            "-o",
+        ]);
+        command.arg(folder.join("liblanes.so")).arg(stand_in().join("computing/lanes.cpp"));
+        let output = command.output().expect("there is a C++ compiler");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         folder
     })
 }

@@ -102,6 +102,27 @@ fn the_faster_way_is_found_once_for_a_card() {
     assert_eq!(of_kernels(&machine.read_json("runs/latest/plan.json")), chosen);
 }
 
+/// The one test here whose numbers count. Products are taken by tensor cores, with 10 bits of fraction, so that losses agree to two or three places.
+#[test]
+#[ignore = "takes minutes, and a C++ compiler: `scripts/run_kernels.sh` runs it"]
+fn a_card_that_computes_learns_what_the_cpu_learns() {
+    let machine = Machine::with_card(4 * GIB).that_computes();
+    let train = "train --config tiny.yaml --set train.precision=fp32 --set model.initialization=fan_in --set train.learning_rate=1e-4";
+    let losses = |words: &str| {
+        machine.succeed(words);
+        let metrics = fs::read_to_string(machine.path("runs/latest/metrics.jsonl")).expect("the run wrote it");
+        let epoch = |line: &str| serde_json::from_str::<serde_json::Value>(line).expect("a line is JSON");
+        let of_epoch = |epoch: serde_json::Value| ["train", "validation"].map(|part| epoch[part]["loss"].as_f64());
+        metrics.lines().map(epoch).flat_map(of_epoch).collect::<Option<Vec<f64>>>().expect("an epoch has its losses")
+    };
+    let of_card = losses(train);
+    let of_cpu = losses(&format!("{train} --overwrite --device cpu"));
+    assert_eq!(of_card.len(), 4, "two epochs");
+    for (card, cpu) in of_card.iter().zip(&of_cpu) {
+        assert!((card - cpu).abs() <= 5e-3 * cpu, "{of_card:?} on the card, {of_cpu:?} on the CPU");
+    }
+}
+
 /// The command that a report from a card has in it, on the smallest model.
 #[test]
 fn launches_of_a_step_are_counted() {

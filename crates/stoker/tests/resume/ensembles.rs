@@ -292,6 +292,10 @@ fn runs_are_calibrated_together_by_the_images_that_all_validate_on() {
     refused(&stage, &ask(&format!("{both} --calibration none.json")), &["does not exist", "--output none.json"]);
     let one = format!("--run {first} --tta legacy --calibration both.json");
     refused(&stage, &ask(&one), &["is not a calibration"]);
+    fs::write(stage.path("damaged.json"), "{").expect("writable");
+    let damaged = format!("--run {first} --calibration damaged.json");
+    let way_out = "hint: move it away, then fit it to what is predicted with: stoker calibrate";
+    refused(&stage, &ask(&damaged), &["`damaged.json` is not a calibration", way_out, "--output damaged.json"]);
 
     fs::rename(stage.path("data/validation"), stage.path("data/other")).expect("it is there");
     draw_set(&stage.path("data/validation"), 4);

@@ -32,7 +32,12 @@ pub(super) fn temperature(
         (None, Some(_)) => ": the run was never calibrated",
         (None, None) => ": the folds were never calibrated",
     };
-    let refused = |error: CalibrationError| unusable(&error, remark, hint);
+    let refused = |error: CalibrationError| {
+        // What is no calibration is not written over, where it has a place of its own.
+        let is_in_the_way = matches!(error, CalibrationError::Malformed { .. }) && asked.calibration.is_some();
+        let before = if is_in_the_way { "move it away, then " } else { "" };
+        unusable(&error, remark, || format!("{before}{}", hint()))
+    };
     if let (Some(run), [only]) = (members.only(), ready) {
         let fitted = FittedCalibration::read(&path).map_err(refused)?;
         let wanted = run.fitted_to(&only.sight.views)?;
