@@ -28,10 +28,17 @@ pub fn with_half_weights<M: Module, T>(model: &M, storage: DType, work: impl FnO
     model.visit(&mut wanted);
     let is_taken = wanted.tensors.first().is_some_and(|tensor| takes_lists(&tensor.device()));
     let copies = if is_taken { cast_all(wanted.tensors, storage) } else { Vec::new() };
-    let before = COPIES.replace(wanted.ids.into_iter().zip(copies).collect());
-    let result = work();
-    COPIES.set(before);
-    result
+    let _before = Before(COPIES.replace(wanted.ids.into_iter().zip(copies).collect()));
+    work()
+}
+
+/// What was there before, and is again when this is gone: also after a panic, as running out of memory is one.
+struct Before(BTreeMap<ParamId, Tensor<1>>);
+
+impl Drop for Before {
+    fn drop(&mut self) {
+        COPIES.set(std::mem::take(&mut self.0));
+    }
 }
 
 /// A weight or bias in `dtype`, on its tape.
@@ -87,6 +94,8 @@ impl ModuleVisitor for Wanted {
 
 #[cfg(test)]
 mod tests {
+    use std::panic::AssertUnwindSafe;
+
     use burn::tensor::{Device, Distribution};
 
     use super::*;
@@ -119,6 +128,10 @@ mod tests {
         assert_eq!(found.len(), 3);
         assert!(ids(&model).iter().all(|id| found[id].dtype() == DType::BF16));
         assert!(COPIES.with_borrow(BTreeMap::is_empty), "they end with the work");
+        let failed = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            with_half_weights(&model, DType::BF16, || panic!("memory ran out"));
+        }));
+        assert!(failed.is_err() && COPIES.with_borrow(BTreeMap::is_empty), "they end with work that fails");
         with_half_weights(&model, DType::F32, || assert!(COPIES.with_borrow(BTreeMap::is_empty)));
     }
 

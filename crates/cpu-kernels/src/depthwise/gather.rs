@@ -1,12 +1,19 @@
 use multiversion::multiversion;
 
 use super::StridedDepthwise;
+use super::direct::gather_directly;
 use super::plane::{Image, Plane};
 use crate::block::{Block, LANES, load, multiply_add};
 use crate::output::in_groups_of_tasks;
 
 /// Outputs of a row that are summed at once, in registers: it divides the widths that 224 pixels give.
-const AT_ONCE: usize = 7;
+pub(super) const AT_ONCE: usize = 7;
+
+/// Kernels of up to 5 by 5 read each number so seldom that laying out planes for them takes longer than the sums.
+const MOST_TAPS_READ_IN_PLACE: usize = 25;
+
+/// Output of a task that reads in place: it and what is read for it are in a core's own cache.
+const DIRECT_BAND_BYTES: usize = 128 << 10;
 
 /// Rows of output a task, about: more than the kernel is high, so that few rows of input are read twice.
 const BAND: usize = 14;
@@ -15,16 +22,16 @@ const BAND: usize = 14;
 /// the outputs fall in classes by their place modulo the stride, each with taps of its own.
 pub(super) struct Gather {
     batch: usize,
-    channels: usize,
-    taps: usize,
+    pub(super) channels: usize,
+    pub(super) taps: usize,
     source: [usize; 2],
-    output: [usize; 2],
+    pub(super) output: [usize; 2],
     /// Cells of input from one output of a class to the next.
-    source_step: usize,
+    pub(super) source_step: usize,
     /// Classes along an axis, and outputs from one of a class to the next.
-    classes: usize,
+    pub(super) classes: usize,
     /// Row by row: places of input, from that of the class's first output on, with the tap of each.
-    places: Vec<Vec<([isize; 2], usize)>>,
+    pub(super) places: Vec<Vec<([isize; 2], usize)>>,
 }
 
 impl Gather {
@@ -71,12 +78,17 @@ impl Gather {
     pub(super) fn run(&self, source: &[f32], taps: &[Block], bias: Option<&[f32]>) -> Vec<f32> {
         let [height, width] = self.source;
         let [rows, columns] = self.output;
-        let band = BAND.min(rows).next_multiple_of(self.classes);
         let (image, row) = (height * width * self.channels, columns * self.channels);
+        let is_direct = self.taps <= MOST_TAPS_READ_IN_PLACE && self.channels >= LANES;
+        let most = if is_direct { (DIRECT_BAND_BYTES / (row.max(1) * size_of::<f32>())).max(1) } else { BAND };
+        let band = most.min(rows).next_multiple_of(self.classes);
         in_groups_of_tasks(self.batch * rows * row, rows * row, band * row, |[index, part], output| {
             let values = &source[index * image..][..image];
             let source = Image { values, height, width, channels: self.channels };
-            gather_band(self, source, part * band, taps, bias, output);
+            match is_direct {
+                true => gather_directly(self, source, part * band, taps, bias, output),
+                false => gather_band(self, source, part * band, taps, bias, output),
+            }
         })
     }
 

@@ -215,7 +215,8 @@ of the most up to 12. Bytes count every tensor once, read or written, weights an
 them: of a kernel that reads one twice, the share of the copy rate is lower by as much. Both rates are
 measured first, on the device.
 
-There is a table for each image size and batch; JSON is one list of them.";
+There is a table for each image size and batch; JSON is one list of them.
+`scripts/bench_kernels_against_pytorch.py` puts PyTorch's times beside them.";
 
 /// Which operations are timed.
 #[derive(Debug, Args)]
