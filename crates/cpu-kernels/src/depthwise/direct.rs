@@ -38,8 +38,8 @@ pub(super) fn gather_directly(
             for block in 0..gather.channels.div_ceil(LANES) {
                 let first_channel = (block * LANES).min(gather.channels - LANES);
                 let bias = bias.map_or([0.0; LANES], |bias| load(&bias[first_channel..], LANES));
-                take_taps(&mut of_block, gather, taps, first_channel);
-                let row = Row { source, taps: &inside, weights: &of_block, start: bias, first_channel, span };
+                let weights = weights_of(first_channel, &taps[first_channel / LANES * gather.taps..], &mut of_block);
+                let row = Row { source, taps: &inside, weights, start: bias, first_channel, span };
                 row.gather(output);
             }
         }
@@ -59,20 +59,19 @@ fn taps_inside<'a>(
     })
 }
 
-/// The taps of the channels from `first_channel` on; `taps` are by whole blocks from the first channel on.
+/// The weight of each tap for the channels from `first_channel` on; `taps` begin with the block that it is in. They are put together in `of_block` where
+/// that channel does not begin a block.
 #[inline(always)]
-fn take_taps(of_block: &mut [Block], gather: &Gather, taps: &[Block], first_channel: usize) {
-    let (block, shift) = (first_channel / LANES, first_channel % LANES);
-    let blocks = &taps[block * gather.taps..];
+fn weights_of<'a>(first_channel: usize, taps: &'a [Block], of_block: &'a mut [Block]) -> &'a [Block] {
+    let (count, shift) = (of_block.len(), first_channel % LANES);
     if shift == 0 {
-        of_block.copy_from_slice(&blocks[..gather.taps]);
-        return;
+        return &taps[..count];
     }
     for (tap, weights) in of_block.iter_mut().enumerate() {
-        let (before, behind) = (&blocks[tap][shift..], &blocks[gather.taps + tap][..shift]);
-        weights[..LANES - shift].copy_from_slice(before);
-        weights[LANES - shift..].copy_from_slice(behind);
+        weights[..LANES - shift].copy_from_slice(&taps[tap][shift..]);
+        weights[LANES - shift..].copy_from_slice(&taps[count + tap][..shift]);
     }
+    of_block
 }
 
 /// The outputs of a class in a row, and those of them whose taps all read inside.
@@ -116,17 +115,25 @@ impl Row<'_> {
         for at in (0..first).chain(end..count) {
             self.store(&self.at_border(at), at, output);
         }
-        let channels = self.source.channels;
+        let next = step * self.source.channels;
         let in_groups = first + (end - first) / AT_ONCE * AT_ONCE;
         for at in (first..in_groups).step_by(AT_ONCE) {
             let mut sums = [self.start; AT_ONCE];
             for tap in self.taps {
                 let weight = &self.weights[tap.number];
                 let place = self.place(tap, at);
-                let read = &self.source.values[place..][..(AT_ONCE - 1) * step * channels + LANES];
-                for (index, sum) in sums.iter_mut().enumerate() {
-                    // SAFETY: the last of them ends with `read`.
-                    multiply_add(sum, unsafe { block_at(read, index * step * channels) }, weight);
+                let read = &self.source.values[place..][..(AT_ONCE - 1) * next + LANES];
+                // One by one: sums of a loop that is not unrolled are no registers.
+                let [first, second, third, fourth, fifth, sixth, seventh] = &mut sums;
+                // SAFETY: the last of them ends with `read`.
+                unsafe {
+                    multiply_add(first, block_at(read, 0), weight);
+                    multiply_add(second, block_at(read, next), weight);
+                    multiply_add(third, block_at(read, 2 * next), weight);
+                    multiply_add(fourth, block_at(read, 3 * next), weight);
+                    multiply_add(fifth, block_at(read, 4 * next), weight);
+                    multiply_add(sixth, block_at(read, 5 * next), weight);
+                    multiply_add(seventh, block_at(read, 6 * next), weight);
                 }
             }
             for (index, sum) in sums.iter().enumerate() {
@@ -136,8 +143,7 @@ impl Row<'_> {
         for at in in_groups..end {
             let mut sum = self.start;
             for tap in self.taps {
-                let place = self.place(tap, at);
-                multiply_add(&mut sum, &load(&self.source.values[place..], LANES), &self.weights[tap.number]);
+                multiply_add(&mut sum, self.read(tap, at), &self.weights[tap.number]);
             }
             self.store(&sum, at, output);
         }
@@ -150,11 +156,16 @@ impl Row<'_> {
         for tap in self.taps {
             let column = (at * self.span.step) as isize + tap.column;
             if (0..self.source.width as isize).contains(&column) {
-                let place = self.place(tap, at);
-                multiply_add(&mut sum, &load(&self.source.values[place..], LANES), &self.weights[tap.number]);
+                multiply_add(&mut sum, self.read(tap, at), &self.weights[tap.number]);
             }
         }
         sum
+    }
+
+    /// What a tap reads for an output; it is inside.
+    #[inline(always)]
+    fn read(&self, tap: &Tap, at: usize) -> &Block {
+        self.source.values[self.place(tap, at)..].first_chunk().expect("the last block ends with the last channel")
     }
 
     /// Where a tap reads for an output; it is inside.
