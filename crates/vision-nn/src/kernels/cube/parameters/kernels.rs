@@ -217,22 +217,22 @@ pub(super) fn scale(tensors: &mut Tensors, factor: f32, #[comptime] chunk: usize
 /// Every number in another type.
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub(super) fn convert<I: Float, O: Float>(
-    from: &Sequence<OwnedTensor<I>>,
-    to: &mut Sequence<OwnedTensor<O>>,
+    inputs: &Sequence<OwnedTensor<I>>,
+    outputs: &mut Sequence<OwnedTensor<O>>,
     #[comptime] chunk: usize,
     #[define(I)] _from: ElemType,
     #[define(O)] _to: ElemType,
 ) {
     let mut begin = 0usize;
     #[unroll]
-    for tensor in 0..from.len() {
-        let count = from.index(tensor).len();
+    for tensor in 0..inputs.len() {
+        let count = inputs.index(tensor).len();
         let end = begin + count.div_ceil(chunk);
         if CUBE_POS >= begin && CUBE_POS < end {
             let start = (CUBE_POS - begin) * chunk;
             for at in range_stepped(start + UNIT_POS as usize, min(start + chunk, count), CUBE_DIM as usize) {
-                let number = O::cast_from(from.index(tensor).as_slice()[at]);
-                to.index_mut(tensor).as_mut_slice()[at] = number;
+                let number = O::cast_from(inputs.index(tensor).as_slice()[at]);
+                outputs.index_mut(tensor).as_mut_slice()[at] = number;
             }
         }
         begin = end;
