@@ -20,6 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from math import prod
 from pathlib import Path
 from statistics import median
 
@@ -308,13 +309,6 @@ class Operations:
         for parameter in parameters:
             parameter.grad = self.torch.ones_like(parameter)
         return self.torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.01, fused=True).step
-
-
-def prod(numbers: tuple[int, ...]) -> int:
-    product = 1
-    for number in numbers:
-        product *= number
-    return product
 
 
 def print_tables(arguments: argparse.Namespace, ours: dict[Key, dict], theirs: dict[Key, dict[str, float]]) -> None:
