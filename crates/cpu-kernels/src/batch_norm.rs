@@ -9,7 +9,7 @@ use crate::activation::Activation;
 use crate::output::{in_tasks, in_tasks_with};
 
 /// Numbers a task.
-const TASK: usize = 1 << 13;
+const TASK: usize = 1 << 15;
 
 /// Mean and variance of each channel.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,16 +61,23 @@ pub fn moments(rows: &[f32], channels: usize) -> Moments {
     // Chan, Golub and LeVeque, "Updating Formulae and a Pairwise Algorithm for Computing Sample Variances", 1979.
     for ([task_mean, task_squares], rows) in partial.iter().zip(rows.chunks(task_length(channels))) {
         let count = (rows.len() / channels) as f64;
-        let total = seen + count;
-        for c in 0..channels {
-            let apart = f64::from(task_mean[c]) - mean[c];
-            mean[c] += apart * count / total;
-            squares[c] += f64::from(task_squares[c]) + apart * apart * seen * count / total;
-        }
-        seen = total;
+        let share = count / (seen + count);
+        add_moments([&mut mean, &mut squares], [task_mean, task_squares], share, seen * share);
+        seen += count;
     }
     let variance = squares.into_iter().map(|sum| (sum / seen) as f32).collect();
     Moments { mean: mean.into_iter().map(|mean| mean as f32).collect(), variance }
+}
+
+/// Adds a task's mean and squares to those of the tasks before: `share` is what part of all rows until now are its own.
+#[multiversion(targets = "simd")]
+fn add_moments([mean, squares]: [&mut [f64]; 2], of_task: [&[f32]; 2], share: f64, share_of_seen: f64) {
+    let of_task = of_task[0].iter().zip(of_task[1]);
+    for ((mean, squares), (task_mean, task_squares)) in mean.iter_mut().zip(squares).zip(of_task) {
+        let apart = f64::from(*task_mean) - *mean;
+        *mean += apart * share;
+        *squares += f64::from(*task_squares) + apart * apart * share_of_seen;
+    }
 }
 
 /// A task's mean, and its sum of squared deviations from that.

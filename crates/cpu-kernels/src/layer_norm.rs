@@ -2,13 +2,11 @@
 
 use multiversion::multiversion;
 
+use crate::block::{LANES, total};
 use crate::output::{in_tasks, in_tasks_with};
 
 /// Numbers a task.
 const TASK: usize = 1 << 13;
-
-/// Partial sums: enough to fill the vector units, and a sum that stays accurate.
-const LANES: usize = 16;
 
 /// What [`layer_norm_gradient`] finds.
 #[derive(Debug, Clone, PartialEq)]
@@ -80,15 +78,15 @@ fn gradient_task(
     sums: &mut [Vec<f32>; 2],
 ) {
     let channels = weight.len();
-    let [of_weight, of_bias] = sums;
+    let [of_weight, of_bias] = sums.each_mut().map(|sums| &mut sums[..channels]);
     let rows = rows.chunks_exact(channels).zip(gradient.chunks_exact(channels));
     for (output, (row, gradient)) in output.chunks_exact_mut(channels).zip(rows) {
         let (mean, scale) = moments(row, epsilon);
-        let sum_h = sum(channels, |c| gradient[c] * weight[c]) / channels as f32;
-        let sum_hx = sum(channels, |c| gradient[c] * weight[c] * (row[c] - mean)) * scale / channels as f32;
+        let [sum_h, sum_hx] = sums_of_slopes(row, weight, gradient, mean);
+        let (mean_h, mean_hx) = (sum_h / channels as f32, sum_hx * scale / channels as f32);
         for c in 0..channels {
             let normalised = (row[c] - mean) * scale;
-            output[c] = scale * (gradient[c].mul_add(weight[c], -sum_h) - normalised * sum_hx);
+            output[c] = scale * (gradient[c].mul_add(weight[c], -mean_h) - normalised * mean_hx);
             of_weight[c] = gradient[c].mul_add(normalised, of_weight[c]);
             of_bias[c] += gradient[c];
         }
@@ -99,23 +97,41 @@ fn gradient_task(
 #[inline(always)]
 fn moments(row: &[f32], epsilon: f32) -> (f32, f32) {
     let count = row.len() as f32;
-    let mean = sum(row.len(), |c| row[c]) / count;
-    let variance = sum(row.len(), |c| (row[c] - mean) * (row[c] - mean)) / count;
+    let mean = sum(row, |x| x) / count;
+    let variance = sum(row, |x| (x - mean) * (x - mean)) / count;
     (mean, 1.0 / (variance + epsilon).sqrt())
 }
 
 /// Sums in [`LANES`] parts, so that the additions need not wait for each other.
 #[inline(always)]
-fn sum(count: usize, term: impl Fn(usize) -> f32) -> f32 {
+fn sum(row: &[f32], term: impl Fn(f32) -> f32) -> f32 {
+    let (blocks, rest) = row.as_chunks::<LANES>();
     let mut parts = [0.0f32; LANES];
-    let whole = count / LANES * LANES;
-    for start in (0..whole).step_by(LANES) {
-        for (part, index) in parts.iter_mut().zip(start..) {
-            *part += term(index);
+    for block in blocks {
+        parts.iter_mut().zip(block).for_each(|(part, x)| *part += term(*x));
+    }
+    total(parts) + rest.iter().map(|x| term(*x)).sum::<f32>()
+}
+
+/// The sums of h = gradient * weight, and of h (x - mean).
+#[inline(always)]
+fn sums_of_slopes(row: &[f32], weight: &[f32], gradient: &[f32], mean: f32) -> [f32; 2] {
+    let [rows, weights, gradients] = [row, weight, gradient].map(<[f32]>::as_chunks::<LANES>);
+    let [mut parts, mut products] = [[0.0f32; LANES]; 2];
+    for ((x, weight), gradient) in rows.0.iter().zip(weights.0).zip(gradients.0) {
+        for lane in 0..LANES {
+            let slope = gradient[lane] * weight[lane];
+            parts[lane] += slope;
+            products[lane] = slope.mul_add(x[lane] - mean, products[lane]);
         }
     }
-    let rest: f32 = (whole..count).map(term).sum();
-    parts.iter().sum::<f32>() + rest
+    let mut sums = [total(parts), total(products)];
+    for ((x, weight), gradient) in rows.1.iter().zip(weights.1).zip(gradients.1) {
+        let slope = gradient * weight;
+        sums[0] += slope;
+        sums[1] += slope * (x - mean);
+    }
+    sums
 }
 
 fn rows_a_task(channels: usize) -> usize {

@@ -44,6 +44,18 @@ pub(crate) fn in_groups_of_tasks(
     output
 }
 
+/// A vector of `length` numbers that tasks write in whatever parts are theirs, and what `compute` returns.
+///
+/// # Safety
+/// `compute` writes every number, unless it panics.
+pub(crate) unsafe fn in_parts_of_tasks<T>(length: usize, compute: impl FnOnce(Shared<'_>) -> T) -> (Vec<f32>, T) {
+    let mut output = Vec::with_capacity(length);
+    let found = compute(Shared::new(&mut output.spare_capacity_mut()[..length]));
+    // SAFETY: every number was written, as the caller says.
+    unsafe { output.set_len(length) };
+    (output, found)
+}
+
 fn zeroed(part: &mut [MaybeUninit<f32>]) -> &mut [f32] {
     part.fill(MaybeUninit::new(0.0));
     // SAFETY: all of it was written just now.
@@ -53,9 +65,9 @@ fn zeroed(part: &mut [MaybeUninit<f32>]) -> &mut [f32] {
 /// An output whose parts belong to different tasks, though they do not lie together.
 #[derive(Clone, Copy)]
 pub(crate) struct Shared<'a> {
-    start: *mut f32,
+    start: *mut MaybeUninit<f32>,
     length: usize,
-    output: PhantomData<&'a mut [f32]>,
+    output: PhantomData<&'a mut [MaybeUninit<f32>]>,
 }
 
 // SAFETY: tasks have parts of their own; see `part`.
@@ -63,7 +75,7 @@ unsafe impl Send for Shared<'_> {}
 unsafe impl Sync for Shared<'_> {}
 
 impl<'a> Shared<'a> {
-    pub(crate) fn new(output: &'a mut [f32]) -> Self {
+    fn new(output: &'a mut [MaybeUninit<f32>]) -> Self {
         Self { start: output.as_mut_ptr(), length: output.len(), output: PhantomData }
     }
 
@@ -73,7 +85,7 @@ impl<'a> Shared<'a> {
     /// # Panics
     /// When the part is not inside.
     #[inline(always)]
-    pub(crate) unsafe fn part(self, start: usize, length: usize) -> &'a mut [f32] {
+    pub(crate) unsafe fn part(self, start: usize, length: usize) -> &'a mut [MaybeUninit<f32>] {
         assert!(start + length <= self.length, "{start} and {length} more of {}", self.length);
         // SAFETY: inside by the check, and used by the caller alone.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(start), length) }

@@ -15,17 +15,18 @@
 //! It counts the bytes that the program asks for. What the system's allocator adds (some bytes a block, free pages it
 //! keeps) is not in it, nor are stacks, code and mapped files. Memory that is asked for and never touched is.
 
+mod blocks;
 mod limit;
 mod pages;
 
-use std::alloc::{GlobalAlloc, Layout, System};
+use std::alloc::{GlobalAlloc, Layout};
 use std::hint::black_box;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 pub use limit::{limit_bytes, set_aside_overrun, set_limit, take_overrun, take_set_aside};
 pub use pages::keep_pages;
 
-/// The system's allocator, with a count of live bytes and of the most there ever were.
+/// The system's allocator, with a count of live bytes and of the most there ever were. Blocks of 4 KiB and more begin with a line of the cache.
 ///
 /// Install it with `#[global_allocator]` in the binary. Allocating and freeing cost one atomic addition each; the peak
 /// is written only while it rises. The count is one number for all threads, so that the peak is one that really was and
@@ -110,30 +111,29 @@ fn counted(bytes: usize, allocate: impl FnOnce() -> *mut u8) -> *mut u8 {
     pointer
 }
 
-// SAFETY: every call goes to `System` with the arguments it came with, and its answer is returned as it is; counting
+// SAFETY: every call goes to `blocks` with the arguments it came with, and its answer is returned as it is; counting
 // neither allocates nor panics.
 unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller keeps the contract of `alloc`, which is that of `System`.
-        counted(layout.size(), || unsafe { System.alloc(layout) })
+        // SAFETY: the caller keeps the contract of `alloc`.
+        counted(layout.size(), || unsafe { blocks::allocate(layout, false) })
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller keeps the contract of `alloc_zeroed`, which is that of `System`.
-        counted(layout.size(), || unsafe { System.alloc_zeroed(layout) })
+        // SAFETY: the caller keeps the contract of `alloc_zeroed`.
+        counted(layout.size(), || unsafe { blocks::allocate(layout, true) })
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the pointer came from `System` by way of this allocator, with this layout.
-        unsafe { System.dealloc(pointer, layout) };
+        // SAFETY: the pointer came from this allocator, with this layout.
+        unsafe { blocks::free(pointer, layout) };
         subtract(layout.size());
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         let grown_bytes = new_size.saturating_sub(layout.size());
-        // SAFETY: the pointer came from `System` by way of this allocator, with this layout; the caller keeps the
-        // contract for `new_size`.
-        let moved = counted(grown_bytes, || unsafe { System.realloc(pointer, layout, new_size) });
+        // SAFETY: the pointer came from this allocator, with this layout; the caller keeps the contract for `new_size`.
+        let moved = counted(grown_bytes, || unsafe { blocks::reallocate(pointer, layout, new_size) });
         if !moved.is_null() {
             subtract(layout.size().saturating_sub(new_size));
         }

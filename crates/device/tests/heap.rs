@@ -105,6 +105,36 @@ fn alignment_is_kept() {
 }
 
 #[test]
+fn large_blocks_begin_with_a_cache_line_and_keep_their_bytes() {
+    let _alone = alone();
+    let before = heap::current_bytes();
+    let byte = |at: usize| (at % 251) as u8;
+    // From below the least size to above it and back, and so far that the system's block moves.
+    for sizes in [[100, 5_000, 90], [5_000, 50_000, 4_096], [1 << 20, 40 << 20, 6_001], [4_095, 4_096, 4_095]] {
+        for is_zeroed in [false, true] {
+            let layout = |size| Layout::from_size_align(size, 4).unwrap();
+            // SAFETY: no layout is empty; blocks are used within their size and freed with the layout they have.
+            unsafe {
+                let mut block =
+                    if is_zeroed { HEAP.alloc_zeroed(layout(sizes[0])) } else { HEAP.alloc(layout(sizes[0])) };
+                if is_zeroed {
+                    assert!((0..sizes[0]).all(|at| block.add(at).read() == 0));
+                }
+                (0..sizes[0]).for_each(|at| block.add(at).write(byte(at)));
+                for (old, new) in [(sizes[0], sizes[1]), (sizes[1], sizes[2])] {
+                    assert!(old < 4_096 || block.addr().is_multiple_of(64), "{old} bytes");
+                    block = HEAP.realloc(block, layout(old), new);
+                    let kept = sizes[0].min(old).min(new);
+                    assert!((0..kept).all(|at| block.add(at).read() == byte(at)), "{old} bytes to {new}");
+                }
+                HEAP.dealloc(block, layout(sizes[2]));
+            }
+        }
+    }
+    assert_near(heap::current_bytes(), before);
+}
+
+#[test]
 fn an_allocation_that_fails_leaves_no_trace() {
     let _alone = alone();
     let before = heap::current_bytes();

@@ -13,6 +13,9 @@ const CLIP_EPSILON: f64 = 1e-6;
 /// which was faster: another run would have another norm in the last bits, and, clipped, other weights.
 const LONGEST_SUM: usize = 1 << 21;
 
+/// Elements of half precision that are cast to f32 at once, 64 MiB of them, but for a longer tensor.
+const WIDENED_AT_ONCE: usize = 1 << 25;
+
 /// One flat gradient a parameter, by name. Flat, so that one map holds every rank.
 #[derive(Debug, Default, Clone)]
 pub struct Gradients {
@@ -32,12 +35,22 @@ impl Gradients {
         Self { tensors: visitor.tensors }.widened()
     }
 
-    /// All in f32. Those of weights that were [cast at once](vision_nn::with_half_weights) come in half precision, and are cast back at once.
+    /// All in f32. Those of weights that were [cast at once](vision_nn::with_half_weights) come in half precision, and are cast back by few launches, each of
+    /// which frees what it read: the gradients of a large model are never there twice.
     fn widened(mut self) -> Self {
         let is_half = |(_, tensor): &(&String, &Tensor<1>)| tensor.dtype() != DType::F32;
-        let names: Vec<String> = self.tensors.iter().filter(is_half).map(|(name, _)| name.clone()).collect();
-        let half = names.iter().filter_map(|name| self.remove(name)).collect();
-        self.tensors.extend(names.into_iter().zip(cast_all(half, DType::F32)));
+        let form = |(name, tensor): (&String, &Tensor<1>)| (name.clone(), tensor.shape().num_elements());
+        let half: Vec<(String, usize)> = self.tensors.iter().filter(is_half).map(form).collect();
+        let mut half = half.into_iter().peekable();
+        while half.peek().is_some() {
+            let (mut names, mut room) = (Vec::new(), WIDENED_AT_ONCE);
+            while let Some((name, length)) = half.next_if(|(_, length)| names.is_empty() || *length <= room) {
+                room = room.saturating_sub(length);
+                names.push(name);
+            }
+            let tensors = names.iter().filter_map(|name| self.remove(name)).collect();
+            self.tensors.extend(names.into_iter().zip(cast_all(tensors, DType::F32)));
+        }
         self
     }
 

@@ -1,6 +1,7 @@
-use super::rows::Rows;
+use super::places::Places;
+use super::rows::{Rows, width};
 use super::{BLOCKED, WindowAttention};
-use crate::block::{Block, LANES, load};
+use crate::block::{LANES, Line, folded, total};
 use crate::exponential::exp_of_negative;
 
 /// One head of one window.
@@ -19,73 +20,92 @@ pub(super) struct Head {
 
 impl Head {
     pub(super) fn new(of: &WindowAttention) -> Self {
-        let rows = |width| Rows::new(of.tokens(), width);
-        Self {
-            queries: rows(of.head_blocks()),
-            keys: rows(of.head_blocks()),
-            values: rows(of.head_blocks()),
-            weights: rows(of.token_blocks()),
-            turned: Rows::new(of.head_width, of.token_blocks()),
-        }
+        let (tokens, head_width) = (of.tokens(), of.head_width);
+        let of_head = || Rows::new(tokens, head_width);
+        let (weights, turned) = (Rows::new(tokens, tokens), Rows::new(head_width, tokens));
+        Self { queries: of_head(), keys: of_head(), values: of_head(), weights, turned }
     }
 
-    /// Takes up a window's head, and finds its weights.
+    /// Takes up a window's head, and finds its weights. `bias` is that of [`bias_lines`].
     #[inline(always)]
     pub(super) fn look(
         &mut self,
         of: &WindowAttention,
         projected: &[f32],
-        bias: &[f32],
-        places: &[(usize, usize)],
+        bias: &[Line],
+        places: &Places,
         head: usize,
     ) {
         let channels = of.channels();
-        for (token, (place, _)) in places.iter().enumerate() {
+        for (token, place) in places.places.iter().enumerate() {
             let row = &projected[place * 3 * channels + head * of.head_width..];
-            read(row, of.head_width, self.queries.row_mut(token));
-            read(&row[channels..], of.head_width, self.keys.row_mut(token));
-            read(&row[2 * channels..], of.head_width, self.values.row_mut(token));
+            self.queries.read(token, row);
+            self.keys.read(token, &row[channels..]);
+            self.values.read(token, &row[2 * channels..]);
         }
-        let scale = of.scale();
-        self.queries.blocks.as_flattened_mut().iter_mut().for_each(|query| *query *= scale);
-        self.turned.transpose_from(&self.keys, of.head_width);
-        self.weights.multiply(&self.queries, &self.turned, of.head_width);
-        let tokens = of.tokens();
-        for (token, (_, region)) in places.iter().enumerate() {
-            let bias = &bias[(head * tokens + token) * tokens..][..tokens];
-            let scores = self.weights.row_mut(token).as_flattened_mut();
-            for (score, bias) in scores.iter_mut().zip(bias) {
-                *score += bias;
+        self.queries.scale(of.scale());
+        self.turned.transpose_from(&self.keys);
+        self.weights.multiply(self.queries.matrix(), &self.turned);
+        let of_head = bias.len() / of.heads;
+        let bias = bias[head * of_head..][..of_head].chunks_exact(width(of.tokens()));
+        for (token, bias) in bias.enumerate() {
+            let scores = self.weights.row_mut(token);
+            add(scores, bias);
+            if places.are_apart {
+                block(scores, &places.regions, places.region(token));
             }
-            if of.shift != [0, 0] {
-                for (score, (_, other)) in scores.iter_mut().zip(places) {
-                    *score += if region == other { 0.0 } else { BLOCKED };
-                }
-            }
-            softmax(scores, tokens);
+            softmax(scores);
         }
     }
 }
 
-/// Shares that add up to 1, of the first `count` scores; nothing beyond.
+/// The bias in whole lines, a row each token and head; nothing is seen beyond the last token.
+pub(super) fn bias_lines(of: &WindowAttention, bias: &[f32]) -> Vec<Line> {
+    let tokens = of.tokens();
+    let mut lines = vec![Line([f32::NEG_INFINITY; LANES]); of.heads * tokens * width(tokens)];
+    let rows = Line::numbers_mut(&mut lines).chunks_exact_mut(width(tokens) * LANES);
+    rows.zip(bias.chunks_exact(tokens)).for_each(|(row, bias)| row[..tokens].copy_from_slice(bias));
+    lines
+}
+
 #[inline(always)]
-fn softmax(scores: &mut [f32], count: usize) {
+fn add(scores: &mut [Line], bias: &[Line]) {
+    for (Line(scores), Line(bias)) in scores.iter_mut().zip(bias) {
+        for lane in 0..LANES {
+            scores[lane] += bias[lane];
+        }
+    }
+}
+
+/// Keeps a token of this region from seeing those of others.
+#[inline(always)]
+fn block(scores: &mut [Line], regions: &[[u32; LANES]], own: u32) {
+    for (Line(scores), regions) in scores.iter_mut().zip(regions) {
+        for lane in 0..LANES {
+            scores[lane] += if regions[lane] == own { 0.0 } else { BLOCKED };
+        }
+    }
+}
+
+/// Shares that add up to 1.
+#[inline(always)]
+fn softmax(scores: &mut [Line]) {
     let mut highest = [f32::NEG_INFINITY; LANES];
-    let (scores, beyond) = scores.split_at_mut(count);
-    beyond.fill(0.0);
-    let (whole, rest) = scores.as_chunks::<LANES>();
-    for chunk in whole {
-        highest.iter_mut().zip(chunk).for_each(|(highest, score)| *highest = highest.max(*score));
+    for Line(scores) in &*scores {
+        for lane in 0..LANES {
+            highest[lane] = highest[lane].max(scores[lane]);
+        }
     }
-    let highest = highest.iter().chain(rest).fold(f32::NEG_INFINITY, |highest, score| highest.max(*score));
-    scores.iter_mut().for_each(|score| *score = share(*score - highest));
+    let highest = folded(highest, f32::max);
     let mut sums = [0.0f32; LANES];
-    let (whole, rest) = scores.as_chunks::<LANES>();
-    for chunk in whole {
-        sums.iter_mut().zip(chunk).for_each(|(sum, share)| *sum += share);
+    for Line(scores) in &mut *scores {
+        for lane in 0..LANES {
+            scores[lane] = share(scores[lane] - highest);
+            sums[lane] += scores[lane];
+        }
     }
-    let sum: f32 = sums.iter().sum::<f32>() + rest.iter().sum::<f32>();
-    scores.iter_mut().for_each(|share| *share /= sum);
+    let scale = 1.0 / total(sums);
+    Line::numbers_mut(scores).iter_mut().for_each(|score| *score *= scale);
 }
 
 /// `exp(below)`; exactly zero where that is next to nothing: what a processor does with numbers below the normal ones takes it a hundred times as long, and
@@ -96,13 +116,4 @@ fn share(below: f32) -> f32 {
     const NOTHING: f32 = -80.0;
     let share = if below < NOTHING { 0.0 } else { exp_of_negative(below) };
     if below.is_nan() { below } else { share }
-}
-
-/// Numbers of one token into a row of blocks.
-#[inline(always)]
-pub(super) fn read(numbers: &[f32], width: usize, row: &mut [Block]) {
-    for (index, block) in row.iter_mut().enumerate() {
-        let start = index * LANES;
-        *block = load(&numbers[start..], LANES.min(width - start));
-    }
 }

@@ -6,9 +6,8 @@
 mod backward;
 mod forward;
 mod head;
+mod places;
 mod rows;
-
-use crate::block::LANES;
 
 /// Added to the score of a pair that must not see each other. Finite, so that no row can become all infinite; e^-100 is zero in f32. timm's value.
 const BLOCKED: f32 = -100.0;
@@ -89,32 +88,8 @@ impl WindowAttention {
         self.batch * self.grid[0] / self.window[0] * (self.grid[1] / self.window[1])
     }
 
-    /// Where a window's tokens stand in the map, and the region of each: tokens see those of their own.
-    fn places(&self, window: usize) -> Vec<(usize, usize)> {
-        let [height, width] = self.grid;
-        let across = width / self.window[1];
-        let of_image = height / self.window[0] * across;
-        let (image, window) = (window / of_image, window % of_image);
-        let first = [window / across * self.window[0], window % across * self.window[1]];
-        let place = |token: usize| {
-            let rolled = [first[0] + token / self.window[1], first[1] + token % self.window[1]];
-            let [row, column] = [0, 1].map(|axis| (rolled[axis] + self.shift[axis]) % self.grid[axis]);
-            let [down, right] = [0, 1].map(|axis| usize::from(rolled[axis] >= self.grid[axis] - self.shift[axis]));
-            ((image * height + row) * width + column, 2 * down + right)
-        };
-        (0..self.tokens()).map(place).collect()
-    }
-
     fn scale(&self) -> f32 {
         (self.head_width as f32).powf(-0.5)
-    }
-
-    fn token_blocks(&self) -> usize {
-        self.tokens().div_ceil(LANES)
-    }
-
-    fn head_blocks(&self) -> usize {
-        self.head_width.div_ceil(LANES)
     }
 }
 

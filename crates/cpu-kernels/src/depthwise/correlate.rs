@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::StridedDepthwise;
 use super::plane::{Image, Plane};
-use crate::block::{Block, LANES, add, multiply_add};
+use crate::block::{Block, LANES, Line, add, multiply_add};
 
 /// Rows of gradient a task, about: few enough for the channels of one place, which lie together, to be still in cache when their turn comes.
 const BAND: usize = 14;
@@ -52,8 +52,8 @@ fn correlate_band(map: Image<'_>, gradient: Image<'_>, rows: Range<usize>, of: &
         map_plane.fill(map, first_channel, top..top + reach(rows.len()), left..left + reach(columns));
         gradient_plane.fill(gradient, first_channel, rows.start as isize..rows.end as isize, 0..columns as isize);
         for row in 0..rows.len() {
-            let gradient = &gradient_plane.blocks[row * columns..][..columns];
-            let map = &map_plane.blocks[row * of.stride * map_plane.width..];
+            let gradient = &gradient_plane.lines[row * columns..][..columns];
+            let map = &map_plane.lines[row * of.stride * map_plane.width..];
             match (kernel, of.stride) {
                 (3, 1) => correlate_three::<1>(map, map_plane.width, gradient, sums),
                 (3, 2) => correlate_three::<2>(map, map_plane.width, gradient, sums),
@@ -69,16 +69,11 @@ fn correlate_band(map: Image<'_>, gradient: Image<'_>, rows: Range<usize>, of: &
 /// One row of gradient with the K rows of map below it, a row of taps at a time, in registers. A row's sum is added up by itself first, so that long sums
 /// stay accurate.
 #[inline(always)]
-fn correlate_row<const K: usize, const STEP: usize>(
-    map: &[Block],
-    width: usize,
-    gradient: &[Block],
-    sums: &mut [Block],
-) {
+fn correlate_row<const K: usize, const STEP: usize>(map: &[Line], width: usize, gradient: &[Line], sums: &mut [Block]) {
     for (row, sums) in sums.chunks_exact_mut(K).enumerate() {
         let mut row_sums = [[0.0; LANES]; K];
         for (x, gradient) in gradient.iter().enumerate() {
-            multiply_window(&mut row_sums, gradient, &map[row * width + x * STEP..]);
+            multiply_window(&mut row_sums, &gradient.0, &map[row * width + x * STEP..]);
         }
         for column in 0..K {
             add(&mut sums[column], &row_sums[column]);
@@ -88,12 +83,12 @@ fn correlate_row<const K: usize, const STEP: usize>(
 
 /// The same for kernels of 3, all three rows of taps at once: one row's additions would wait for each other.
 #[inline(always)]
-fn correlate_three<const STEP: usize>(map: &[Block], width: usize, gradient: &[Block], sums: &mut [Block]) {
+fn correlate_three<const STEP: usize>(map: &[Line], width: usize, gradient: &[Line], sums: &mut [Block]) {
     let [mut upper, mut middle, mut lower] = [[[0.0; LANES]; 3]; 3];
     for (x, gradient) in gradient.iter().enumerate() {
-        multiply_window(&mut upper, gradient, &map[x * STEP..]);
-        multiply_window(&mut middle, gradient, &map[width + x * STEP..]);
-        multiply_window(&mut lower, gradient, &map[2 * width + x * STEP..]);
+        multiply_window(&mut upper, &gradient.0, &map[x * STEP..]);
+        multiply_window(&mut middle, &gradient.0, &map[width + x * STEP..]);
+        multiply_window(&mut lower, &gradient.0, &map[2 * width + x * STEP..]);
     }
     for column in 0..3 {
         add(&mut sums[column], &upper[column]);
@@ -105,22 +100,22 @@ fn correlate_three<const STEP: usize>(map: &[Block], width: usize, gradient: &[B
 /// Adds the products of one gradient with the K places of map that begin a row of its window.
 #[inline(always)]
 #[allow(clippy::needless_range_loop, reason = "iterators here keep sums from registers")]
-fn multiply_window<const K: usize>(sums: &mut [Block; K], gradient: &Block, map: &[Block]) {
-    let map: &[Block; K] = map.first_chunk().expect("windows are inside");
+fn multiply_window<const K: usize>(sums: &mut [Block; K], gradient: &Block, map: &[Line]) {
+    let map: &[Line; K] = map.first_chunk().expect("windows are inside");
     for column in 0..K {
-        multiply_add(&mut sums[column], gradient, &map[column]);
+        multiply_add(&mut sums[column], gradient, &map[column].0);
     }
 }
 
 /// The same for any kernel and stride.
 #[inline(always)]
-fn correlate_singly(map: &[Block], width: usize, gradient: &[Block], of: &StridedDepthwise, sums: &mut [Block]) {
+fn correlate_singly(map: &[Line], width: usize, gradient: &[Line], of: &StridedDepthwise, sums: &mut [Block]) {
     let kernel = of.shape.kernel;
     for (tap, sum) in sums.iter_mut().enumerate() {
         let mut row_sum = [0.0; LANES];
         let map = &map[tap / kernel * width + tap % kernel..];
         for (x, gradient) in gradient.iter().enumerate() {
-            multiply_add(&mut row_sum, gradient, &map[x * of.stride]);
+            multiply_add(&mut row_sum, &gradient.0, &map[x * of.stride].0);
         }
         add(sum, &row_sum);
     }

@@ -1,19 +1,12 @@
 use multiversion::multiversion;
 
 use super::StridedDepthwise;
-use super::direct::gather_directly;
 use super::plane::{Image, Plane};
-use crate::block::{Block, LANES, load, multiply_add};
+use crate::block::{Block, LANES, Line, load, multiply_add};
 use crate::output::in_groups_of_tasks;
 
 /// Outputs of a row that are summed at once, in registers: it divides the widths that 224 pixels give.
-pub(super) const AT_ONCE: usize = 7;
-
-/// Kernels of up to 5 by 5 read each number so seldom that laying out planes for them takes longer than the sums.
-const MOST_TAPS_READ_IN_PLACE: usize = 25;
-
-/// Output of a task that reads in place: it and what is read for it are in a core's own cache.
-const DIRECT_BAND_BYTES: usize = 128 << 10;
+const AT_ONCE: usize = 7;
 
 /// Rows of output a task, about: more than the kernel is high, so that few rows of input are read twice.
 const BAND: usize = 14;
@@ -22,16 +15,16 @@ const BAND: usize = 14;
 /// the outputs fall in classes by their place modulo the stride, each with taps of its own.
 pub(super) struct Gather {
     batch: usize,
-    pub(super) channels: usize,
-    pub(super) taps: usize,
+    channels: usize,
+    taps: usize,
     source: [usize; 2],
-    pub(super) output: [usize; 2],
+    output: [usize; 2],
     /// Cells of input from one output of a class to the next.
-    pub(super) source_step: usize,
+    source_step: usize,
     /// Classes along an axis, and outputs from one of a class to the next.
-    pub(super) classes: usize,
+    classes: usize,
     /// Row by row: places of input, from that of the class's first output on, with the tap of each.
-    pub(super) places: Vec<Vec<([isize; 2], usize)>>,
+    places: Vec<Vec<([isize; 2], usize)>>,
 }
 
 impl Gather {
@@ -79,16 +72,11 @@ impl Gather {
         let [height, width] = self.source;
         let [rows, columns] = self.output;
         let (image, row) = (height * width * self.channels, columns * self.channels);
-        let is_direct = self.taps <= MOST_TAPS_READ_IN_PLACE && self.channels >= LANES;
-        let most = if is_direct { (DIRECT_BAND_BYTES / (row.max(1) * size_of::<f32>())).max(1) } else { BAND };
-        let band = most.min(rows).next_multiple_of(self.classes);
+        let band = BAND.min(rows).next_multiple_of(self.classes);
         in_groups_of_tasks(self.batch * rows * row, rows * row, band * row, |[index, part], output| {
             let values = &source[index * image..][..image];
             let source = Image { values, height, width, channels: self.channels };
-            match is_direct {
-                true => gather_directly(self, source, part * band, taps, bias, output),
-                false => gather_band(self, source, part * band, taps, bias, output),
-            }
+            gather_band(self, source, part * band, taps, bias, output);
         })
     }
 
@@ -135,12 +123,14 @@ fn gather_band(
             let (down, across) = (class / classes, class % classes);
             let target = Target { gather, across, lanes };
             let width = plane.width as isize;
-            let taps: Vec<(usize, Block)> = places
+            let taps: Vec<(usize, Line)> = places
                 .iter()
-                .map(|([y, x], tap)| (((y - highest) * width + x - leftmost) as usize, taps[block * gather.taps + tap]))
+                .map(|([y, x], tap)| {
+                    (((y - highest) * width + x - leftmost) as usize, Line(taps[block * gather.taps + tap]))
+                })
                 .collect();
             for row in (down..rows).step_by(classes) {
-                let source = &plane.blocks[row / classes * step * plane.width..];
+                let source = &plane.lines[row / classes * step * plane.width..];
                 let output = &mut output[row * columns * gather.channels + first_channel..];
                 match step {
                     1 => gather_row::<1>(source, &taps, start, target, output),
@@ -163,8 +153,8 @@ struct Target<'a> {
 /// One row's outputs of a class, [`AT_ONCE`] at a time.
 #[inline(always)]
 fn gather_row<const STEP: usize>(
-    source: &[Block],
-    taps: &[(usize, Block)],
+    source: &[Line],
+    taps: &[(usize, Line)],
     start: Block,
     target: Target<'_>,
     output: &mut [f32],
@@ -172,12 +162,14 @@ fn gather_row<const STEP: usize>(
     let Target { gather, across, .. } = target;
     let count = gather.output[1].saturating_sub(across).div_ceil(gather.classes);
     let whole = count / AT_ONCE * AT_ONCE;
+    let farthest = taps.iter().map(|(offset, _)| *offset).max().unwrap_or(0);
+    assert!(source.len() > whole.saturating_sub(1) * STEP + farthest, "windows are inside of the plane");
     for at in (0..whole).step_by(AT_ONCE) {
         let mut sums = [start; AT_ONCE];
         for (offset, tap) in taps {
-            let source = &source[at * STEP + offset..][..(AT_ONCE - 1) * STEP + 1];
             for (index, sum) in sums.iter_mut().enumerate() {
-                multiply_add(sum, &source[index * STEP], tap);
+                // SAFETY: the last output's farthest tap is inside, as was checked.
+                multiply_add(sum, unsafe { &source.get_unchecked((at + index) * STEP + offset).0 }, &tap.0);
             }
         }
         for (index, sum) in sums.iter().enumerate() {
@@ -187,7 +179,7 @@ fn gather_row<const STEP: usize>(
     for at in whole..count {
         let mut sum = start;
         for (offset, tap) in taps {
-            multiply_add(&mut sum, &source[at * STEP + offset], tap);
+            multiply_add(&mut sum, &source[at * STEP + offset].0, &tap.0);
         }
         store(&sum, target, across + at * gather.classes, output);
     }
@@ -195,12 +187,12 @@ fn gather_row<const STEP: usize>(
 
 /// The same for other strides.
 #[inline(always)]
-fn gather_singly(source: &[Block], taps: &[(usize, Block)], start: Block, target: Target<'_>, output: &mut [f32]) {
+fn gather_singly(source: &[Line], taps: &[(usize, Line)], start: Block, target: Target<'_>, output: &mut [f32]) {
     let Target { gather, across, .. } = target;
     for (at, column) in (across..gather.output[1]).step_by(gather.classes).enumerate() {
         let mut sum = start;
         for (offset, tap) in taps {
-            multiply_add(&mut sum, &source[at * gather.source_step + offset], tap);
+            multiply_add(&mut sum, &source[at * gather.source_step + offset].0, &tap.0);
         }
         store(&sum, target, column, output);
     }

@@ -1,7 +1,6 @@
 //! Depthwise convolution over channels-last maps: a square kernel a channel, any stride, zeros around the map.
 
 mod correlate;
-mod direct;
 mod gather;
 mod plane;
 

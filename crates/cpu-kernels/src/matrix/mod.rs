@@ -4,6 +4,8 @@
 //! those registers: as exact as f32 and faster than its own units. Elsewhere, where it has vector registers of 512 bits and measurements say that it
 //! pays, tiles of sums are kept in those. Elsewhere again the `gemm` crate computes.
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod lines;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod pack;
 #[cfg(target_arch = "x86_64")]
@@ -20,7 +22,6 @@ mod vectors;
 
 pub use product::{product, product_of_gelu};
 
-#[cfg(target_arch = "x86_64")]
 use std::ops::Range;
 
 /// A matrix in a slice: element `[row, column]` stands at `row * row_stride + column * column_stride`.
@@ -51,11 +52,25 @@ impl<'a> Matrix<'a> {
     }
 
     /// The part in some rows and columns.
-    #[cfg(target_arch = "x86_64")]
-    fn part(self, rows: &Range<usize>, columns: &Range<usize>) -> Self {
+    pub(crate) fn part(self, rows: &Range<usize>, columns: &Range<usize>) -> Self {
         assert!(rows.end <= self.rows && columns.end <= self.columns, "a part of {} by {}", self.rows, self.columns);
         let values = &self.values[rows.start * self.row_stride + columns.start * self.column_stride..];
         Self { values, rows: rows.len(), columns: columns.len(), ..self }
+    }
+
+    /// How deep it is as the left side of a product.
+    pub(crate) fn depth(self) -> usize {
+        self.columns
+    }
+
+    /// Numbers from one column to the next.
+    pub(crate) fn depth_step(self) -> usize {
+        self.column_stride
+    }
+
+    /// The numbers of R rows from row `first` on, to the end of all.
+    pub(crate) fn rows_of<const R: usize>(self, first: usize) -> [&'a [f32]; R] {
+        std::array::from_fn(|row| &self.values[(first + row) * self.row_stride..])
     }
 
     /// The same numbers with rows for columns.

@@ -3,13 +3,9 @@
 use std::arch::x86_64::*;
 
 use super::Matrix;
-use super::sums::{COLUMNS, LANES, Left, ROWS, mask};
+use super::sums::{COLUMNS, Left, ROWS, mask};
+use crate::block::{LANES, Line};
 use crate::gelu::gelu_task;
-
-/// As many numbers as a register holds, aligned like one.
-#[derive(Debug, Clone, Copy)]
-#[repr(C, align(64))]
-pub(super) struct Line([f32; LANES]);
 
 /// Lines of one depth of a panel.
 pub(super) const PANEL_LINES: usize = COLUMNS / LANES;
@@ -150,10 +146,9 @@ pub(super) fn gelu_of_rows(rows: Matrix<'_>, buffer: &mut Vec<Line>) -> Left {
     let row_step = rows.columns.next_multiple_of(LANES);
     let lines = rows.rows * row_step / LANES;
     if buffer.len() < lines {
-        buffer.resize(lines, Line([0.0; LANES]));
+        buffer.resize(lines, Line::ZEROS);
     }
-    // SAFETY: there are so many lines, and a line is so many numbers.
-    let packed = unsafe { std::slice::from_raw_parts_mut(buffer.as_mut_ptr().cast::<f32>(), lines * LANES) };
+    let packed = Line::numbers_mut(&mut buffer[..lines]);
     for (row, packed) in packed.chunks_exact_mut(row_step).enumerate() {
         gelu_task(&rows.values[row * rows.row_stride..][..rows.columns], &mut packed[..rows.columns]);
     }

@@ -3,11 +3,10 @@
 use std::arch::asm;
 use std::arch::x86_64::*;
 
+use crate::block::LANES;
+
 /// Rows of the tallest tile: two registers each, which leaves four of 32 for operands.
 pub(super) const ROWS: usize = 14;
-
-/// Numbers of a register.
-pub(super) const LANES: usize = 16;
 
 /// Columns of a tile: two registers.
 pub(super) const COLUMNS: usize = 2 * LANES;
@@ -17,6 +16,13 @@ pub(super) const COLUMNS: usize = 2 * LANES;
 pub(super) struct Left {
     pub(super) start: *const f32,
     pub(super) row_step: usize,
+    pub(super) depth_step: usize,
+}
+
+/// [`COLUMNS`] numbers of each depth of the right side, so many numbers from one depth to the next.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Panel {
+    pub(super) start: *const f32,
     pub(super) depth_step: usize,
 }
 
@@ -55,11 +61,11 @@ impl Ahead {
     }
 }
 
-/// Operands of a tile: the left side, `depth` lines of [`COLUMNS`] numbers, and what to read ahead.
+/// Operands of a tile: both sides, how deep they are, and what to read ahead.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Operands {
     pub(super) left: Left,
-    pub(super) panel: *const f32,
+    pub(super) panel: Panel,
     pub(super) depth: usize,
     pub(super) ahead: Ahead,
 }
@@ -76,9 +82,13 @@ pub(super) fn mask(lanes: usize) -> [__mmask16; 2] {
 ///
 /// # Safety
 /// The processor has AVX-512F; there are 1 to [`ROWS`] rows, and some depth; all rows of the left side and the panel may be read that deep; the
-/// panel is aligned to a register. The place may be written by nobody else, where [`Before::Sums`] it has been written, and a bias has the columns.
+/// panel's depths are aligned to a register. The place may be written by nobody else, where [`Before::Sums`] it has been written, and a bias has the columns.
 pub(super) unsafe fn compute(rows: usize, operands: Operands, place: Place) {
-    debug_assert!(operands.depth > 0 && operands.panel.cast::<__m512>().is_aligned(), "a panel");
+    let Panel { start, depth_step } = operands.panel;
+    debug_assert!(
+        operands.depth > 0 && start.cast::<__m512>().is_aligned() && depth_step.is_multiple_of(LANES),
+        "a panel"
+    );
     // SAFETY: as the caller says.
     unsafe { TILES[rows - 1](operands, place) };
 }
@@ -115,11 +125,12 @@ macro_rules! tile {
                     "add {row9}, {depth_step}",
                     "add {row12}, {depth_step}",
                     "add {ahead}, {ahead_step}",
-                    "sub {panel}, -128",
+                    "add {panel}, {panel_step}",
                     "dec {depth}",
                     "jnz 2b",
                     "/* A tile of one row has no use for {step}. */",
-                    panel = inout(reg) panel => _,
+                    panel = inout(reg) panel.start => _,
+                    panel_step = in(reg) size_of::<f32>() * panel.depth_step,
                     depth = inout(reg) depth => _,
                     step = in(reg) size_of::<f32>() * left.row_step,
                     depth_step = in(reg) size_of::<f32>() * left.depth_step,
