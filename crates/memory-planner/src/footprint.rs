@@ -1,5 +1,7 @@
 //! What one optimizer step holds in memory, as a function of the batch size.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use crate::exact::interpolate;
@@ -199,6 +201,33 @@ impl Footprint {
         footprint
     }
 
+    /// The pass that a step of `effective` samples peaks in, cut into micro-batches of `micro` and a smaller last one: what it holds beside its samples, and their
+    /// number.
+    ///
+    /// Sums of gradients are there from the second pass on. Where that is the last one and smaller, the first may hold more than it. Only measured steps tell
+    /// these two apart: to an allocator of pages, which the first pass has cut, both together may be more than either.
+    pub fn largest_pass(&self, effective: usize, micro: usize) -> (Cow<'_, Self>, usize) {
+        let micro = micro.clamp(1, effective.max(1));
+        let last = effective.saturating_sub(micro);
+        if last == 0 {
+            return (Cow::Borrowed(self), micro);
+        }
+        let accumulating = self.accumulating();
+        if last >= micro || !matches!(self.source, FootprintSource::Measured { .. }) {
+            return (Cow::Owned(accumulating), micro);
+        }
+        match self.peak_bytes(micro) >= accumulating.peak_bytes(last) {
+            true => (Cow::Borrowed(self), micro),
+            false => (Cow::Owned(accumulating), last),
+        }
+    }
+
+    /// The predicted peak of such a step, in bytes.
+    pub fn step_peak_bytes(&self, effective: usize, micro: usize) -> u64 {
+        let (footprint, batch) = self.largest_pass(effective, micro);
+        footprint.peak_bytes(batch)
+    }
+
     /// The predicted peak of one step of `batch` samples, in bytes. It never falls as the batch grows.
     pub fn peak_bytes(&self, batch: usize) -> u64 {
         let per_sample = self.per_sample.total();
@@ -319,6 +348,22 @@ mod tests {
 
     fn seen(batch: usize, peak_bytes: u64) -> Observation {
         Observation { batch, peak_bytes }
+    }
+
+    #[test]
+    fn of_two_passes_the_larger_one_comes_before_there_are_sums() {
+        let observations = [(1, 2 << 20), (16, 17 << 20)].map(|(batch, peak_bytes)| Observation { batch, peak_bytes });
+        let known = FixedMemory { weights: 1 << 20, ..FixedMemory::default() };
+        let footprint = Footprint::from_measurements(known, 0, &observations).unwrap().with_accumulation_extra(4 << 20);
+        let peak = |effective, micro| footprint.step_peak_bytes(effective, micro) >> 20;
+        assert_eq!([peak(16, 16), peak(16, 20)], [17, 17], "one pass, which nothing is added to");
+        assert_eq!([peak(24, 16), peak(24, 12)], [17, 17], "16 without sums, and 12 with those of 12 before");
+        assert_eq!(peak(31, 16), 20, "15 with sums are more than 16 without");
+        assert_eq!([peak(32, 16), peak(40, 16)], [21, 21], "from the second of 16 on there are sums");
+        let observed = footprint.source.observations().to_vec();
+        let source = FootprintSource::DryRun { observations: observed, accumulating: Vec::new() };
+        let exact = Footprint { source, ..footprint.clone() };
+        assert_eq!(exact.step_peak_bytes(24, 16), exact.accumulating().peak_bytes(16), "pages are not told apart");
     }
 
     #[test]

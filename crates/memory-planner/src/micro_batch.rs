@@ -54,9 +54,9 @@ fn take_as_asked(
     effective: usize,
 ) -> Result<ChosenMicroBatch, PlanError> {
     let batch = asked.min(effective);
-    let footprint = if batch < effective { &footprint.accumulating() } else { footprint };
-    let peak_bytes = footprint.peak_bytes(batch);
+    let peak_bytes = footprint.step_peak_bytes(effective, batch);
     if peak_bytes > budget.budget_bytes {
+        let footprint = if batch < effective { &footprint.accumulating() } else { footprint };
         let largest_fitting = largest_batch(footprint, budget.budget_bytes, batch);
         return Err(PlanError::does_not_fit(footprint, budget, batch, largest_fitting));
     }
@@ -115,9 +115,10 @@ fn choose_part(
     }
     let rounded = request.rounding.round_down(largest).max(minimum);
     let even = even_divisor(request, effective, rounded);
-    let even = even.filter(|even| uses_enough([*even, rounded].map(|batch| accumulating.peak_bytes(batch)), budget));
+    let peak_bytes = |batch: usize| footprint.step_peak_bytes(effective, batch);
+    let even = even.filter(|even| uses_enough([*even, rounded].map(peak_bytes), budget));
     let batch = even.unwrap_or(rounded);
-    let peak_bytes = accumulating.peak_bytes(batch);
+    let peak_bytes = peak_bytes(batch);
     let why = explain(request, batch, largest, effective);
     Ok(ChosenMicroBatch { batch, peak_bytes, reason: format!("{why}: {}", of_budget(peak_bytes, budget)) })
 }

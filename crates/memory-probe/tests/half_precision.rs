@@ -1,5 +1,7 @@
 //! What half precision saves by the captured source, for every family.
 
+use std::collections::BTreeMap;
+
 use burn::tensor::Device;
 use convnext::ConvNextConfig;
 use memory_planner::{Liveness, Precision, Role, Trace};
@@ -58,6 +60,33 @@ fn assert_halved<M: Classifier>(build: &dyn Fn(&Device) -> M) {
     }
 }
 
+/// What each layer keeps more of in the larger batch.
+fn grown_by_layer<M: Classifier>(precision: Precision, build: &dyn Fn(&Device) -> M) -> BTreeMap<String, u64> {
+    let [small, large] = BATCHES.map(|batch| {
+        let trace = capture_step(&request(precision), batch, build);
+        let mut kept: BTreeMap<String, u64> = BTreeMap::new();
+        for tensor in trace.tensors.iter().filter(|tensor| tensor.role == Role::SavedActivation) {
+            *kept.entry(trace.layers[tensor.layer as usize].clone()).or_default() += tensor.bytes;
+        }
+        kept
+    });
+    let grown = |(layer, bytes): (String, u64)| {
+        let before = small.get(&layer).copied().unwrap_or(0);
+        (bytes > before).then(|| (layer, bytes - before))
+    };
+    large.into_iter().filter_map(grown).collect()
+}
+
+/// Weights are cast all at once before the first layer runs: what a layer makes by the copies is its own all the same.
+fn assert_each_layer_keeps_its_own<M: Classifier>(build: &dyn Fn(&Device) -> M) {
+    let [full, half] = [Precision::Fp32, Precision::Bf16].map(|precision| grown_by_layer(precision, build));
+    assert_eq!(full.keys().collect::<Vec<_>>(), half.keys().collect::<Vec<_>>());
+    for (layer, full) in full {
+        let half = half[&layer];
+        assert!(half <= full && 3 * half >= full, "{layer} keeps {half} B in bf16 and {full} B in fp32");
+    }
+}
+
 fn spec(device: &Device) -> ClassifierSpec {
     ClassifierSpec::new(CLASSES, device)
 }
@@ -67,6 +96,7 @@ fn convnext_keeps_half_in_half_precision() {
     let config =
         ConvNextConfig { depths: [1, 1, 2, 1], widths: [16, 32, 64, 128], pointwise_mlp: false, response_norm: false };
     assert_halved(&|device| config.init(&spec(device)));
+    assert_each_layer_keeps_its_own(&|device| config.init(&spec(device)));
 }
 
 #[test]
@@ -74,6 +104,7 @@ fn swin_keeps_half_in_half_precision() {
     let (depths, num_heads) = ([2, 2, 2, 2], [1, 2, 4, 8]);
     let config = SwinConfig { image_size: [SIDE; 2], window_size: 4, embed_dim: 32, depths, num_heads };
     assert_halved(&|device| config.init(&spec(device)));
+    assert_each_layer_keeps_its_own(&|device| config.init(&spec(device)));
 }
 
 #[test]
@@ -81,6 +112,7 @@ fn efficientnet_keeps_half_in_half_precision() {
     for name in ["efficientnet_b0", "tf_efficientnetv2_b0"] {
         let config = efficientnet::find_variant(name).expect("a variant of the registry").config();
         assert_halved(&|device| config.init(&spec(device)));
+        assert_each_layer_keeps_its_own(&|device| config.init(&spec(device)));
     }
 }
 

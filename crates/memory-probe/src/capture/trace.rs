@@ -243,7 +243,7 @@ impl Tracer<'_> {
         self.layout.buffer_of(number).map(|buffer| self.owners[buffer])
     }
 
-    /// Forward kernels belong to the layer whose parameter was read last; backward kernels to that of a saved activation they read.
+    /// Forward kernels belong to the layer whose parameter was read last, or a copy of it; backward kernels to that of a saved activation they read.
     fn layers_of_kernels(&mut self) -> Vec<u32> {
         let mut of_buffer: BTreeMap<usize, u32> = BTreeMap::new();
         for (&number, name) in &self.recording.parameters {
@@ -257,21 +257,33 @@ impl Tracer<'_> {
         }
         let (mut current, mut layers) = (0, Vec::new());
         for kernel in self.step.clone() {
-            let reads = self.layout.kernels[kernel].reads.iter();
-            current = reads
-                .filter_map(|(buffer, _)| of_buffer.get(&self.owners[*buffer]))
-                .next_back()
-                .copied()
-                .unwrap_or(current);
+            let made = made.get(&kernel).map_or(&[][..], Vec::as_slice);
+            let is_forward = self.recording.phase_at(self.layout.kernels[kernel].number) == Phase::Forward;
+            let reads = &self.layout.kernels[kernel].reads;
+            let read: Vec<Option<u32>> =
+                reads.iter().map(|(buffer, _)| of_buffer.get(&self.owners[*buffer]).copied()).collect();
+            if is_forward && is_of_many_layers(&read) && read.len() == made.len() {
+                // A pass over a list, such as that which casts all weights: each copy is of the layer of what it was made from.
+                of_buffer.extend(made.iter().zip(read).filter_map(|(buffer, layer)| Some((*buffer, layer?))));
+                layers.push(current);
+                continue;
+            }
+            current = read.into_iter().flatten().next_back().unwrap_or(current);
             layers.push(current);
-            if self.recording.phase_at(self.layout.kernels[kernel].number) == Phase::Forward {
-                for &buffer in made.get(&kernel).into_iter().flatten() {
+            if is_forward {
+                for &buffer in made {
                     of_buffer.entry(buffer).or_insert(current);
                 }
             }
         }
         layers
     }
+}
+
+/// Whether there are two layers among these that differ.
+fn is_of_many_layers(layers: &[Option<u32>]) -> bool {
+    let mut layers = layers.iter().flatten();
+    layers.next().is_some_and(|first| layers.any(|layer| layer != first))
 }
 
 /// Names of layers in the order in which they were met; the first stands for all that is outside the model.
