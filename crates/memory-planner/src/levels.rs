@@ -81,8 +81,8 @@ impl BatchLevels {
     }
 }
 
-/// What a forward pass of a batch takes in its step: below the effective batch the step accumulates, and holds sums of gradients too.
-struct Passes<'a> {
+/// What a step takes that is cut into passes of some size: below the effective batch it accumulates, and holds sums of gradients from the second pass on.
+pub(crate) struct Passes<'a> {
     whole: &'a Footprint,
     part: Footprint,
     /// Batches below it are parts of a step; none where the effective batch follows the micro-batch.
@@ -92,39 +92,55 @@ struct Passes<'a> {
 
 impl<'a> Passes<'a> {
     fn of(footprint: &'a Footprint, request: &PlanRequest) -> Self {
-        Self {
-            whole: footprint,
-            part: footprint.accumulating(),
-            effective: request.effective_batch.unwrap_or(0),
-            limit: request.maximum.unwrap_or(LARGEST_BATCH).min(LARGEST_BATCH),
-        }
+        Self::new(footprint, request.effective_batch.unwrap_or(0), request.maximum.unwrap_or(LARGEST_BATCH))
+    }
+
+    pub(crate) fn new(footprint: &'a Footprint, effective: usize, limit: usize) -> Self {
+        Self { whole: footprint, part: footprint.accumulating(), effective, limit: limit.min(LARGEST_BATCH) }
     }
 
     fn level(&self, batch: usize) -> Level {
-        let footprint = if batch < self.effective { &self.part } else { self.whole };
-        Level { batch, peak_bytes: footprint.peak_bytes(batch) }
+        Level { batch, peak_bytes: self.peak_bytes(batch) }
+    }
+
+    pub(crate) fn peak_bytes(&self, batch: usize) -> u64 {
+        if batch < self.effective {
+            self.whole.step_peak_bytes(self.effective, batch)
+        } else {
+            self.whole.peak_bytes(batch)
+        }
     }
 
     /// The largest batch within so many bytes, or 0.
     fn largest_within(&self, bytes: u64) -> usize {
         match largest_batch(self.whole, bytes, self.limit) {
             whole if whole >= self.effective => whole,
-            _ => self.largest_part_within(bytes),
+            _ => self.largest_part_within(bytes, |batch| batch),
         }
     }
 
-    fn largest_part_within(&self, bytes: u64) -> usize {
-        largest_batch(&self.part, bytes, self.limit.min(self.effective.saturating_sub(1)))
+    /// The largest part of the effective batch that is within so many bytes, also when it is rounded, or 0.
+    ///
+    /// Of two passes the first may be larger than what has room beside sums of gradients.
+    pub(crate) fn largest_part_within(&self, bytes: u64, round: impl Fn(usize) -> usize) -> usize {
+        let limit = self.limit.min(self.effective.saturating_sub(1));
+        let before_sums = largest_batch(self.whole, bytes, limit);
+        let is_within = |batch| self.peak_bytes(batch) <= bytes;
+        if before_sums > 0 && is_within(before_sums) && is_within(round(before_sums)) {
+            return before_sums;
+        }
+        largest_batch(&self.part, bytes, limit)
     }
 
     /// The largest within so many bytes that the policy admits, or 0.
     fn rounded_within(&self, bytes: u64, rounding: Rounding) -> Level {
-        let rounded = self.level(rounding.round_down(self.largest_within(bytes)));
+        let round = |batch| rounding.round_down(batch);
+        let rounded = self.level(round(self.largest_within(bytes)));
         if rounded.peak_bytes <= bytes {
             return rounded;
         }
         // Rounded below the effective batch, which alone fits without sums.
-        self.level(rounding.round_down(self.largest_part_within(bytes)))
+        self.level(round(self.largest_part_within(bytes, round)))
     }
 }
 
@@ -221,7 +237,7 @@ mod tests {
             let (effective_batch, current) = (Some(effective), Some(current));
             BatchLevels::new(&footprint, &budget, &PlanRequest { effective_batch, current, ..PlanRequest::default() })
         };
-        let parts = levels(1_000, 651);
+        let parts = levels(2_000, 651);
         assert_eq!(parts.maximum, Level { batch: 650, peak_bytes: 8_000 });
         assert_eq!(parts.recommended, Level { batch: 648, peak_bytes: 7_980 });
         assert_eq!(parts.current, Some((Level { batch: 651, peak_bytes: 8_010 }, Verdict::Risky)));
@@ -230,9 +246,12 @@ mod tests {
         assert_eq!(whole.maximum, Level { batch: 700, peak_bytes: 8_000 });
         assert_eq!(whole.recommended, Level { batch: 700, peak_bytes: 8_000 });
         assert_eq!(whole.current, Some((Level { batch: 699, peak_bytes: 7_990 }, Verdict::Fits)));
-        let uneven = levels(700, 696);
-        assert_eq!(uneven.current, Some((Level { batch: 696, peak_bytes: 8_460 }, Verdict::Risky)));
-        assert_eq!(levels(699, 1).safe.peak_bytes, 6_780, "580 with their sums are above 85 %");
+        // Of two passes the first is over before there are sums.
+        let two = levels(1_000, 651);
+        assert_eq!([two.maximum, two.recommended], [Level { batch: 700, peak_bytes: 8_000 }; 2]);
+        assert_eq!(two.current, Some((Level { batch: 651, peak_bytes: 7_510 }, Verdict::Fits)));
+        assert_eq!(two.safe, Level { batch: 580, peak_bytes: 6_800 });
+        assert_eq!(levels(1_351, 1).maximum.batch, 650, "651 do not fit beside the sums of 700");
     }
 
     #[test]

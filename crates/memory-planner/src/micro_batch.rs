@@ -1,6 +1,6 @@
 //! The choice of the micro-batch, given the effective batch.
 
-use crate::levels::largest_batch;
+use crate::levels::{Passes, largest_batch};
 use crate::{Budget, Footprint, LARGEST_BATCH, PlanError, PlanRequest, format_bytes};
 
 /// An uneven last micro-batch costs a second set of kernel shapes and an idle tail. To avoid it, the micro-batch may
@@ -107,20 +107,24 @@ fn choose_part(
         let largest_fitting = largest_batch(footprint, budget.budget_bytes, effective);
         return Err(PlanError::does_not_fit(footprint, budget, effective, largest_fitting));
     }
-    let accumulating = footprint.accumulating();
-    let ceiling = most_at_once(request).min(effective - 1);
-    let largest = largest_batch(&accumulating, budget.budget_bytes, ceiling);
+    let passes = Passes::new(footprint, effective, most_at_once(request));
+    let round = |largest: usize| request.rounding.round_down(largest).max(minimum);
+    let largest = passes.largest_part_within(budget.budget_bytes, round);
     if largest < minimum {
-        return Err(PlanError::does_not_fit(&accumulating, budget, minimum, largest));
+        return Err(PlanError::does_not_fit(&footprint.accumulating(), budget, minimum, largest));
     }
-    let rounded = request.rounding.round_down(largest).max(minimum);
-    let even = even_divisor(request, effective, rounded);
-    let peak_bytes = |batch: usize| footprint.step_peak_bytes(effective, batch);
+    let rounded = round(largest);
+    let peak_bytes = |batch: usize| passes.peak_bytes(batch);
+    let fits = |batch: usize| peak_bytes(batch) <= budget.budget_bytes;
+    let even = even_divisor(request, effective, rounded).filter(|even| fits(*even));
     let even = even.filter(|even| uses_enough([*even, rounded].map(peak_bytes), budget));
     let batch = even.unwrap_or(rounded);
-    let peak_bytes = peak_bytes(batch);
     let why = explain(request, batch, largest, effective);
-    Ok(ChosenMicroBatch { batch, peak_bytes, reason: format!("{why}: {}", of_budget(peak_bytes, budget)) })
+    Ok(ChosenMicroBatch {
+        batch,
+        peak_bytes: peak_bytes(batch),
+        reason: format!("{why}: {}", of_budget(peak_bytes(batch), budget)),
+    })
 }
 
 /// Whether an even cut's peak is near what the budget, or else the uneven cut, would hold.
@@ -220,6 +224,25 @@ mod tests {
     }
 
     #[test]
+    fn of_two_passes_the_first_may_take_the_room_that_sums_will_need() {
+        let known = FixedMemory { weights: 1 << 20, ..FixedMemory::default() };
+        let observations = [(1, 2 << 20), (16, 17 << 20)].map(|(batch, peak_bytes)| Observation { batch, peak_bytes });
+        let footprint = Footprint::from_measurements(known, 12_288, &observations).unwrap();
+        let footprint = footprint.with_accumulation_extra(4 << 20);
+        let reading = MemoryReading { total_bytes: 8 << 30, free_bytes: 8 << 30, own_bytes: 0 };
+        let cut = |limit_mib: u64, batch: usize| {
+            let limit = BudgetRequest { limit_bytes: Some(limit_mib << 20), ..BudgetRequest::default() };
+            let budget = Budget::for_host(reading, &limit).unwrap();
+            let plan = plan_batch_size(&footprint, &budget, &effective(batch)).unwrap();
+            assert!(plan.predicted_peak_bytes <= budget.budget_bytes, "{plan:?}");
+            plan.micro_batches
+        };
+        assert_eq!(cut(21, 24), [20, 4], "beside sums there is room for 16");
+        assert_eq!(cut(21, 32), [16, 16], "as few passes as 20 and 12");
+        assert_eq!(cut(21, 37), [16, 16, 5], "17 do not fit beside the sums of 20");
+    }
+
+    #[test]
     fn an_even_cut_that_leaves_much_memory_unused_is_not_taken() {
         assert_eq!(plan(127, effective(128)).unwrap().micro_batches, [124, 4], "64 would use half");
         assert_eq!(plan(35, effective(96)).unwrap().micro_batches, [32; 3], "92 %");
@@ -267,7 +290,8 @@ mod tests {
         let budget = Budget::for_host(reading, &limit).unwrap();
         let micro = |batch| plan_batch_size(&footprint, &budget, &effective(batch)).unwrap().micro_batch;
         assert_eq!(micro(16), 16, "one pass holds no sums");
-        assert_eq!(micro(17), 12);
+        assert_eq!(micro(17), 16, "the first of two passes holds none either");
+        assert_eq!(micro(40), 12);
     }
 
     #[test]

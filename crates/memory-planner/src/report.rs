@@ -226,26 +226,26 @@ fixed, whatever the batch
   optimizer          25.7 MiB
   overhead            9.0 MiB  process, device context, image loading
 
-one micro-batch of 76
+one micro-batch of 80
   fixed              60.5 MiB  in the first pass, before there are sums
-  input               3.6 MiB  48.0 KiB a sample
-  activations       400.9 MiB  5.3 MiB a sample
+  input               3.8 MiB  48.0 KiB a sample
+  activations       422.0 MiB  5.3 MiB a sample
   workspace          21.2 MiB  scratch, allocator slack
-  predicted peak    486.1 MiB  94.9 % of the budget
-  remaining          25.9 MiB
-  share of memory       2.0 %  predicted peak of 24.0 GiB in all
+  predicted peak    507.4 MiB  99.1 % of the budget
+  remaining           4.6 MiB
+  share of memory       2.1 %  predicted peak of 24.0 GiB in all
 
 batch sizes in one forward pass
-  maximum                  78   509.7 MiB  fits the budget
-  recommended              76   499.0 MiB  fits, rounded
-  safe                     64   435.2 MiB  within 85 % of the budget, rounded
+  maximum                  80   507.4 MiB  fits the budget
+  recommended              80   507.4 MiB  fits, rounded
+  safe                     64   422.3 MiB  within 85 % of the budget, rounded
   current                 100   613.9 MiB  too large: more than is free or allowed
 
-plan: 76 + 24 = 100 samples a step
+plan: 80 + 20 = 100 samples a step
   effective batch         100  set by `train.effective_batch_size`
-  micro-batch              76  the largest multiple of 4 that fits: 486.1 MiB of 512.0 MiB
-  accumulation              2  76 + 24 = 100
-  per sample          5.3 MiB  measured in 3 steps at batch 2, 4, 8; fitted within 0.4 %; 9.5 times beyond the largest batch run
+  micro-batch              80  the largest that fits: 507.4 MiB of 512.0 MiB
+  accumulation              2  80 + 20 = 100
+  per sample          5.3 MiB  measured in 3 steps at batch 2, 4, 8; fitted within 0.4 %; 10.0 times beyond the largest batch run
 ";
         assert_eq!(analysis(100, 0).to_string(), expected);
     }
@@ -289,7 +289,7 @@ plan: 76 + 24 = 100 samples a step
         let checkpointing = Checkpointing::None.choice("the step fits without", None);
         let text = analysis(100, 0).with_choices([precision, checkpointing]).render();
         let expected = "
-plan: 76 + 24 = 100 samples a step
+plan: 80 + 20 = 100 samples a step
   precision              bf16  compute capability 8.6; saves 3.0 GiB against fp32
   checkpointing          none  the step fits without
   effective batch         100  set by `train.effective_batch_size`

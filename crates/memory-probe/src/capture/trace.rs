@@ -128,13 +128,15 @@ struct Tracer<'a> {
 impl Tracer<'_> {
     fn trace(mut self) -> Trace {
         let known = self.known_roles();
-        let first_layers = self.layers_of_kernels();
-        let operations = self.step.clone().map(|kernel| self.operation(kernel, first_layers[kernel - self.step.start]));
+        let (layers, copies) = self.layers_of_kernels();
+        let operations = self.step.clone().map(|kernel| self.operation(kernel, layers[kernel - self.step.start]));
         let operations: Vec<TracedOperation> = operations.collect();
         let mut tensors = Vec::new();
         for (index, buffer) in self.layout.buffers.iter().enumerate() {
             if self.owners[index] == index && self.is_seen(buffer) {
-                tensors.push(self.tensor(index, buffer, &known, &first_layers));
+                let made_in = layers.get(buffer.born.saturating_sub(self.step.start)).copied().unwrap_or(0);
+                let layer = copies.get(&index).copied().unwrap_or(made_in);
+                tensors.push(self.tensor(index, buffer, &known, layer));
             }
         }
         Trace { tensors, operations, layers: self.layers.names }
@@ -155,18 +157,11 @@ impl Tracer<'_> {
         }
     }
 
-    fn tensor(
-        &self,
-        index: usize,
-        buffer: &Buffer,
-        known: &BTreeMap<usize, (Role, u32)>,
-        layers: &[u32],
-    ) -> TracedTensor {
+    fn tensor(&self, index: usize, buffer: &Buffer, known: &BTreeMap<usize, (Role, u32)>, layer: u32) -> TracedTensor {
         let start = self.step.start;
         let born = if buffer.born < start { Born::BeforeStep } else { Born::At(buffer.born - start) };
         let dies = (buffer.last_use < self.step.end).then(|| buffer.last_use - start);
         let phase = |kernel: usize| self.recording.phase_at(self.layout.kernels[kernel].number);
-        let layer = layers.get(buffer.born.saturating_sub(start)).copied().unwrap_or(0);
         let (role, layer) = known.get(&index).copied().unwrap_or_else(|| {
             // State is told by the phase that reads it, or that makes it anew.
             let role = match (born, self.first_phase_of(index)) {
@@ -243,8 +238,9 @@ impl Tracer<'_> {
         self.layout.buffer_of(number).map(|buffer| self.owners[buffer])
     }
 
-    /// Forward kernels belong to the layer whose parameter was read last, or a copy of it; backward kernels to that of a saved activation they read.
-    fn layers_of_kernels(&mut self) -> Vec<u32> {
+    /// Forward kernels belong to the layer whose parameter was read last, or a copy of it; backward kernels to that of a saved activation they read. Beside
+    /// them the layers of buffers that one kernel made for many.
+    fn layers_of_kernels(&mut self) -> (Vec<u32>, BTreeMap<usize, u32>) {
         let mut of_buffer: BTreeMap<usize, u32> = BTreeMap::new();
         for (&number, name) in &self.recording.parameters {
             if let Some(buffer) = self.layout.buffer_of(number) {
@@ -255,7 +251,7 @@ impl Tracer<'_> {
         for (index, buffer) in self.layout.buffers.iter().enumerate() {
             made.entry(buffer.born).or_default().push(index);
         }
-        let (mut current, mut layers) = (0, Vec::new());
+        let (mut current, mut layers, mut copies) = (0, Vec::new(), BTreeMap::new());
         for kernel in self.step.clone() {
             let made = made.get(&kernel).map_or(&[][..], Vec::as_slice);
             let is_forward = self.recording.phase_at(self.layout.kernels[kernel].number) == Phase::Forward;
@@ -264,7 +260,8 @@ impl Tracer<'_> {
                 reads.iter().map(|(buffer, _)| of_buffer.get(&self.owners[*buffer]).copied()).collect();
             if is_forward && is_of_many_layers(&read) && read.len() == made.len() {
                 // A pass over a list, such as that which casts all weights: each copy is of the layer of what it was made from.
-                of_buffer.extend(made.iter().zip(read).filter_map(|(buffer, layer)| Some((*buffer, layer?))));
+                copies.extend(made.iter().zip(read).filter_map(|(buffer, layer)| Some((*buffer, layer?))));
+                of_buffer.extend(&copies);
                 layers.push(current);
                 continue;
             }
@@ -276,7 +273,7 @@ impl Tracer<'_> {
                 }
             }
         }
-        layers
+        (layers, copies)
     }
 }
 
