@@ -79,9 +79,19 @@ impl Initializer {
         if is_captured(&self.device) {
             return Param::from_tensor(Tensor::empty(shape, &self.device));
         }
-        let values: Vec<f32> = std::iter::repeat_with(draw).take(shape.iter().product()).collect();
+        let count = shape.iter().product();
+        // Nor does a dry run read any: they are put onto the device all the same.
+        let values = if is_dry() { vec![0.0; count] } else { std::iter::repeat_with(draw).take(count).collect() };
         Param::from_data(TensorData::new(values, shape), &self.device)
     }
+}
+
+/// Whether this process allocates and launches nothing for the moment.
+fn is_dry() -> bool {
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
+    return burn::cubecl::dry_run::dry_run();
+    #[cfg(not(any(feature = "cuda", feature = "wgpu")))]
+    false
 }
 
 #[cfg(test)]
