@@ -86,7 +86,7 @@ impl Initializer {
     }
 }
 
-/// Whether this process allocates and launches nothing for the moment.
+/// Whether launches of this process are dropped for the moment.
 fn is_dry() -> bool {
     #[cfg(any(feature = "cuda", feature = "wgpu"))]
     return burn::cubecl::dry_run::dry_run();
