@@ -54,11 +54,11 @@ fn take_as_asked(
     effective: usize,
 ) -> Result<ChosenMicroBatch, PlanError> {
     let batch = asked.min(effective);
-    let peak_bytes = footprint.step_peak_bytes(effective, batch);
+    let (pass, samples) = footprint.largest_pass(effective, batch);
+    let peak_bytes = pass.peak_bytes(samples);
     if peak_bytes > budget.budget_bytes {
-        let footprint = if batch < effective { &footprint.accumulating() } else { footprint };
-        let largest_fitting = largest_batch(footprint, budget.budget_bytes, batch);
-        return Err(PlanError::does_not_fit(footprint, budget, batch, largest_fitting));
+        let largest_fitting = largest_batch(&pass, budget.budget_bytes, samples);
+        return Err(PlanError::does_not_fit(&pass, budget, samples, largest_fitting));
     }
     let origin = if asked > effective {
         format!("the whole effective batch: `train.micro_batch_size` {asked} is more than that")
@@ -240,6 +240,10 @@ mod tests {
         assert_eq!(cut(21, 24), [20, 4], "beside sums there is room for 16");
         assert_eq!(cut(21, 32), [16, 16], "as few passes as 20 and 12");
         assert_eq!(cut(21, 37), [16, 16, 5], "17 do not fit beside the sums of 20");
+        let asked = PlanRequest { micro_batch: Some(20), ..effective(24) };
+        let limit = BudgetRequest { limit_bytes: Some(20 << 20), ..BudgetRequest::default() };
+        let refused = plan_batch_size(&footprint, &Budget::for_host(reading, &limit).unwrap(), &asked).unwrap_err();
+        assert!(refused.to_string().starts_with("batch size 20 needs 21.0 MiB"), "{refused}");
     }
 
     #[test]
