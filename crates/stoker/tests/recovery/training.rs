@@ -73,9 +73,9 @@ fn a_limit_that_saving_passes_is_told() {
                  --set train.micro_batch_size=1 --set train.epochs=1 --set model.freeze=[stem,stages]";
     let [without_limit, stage] = [Stage::new(), Stage::new()];
     without_limit.succeed(train, &[]);
-    // What steps take differs from processor to processor by what products pack. The largest tensor is 1.6 MiB.
+    // What steps take differs from processor to processor by what products pack, and from run to run by some KiB. The largest tensor is 1.6 MiB.
     let peak = without_limit.records()[0].run.peak_memory_bytes.expect("the heap is counted");
-    let limit = peak + (1 << 20);
+    let limit = peak + (256 << 10);
     let ended = stage.run(train, &[("STOKER_INJECT_MEMORY_LIMIT", &limit.to_string())]);
     let stderr = ended.stderr;
     assert!(told(&stderr).is_empty(), "no step passed it: {stderr}");
