@@ -66,6 +66,12 @@ pub(crate) fn add(sum: &mut Block, other: &Block) {
     }
 }
 
+/// `sums += others`, number by number: line by line the compiler gathers single numbers.
+#[inline(always)]
+pub(crate) fn add_lines(sums: &mut [Line], others: &[Line]) {
+    Line::numbers_mut(sums).iter_mut().zip(Line::numbers(others)).for_each(|(sum, other)| *sum += other);
+}
+
 /// All numbers of a block made one, halves by halves: one after the other each would wait for the one before.
 #[inline(always)]
 pub(crate) fn folded(mut block: Block, of_two: impl Fn(f32, f32) -> f32) -> f32 {

@@ -60,26 +60,19 @@ fn assert_halved<M: Classifier>(build: &dyn Fn(&Device) -> M) {
     }
 }
 
-/// What each layer keeps more of in the larger batch. Images in half precision are outside of all layers.
-fn grown_by_layer<M: Classifier>(precision: Precision, build: &dyn Fn(&Device) -> M) -> BTreeMap<String, u64> {
-    let [small, large] = BATCHES.map(|batch| {
-        let trace = capture_step(&request(precision), batch, build);
-        let mut kept: BTreeMap<String, u64> = BTreeMap::new();
-        for tensor in trace.tensors.iter().filter(|tensor| tensor.role == Role::SavedActivation) {
-            *kept.entry(trace.layers[tensor.layer as usize].clone()).or_default() += tensor.bytes;
-        }
-        kept
-    });
-    let grown = |(layer, bytes): (String, u64)| {
-        let before = small.get(&layer).copied().unwrap_or(0);
-        (bytes > before && !layer.is_empty()).then(|| (layer, bytes - before))
-    };
-    large.into_iter().filter_map(grown).collect()
+/// What each layer keeps of a sample. Images in half precision are outside of all layers.
+fn kept_by_layer<M: Classifier>(precision: Precision, build: &dyn Fn(&Device) -> M) -> BTreeMap<String, u64> {
+    let mut kept: BTreeMap<String, u64> = BTreeMap::new();
+    let parts = memory_probe::saved_activations(&request(precision), build).parts;
+    for part in parts.into_iter().filter(|part| part.bytes_per_sample > 0 && !part.layer.is_empty()) {
+        *kept.entry(part.layer).or_default() += part.bytes_per_sample;
+    }
+    kept
 }
 
 /// Weights are cast all at once before the first layer runs: what a layer makes by the copies is its own all the same.
 fn assert_each_layer_keeps_its_own<M: Classifier>(build: &dyn Fn(&Device) -> M) {
-    let [full, half] = [Precision::Fp32, Precision::Bf16].map(|precision| grown_by_layer(precision, build));
+    let [full, half] = [Precision::Fp32, Precision::Bf16].map(|precision| kept_by_layer(precision, build));
     assert_eq!(full.keys().collect::<Vec<_>>(), half.keys().collect::<Vec<_>>());
     for (layer, full) in full {
         let half = half[&layer];

@@ -5,7 +5,7 @@ use super::head::{Head, bias_lines};
 use super::places::Places;
 use super::rows::{Rows, width};
 use super::{WindowAttention, WindowAttentionGradient};
-use crate::block::{LANES, Line, total};
+use crate::block::{LANES, Line, add_lines, total};
 use crate::output::{Shared, in_parts_of_tasks};
 
 /// Windows are shared out in so many parts, whatever the number of threads: each sums its own gradient of the bias, and these are added in their order.
@@ -106,8 +106,7 @@ fn window_task(
     for token in 0..of.tokens() {
         through_softmax(head.weights.row(token), scores.row_mut(token));
     }
-    let sums = Line::numbers_mut(bias_sums).iter_mut();
-    sums.zip(Line::numbers(scores.lines())).for_each(|(sum, score)| *sum += score);
+    add_lines(bias_sums, scores.lines());
     result.multiply(scores.matrix(), &head.keys);
     write(result, 0, of.scale());
     result.multiply(scores.matrix().transposed(), &head.queries);

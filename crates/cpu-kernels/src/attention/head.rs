@@ -1,7 +1,7 @@
 use super::places::Places;
 use super::rows::{Rows, width};
 use super::{BLOCKED, WindowAttention};
-use crate::block::{LANES, Line, folded, total};
+use crate::block::{LANES, Line, add_lines, folded, total};
 use crate::exponential::exp_of_negative;
 
 /// One head of one window.
@@ -50,7 +50,7 @@ impl Head {
         let bias = bias[head * of_head..][..of_head].chunks_exact(width(of.tokens()));
         for (token, bias) in bias.enumerate() {
             let scores = self.weights.row_mut(token);
-            add(scores, bias);
+            add_lines(scores, bias);
             if places.are_apart {
                 block(scores, &places.regions, places.region(token));
             }
@@ -66,15 +66,6 @@ pub(super) fn bias_lines(of: &WindowAttention, bias: &[f32]) -> Vec<Line> {
     let rows = Line::numbers_mut(&mut lines).chunks_exact_mut(width(tokens) * LANES);
     rows.zip(bias.chunks_exact(tokens)).for_each(|(row, bias)| row[..tokens].copy_from_slice(bias));
     lines
-}
-
-#[inline(always)]
-fn add(scores: &mut [Line], bias: &[Line]) {
-    for (Line(scores), Line(bias)) in scores.iter_mut().zip(bias) {
-        for lane in 0..LANES {
-            scores[lane] += bias[lane];
-        }
-    }
 }
 
 /// Keeps a token of this region from seeing those of others.
