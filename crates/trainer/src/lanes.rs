@@ -4,7 +4,7 @@ use burn::module::{Module, ParamId};
 use burn::tensor::{Device, Tensor};
 use data_pipeline::Batch;
 use memory_planner::split_effective_batch;
-use vision_nn::{Classifier, ParameterMap, leaf_on_tape, map_parameters, off_tape};
+use vision_nn::{Classifier, ParameterMap, leaf_on_tape, map_parameters, off_tape, tensor_without_gaps};
 
 use crate::out_of_memory::catch_out_of_memory;
 use crate::step::{MicroBatchResult, score};
@@ -25,7 +25,7 @@ impl Exchange {
     pub(crate) fn carry<const D: usize>(self, tensor: Tensor<D>, device: &Device) -> Tensor<D> {
         match self {
             Self::Direct => tensor.to_device(device),
-            Self::ThroughHost => Tensor::from_data(tensor.into_data(), device),
+            Self::ThroughHost => tensor_without_gaps(tensor.into_data(), device),
         }
     }
 

@@ -1,7 +1,7 @@
 mod convolution;
 
 use burn::module::Param;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Shape, Tensor, TensorData};
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
@@ -82,8 +82,25 @@ impl Initializer {
         let count = shape.iter().product();
         // Nor does a dry run read any: they are put onto the device all the same.
         let values = if is_dry() { vec![0.0; count] } else { std::iter::repeat_with(draw).take(count).collect() };
-        Param::from_data(TensorData::new(values, shape), &self.device)
+        let data = TensorData::new(values, shape);
+        // As Burn's own `Param::from_data` does: where memory comes in pools, parameters lie apart.
+        self.device
+            .memory_persistent_allocations(data, |data| Param::from_tensor(tensor_without_gaps(data, &self.device)))
     }
+}
+
+/// A tensor of `data` whose rows lie one behind another. CubeCL pads each row of what a CUDA card is given (a 2x2 kernel takes twice its size so), and
+/// kernels that want it dense would copy it again and again.
+///
+/// # Panics
+/// When `data` has other than `D` axes.
+pub fn tensor_without_gaps<const D: usize>(mut data: TensorData, device: &Device) -> Tensor<D> {
+    if is_captured(device) {
+        return Tensor::from_data(data, device);
+    }
+    let shape: [usize; D] = data.shape.as_slice().try_into().expect("the data has as many axes as the tensor");
+    data.shape = Shape::new([shape.iter().product()]);
+    Tensor::<1>::from_data(data, device).reshape(shape)
 }
 
 /// Whether launches of this process are dropped for the moment.

@@ -33,7 +33,7 @@ pub use cpu_kernels::{Activation, AdamWStep, PixelRectangle, PixelSteps, SgdStep
 pub use drop_path::{DropPath, drop_path_schedule};
 pub use dropout::Dropout;
 pub use half_weights::with_half_weights;
-pub use init::{Initialization, Initializer};
+pub use init::{Initialization, Initializer, tensor_without_gaps};
 pub use kernels::choice;
 pub use kernels::{
     BranchScale, Cut, Moving, Scratch, Steps, adamw, blend_all, cast_all, cross_entropy, depthwise_conv2d,

@@ -6,7 +6,7 @@ use std::fmt;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::tensor::{Tensor, TensorData};
 
-use crate::captured_id;
+use crate::{captured_id, tensor_without_gaps};
 
 /// One parameter's values with its name and shape.
 #[derive(Debug, Clone)]
@@ -175,7 +175,7 @@ impl ParameterMap for Assign {
         assert_eq!(data.shape.as_slice(), tensor.dims(), "shapes are compared before the first assignment");
         let required = tensor.is_require_grad();
         let data = data.convert_dtype(tensor.dtype());
-        Tensor::from_data(data, &tensor.device()).set_require_grad(required)
+        tensor_without_gaps(data, &tensor.device()).set_require_grad(required)
     }
 }
 
