@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{FixedMemory, Footprint, FootprintError, FootprintSource, Observation, PerSample};
+use crate::levels::largest_batch;
+use crate::{FixedMemory, Footprint, FootprintError, FootprintSource, LARGEST_BATCH, Observation, PerSample};
 
 /// A source that evaluates one batch size exactly and cheaply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -60,6 +61,21 @@ impl Footprint {
             }
         }
         Ok(self)
+    }
+
+    /// Has an exact footprint grow beyond its observations as `other` does, up to where that passes `budget_bytes`. Where the budget ends
+    /// before, nothing changes.
+    #[must_use]
+    pub fn with_growth_of(mut self, other: &Self, budget_bytes: u64) -> Self {
+        let Some(last) = self.largest_observed_batch() else { return self };
+        let (own_bytes, other_bytes) = (self.peak_bytes(last), other.peak_bytes(last));
+        let room_bytes = budget_bytes.saturating_sub(own_bytes).saturating_add(other_bytes);
+        let most = largest_batch(other, room_bytes, LARGEST_BATCH);
+        if own_bytes <= budget_bytes && most > last {
+            let slope = (other.peak_bytes(most) - other_bytes).div_ceil((most - last) as u64);
+            self.per_sample.activations = slope.saturating_sub(self.per_sample.input);
+        }
+        self
     }
 
     /// Whether the source evaluated this very batch, so that its predicted peak is no interpolation.
@@ -124,6 +140,7 @@ pub(crate) fn interpolate(observations: &[Observation], batch: usize, slope_beyo
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Budget, BudgetRequest, MemoryReading, PlanRequest, plan_batch_size};
 
     const KNOWN: FixedMemory =
         FixedMemory { weights: 100, buffers: 0, gradients: 100, optimizer: 200, ema: 0, overhead: 0 };
@@ -217,6 +234,31 @@ mod tests {
             assert_eq!(footprint.source.describe(), words);
             assert_eq!(footprint.largest_observed_batch(), Some(4));
         }
+    }
+
+    /// Of a step that is taken whole few sizes are asked for, where it does not fit: what lies between them says nothing of its parts.
+    #[test]
+    fn parts_of_a_step_are_those_that_were_evaluated() {
+        let whole = captured(&[(1, 500), (152, 13_900)]);
+        let footprint =
+            whole.with_accumulating_observations(&points(&[(1, 500), (140, 12_860), (144, 13_900)])).unwrap();
+        let reading = MemoryReading { total_bytes: 1 << 30, free_bytes: 1 << 30, own_bytes: 0 };
+        let limit = BudgetRequest { limit_bytes: Some(12_870), ..BudgetRequest::default() };
+        let request = PlanRequest { effective_batch: Some(280), ..PlanRequest::default() };
+        let plan = plan_batch_size(&footprint, &Budget::for_host(reading, &limit).unwrap(), &request).unwrap();
+        assert_eq!(plan.micro_batches, [140, 140]);
+    }
+
+    #[test]
+    fn beyond_its_observations_a_footprint_may_grow_as_another_does() {
+        let bending = captured(&[(1, 500), (4, 560), (8, 700), (16, 1_500)]);
+        let own = captured(&[(1, 510), (4, 570)]);
+        let grown = own.clone().with_growth_of(&bending, 1_510);
+        assert_eq!(grown.peak_bytes(4), 570);
+        assert_eq!(grown.peak_bytes(16), 570 + 12 * 79, "as from 560 to 1500, rounded up");
+        assert_eq!(own.clone().with_growth_of(&bending, 550), own, "the budget ends before");
+        let flat = captured(&[(1, 500), (LARGEST_BATCH, 500)]);
+        assert_eq!(own.clone().with_growth_of(&flat, 1_510).per_sample.activations, 0);
     }
 
     #[test]

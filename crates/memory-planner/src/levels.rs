@@ -124,12 +124,13 @@ impl<'a> Passes<'a> {
     /// Of two passes the first may be larger than what has room beside sums of gradients.
     pub(crate) fn largest_part_within(&self, bytes: u64, round: impl Fn(usize) -> usize) -> usize {
         let limit = self.limit.min(self.effective.saturating_sub(1));
+        let beside_sums = largest_batch(&self.part, bytes, limit);
         let before_sums = largest_batch(self.whole, bytes, limit);
         let is_within = |batch| self.peak_bytes(batch) <= bytes;
-        if before_sums > 0 && is_within(before_sums) && is_within(round(before_sums)) {
+        if before_sums > beside_sums && is_within(before_sums) && is_within(round(before_sums)) {
             return before_sums;
         }
-        largest_batch(&self.part, bytes, limit)
+        beside_sums
     }
 
     /// The largest within so many bytes that the policy admits, or 0.

@@ -1,11 +1,14 @@
 //! Which batch sizes an exact source is asked for, so that a plan rests on evaluated peaks.
 
-use crate::levels::SAFE_SHARE;
+use crate::levels::{SAFE_SHARE, largest_batch};
 use crate::micro_batch::even_divisor;
-use crate::{LARGEST_BATCH, LARGEST_EFFECTIVE_BATCH, Observation, PlanRequest};
+use crate::{Footprint, LARGEST_BATCH, LARGEST_EFFECTIVE_BATCH, Observation, PlanRequest};
+
+/// Where what is expected is wrong, the search goes away from it by this part of it at first.
+const FIRST_STRIDE: usize = 64;
 
 /// Where to search, and how finely.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SearchBounds {
     /// No smaller batch is evaluated, but for those that the request names.
     pub smallest: usize,
@@ -16,6 +19,11 @@ pub struct SearchBounds {
     pub resolution: usize,
     /// The plan that the observations are for: its sizes are evaluated too.
     pub request: PlanRequest,
+    /// What another source says of the same step: the search goes there at once, asks only beside what it finds, and only for batches that the request's
+    /// rounding admits. Without it, it doubles the batch.
+    pub expected: Option<Footprint>,
+    /// Whether a step that is cut is a question of its own: once the effective batch cannot fit, nothing more is asked.
+    pub whole_steps_only: bool,
 }
 
 impl SearchBounds {
@@ -26,13 +34,21 @@ impl SearchBounds {
             largest: request.maximum.unwrap_or(LARGEST_BATCH).clamp(1, LARGEST_BATCH),
             resolution: 1,
             request: request.clone(),
+            expected: None,
+            whole_steps_only: false,
         }
+    }
+
+    /// Whether a batch that is too large settles that the effective batch is.
+    fn is_settled_by(&self, too_large: usize) -> bool {
+        self.whole_steps_only && self.request.effective_batch.is_some_and(|effective| effective >= too_large)
     }
 }
 
 /// Asks an exact source for the peaks that a plan within `budget_bytes` needs: 1, 2, 4, 8 and so on until the budget is
 /// passed, then by bisection the largest batch that fits and the next one, and the sizes of the levels, of the request
 /// and of the likely micro-batch. No batch is asked for twice: as many observations come back as questions were asked.
+/// Where something is [expected](SearchBounds::expected), it begins there: a step that fits whole takes two questions.
 ///
 /// A source that cannot hold a batch at all answers [`u64::MAX`].
 ///
@@ -55,10 +71,16 @@ pub fn observe<E>(
 ) -> Result<Vec<Observation>, E> {
     let mut search = Search { source, seen: Vec::new() };
     let maximum = search.pin(budget_bytes, bounds)?;
-    let safe_bytes = (budget_bytes as f64 * SAFE_SHARE) as u64;
-    let safe = search.pin(safe_bytes, bounds)?;
-    for batch in planned_sizes(&bounds.request, maximum, safe) {
-        search.peak_bytes(batch)?;
+    if !bounds.is_settled_by(maximum + 1) {
+        let safe_bytes = (budget_bytes as f64 * SAFE_SHARE) as u64;
+        let safe = match &bounds.expected {
+            // A level to look at is not worth the neighbour that shows it to be the largest.
+            Some(expected) => search.expected(expected, safe_bytes).clamp(1, maximum.max(1)),
+            None => search.pin(safe_bytes, bounds)?,
+        };
+        for batch in planned_sizes(&bounds.request, maximum, safe) {
+            search.peak_bytes(batch)?;
+        }
     }
     search.seen.sort_by_key(|seen| seen.batch);
     Ok(search.seen)
@@ -79,26 +101,76 @@ impl<E> Search<'_, E> {
         Ok(peak_bytes)
     }
 
-    /// The largest batch within `bytes`, or 0.
+    /// The largest batch within `bytes`, or 0; or one that is known to fit where the effective batch cannot.
     fn pin(&mut self, bytes: u64, bounds: &SearchBounds) -> Result<usize, E> {
-        let (mut fits, mut next) = (0, bounds.smallest.min(bounds.largest).max(1));
-        while self.peak_bytes(next)? <= bytes {
-            fits = next;
-            if fits >= bounds.largest {
-                return Ok(fits);
-            }
-            next = next.saturating_mul(2).min(bounds.largest);
-        }
+        let smallest = bounds.smallest.min(bounds.largest).max(1);
         // Nothing below the smallest is asked for.
-        let mut too_large = if fits == 0 { 1 } else { next };
-        while let Some(middle) = middle(fits, too_large, bounds.resolution) {
-            if self.peak_bytes(middle)? <= bytes {
-                fits = middle;
-            } else {
-                too_large = middle;
+        if self.peak_bytes(smallest)? > bytes {
+            return Ok(0);
+        }
+        let expected = bounds.expected.as_ref().map(|expected| self.expected(expected, bytes));
+        let mut bracket = Bracket { smallest, fits: smallest, too_large: None };
+        let mut looks = 0;
+        while bracket.too_large.is_none_or(|batch| !bounds.is_settled_by(batch)) {
+            let next = match expected {
+                Some(expected) => bracket.next_to(expected, looks, bounds),
+                None => bracket.next(bounds),
+            };
+            let Some(next) = next else { break };
+            looks += 1;
+            match self.peak_bytes(next)? <= bytes {
+                true => bracket.fits = next,
+                false => bracket.too_large = Some(next),
             }
         }
-        Ok(fits)
+        Ok(bracket.fits)
+    }
+
+    /// The largest batch within `bytes` by what is expected, moved to what was seen next to them.
+    fn expected(&self, expected: &Footprint, bytes: u64) -> usize {
+        let finite = self.seen.iter().filter(|seen| seen.peak_bytes < u64::MAX);
+        let nearest = finite.min_by_key(|seen| seen.peak_bytes.abs_diff(bytes));
+        let bytes = nearest.map_or(bytes, |seen| {
+            bytes.saturating_add(expected.peak_bytes(seen.batch)).saturating_sub(seen.peak_bytes)
+        });
+        largest_batch(expected, bytes, LARGEST_BATCH)
+    }
+}
+
+/// The batches between which the largest one lies that fits.
+struct Bracket {
+    smallest: usize,
+    fits: usize,
+    too_large: Option<usize>,
+}
+
+impl Bracket {
+    /// Twice what fits, or what is halfway to what does not.
+    fn next(&self, bounds: &SearchBounds) -> Option<usize> {
+        match self.too_large {
+            Some(too_large) => middle(self.fits, too_large, bounds.resolution),
+            None => (self.fits < bounds.largest).then(|| self.fits.saturating_mul(2).min(bounds.largest)),
+        }
+    }
+
+    /// What is expected; then further and further away from it, until the answer lies between; then what is halfway. Of the batches that the rounding
+    /// admits, and the largest.
+    fn next_to(&self, expected: usize, looks: u32, bounds: &SearchBounds) -> Option<usize> {
+        let stride = (expected / FIRST_STRIDE).max(1) << looks.saturating_sub(1).min(16);
+        let wanted = match self.too_large {
+            // One that is too large settles it.
+            _ if looks == 0 && bounds.whole_steps_only => expected.saturating_add(stride),
+            _ if looks == 0 => expected,
+            None => self.fits.saturating_add(stride),
+            Some(too_large) => {
+                let middle = self.fits + (too_large - self.fits) / 2;
+                if self.fits == self.smallest { middle.max(too_large.saturating_sub(stride)) } else { middle }
+            }
+        };
+        let last = self.too_large.map_or(bounds.largest, |too_large| too_large - 1);
+        let is_admitted = |batch: &usize| bounds.request.rounding.allows(*batch) || *batch == bounds.largest;
+        let below = (self.fits + 1..=wanted.min(last)).rev().find(is_admitted);
+        below.or_else(|| (self.fits + 1..=last).find(is_admitted))
     }
 }
 
@@ -191,6 +263,63 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Another source of the same step, `share` of it off, and cut in other pages.
+    fn expecting(request: &PlanRequest, share: f64) -> SearchBounds {
+        let peak_bytes = |batch: usize| ((1_000.0 + 37.0 * batch as f64) * share) as u64;
+        let points = [1, 8, 64, 512].map(|batch| Observation { batch, peak_bytes: peak_bytes(batch) });
+        let expected = Footprint::from_exact(ExactSource::Captured, FixedMemory::default(), 4, &points).unwrap();
+        SearchBounds { expected: Some(expected), ..SearchBounds::of(request) }
+    }
+
+    /// The largest multiple of 4 that `in_pages` has fit.
+    fn expected_answer(budget: u64) -> Option<usize> {
+        (1..600).filter(|batch| in_pages(*batch) <= budget && Rounding::default().allows(*batch)).max()
+    }
+
+    #[test]
+    fn a_search_that_expects_something_finds_what_the_rounding_admits_with_few_questions() {
+        let free = PlanRequest::default();
+        for budget in (1_200..19_000).step_by(211) {
+            let fits = |observations: &[Observation]| {
+                observations.iter().filter(|seen| seen.peak_bytes <= budget).map(|seen| seen.batch).max()
+            };
+            for (share, most) in [(0.9, 16), (0.98, 12), (1.0, 8), (1.02, 12), (1.1, 16)] {
+                let (observations, calls) = seen(budget, &expecting(&free, share));
+                assert_eq!(fits(&observations), expected_answer(budget), "{budget} {share}");
+                assert!(calls <= most, "{calls} for {budget}, {share} of it expected");
+            }
+        }
+    }
+
+    /// What is expected may be nonsense; the answer is not.
+    #[test]
+    fn a_search_that_expects_nonsense_finds_the_same() {
+        for share in [0.01, 0.3, 4.0, 1e6] {
+            for rounding in [Rounding::MultipleOf(4), Rounding::MultipleOf(1), Rounding::PowerOfTwo] {
+                let request = PlanRequest { rounding, ..PlanRequest::default() };
+                let (observations, calls) = seen(9_000, &expecting(&request, share));
+                let fits = observations.iter().filter(|seen| seen.peak_bytes <= 9_000).map(|seen| seen.batch).max();
+                let all = (1..400).filter(|batch| in_pages(*batch) <= 9_000 && rounding.allows(*batch));
+                assert_eq!(fits, all.max(), "{share} {rounding}");
+                assert!(calls <= 40, "{calls} {share} {rounding}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_effective_batch_that_is_expected_to_fit_takes_two_questions() {
+        let request = PlanRequest { effective_batch: Some(64), maximum: Some(64), ..PlanRequest::default() };
+        let batches = |budget, bounds: &SearchBounds| -> Vec<usize> {
+            seen(budget, bounds).0.iter().map(|seen| seen.batch).collect()
+        };
+        assert_eq!(batches(40_000, &expecting(&request, 1.05)), [1, 64]);
+        let cut = SearchBounds { whole_steps_only: true, ..expecting(&request, 1.0) };
+        let asked = batches(2_000, &cut);
+        assert_eq!(asked, [1, 24, 28], "28 do not fit, so that 64 do not");
+        let odd = PlanRequest { effective_batch: Some(50), maximum: Some(50), ..PlanRequest::default() };
+        assert_eq!(batches(40_000, &expecting(&odd, 0.9)), [1, 48, 50], "the largest multiple of 4 is a level");
     }
 
     #[test]

@@ -5,25 +5,33 @@ use memory_planner::{ExactSource, FixedMemory, Footprint, FootprintError, PlanRe
 use crate::StepRequest;
 
 /// The footprint of a step from a source that is exact, for every batch size that a plan for `budget_bytes` asks about. `reserved` tells what a batch
-/// takes, alone or as one of several micro-batches whose gradients are summed; `None` is a batch that the device cannot hold.
+/// takes, alone or as one of several micro-batches whose gradients are summed; `None` is a batch that the device cannot hold. What another source says of
+/// the step is `expected`: with it few sizes are asked for.
 ///
 /// # Errors
 /// A [`FootprintError`] when the request admits no batch size at all.
 pub(crate) fn exact_footprint(
     kind: ExactSource,
     step: &StepRequest,
-    known: FixedMemory,
-    budget_bytes: u64,
-    plan: &PlanRequest,
+    (known, expected): (FixedMemory, Option<&Footprint>),
+    (budget_bytes, plan): (u64, &PlanRequest),
     reserved: &dyn Fn(usize, Accumulates) -> Option<u64>,
 ) -> Result<Footprint, FootprintError> {
-    let bounds = SearchBounds::of(plan);
     let observed = |accumulates| {
+        let Accumulates(sums) = accumulates;
+        let bounds = SearchBounds {
+            expected: expected.map(|expected| if sums { expected.accumulating() } else { expected.clone() }),
+            whole_steps_only: expected.is_some() && !sums,
+            ..SearchBounds::of(plan)
+        };
         let mut source = |batch| Ok::<u64, Infallible>(reserved(batch, accumulates).unwrap_or(u64::MAX));
         let Ok(observations) = observe(&mut source, budget_bytes, &bounds);
         observations
     };
-    let footprint = Footprint::from_exact(kind, known, step.image_bytes(), &observed(Accumulates(false)))?;
+    let mut footprint = Footprint::from_exact(kind, known, step.image_bytes(), &observed(Accumulates(false)))?;
+    if let Some(expected) = expected {
+        footprint = footprint.with_growth_of(expected, budget_bytes);
+    }
     let footprint = footprint.with_accumulation_extra(known.gradients);
     match plan.effective_batch {
         Some(effective) if is_cut(plan, effective) || footprint.peak_bytes(effective) > budget_bytes => {
@@ -65,7 +73,7 @@ mod tests {
         let reserved = |batch: usize, Accumulates(sums): Accumulates| {
             Some(1_000 + 10 * batch as u64 + if sums { SUMS } else { 0 })
         };
-        exact_footprint(ExactSource::Captured, &step, known, 100_000, plan, &reserved).unwrap()
+        exact_footprint(ExactSource::Captured, &step, (known, None), (100_000, plan), &reserved).unwrap()
     }
 
     /// 128 images would fit at once many times over. A maximum of 16 has them accumulated all the same.

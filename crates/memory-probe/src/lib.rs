@@ -56,7 +56,7 @@ pub use capture::{
     AllocatorModel, CapturedSource, ChosenPools, SavedActivations, SavedPart, Traffic, capture_step, fixed_memory,
     saved_activations, step_traffic,
 };
-pub use dry_run::{dry_run_footprint, dry_run_reserved, reserved_by_real_steps};
+pub use dry_run::{DryRunTask, dry_run_footprint, dry_run_reserved, reserved_by_real_steps};
 pub use launches::{LaunchLog, LaunchesError};
 pub use meter::{HeapMeter, Meter, PoolMeter};
 pub use pools::PoolLayout;

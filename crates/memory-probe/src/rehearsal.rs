@@ -61,6 +61,8 @@ pub(crate) struct Rehearsal<'a, M> {
     step: TrainStep<M>,
     device: Device,
     request: &'a StepRequest,
+    /// Whether steps sum the gradients of several micro-batches; at first as requested.
+    pub(crate) accumulates: bool,
     turn: u64,
 }
 
@@ -75,7 +77,7 @@ impl<'a, M: Classifier> Rehearsal<'a, M> {
             // A failure here shows in the step that follows.
             let _ = device.clone().inner().sync();
         }
-        Self { step, device, request, turn: 0 }
+        Self { step, device, request, accumulates: request.accumulates, turn: 0 }
     }
 
     /// The step.
@@ -95,7 +97,7 @@ impl<'a, M: Classifier> Rehearsal<'a, M> {
         if self.request.predicts {
             return self.predict(batch, prompter);
         }
-        let micro_batches = if self.request.accumulates { 2 } else { 1 };
+        let micro_batches = if self.accumulates { 2 } else { 1 };
         let mut gradients = Gradients::default();
         for turn in 0..micro_batches {
             prompter.phase(Phase::Forward);

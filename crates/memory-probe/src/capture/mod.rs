@@ -102,7 +102,7 @@ impl<'a> CapturedSource<'a> {
     ) -> Result<Footprint, FootprintError> {
         let known = fixed_memory(self.alone.trace());
         let reserved = |batch, accumulates| self.step(accumulates).reserved_bytes(batch, allocator);
-        exact_footprint(ExactSource::Captured, &self.request, known, budget_bytes, plan, &reserved)
+        exact_footprint(ExactSource::Captured, &self.request, (known, None), (budget_bytes, plan), &reserved)
     }
 
     fn step(&self, Accumulates(accumulates): Accumulates) -> &ScalableStep {

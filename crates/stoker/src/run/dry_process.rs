@@ -8,8 +8,9 @@ use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 
 use burn::tensor::Device;
+use device::SelectedDevice;
 use memory_planner::{Footprint, PlanRequest, Rung};
-use memory_probe::{PoolLayout, dry_run_footprint};
+use memory_probe::{DryRunTask, PoolLayout, dry_run_footprint};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use vision_nn::choice::{Site, Way, set_choice, sites_of_burn};
@@ -51,6 +52,9 @@ pub(crate) struct Job {
     pub(crate) pages: Option<[u64; 2]>,
     pub(crate) budget_bytes: u64,
     pub(crate) request: PlanRequest,
+    /// What the recorded step says, where it is at hand.
+    #[serde(default)]
+    pub(crate) expected: Option<Footprint>,
 }
 
 /// Why a process came back without an answer.
@@ -83,7 +87,7 @@ impl Job {
     /// The job of planning `subject` on `device`, within `budget_bytes`.
     pub(crate) fn of(
         subject: &Subject<'_>,
-        device: String,
+        device: &SelectedDevice,
         rung: Rung,
         layout: PoolLayout,
         (budget_bytes, request): (u64, &PlanRequest),
@@ -94,7 +98,7 @@ impl Job {
         };
         Self {
             config: subject.resolved.config.to_yaml(),
-            device,
+            device: device.request().to_string(),
             num_classes: subject.num_classes,
             train_samples: subject.train_samples,
             rung,
@@ -103,7 +107,14 @@ impl Job {
             pages,
             budget_bytes,
             request: request.clone(),
+            expected: None,
         }
+    }
+
+    /// With the footprint of the recorded step, by which most sizes need not be run.
+    #[must_use]
+    pub(crate) fn expecting(self, expected: Option<Footprint>) -> Self {
+        Self { expected, ..self }
     }
 
     /// The forward pass alone.
@@ -170,8 +181,14 @@ pub(crate) fn run_here() -> Result<(), CommandError> {
     job.layout().install(&device).map_err(|error| failed(&error))?;
     let build = |device: &Device| subject.build(device);
     let step = if job.predicts { subject.prediction(job.rung.precision) } else { subject.step(job.rung) };
-    let footprint =
-        dry_run_footprint(&step, &device, &build, job.budget_bytes, &job.request).map_err(|error| failed(&error))?;
+    let Job { budget_bytes, request: plan, expected, train_samples, .. } = &job;
+    let task = DryRunTask {
+        budget_bytes: *budget_bytes,
+        plan,
+        expected: expected.as_ref(),
+        train_samples: train_samples.filter(|_| !job.predicts),
+    };
+    let footprint = dry_run_footprint(&step, &device, &build, &task).map_err(|error| failed(&error))?;
     ui::out(serde_json::to_string(&footprint).expect("a footprint has string keys and plain values"))
 }
 
@@ -218,6 +235,7 @@ mod tests {
             pages: Some([1024, 512]),
             budget_bytes: 1 << 30,
             request: PlanRequest::default(),
+            expected: None,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use burn::tensor::Device;
 use data_pipeline::{Dataset, LoaderOptions, Transform};
 use device::{SelectedDevice, heap};
 use memory_planner::{
@@ -131,10 +132,15 @@ impl Learner<'_> {
             }
             (_, SelectedDevice::Cuda(card)) => {
                 let allocator = AllocatorModel::cuda(card.total_bytes);
-                self.chosen = install_pools(subject, compute, rung, allocator, budget, request);
+                let source = CapturedSource::record(&subject.step(rung), |device: &Device| subject.build(device));
+                let chosen = source.best_pools(allocator, budget.budget_bytes, request);
+                // Where the memory cannot be cut, CubeCL's own pools are there.
+                self.chosen = cut_memory(chosen.layout, compute).then_some(chosen);
                 let layout = self.chosen.map_or(PoolLayout::Runtime, |chosen| chosen.layout);
-                let instead = "measuring real training steps instead";
-                dry_run(subject, compute, rung, layout, (budget.budget_bytes, request), instead).map_or_else(
+                let expected = source.footprint(allocator.with_pools(layout), budget.budget_bytes, request);
+                let job = Job::of(subject, &compute.selected, rung, layout, (budget.budget_bytes, request));
+                let job = job.expecting(expected.ok());
+                dry_run_elsewhere(&job, "training steps", "measuring real training steps instead").map_or_else(
                     || {
                         self.chosen = None;
                         // Peaks in few large pages make no line: the memory is cut CubeCL's way again.
@@ -151,20 +157,6 @@ impl Learner<'_> {
 /// Whether not even the smallest step came to its end, on any rung.
 fn no_step_ran(nothing: &NothingFits) -> bool {
     nothing.needs.iter().all(|need| need.needed_bytes == u64::MAX)
-}
-
-/// Cuts the card's memory so that most fits, by the recorded step. None where it cannot be cut: CubeCL's own pools are there then.
-fn install_pools(
-    subject: &Subject<'_>,
-    compute: &Compute,
-    rung: Rung,
-    allocator: AllocatorModel,
-    budget: &Budget,
-    request: &PlanRequest,
-) -> Option<ChosenPools> {
-    let source = CapturedSource::record(&subject.step(rung), |device: &burn::tensor::Device| subject.build(device));
-    let chosen = source.best_pools(allocator, budget.budget_bytes, request);
-    cut_memory(chosen.layout, compute).then_some(chosen)
 }
 
 /// Cuts the card's memory. Whether that could be done; where it could not, says so.
@@ -225,19 +217,6 @@ fn measured(
         footprint.floor_bytes = (footprint.floor_bytes + subject.loader_bytes).max(footprint.fixed.overhead + at_end);
     }
     Ok(footprint.with_accumulation_extra(known.gradients))
-}
-
-/// The step on the card's own allocator, without its computing, in a process that tuning may break. None where it did: `instead` tells what is done then.
-pub(crate) fn dry_run(
-    subject: &Subject<'_>,
-    compute: &Compute,
-    rung: Rung,
-    layout: PoolLayout,
-    bounds: (u64, &PlanRequest),
-    instead: &str,
-) -> Option<Footprint> {
-    let job = Job::of(subject, compute.selected.request().to_string(), rung, layout, bounds);
-    dry_run_elsewhere(&job, "training steps", instead)
 }
 
 /// Runs a job in a process of its own; `what` it runs is told. None where that did not work, which is said with what is done `instead`.

@@ -9,7 +9,8 @@ use vision_nn::Classifier;
 use crate::cli::{ExchangeRequest, Gpus, TrainArguments, typed};
 use crate::error::CommandError;
 use crate::run::compute::Compute;
-use crate::run::memory::{cut_memory, dry_run};
+use crate::run::dry_process::Job;
+use crate::run::memory::{cut_memory, dry_run_elsewhere};
 use crate::run::subject::Subject;
 use crate::ui;
 
@@ -130,7 +131,8 @@ impl Others {
     pub(crate) fn rehearse(&self, subject: &Subject<'_>, rung: Rung, pools: PoolLayout, bounds: (u64, &PlanRequest)) {
         for card in &self.cards {
             cut_memory(pools, card);
-            dry_run(subject, card, rung, pools, bounds, "its kernels are tuned in the first steps of the run");
+            let job = Job::of(subject, &card.selected, rung, pools, bounds);
+            dry_run_elsewhere(&job, "training steps", "its kernels are tuned in the first steps of the run");
         }
     }
 

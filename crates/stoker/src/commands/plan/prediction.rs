@@ -71,10 +71,13 @@ fn here(request: &Request<'_>, device: Option<DeviceRequest>, views: usize) -> R
             recorded(request, AllocatorModel::cuda(card.total_bytes), precision, &budget)?
         }
         (PlanSource::Measured, _) | (_, SelectedDevice::Cpu { .. }) => measured(request, &compute, precision, &budget)?,
-        _ => match dry_run(request, &compute, precision, &budget) {
-            Some(footprint) => footprint,
-            None => measured(request, &compute, precision, &budget)?,
-        },
+        (_, SelectedDevice::Cuda(card)) => {
+            let expected = recorded(request, AllocatorModel::cuda(card.total_bytes), precision, &budget)?;
+            match dry_run(request, &compute, precision, &budget, expected) {
+                Some(footprint) => footprint,
+                None => measured(request, &compute, precision, &budget)?,
+            }
+        }
     };
     let formats = (precision, Arithmetic::of(&compute.selected));
     let device = compute.selected.describe();
@@ -83,11 +86,18 @@ fn here(request: &Request<'_>, device: Option<DeviceRequest>, views: usize) -> R
 }
 
 /// The pass on the card's own allocator, in a process that tuning may break. None where it did.
-fn dry_run(request: &Request<'_>, compute: &Compute, precision: Precision, budget: &Budget) -> Option<Footprint> {
+fn dry_run(
+    request: &Request<'_>,
+    compute: &Compute,
+    precision: Precision,
+    budget: &Budget,
+    expected: Footprint,
+) -> Option<Footprint> {
     let rung = Rung { precision, checkpointing: Checkpointing::None };
-    let (device, plan) = (compute.selected.request().to_string(), plan_request(request));
-    let job = Job::of(&request.subject(), device, rung, PoolLayout::Runtime, (budget.budget_bytes, &plan));
-    dry_run_elsewhere(&job.of_prediction(), "forward passes", "measuring real forward passes instead")
+    let bounds = (budget.budget_bytes, &plan_request(request));
+    let job = Job::of(&request.subject(), &compute.selected, rung, PoolLayout::Runtime, bounds);
+    let job = job.of_prediction().expecting(Some(expected));
+    dry_run_elsewhere(&job, "forward passes", "measuring real forward passes instead")
 }
 
 fn measured(
