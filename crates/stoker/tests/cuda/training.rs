@@ -19,9 +19,12 @@ fn a_run_takes_what_its_dry_plan_says_and_goes_on_when_there_is_less() {
     let counted = machine.statistics();
     assert_eq!(counted.refusals, 0, "{counted:?}");
     assert!(counted.launches > 100 && counted.kernels > 20, "{counted:?}");
+    // The first run tuned what validation alone meets, and pools let go of pages meanwhile. What the driver has given away at the end of one that tunes
+    // nothing is the plan's to the byte.
+    machine.succeed(&format!("{TRAIN} --overwrite"));
+    let counted = machine.statistics();
     let plan = machine.read_json("runs/latest/plan.json");
     let predicted = plan["plan"]["predicted_peak_bytes"].as_u64().expect("a plan predicts");
-    // What the driver has given away when the run ends, to the byte.
     assert_eq!(counted.held_bytes, predicted, "{counted:?}");
 
     // Predictions meet kernels of their own; another process finds all of them kept.
@@ -102,12 +105,32 @@ fn the_faster_way_is_found_once_for_a_card() {
     assert_eq!(of_kernels(&machine.read_json("runs/latest/plan.json")), chosen);
 }
 
-/// The one test here whose numbers count. Products are taken by tensor cores, with 10 bits of fraction, so that losses agree to two or three places.
+/// The tests whose numbers count begin here.
 #[test]
 #[ignore = "takes minutes, and a C++ compiler: `scripts/run_kernels.sh` runs it"]
 fn a_card_that_computes_learns_what_the_cpu_learns() {
-    let machine = Machine::with_card(4 * GIB).that_computes();
-    let train = "train --config tiny.yaml --set train.precision=fp32 --set model.initialization=fan_in --set train.learning_rate=1e-4";
+    learns_and_predicts_what_the_cpu_does("8.6", "--set model.initialization=fan_in");
+}
+
+#[test]
+#[ignore = "takes minutes, and a C++ compiler: `scripts/run_kernels.sh` runs it"]
+fn a_card_that_computes_learns_windows_as_the_cpu_does() {
+    learns_and_predicts_what_the_cpu_does("8.6", "--set model.name=swin_tiny --set train.epochs=1");
+}
+
+/// On a card without TF32: at 32 px the last norms are over eight numbers, and make of its ten bits of fraction losses that are 1 to 2 % off, at any rate.
+#[test]
+#[ignore = "takes minutes, and a C++ compiler: `scripts/run_kernels.sh` runs it"]
+fn a_card_that_computes_learns_batch_norms_as_the_cpu_does() {
+    learns_and_predicts_what_the_cpu_does("7.5", "--set model.name=efficientnet_b0 --set train.epochs=1");
+}
+
+/// From 8.0 on, products are taken by tensor cores, with 10 bits of fraction, so that losses agree to two or three places. What the card has learnt, both
+/// predict.
+fn learns_and_predicts_what_the_cpu_does(capability: &str, settings: &str) {
+    let machine = Machine::with_card(4 * GIB).that_computes().set("STAND_IN_CARD_CAPABILITY", capability);
+    let train =
+        format!("train --config tiny.yaml --set train.precision=fp32 --set train.learning_rate=1e-4 {settings}");
     let losses = |words: &str| {
         machine.succeed(words);
         let metrics = fs::read_to_string(machine.path("runs/latest/metrics.jsonl")).expect("the run wrote it");
@@ -115,11 +138,24 @@ fn a_card_that_computes_learns_what_the_cpu_learns() {
         let of_epoch = |epoch: serde_json::Value| ["train", "validation"].map(|part| epoch[part]["loss"].as_f64());
         metrics.lines().map(epoch).flat_map(of_epoch).collect::<Option<Vec<f64>>>().expect("an epoch has its losses")
     };
-    let of_card = losses(train);
+    let predictions = |device: &str| {
+        let output = format!("{device}.csv").replace(':', "");
+        let words = "predict --run runs/latest --input data/validation --tta essential --precision fp32";
+        machine.succeed(&format!("{words} --device {device} --output {output}"));
+        let table = fs::read_to_string(machine.path(&output)).expect("the prediction wrote it");
+        let numbers = |line: &str| line.split(',').filter_map(|cell| cell.parse().ok()).collect::<Vec<f64>>();
+        table.lines().skip(1).map(numbers).collect::<Vec<_>>().concat()
+    };
+    let of_card = losses(&train);
+    let [predicted, on_cpu] = ["cuda:0", "cpu"].map(predictions);
     let of_cpu = losses(&format!("{train} --overwrite --device cpu"));
-    assert_eq!(of_card.len(), 4, "two epochs");
+    assert!(of_card.len() >= 2 && predicted.len() >= 12, "{of_card:?} {predicted:?}");
     for (card, cpu) in of_card.iter().zip(&of_cpu) {
         assert!((card - cpu).abs() <= 5e-3 * cpu, "{of_card:?} on the card, {of_cpu:?} on the CPU");
+    }
+    assert_eq!(predicted.len(), on_cpu.len());
+    for (card, cpu) in predicted.iter().zip(&on_cpu) {
+        assert!((card - cpu).abs() <= 5e-3, "{predicted:?} on the card, {on_cpu:?} on the CPU");
     }
 }
 
