@@ -51,7 +51,12 @@ pub fn dry_run_footprint<M: Classifier>(
         rehearsed.replace(Some(rehearsal));
         Some(reserved)
     };
+    // A buffer that is larger than the device gives at once ends the process, so that such a step is not run.
+    let is_hopeless = |batch| task.expected.is_some_and(|expected| expected.peak_bytes(batch) == u64::MAX);
     let reserved = |batch, Accumulates(accumulates)| {
+        if is_hopeless(batch) {
+            return None;
+        }
         rehearse(&|rehearsal: &mut _| dry_reserved(rehearsal, batch, accumulates, device))
     };
     let (budget_bytes, plan) = (task.budget_bytes, within_a_step(task.plan));
