@@ -105,6 +105,15 @@ fn the_faster_way_is_found_once_for_a_card() {
     assert_eq!(of_kernels(&machine.read_json("runs/latest/plan.json")), chosen);
 }
 
+/// The largest batches have buffers that the card does not give at once: a dry run of one would end the process, and the plan would rest on less.
+#[test]
+fn a_plan_of_predictions_rests_on_a_dry_run() {
+    let machine = Machine::with_card(4 * GIB);
+    let (stdout, stderr) = machine.succeed("plan --inference --model convnext_atto --img-size 64 --device cuda:0");
+    assert!(stdout.contains("dry run on the device"), "{stdout}\n{stderr}");
+    assert!(!stderr.contains("did not work"), "{stderr}");
+}
+
 /// The tests whose numbers count begin here.
 #[test]
 #[ignore = "takes minutes, and a C++ compiler: `scripts/run_kernels.sh` runs it"]
