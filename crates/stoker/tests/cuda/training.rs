@@ -118,28 +118,29 @@ fn a_plan_of_predictions_rests_on_a_dry_run() {
 #[test]
 #[ignore = "takes minutes, and a C++ compiler: `scripts/run_kernels.sh` runs it"]
 fn a_card_that_computes_learns_what_the_cpu_learns() {
-    learns_and_predicts_what_the_cpu_does("8.6", "--set model.initialization=fan_in");
+    learns_and_predicts_what_the_cpu_does("8.6", 2, "--set model.initialization=fan_in");
 }
 
 #[test]
 #[ignore = "takes minutes, and a C++ compiler: `scripts/run_kernels.sh` runs it"]
 fn a_card_that_computes_learns_windows_as_the_cpu_does() {
-    learns_and_predicts_what_the_cpu_does("8.6", "--set model.name=swin_tiny --set train.epochs=1");
+    learns_and_predicts_what_the_cpu_does("8.6", 1, "--set model.name=swin_tiny");
 }
 
 /// On a card without TF32: at 32 px the last norms are over eight numbers, and make of its ten bits of fraction losses that are 1 to 2 % off, at any rate.
 #[test]
 #[ignore = "takes minutes, and a C++ compiler: `scripts/run_kernels.sh` runs it"]
 fn a_card_that_computes_learns_batch_norms_as_the_cpu_does() {
-    learns_and_predicts_what_the_cpu_does("7.5", "--set model.name=efficientnet_b0 --set train.epochs=1");
+    learns_and_predicts_what_the_cpu_does("7.5", 1, "--set model.name=efficientnet_b0");
 }
 
 /// From 8.0 on, products are taken by tensor cores, with 10 bits of fraction, so that losses agree to two or three places. What the card has learnt, both
 /// predict.
-fn learns_and_predicts_what_the_cpu_does(capability: &str, settings: &str) {
+fn learns_and_predicts_what_the_cpu_does(capability: &str, epochs: usize, settings: &str) {
     let machine = Machine::with_card(4 * GIB).that_computes().set("STAND_IN_CARD_CAPABILITY", capability);
-    let train =
-        format!("train --config tiny.yaml --set train.precision=fp32 --set train.learning_rate=1e-4 {settings}");
+    let train = format!(
+        "train --config tiny.yaml --set train.precision=fp32 --set train.learning_rate=1e-4 --set train.epochs={epochs} {settings}"
+    );
     let losses = |words: &str| {
         machine.succeed(words);
         let metrics = fs::read_to_string(machine.path("runs/latest/metrics.jsonl")).expect("the run wrote it");
@@ -158,7 +159,8 @@ fn learns_and_predicts_what_the_cpu_does(capability: &str, settings: &str) {
     let of_card = losses(&train);
     let [predicted, on_cpu] = ["cuda:0", "cpu"].map(predictions);
     let of_cpu = losses(&format!("{train} --overwrite --device cpu"));
-    assert!(of_card.len() >= 2 && predicted.len() >= 12, "{of_card:?} {predicted:?}");
+    assert_eq!(of_card.len(), 2 * epochs, "{of_card:?}");
+    assert!(predicted.len() >= 12, "{predicted:?}");
     for (card, cpu) in of_card.iter().zip(&of_cpu) {
         assert!((card - cpu).abs() <= 5e-3 * cpu, "{of_card:?} on the card, {of_cpu:?} on the CPU");
     }
