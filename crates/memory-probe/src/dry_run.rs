@@ -25,6 +25,9 @@ pub struct DryRunTask<'a> {
     pub expected: Option<&'a Footprint>,
     /// Images that an epoch has, where they are known: those of its last step are run too, so that their kernels are tuned here and not in the run.
     pub train_samples: Option<usize>,
+    /// A number that is another one as soon as a kernel has been tuned; `None` where that is not known. A size that finds its kernels tuned is run once
+    /// less.
+    pub tuned: fn() -> Option<u64>,
 }
 
 /// The footprint of a step on `device`, which must be one of CubeCL's, for every batch size that a plan asks about.
@@ -57,7 +60,7 @@ pub fn dry_run_footprint<M: Classifier>(
         if is_hopeless(batch) {
             return None;
         }
-        rehearse(&|rehearsal: &mut _| dry_reserved(rehearsal, batch, accumulates, device))
+        rehearse(&|rehearsal: &mut _| dry_reserved(rehearsal, batch, accumulates, (device, task.tuned)))
     };
     let (budget_bytes, plan) = (task.budget_bytes, within_a_step(task.plan));
     let bounds = (budget_bytes, &plan);
@@ -100,7 +103,7 @@ pub fn dry_run_reserved<M: Classifier>(
 ) -> Option<u64> {
     let dry = DryRun::new();
     let mut rehearsal = clean_rehearsal(request, device, build);
-    let reserved = dry_reserved(&mut rehearsal, batch, request.accumulates, device);
+    let reserved = dry_reserved(&mut rehearsal, batch, request.accumulates, (device, || None));
     drop((rehearsal, dry));
     device.memory_cleanup();
     reserved
@@ -134,16 +137,20 @@ fn clean_rehearsal<'a, M: Classifier>(
     Rehearsal::new(request, device, build)
 }
 
-/// What steps of a dry run reserve. The first one tunes, and what tuning takes is given back before the others.
+/// What steps of a dry run reserve. Where the first one has tuned, or may have, what that took is given back, and they begin anew.
 fn dry_reserved<M: Classifier>(
     rehearsal: &mut Rehearsal<'_, M>,
     batch: usize,
     accumulates: bool,
-    device: &Device,
+    (device, tuned): (&Device, fn() -> Option<u64>),
 ) -> Option<u64> {
     rehearsal.accumulates = accumulates;
+    let before = tuned();
     reserved_after(1, rehearsal, batch, device)?;
-    reserved_after(STEPS, rehearsal, batch, device)
+    match before.is_some() && tuned() == before {
+        true => reserved_after_more(STEPS - 1, rehearsal, batch, device),
+        false => reserved_after(STEPS, rehearsal, batch, device),
+    }
 }
 
 /// What the pools hold reserved after so many steps that found nothing in them but the model and its optimizer.
@@ -155,6 +162,16 @@ fn reserved_after<M: Classifier>(
 ) -> Option<u64> {
     device.sync().ok()?;
     device.memory_cleanup();
+    reserved_after_more(steps, rehearsal, batch, device)
+}
+
+/// The same after steps that found what others had left.
+fn reserved_after_more<M: Classifier>(
+    steps: usize,
+    rehearsal: &mut Rehearsal<'_, M>,
+    batch: usize,
+    device: &Device,
+) -> Option<u64> {
     for _ in 0..steps {
         rehearsal.run(batch, &mut NoPrompter);
         device.sync().ok()?;

@@ -62,7 +62,7 @@ pub fn backpropagate<M: Classifier>(
     let images = pass.images(images);
     let (device, num_segments) = (images.device(), model.num_segments());
     let recomputed = recompute.count(num_segments);
-    // Copies of all weights would be there at once: where memory is short enough to compute again, each layer makes its own.
+    // Copies of all weights would be there at once: where memory is short enough to compute again, each segment makes its own.
     let storage = if recompute == Recompute::Nothing { images.dtype() } else { DType::F32 };
     let (mut kept, entry, logits) = with_half_weights(model, storage, || {
         let (kept, entry) = forward_keeping_inputs(model, images, recomputed, &mut pass);

@@ -19,9 +19,9 @@ thread_local! {
 /// Does `work`, in which layers of `model` that take weight and bias in the type of their input find them in `storage`. The gradients of those come in
 /// `storage` too; they are what [`stored_as`] would have been given by the tape, without the cast.
 ///
-/// Without effect in f32, and on devices that do not [take lists](takes_lists).
+/// Without effect in f32, within work of the same kind, as a block's within its model's, and on devices that do not [take lists](takes_lists).
 pub fn with_half_weights<M: Module, T>(model: &M, storage: DType, work: impl FnOnce() -> T) -> T {
-    if storage == DType::F32 {
+    if storage == DType::F32 || !COPIES.with_borrow(BTreeMap::is_empty) {
         return work();
     }
     let mut wanted = Wanted::default();

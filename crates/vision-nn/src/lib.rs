@@ -36,7 +36,7 @@ pub use half_weights::with_half_weights;
 pub use init::{Initialization, Initializer, tensor_without_gaps};
 pub use kernels::choice;
 pub use kernels::{
-    BranchScale, Cut, Moving, Scratch, Steps, adamw, blend_all, cast_all, cross_entropy, depthwise_conv2d,
+    BranchScale, Cut, Moving, SETTLED, Scratch, Steps, adamw, blend_all, cast_all, cross_entropy, depthwise_conv2d,
     finished_images_of_pixels, gelu, gelu_linear, gelu_projection, has_adamw, has_window_attention, images_of_pixels,
     images_of_words, in_burns_operations, is_card, layer_norm, linear, move_all, recorded_overwrites, recorded_scratch,
     response_norm, scale_all, softmax, squares_of_all, sum_of_squares, takes_lists, takes_words, window_attention,

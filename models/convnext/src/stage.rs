@@ -1,6 +1,6 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
-use vision_nn::{Initializer, LayerNorm, Pass, PatchConv2d, is_trained};
+use vision_nn::{Initializer, LayerNorm, Pass, PatchConv2d, is_trained, with_half_weights};
 
 use crate::model::{NORM_EPSILON, WEIGHT_STD};
 use crate::{Block, BlockForm};
@@ -44,7 +44,8 @@ impl Stage {
             Some((norm, conv)) if block == 0 => conv.forward(norm.forward(map)), // [B, H/2, W/2, out]
             _ => map,
         };
-        self.blocks[block].forward(map, pass)
+        let block = &self.blocks[block];
+        with_half_weights(block, map.dtype(), || block.forward(map, pass))
     }
 
     /// Whether a gradient is wanted for anything that [`forward_block`](Self::forward_block) reads.

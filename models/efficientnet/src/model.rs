@@ -2,7 +2,7 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use vision_nn::{
     BatchNorm, Classifier, ClassifierSpec, Conv2d, Dropout, Initializer, LayerNames, Linear, Pass, block_of_segment,
-    is_trained,
+    is_trained, with_half_weights,
 };
 
 use crate::stage::init_stage;
@@ -58,12 +58,15 @@ impl Classifier for EfficientNet {
     }
 
     fn forward_segment(&self, index: usize, map: Tensor<4>, pass: &mut Pass) -> Tensor<4> {
-        if index > 0 {
-            return self.block_of(index).forward(map, pass);
-        }
-        let map = map.permute([0, 2, 3, 1]); // [B, H, W, in]
-        let map = self.bn1.forward(self.conv_stem.forward(map), pass); // [B, H/2, W/2, C]
-        self.block_of(0).forward(map, pass)
+        let map = match index {
+            0 => {
+                let map = map.permute([0, 2, 3, 1]); // [B, H, W, in]
+                self.bn1.forward(self.conv_stem.forward(map), pass) // [B, H/2, W/2, C]
+            }
+            _ => map,
+        };
+        let block = self.block_of(index);
+        with_half_weights(block, map.dtype(), || block.forward(map, pass))
     }
 
     fn is_segment_trained(&self, index: usize) -> bool {

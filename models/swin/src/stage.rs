@@ -1,6 +1,6 @@
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
-use vision_nn::{Initializer, LayerNorm, Pass, is_trained, linear};
+use vision_nn::{Initializer, LayerNorm, Pass, is_trained, linear, with_half_weights};
 
 use crate::model::{NORM_EPSILON, WEIGHT_STD};
 use crate::window::pad_map;
@@ -46,7 +46,8 @@ impl Stage {
             _ => map,
         };
         let layout = if block.is_multiple_of(2) { self.layout.unshifted() } else { self.layout };
-        self.blocks[block].forward(map, layout, pass)
+        let block = &self.blocks[block];
+        with_half_weights(block, map.dtype(), || block.forward(map, layout, pass))
     }
 
     /// Whether a gradient is wanted for anything that [`forward_block`](Self::forward_block) reads.

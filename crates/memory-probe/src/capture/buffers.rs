@@ -166,7 +166,11 @@ impl Buffers {
         let number = outputs.iter().map(|output| output.id.value()).max().unwrap_or(0);
         let largest = inputs.iter().chain(outputs).max_by_key(|tensor| tensor.shape.num_elements());
         let extent = largest.map_or(Vec::new(), |tensor| tensor.shape.to_vec());
-        if let Some(position) = self.latest_producer(inputs)
+        if *kind == Kind::Elementwise {
+            self.join_producers(inputs);
+        }
+        let neighbour = || self.latest_reader(kind, inputs);
+        if let Some(position) = self.latest_producer(inputs).or_else(neighbour)
             && let host = &mut self.kernels[position]
             && host.takes(kind, &extent)
         {
@@ -188,10 +192,45 @@ impl Buffers {
         self.kernels.len() - 1
     }
 
+    /// The last kernel, where that is elementwise and so is an operation that reads what it reads.
+    fn latest_reader(&self, kind: &Kind, inputs: &[&TensorIr]) -> Option<usize> {
+        let last =
+            self.kernels.last().filter(|last| [kind, &last.kind].iter().all(|kind| **kind == Kind::Elementwise))?;
+        let buffers = inputs.iter().filter_map(|input| self.buffer_of(input.id.value()));
+        let is_shared = |buffer| last.reads.iter().any(|(read, _)| *read == buffer);
+        buffers.into_iter().any(is_shared).then_some(self.kernels.len() - 1)
+    }
+
+    /// Has the last kernel become part of the product before it, where an elementwise operation wants what both have made: Burn's fusion computes all three
+    /// with the product, as the gradient of a GELU with that of its layer.
+    fn join_producers(&mut self, inputs: &[&TensorIr]) {
+        let Some(last) = self.kernels.len().checked_sub(1) else { return };
+        let Some(host) = last.checked_sub(1) else { return };
+        let makers: Vec<usize> = inputs.iter().filter_map(|input| self.maker_of(input)).collect();
+        let [product, joined] = [host, last].map(|kernel| &self.kernels[kernel]);
+        let is_wanted = makers.contains(&host) && makers.contains(&last);
+        if !is_wanted || product.kind != Kind::Matmul || !product.takes(&joined.kind, &joined.extent) {
+            return;
+        }
+        let joined = self.kernels.pop().expect("it is the last one");
+        let product = &mut self.kernels[host];
+        product.is_fused = true;
+        product.reads.extend(joined.reads);
+        product.scratch.extend(joined.scratch);
+        for buffer in &mut self.buffers {
+            buffer.born = buffer.born.min(host);
+            buffer.last_use = buffer.last_use.min(host);
+        }
+    }
+
+    /// The kernel that makes a tensor.
+    fn maker_of(&self, tensor: &TensorIr) -> Option<usize> {
+        self.views.get(&tensor.id.value()).map(|view| self.buffers[view.buffer].born)
+    }
+
     /// The kernel after which all inputs are there. Burn's fusion looks past operations in between that have nothing to do with it.
     fn latest_producer(&self, inputs: &[&TensorIr]) -> Option<usize> {
-        let made_by = |input: &&TensorIr| self.views.get(&input.id.value()).map(|view| self.buffers[view.buffer].born);
-        let latest = inputs.iter().filter_map(made_by).max()?;
+        let latest = inputs.iter().filter_map(|input| self.maker_of(input)).max()?;
         (latest + REACH >= self.kernels.len()).then_some(latest)
     }
 

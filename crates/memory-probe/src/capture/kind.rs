@@ -3,7 +3,7 @@
 use burn::backend::ir::{
     ActivationOperationIr, BaseOperationIr, FloatOperationIr, ModuleOperationIr, NumericOperationIr, OperationIr,
 };
-use vision_nn::{Scratch, recorded_overwrites, recorded_scratch};
+use vision_nn::{SETTLED, Scratch, recorded_overwrites, recorded_scratch};
 
 /// Operations that move memory alike.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +64,7 @@ pub(super) fn kind_of(operation: &OperationIr) -> Kind {
         ) => Kind::Reduce,
         Ir::Activation(_) => Kind::Elementwise,
         Ir::Init(_) => Kind::Create,
+        Ir::Custom(own) if own.id == SETTLED => Kind::Slice,
         Ir::Custom(own) => Kind::Own(Own {
             name: own.id.clone(),
             scratch: recorded_scratch(own),

@@ -19,6 +19,7 @@ use crate::cli::BenchDevice;
 use crate::config::UserConfig;
 use crate::error::CommandError;
 use crate::run::compute::Compute;
+use crate::run::kernel_cache;
 use crate::run::resolved::ResolvedConfig;
 use crate::run::subject::Subject;
 use crate::ui;
@@ -186,6 +187,7 @@ pub(crate) fn run_here() -> Result<(), CommandError> {
         budget_bytes: *budget_bytes,
         plan,
         expected: expected.as_ref(),
+        tuned: kernel_cache::tuned,
         train_samples: train_samples.filter(|_| !job.predicts),
     };
     let footprint = dry_run_footprint(&step, &device, &build, &task).map_err(|error| failed(&error))?;

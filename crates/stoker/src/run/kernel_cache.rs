@@ -3,7 +3,8 @@
 //! A card's kernels are compiled and tuned when a shape is first met: some hundred of them for a training step. CubeCL keeps what it has tuned, and
 //! what it has compiled where it is told to, in one SQLite file. `cubecl.toml` may say another place, as CubeCL documents it.
 
-use std::path::PathBuf;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
 
 use burn::cubecl::config::cache::CacheConfig;
 use burn::cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
@@ -22,6 +23,22 @@ pub(crate) fn settings() -> CubeClRuntimeConfig {
         config.environment.path = CacheConfig::Global;
     }
     config
+}
+
+/// A number that is another one as soon as a kernel has been tuned and kept, by this process or another. `None` where nothing is kept.
+pub(crate) fn tuned() -> Option<u64> {
+    let path = environment::path();
+    // What SQLite has not moved into the file yet lies beside it.
+    let mut beside = path.clone().into_os_string();
+    beside.push("-wal");
+    let mark = |path: &Path| {
+        let file = std::fs::metadata(path).ok()?;
+        Some((file.len(), file.modified().ok()?))
+    };
+    let marks = (mark(&path)?, mark(Path::new(&beside)));
+    let mut hasher = DefaultHasher::new();
+    marks.hash(&mut hasher);
+    (!CubeClRuntimeConfig::get().autotune.disable_cache).then(|| hasher.finish())
 }
 
 /// The file, and its bytes when it is there.

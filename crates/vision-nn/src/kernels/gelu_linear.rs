@@ -129,7 +129,7 @@ impl<B: Backend + GeluLinear, const N: usize> Backward<B, N> for GeluLinearBackw
             gradients.register::<B>(node.id, B::fused_linear_bias_gradient(gradient.clone()));
         }
         let of_hidden = of_rows.zip(weight).map(|(node, weight)| {
-            let of_hidden = B::fused_linear_rows_gradient(weight, gradient.clone());
+            let of_hidden = B::fused_linear_hidden_gradient(weight, gradient.clone());
             (node, of_hidden)
         });
         let hidden = match (of_hidden, of_weight.is_some()) {

@@ -2,6 +2,9 @@
 //! comes as a transposed view, and a card copies each matrix to lay it out.
 
 mod composed;
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+mod gpu;
+mod recorded;
 
 #[cfg(feature = "cuda")]
 use burn::backend::Cuda;
@@ -13,7 +16,7 @@ use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend, Capture, Dispatch, Flex, backend_extension};
+use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::{DType, Shape, Tensor, module};
 use cpu_kernels::{Matrix, product};
 
@@ -22,6 +25,30 @@ use super::recorded::composes;
 use crate::is_captured;
 use crate::pass::stored_as;
 use crate::tape::{on_captured, primitive};
+
+/// The name of a product in recorded graphs: that of Burn's own, which it is but for where its rows lie.
+pub(crate) const PRODUCT: &str = "matmul";
+
+/// The name in recorded graphs of a tensor that is its input, behind which Burn's fusion begins anew. It computes nothing.
+pub const SETTLED: &str = "settled";
+
+/// Which factors of a product are transposed first.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Turned {
+    pub(crate) left: bool,
+    pub(crate) right: bool,
+}
+
+impl Turned {
+    pub(crate) const NONE: Self = Self { left: false, right: false };
+    pub(crate) const LEFT: Self = Self { left: true, right: false };
+    pub(crate) const RIGHT: Self = Self { left: false, right: true };
+}
+
+/// Rows and columns of a product.
+pub(crate) fn product_form(left: &Shape, right: &Shape, turned: Turned) -> Shape {
+    Shape::new([left[usize::from(turned.left)], right[usize::from(!turned.right)]])
+}
 
 /// `rows · weightᵀ + bias`, computed in the type of the rows: parameters are cast to it on the tape.
 ///
@@ -71,6 +98,11 @@ pub trait FusedLinear: Backend {
         composed::rows_gradient::<Self>(weight, gradient)
     }
 
+    /// The same for rows that come of elementwise operations, whose gradients a card computes with the product.
+    fn fused_linear_hidden_gradient(weight: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self> {
+        composed::rows_gradient::<Self>(weight, gradient)
+    }
+
     /// The gradient of the weight: `[out, in]`.
     fn fused_linear_weight_gradient(rows: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self> {
         composed::weight_gradient::<Self>(rows, gradient)
@@ -81,12 +113,6 @@ pub trait FusedLinear: Backend {
         composed::bias_gradient::<Self>(gradient)
     }
 }
-
-impl FusedLinear for Capture {}
-#[cfg(feature = "cuda")]
-impl FusedLinear for Cuda {}
-#[cfg(feature = "wgpu")]
-impl FusedLinear for Wgpu {}
 
 /// Products of half precision are Burn's.
 impl FusedLinear for Flex {
@@ -106,6 +132,10 @@ impl FusedLinear for Flex {
         let (weight, gradient) = (values(&weight), values(&gradient));
         let of_rows = product(Matrix::of_rows(&gradient, out), Matrix::of_rows(&weight, inner), None);
         tensor(of_rows, &Shape::new([count, inner]))
+    }
+
+    fn fused_linear_hidden_gradient(weight: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::fused_linear_rows_gradient(weight, gradient)
     }
 
     fn fused_linear_weight_gradient(rows: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -196,6 +226,10 @@ impl<B: Backend + FusedLinear, C: CheckpointStrategy> FusedLinear for Autodiff<B
     }
 
     fn fused_linear_rows_gradient(_weight: FloatTensor<Self>, _gradient: FloatTensor<Self>) -> FloatTensor<Self> {
+        unreachable!("gradients are taken off the tape: only first derivatives are supported")
+    }
+
+    fn fused_linear_hidden_gradient(_weight: FloatTensor<Self>, _gradient: FloatTensor<Self>) -> FloatTensor<Self> {
         unreachable!("gradients are taken off the tape: only first derivatives are supported")
     }
 

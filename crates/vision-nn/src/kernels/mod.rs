@@ -42,7 +42,7 @@ pub use depthwise::depthwise_conv2d;
 pub use gelu::gelu;
 pub use gelu_linear::{gelu_linear, gelu_projection};
 pub use layer_norm::layer_norm;
-pub use linear::linear;
+pub use linear::{SETTLED, linear};
 pub use parameters::{Moving, Steps, blend_all, cast_all, is_card, move_all, scale_all, squares_of_all, takes_lists};
 pub use pixels::{
     finished_images_of_pixels, images_of_pixels, images_of_words, takes_words, words_of_images, words_of_steps,

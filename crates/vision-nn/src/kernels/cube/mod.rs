@@ -13,7 +13,9 @@ pub(crate) mod many;
 pub(crate) mod parameters;
 pub(crate) mod per_channel;
 pub(crate) mod pixels;
+pub(crate) mod product;
 pub(crate) mod residual;
+pub(crate) mod settled;
 pub(crate) mod tensors;
 pub(crate) mod window_attention;
 

@@ -5,14 +5,14 @@ use burn::cubecl::prelude::*;
 use burn::cubecl::{calculate_cube_count_elemwise, tensor_vector_size_parallel};
 use burn::tensor::{DType, Shape};
 use burn_cubecl::CubeRuntime;
-use burn_cubecl::kernel::{cast, into_contiguous};
-use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
+use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 use cpu_kernels::StridedDepthwise;
 
 use super::convolve::convolve;
 use super::correlate::{UNITS_OF_A_CUBE, correlate_chunks, strips_of, sum_chunks};
 use super::spread::spread;
+use crate::kernels::cube::tensors::{address_type, empty, in_f32};
 use crate::kernels::depthwise::plan::{chunks_of, map_shape, output_shape, parameter_forms};
 
 /// Vectors of four: a plane of 32 units then reads 512 bytes of f32 or 256 of half precision at once, and a row of sums still fits in registers.
@@ -237,15 +237,6 @@ fn with_adjacent_channels<R: CubeRuntime>(map: CubeTensor<R>) -> CubeTensor<R> {
     if map.meta.strides()[3] == 1 { map } else { into_contiguous(map) }
 }
 
-fn in_f32<R: CubeRuntime>(parameter: CubeTensor<R>) -> CubeTensor<R> {
-    into_contiguous(cast(parameter, DType::F32))
-}
-
-/// A tensor on the device of `like`, without gaps: CUDA would otherwise make its rows longer, up to multiples of 512 bytes.
-fn empty<R: CubeRuntime>(like: &CubeTensor<R>, shape: Shape, dtype: DType) -> CubeTensor<R> {
-    empty_device_contiguous_dtype(like.client.clone(), like.device.clone(), shape, dtype)
-}
-
 /// The largest vectors of channels in which all of these maps can be read and written.
 fn vector_size<R: CubeRuntime>(maps: &[&CubeTensor<R>]) -> usize {
     let of = |map: &&CubeTensor<R>| {
@@ -253,8 +244,4 @@ fn vector_size<R: CubeRuntime>(maps: &[&CubeTensor<R>]) -> usize {
         tensor_vector_size_parallel(sizes, map.meta.shape(), map.meta.strides(), 3)
     };
     maps.iter().map(of).min().unwrap_or(1)
-}
-
-fn address_type<R: CubeRuntime>(tensors: &[&CubeTensor<R>]) -> AddressType {
-    tensors.iter().map(|tensor| tensor.required_address_type()).max().unwrap_or_default()
 }

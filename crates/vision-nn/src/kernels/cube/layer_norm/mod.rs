@@ -12,10 +12,10 @@ use burn::cubecl::ir::features::Plane;
 use burn::cubecl::prelude::*;
 use burn::tensor::{DType, Shape};
 use burn_cubecl::CubeRuntime;
-use burn_cubecl::kernel::{cast, into_contiguous};
-use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
+use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 
+use super::tensors::{address_type, cube_count, empty, in_f32, like};
 use super::{CubeOperation, Form};
 use crate::kernels::layer_norm::{LAYER_NORM, LAYER_NORM_GRADIENTS, LINES, gradient_cubes};
 
@@ -243,31 +243,6 @@ fn step_of(shape: &[usize], strides: &[usize]) -> usize {
 
 fn channels_of(shape: &Shape) -> usize {
     shape.last().copied().unwrap_or(0)
-}
-
-/// So many cubes, along as many axes as the device wants.
-fn cube_count<R: CubeRuntime>(tensor: &CubeTensor<R>, cubes: usize) -> CubeCount {
-    let most = tensor.client.properties().hardware.max_cube_count.0 as usize;
-    match cubes <= most {
-        true => CubeCount::new_1d(cubes as u32),
-        false => CubeCount::new_2d(most as u32, cubes.div_ceil(most) as u32),
-    }
-}
-
-fn in_f32<R: CubeRuntime>(tensor: CubeTensor<R>) -> CubeTensor<R> {
-    into_contiguous(cast(tensor, DType::F32))
-}
-
-fn like<R: CubeRuntime>(tensor: &CubeTensor<R>) -> CubeTensor<R> {
-    empty(tensor, tensor.meta.shape().clone(), tensor.dtype)
-}
-
-fn empty<R: CubeRuntime>(beside: &CubeTensor<R>, shape: Shape, dtype: DType) -> CubeTensor<R> {
-    empty_device_contiguous_dtype(beside.client.clone(), beside.device.clone(), shape, dtype)
-}
-
-fn address_type<R: CubeRuntime>(tensors: &[&CubeTensor<R>]) -> AddressType {
-    tensors.iter().map(|tensor| tensor.required_address_type()).max().unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -8,11 +8,11 @@ use burn::cubecl::{calculate_cube_count_elemwise, tensor_vector_size_parallel};
 use burn::tensor::{DType, Shape};
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::kernel::{cast, into_contiguous};
-use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 
 use super::Form;
 use super::many::ListOperation;
+use super::tensors::{empty, like};
 use crate::kernels::residual::plan::{RESIDUAL, RESIDUAL_GRADIENTS, chunks_of, rows_and_channels};
 
 /// Vectors of four, which is the widest of f32 that cards read at once.
@@ -223,12 +223,4 @@ fn shares<R: CubeRuntime>(
         true => cast(in_order(inputs.next()), DType::F32),
         false => map.clone(),
     })
-}
-
-fn like<R: CubeRuntime>(tensor: &CubeTensor<R>) -> CubeTensor<R> {
-    empty(tensor, tensor.meta.shape().clone(), tensor.dtype)
-}
-
-fn empty<R: CubeRuntime>(beside: &CubeTensor<R>, shape: Shape, dtype: DType) -> CubeTensor<R> {
-    empty_device_contiguous_dtype(beside.client.clone(), beside.device.clone(), shape, dtype)
 }
