@@ -337,3 +337,25 @@ fn the_sums_of_a_depthwise_gradient_stop_growing_with_the_batch() {
     assert!(largest(256) <= Some((7 << 20) + (1 << 20) / 7 + 1));
     assert_eq!(largest(256), largest(512));
 }
+
+/// On the way back through an MLP, the product that gives the gradient of GELU's output computes GELU again and its gradient, in its own kernel: of the two
+/// maps of the hidden width that come of it one is written over the rows, and nothing else makes any. Tuning may compute the product alone, which then lies
+/// beside them.
+#[test]
+fn the_gradient_of_a_gelu_is_computed_with_the_product_behind_it() {
+    const BATCH: usize = 8;
+    let trace = capture_step(&request(), BATCH, &build);
+    for (side, width) in [(16, 16), (8, 32), (4, 64), (2, 128)] {
+        let shape = [BATCH * side * side, 4 * width];
+        let makers =
+            trace.tensors.iter().filter(|tensor| tensor.shape == shape).filter_map(|tensor| match tensor.born {
+                Born::At(operation) => Some(&trace.operations[operation]),
+                Born::BeforeStep => None,
+            });
+        let backward: Vec<_> = makers.filter(|operation| operation.phase == Phase::Backward).collect();
+        assert!(backward.iter().all(|operation| operation.kind == "matmul"), "{backward:?}");
+        assert_eq!(backward.len(), 1, "{backward:?}");
+        let bytes = 4 * shape.iter().product::<usize>() as u64;
+        assert!(backward.iter().all(|operation| operation.workspace_bytes == bytes), "{backward:?}");
+    }
+}

@@ -202,7 +202,8 @@ impl Buffers {
     }
 
     /// Has the last kernel become part of the product before it, where an elementwise operation wants what both have made: Burn's fusion computes all three
-    /// with the product, as the gradient of a GELU with that of its layer.
+    /// with the product, as the gradient of a GELU with that of its layer. Or one after the other, where tuning finds that faster: then the product lies in
+    /// memory meanwhile, and which way a card goes is not known without it.
     fn join_producers(&mut self, inputs: &[&TensorIr]) {
         let Some(last) = self.kernels.len().checked_sub(1) else { return };
         let Some(host) = last.checked_sub(1) else { return };
@@ -213,8 +214,10 @@ impl Buffers {
             return;
         }
         let joined = self.kernels.pop().expect("it is the last one");
+        let made = self.buffers.iter().find(|buffer| buffer.born == host).map(|buffer| buffer.bytes);
         let product = &mut self.kernels[host];
         product.is_fused = true;
+        product.scratch.extend(made.map(|bytes| Scratch::of_rows(bytes as usize, 1)));
         product.reads.extend(joined.reads);
         product.scratch.extend(joined.scratch);
         for buffer in &mut self.buffers {

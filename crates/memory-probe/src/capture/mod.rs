@@ -14,6 +14,7 @@
 //! | elementwise, casts, activations | 0, because one number comes of each | Burn's fusion allocates its outputs alone: `burn-cubecl-fusion`, `engine/launch/output.rs` |
 //! | reduction, softmax | 0, because partial sums stay in registers and shared memory | `burn-cubecl`, `kernel/reduce/base.rs`: the output is its only allocation |
 //! | matrix product | 0, because tiles stay in shared memory | `kernel/matmul/tune/base.rs`: the output is the only allocation, and no candidate splits the inner axis |
+//! | matrix product with elementwise operations behind it and beside it | its output, because tuning may compute it alone | `burn-cubecl-fusion`, `optim/matmul`: the fallback |
 //! | convolution and its gradients | each map whose channels are not its last axis, once more | it is copied first: `kernel/conv/direct.rs`. Not counted are the columns of `im2col.rs`, which tuning may take for overlapping windows |
 //! | depthwise weight gradient of Burn | maps and gradients, each once more | it is a convolution with batch and channels changed over, and both are copied: `kernel/conv/backward_weight/fallback.rs`, `direct.rs` |
 //! | copies of views, slices, gathers | 0, because the copy is the output | `kernel/index/` |
