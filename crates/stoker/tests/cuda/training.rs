@@ -8,7 +8,7 @@ use crate::machine::{GIB, Machine};
 
 /// Of all that follow, so that kernels are compiled and tuned once.
 const TRAIN: &str =
-    "train --config tiny.yaml --set model.image_size=64 --set train.effective_batch_size=16 --set train.epochs=1";
+    "train --config tiny.yaml --set model.image_size=96 --set train.effective_batch_size=16 --set train.epochs=1";
 
 #[test]
 fn a_run_takes_what_its_dry_plan_says_and_goes_on_when_there_is_less() {
