@@ -194,11 +194,11 @@ impl Buffers {
 
     /// The last kernel, where that is elementwise and so is an operation that reads what it reads.
     fn latest_reader(&self, kind: &Kind, inputs: &[&TensorIr]) -> Option<usize> {
-        let last =
-            self.kernels.last().filter(|last| [kind, &last.kind].iter().all(|kind| **kind == Kind::Elementwise))?;
-        let buffers = inputs.iter().filter_map(|input| self.buffer_of(input.id.value()));
+        let last = self.kernels.last()?;
+        let are_elementwise = *kind == Kind::Elementwise && last.kind == Kind::Elementwise;
+        let mut buffers = inputs.iter().filter_map(|input| self.buffer_of(input.id.value()));
         let is_shared = |buffer| last.reads.iter().any(|(read, _)| *read == buffer);
-        buffers.into_iter().any(is_shared).then_some(self.kernels.len() - 1)
+        (are_elementwise && buffers.any(is_shared)).then(|| self.kernels.len() - 1)
     }
 
     /// Has the last kernel become part of the product before it, where an elementwise operation wants what both have made: Burn's fusion computes all three

@@ -27,6 +27,9 @@ pub(crate) fn settings() -> CubeClRuntimeConfig {
 
 /// A number that is another one as soon as a kernel has been tuned and kept, by this process or another. `None` where nothing is kept.
 pub(crate) fn tuned() -> Option<u64> {
+    if CubeClRuntimeConfig::get().autotune.disable_cache {
+        return None;
+    }
     let path = environment::path();
     // What SQLite has not moved into the file yet lies beside it.
     let mut beside = path.clone().into_os_string();
@@ -38,7 +41,7 @@ pub(crate) fn tuned() -> Option<u64> {
     let marks = (mark(&path)?, mark(Path::new(&beside)));
     let mut hasher = DefaultHasher::new();
     marks.hash(&mut hasher);
-    (!CubeClRuntimeConfig::get().autotune.disable_cache).then(|| hasher.finish())
+    Some(hasher.finish())
 }
 
 /// The file, and its bytes when it is there.
