@@ -8,11 +8,11 @@ use vision_nn::Classifier;
 
 use crate::training::RealSteps;
 
-/// Passes that are timed at one batch size; the first one, which may still tune kernels, is not among them.
-const TIMED_PASSES: usize = 2;
+/// Passes of one batch size at most: the first one may still tune kernels.
+const MOST_PASSES: usize = 3;
 
-/// A size that is faster than the one before by less than this share ends the timing: larger ones are no faster either.
-const GROWTH_SHARE: f64 = 0.02;
+/// Times of the same pass agree where they are this share apart at most, and a size is slower than another by more than this share.
+const SAME_SHARE: f64 = 0.02;
 
 /// Seconds since some moment.
 pub trait Clock {
@@ -36,11 +36,11 @@ impl Clock for WallClock {
     }
 }
 
-/// Times real passes, forward and back, at `batches` in ascending order, until a larger batch is no faster. The step is used up; its micro-batch size
-/// must be at least every batch.
+/// Times real passes, forward and back, at `batches` from the largest down, until a smaller batch is slower. The step is used up; its micro-batch size must
+/// be at least every batch.
 ///
-/// `None` when `allowed_seconds` pass before that is known: a size is not begun that would take longer than is left. The first pass of each size is not
-/// counted, for it may tune kernels.
+/// A size is passed until two times agree, three times at most, and its shortest pass counts. `None` when `allowed_seconds` pass before it is known which
+/// sizes are as fast: a size is not begun that would take longer than is left. First passes do not count towards that, for they may tune kernels.
 pub fn measure_throughput<M: Classifier>(
     step: TrainStep<M>,
     image: [usize; 3],
@@ -58,31 +58,41 @@ fn time_passes(
     allowed_seconds: f64,
     clock: &dyn Clock,
 ) -> Option<Vec<ThroughputSample>> {
+    let mut descending = batches.to_vec();
+    descending.sort_unstable_by(|a, b| b.cmp(a));
     let mut samples: Vec<ThroughputSample> = Vec::new();
-    let mut used_seconds = 0.0;
-    for &batch in batches {
-        let before = samples.last().copied();
-        let expected = before.map_or(0.0, |before| (TIMED_PASSES * batch) as f64 / before.samples_per_second);
+    let (mut used_seconds, mut best) = (0.0, 0.0);
+    for batch in descending {
+        let expected = samples.last().map_or(0.0, |before| batch as f64 / before.samples_per_second);
         if used_seconds + expected > allowed_seconds {
             return None;
         }
-        pass(batch);
-        let fastest = (0..TIMED_PASSES).map(|_| seconds_of(&mut || pass(batch), clock, &mut used_seconds));
-        let samples_per_second = batch as f64 / fastest.fold(f64::INFINITY, f64::min);
+        let times = times_of(&mut || pass(batch), clock);
+        used_seconds += times[1..].iter().sum::<f64>();
+        let samples_per_second = batch as f64 / times.into_iter().fold(f64::INFINITY, f64::min);
         samples.push(ThroughputSample { batch, samples_per_second });
-        if before.is_some_and(|before| samples_per_second < before.samples_per_second * (1.0 + GROWTH_SHARE)) {
+        if samples_per_second < best * (1.0 - SAME_SHARE) {
             break;
         }
+        best = samples_per_second.max(best);
     }
     Some(samples)
 }
 
-fn seconds_of(pass: &mut dyn FnMut(), clock: &dyn Clock, used_seconds: &mut f64) -> f64 {
-    let begun = clock.seconds();
-    pass();
-    let seconds = clock.seconds() - begun;
-    *used_seconds += seconds;
-    seconds
+/// Seconds of passes that follow one another, until two agree.
+fn times_of(pass: &mut dyn FnMut(), clock: &dyn Clock) -> Vec<f64> {
+    let mut times: Vec<f64> = Vec::with_capacity(MOST_PASSES);
+    while times.len() < MOST_PASSES {
+        let begun = clock.seconds();
+        pass();
+        let seconds = clock.seconds() - begun;
+        let agrees = times.last().is_some_and(|before| (before - seconds).abs() <= SAME_SHARE * seconds);
+        times.push(seconds);
+        if agrees {
+            break;
+        }
+    }
+    times
 }
 
 #[cfg(test)]
@@ -101,11 +111,17 @@ mod tests {
     }
 
     impl Device {
-        fn time(&self, batches: &[usize], allowed_seconds: f64) -> (Option<Vec<ThroughputSample>>, Vec<usize>) {
+        /// What is timed when the first pass of each size takes `tuning_seconds` more, and the sizes that were run, pass by pass.
+        fn time(
+            &self,
+            batches: &[usize],
+            allowed_seconds: f64,
+            tuning_seconds: f64,
+        ) -> (Option<Vec<ThroughputSample>>, Vec<usize>) {
             let mut run = Vec::new();
             let mut pass = |batch: usize| {
+                let tuning = if run.contains(&batch) { 0.0 } else { tuning_seconds };
                 run.push(batch);
-                let tuning = if run.iter().filter(|seen| **seen == batch).count() == 1 { 100.0 } else { 0.0 };
                 self.0.set(self.0.get() + tuning + (batch as f64 / 4.0).max(1.0));
             };
             let samples = time_passes(&mut pass, batches, allowed_seconds, self);
@@ -114,26 +130,42 @@ mod tests {
     }
 
     #[test]
-    fn timing_ends_with_the_first_size_that_is_no_faster() {
-        let (samples, run) = Device(Cell::new(7.0)).time(&[1, 2, 4, 8, 16], 100.0);
+    fn timing_ends_with_the_first_size_that_is_slower() {
+        let (samples, run) = Device(Cell::new(7.0)).time(&[1, 2, 4, 8, 16], 100.0, 100.0);
         let speeds: Vec<_> = samples.unwrap().iter().map(|sample| (sample.batch, sample.samples_per_second)).collect();
-        assert_eq!(speeds, [(1, 1.0), (2, 2.0), (4, 4.0), (8, 4.0)]);
-        assert_eq!(run, [1, 1, 1, 2, 2, 2, 4, 4, 4, 8, 8, 8]);
+        assert_eq!(speeds, [(16, 4.0), (8, 4.0), (4, 4.0), (2, 2.0)]);
+        assert_eq!(run, [16, 16, 16, 8, 8, 8, 4, 4, 4, 2, 2, 2]);
     }
 
     #[test]
-    fn nothing_is_said_when_the_time_is_up_before_the_plateau() {
-        // 1, 2 and 4 images take 2 s each; 8 images would take 4 s more, and tuning counts for nothing.
+    fn a_size_that_finds_its_kernels_tuned_is_passed_twice() {
+        let (samples, run) = Device(Cell::new(0.0)).time(&[1, 2], 100.0, 0.0);
+        assert_eq!(samples.unwrap().len(), 2);
+        assert_eq!(run, [2, 2, 1, 1]);
+    }
+
+    #[test]
+    fn times_that_differ_are_taken_three_times_and_the_shortest_counts() {
+        let device = Device(Cell::new(0.0));
+        let mut seconds = [1.0, 0.5, 0.8].into_iter();
+        let times = times_of(&mut || device.0.set(device.0.get() + seconds.next().unwrap()), &device);
+        let shortest = times.iter().copied().fold(f64::INFINITY, f64::min);
+        assert_eq!((times.len(), shortest), (3, 0.5));
+    }
+
+    #[test]
+    fn nothing_is_said_when_the_time_is_up_before_a_slower_size() {
+        // Two passes of 16 images take 8 s, of 8 images 4 s, of 4 and of 2 images 2 s; tuning counts for nothing.
         let batches = [1, 2, 4, 8, 16];
-        assert!(Device(Cell::new(0.0)).time(&batches, 10.0).0.is_some());
-        let (samples, run) = Device(Cell::new(0.0)).time(&batches, 9.9);
+        assert!(Device(Cell::new(0.0)).time(&batches, 14.5, 100.0).0.is_some());
+        let (samples, run) = Device(Cell::new(0.0)).time(&batches, 14.4, 100.0);
         assert_eq!(samples, None);
-        assert!(!run.contains(&8));
+        assert!(!run.contains(&2));
     }
 
     #[test]
-    fn the_largest_size_may_still_be_faster() {
-        let samples = Device(Cell::new(0.0)).time(&[1, 2], 100.0).0.unwrap();
-        assert_eq!(samples.last().map(|sample| sample.batch), Some(2));
+    fn the_smallest_size_may_still_be_as_fast() {
+        let samples = Device(Cell::new(0.0)).time(&[8, 16], 100.0, 100.0).0.unwrap();
+        assert_eq!(samples.last().map(|sample| sample.batch), Some(8));
     }
 }

@@ -22,7 +22,7 @@ fn real_passes_have_a_speed_and_keep_to_their_time() {
     // Nine passes over a network of 20,000 parameters take milliseconds; a minute is for a machine that is busy.
     let samples = measure_throughput(step(), [32, 32, 3], &[1, 2, 4], 60.0, &WallClock::default()).unwrap();
     let batches: Vec<usize> = samples.iter().map(|sample| sample.batch).collect();
-    assert!(batches == [1, 2] || batches == [1, 2, 4], "{batches:?}");
+    assert!(batches == [4, 2] || batches == [4, 2, 1], "{batches:?}");
     assert!(samples.iter().all(|sample| sample.samples_per_second > 0.0 && sample.samples_per_second.is_finite()));
     assert_eq!(measure_throughput(step(), [32, 32, 3], &[1, 2, 4], 0.0, &WallClock::default()), None);
 }

@@ -4,7 +4,8 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{DType, Device, Tensor, s};
 use vision_nn::{ParameterPath, Tape, blend_all, cast_all, scale_all, squares_of_all, takes_lists};
 
-use crate::Exchange;
+use crate::all_reduce::all_reduce_lists;
+use crate::{ComputeError, Exchange};
 
 /// Added to the norm before dividing, as PyTorch's `clip_grad_norm_` does.
 const CLIP_EPSILON: f64 = 1e-6;
@@ -59,7 +60,20 @@ impl Gradients {
         // Nothing is read and written again where nothing moves.
         let carry =
             |tensor: Tensor<1>| if tensor.device() == *device { tensor } else { exchange.carry(tensor, device) };
-        Self { tensors: self.tensors.into_iter().map(|(name, tensor)| (name, carry(tensor))).collect() }
+        self.tensors.into_iter().map(|(name, tensor)| (name, carry(tensor))).collect()
+    }
+
+    /// The sums of what CUDA cards have, on the first of them, which has gradients; others may have none.
+    ///
+    /// # Errors
+    /// [`ComputeError`] when not all have taken part.
+    pub(crate) fn all_reduced(parts: Vec<Self>, devices: &[Device]) -> Result<Self, ComputeError> {
+        let names: Vec<String> = parts.first().map_or(Vec::new(), |first| first.tensors.keys().cloned().collect());
+        let listed = |part: Self| (!part.tensors.is_empty()).then(|| part.tensors.into_values().collect());
+        let sums = all_reduce_lists(parts.into_iter().map(listed).collect(), devices).into_iter().next();
+        let Some(sums) = sums else { return Ok(Self::default()) };
+        sums.witness.check()?;
+        Ok(names.into_iter().zip(sums.tensors).collect())
     }
 
     /// Adds another micro-batch's gradients.
@@ -149,6 +163,13 @@ impl Gradients {
     /// Names and gradients, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor<1>)> {
         self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor))
+    }
+}
+
+/// Names and flat gradients.
+impl FromIterator<(String, Tensor<1>)> for Gradients {
+    fn from_iter<I: IntoIterator<Item = (String, Tensor<1>)>>(gradients: I) -> Self {
+        Self { tensors: gradients.into_iter().collect() }
     }
 }
 

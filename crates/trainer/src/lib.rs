@@ -8,6 +8,7 @@
 
 #![warn(missing_docs)]
 
+mod all_reduce;
 mod average;
 mod evaluate;
 mod fit;

@@ -164,7 +164,9 @@ impl Buffers {
     /// The kernel that an operation becomes part of: the running one, or a new one.
     fn kernel_for(&mut self, kind: &Kind, inputs: &[&TensorIr], outputs: &[&TensorIr]) -> usize {
         let number = outputs.iter().map(|output| output.id.value()).max().unwrap_or(0);
-        let largest = inputs.iter().chain(outputs).max_by_key(|tensor| tensor.shape.num_elements());
+        // A product's threads make its output, however large its factors are.
+        let spanned = if *kind == Kind::Matmul { &[] } else { inputs };
+        let largest = spanned.iter().chain(outputs).max_by_key(|tensor| tensor.shape.num_elements());
         let extent = largest.map_or(Vec::new(), |tensor| tensor.shape.to_vec());
         if *kind == Kind::Elementwise {
             self.join_producers(inputs);

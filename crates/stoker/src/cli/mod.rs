@@ -212,9 +212,9 @@ With `data.folds: K` it trains K models, each on all images but those of its own
 other, and keeps what they say of those in `out_of_fold.csv` and `fold_results.yaml`.
 
 With `--gpus` several cards share each effective batch, which stays what it is: micro-batches are
-dealt round, gradients are added up on the first card in the order of the samples, and when memory
-runs out on one, all do the batch again in smaller parts. Tested on CPU devices and on CUDA's runtime
-over a driver that only holds memory; not on real cards, and `--exchange nccl` not at all.
+dealt round, gradients are added up by all cards together, and when memory runs out on one, all do
+the batch again in smaller parts. Tested on CPU devices and on CUDA's runtime over stand-ins for its
+driver and NCCL; not on real cards.
 
 Ctrl-C saves and says how to resume.";
 

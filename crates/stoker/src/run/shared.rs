@@ -67,7 +67,7 @@ impl Sharing {
                     "install NCCL; where there is only `{NCCL_LIBRARY}.2`, link `{NCCL_LIBRARY}` to it; or leave `--exchange` out"
                 )))
             }
-            Some(ExchangeRequest::Nccl) | None => Ok(Exchange::Direct),
+            Some(ExchangeRequest::Nccl) | None => Ok(Exchange::AllReduce),
         }
     }
 }
@@ -142,7 +142,7 @@ impl Others {
         if cards > 1 {
             let names: Vec<String> = self.cards.iter().map(|card| card.selected.describe()).collect();
             let way = match self.exchange {
-                Exchange::Direct => "NCCL",
+                Exchange::Direct | Exchange::AllReduce => "NCCL",
                 Exchange::ThroughHost => "the host's memory",
             };
             let names = names.join(" and ");

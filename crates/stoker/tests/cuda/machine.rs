@@ -48,6 +48,13 @@ impl Machine {
             .set("STAND_IN_HEADERS", &headers.to_string_lossy())
     }
 
+    /// The machine with a library by which cards exchange numbers; see `stand_in/nccl.rs`.
+    pub(crate) fn with_nccl(self) -> Self {
+        let folders = [libraries(), nccl()].map(|folder| folder.to_string_lossy().into_owned());
+        let tally = self.path("all_reduces").to_string_lossy().into_owned();
+        self.set("LD_LIBRARY_PATH", &folders.join(":")).set("STAND_IN_NCCL_TALLY", &tally)
+    }
+
     /// The machine with a setting of its driver; see `stand_in/driver.rs`.
     pub(crate) fn set(mut self, name: &'static str, value: &str) -> Self {
         self.environment.push((name, value.to_owned()));
@@ -79,6 +86,15 @@ impl Machine {
         (stdout, stderr)
     }
 
+    /// Trains, and gives the losses of its epochs, in training and in validation in turn.
+    pub(crate) fn losses(&self, arguments: &str) -> Vec<f64> {
+        self.succeed(arguments);
+        let metrics = fs::read_to_string(self.path("runs/latest/metrics.jsonl")).expect("the run wrote it");
+        let epoch = |line: &str| serde_json::from_str::<serde_json::Value>(line).expect("a line is JSON");
+        let of_epoch = |epoch: serde_json::Value| ["train", "validation"].map(|part| epoch[part]["loss"].as_f64());
+        metrics.lines().map(epoch).flat_map(of_epoch).collect::<Option<_>>().expect("an epoch has its losses")
+    }
+
     pub(crate) fn path(&self, path: &str) -> PathBuf {
         self.folder.path().join(path)
     }
@@ -101,6 +117,11 @@ impl Machine {
     /// How many kernels were compiled by all processes so far.
     pub(crate) fn compiled(&self) -> u64 {
         fs::metadata(self.path("compiled")).map_or(0, |file| file.len())
+    }
+
+    /// All-reduces so far, each counted once a card.
+    pub(crate) fn all_reduces(&self) -> usize {
+        fs::metadata(self.path("all_reduces")).map_or(0, |file| file.len() as usize)
     }
 
     fn write(&self, path: &str, content: &[u8]) {
@@ -143,6 +164,17 @@ fn libraries() -> &'static Path {
         {
             compile(source, name, &folder.join(library));
         }
+        folder
+    })
+}
+
+/// The folder with the stand-in for NCCL, compiled once. A machine without it exchanges through the host.
+fn nccl() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("stand_in_nccl");
+        fs::create_dir_all(&folder).expect("the target folder is writable");
+        compile("nccl.rs", "nccl", &folder.join(device::NCCL_LIBRARY));
         folder
     })
 }

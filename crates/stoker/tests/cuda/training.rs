@@ -85,6 +85,32 @@ fn two_cards_share_a_run_as_planned_and_one_takes_what_its_team_has() {
     assert_eq!([&plan["micro_batches"], &plan["effective_batch"]], [&json!([4, 4]), &json!(8)]);
 }
 
+/// Weights and gradients go by all-reduces, each with another that shows whether all cards took part. A card that has no part of a batch adds zeros.
+#[test]
+fn cards_add_up_their_gradients_together() {
+    const A_STEP: usize = 4;
+    const STEPS: usize = 6;
+    let machine = Machine::with_card(12 * GIB).set("STAND_IN_CARD_COUNT", "3").with_nccl();
+    let (stdout, stderr) = machine.succeed("train --config tiny.yaml --gpus 0,1");
+    assert!(stderr.contains("2 micro-batches a step, exchange through NCCL"), "{stderr}");
+    assert!(stdout.contains("next, predict:"), "{stdout}");
+    assert!(!stderr.contains("panicked"), "{stderr}");
+    assert_eq!(machine.all_reduces(), 2 * A_STEP * STEPS);
+
+    let three = "train --config tiny.yaml --gpus all --set train.micro_batch_size=4 --overwrite";
+    let (_, stderr) = machine.succeed(three);
+    assert!(stderr.contains("1 of 3 cards have no work"), "{stderr}");
+    assert!(!stderr.contains("panicked"), "{stderr}");
+    assert_eq!(machine.all_reduces(), (2 + 3) * A_STEP * STEPS);
+
+    // What NCCL refuses is no step: cards would go on with weights that are none.
+    let machine = machine.set("STAND_IN_NCCL_REFUSES", "1");
+    let output = machine.run("train --config tiny.yaml --gpus 0,1 --overwrite");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("of 2 cards 1 took part in a sum by NCCL; `--exchange host` does without it"), "{stderr}");
+}
+
 /// Times mean nothing here: what is seen is that both ways of each operation run, that what came of it is kept, and that the next run finds it.
 #[test]
 fn the_faster_way_is_found_once_for_a_card() {
@@ -134,6 +160,23 @@ fn a_card_that_computes_learns_batch_norms_as_the_cpu_does() {
     learns_and_predicts_what_the_cpu_does("7.5", 1, "--set model.name=efficientnet_b0");
 }
 
+/// Of a batch of twelve the first card has two parts and the second one, which is what the first does alone.
+#[test]
+#[ignore = "takes minutes, and a C++ compiler: `scripts/run_kernels.sh` runs it"]
+fn a_card_that_computes_learns_with_another_what_it_learns_alone() {
+    let machine = Machine::with_card(4 * GIB).that_computes().set("STAND_IN_CARD_COUNT", "2").with_nccl();
+    let settings = "--set train.precision=fp32 --set train.learning_rate=1e-3 --set train.effective_batch_size=12";
+    let train = format!("train --config tiny.yaml {settings} --set train.micro_batch_size=4 --overwrite");
+    let alone = machine.losses(&format!("{train} --gpus 0"));
+    assert_eq!(machine.all_reduces(), 0);
+    let together = machine.losses(&format!("{train} --gpus 0,1"));
+    assert!(machine.all_reduces() > 0);
+    assert_eq!([alone.len(), together.len()], [4, 4]);
+    for (one, two) in alone.iter().zip(&together) {
+        assert!((one - two).abs() <= 1e-4 * one, "{alone:?} alone, {together:?} together");
+    }
+}
+
 /// From 8.0 on, products are taken by tensor cores, with 10 bits of fraction, so that losses agree to two or three places. What the card has learnt, both
 /// predict.
 fn learns_and_predicts_what_the_cpu_does(capability: &str, epochs: usize, settings: &str) {
@@ -141,13 +184,6 @@ fn learns_and_predicts_what_the_cpu_does(capability: &str, epochs: usize, settin
     let train = format!(
         "train --config tiny.yaml --set train.precision=fp32 --set train.learning_rate=1e-4 --set train.epochs={epochs} {settings}"
     );
-    let losses = |words: &str| {
-        machine.succeed(words);
-        let metrics = fs::read_to_string(machine.path("runs/latest/metrics.jsonl")).expect("the run wrote it");
-        let epoch = |line: &str| serde_json::from_str::<serde_json::Value>(line).expect("a line is JSON");
-        let of_epoch = |epoch: serde_json::Value| ["train", "validation"].map(|part| epoch[part]["loss"].as_f64());
-        metrics.lines().map(epoch).flat_map(of_epoch).collect::<Option<Vec<f64>>>().expect("an epoch has its losses")
-    };
     let predictions = |device: &str| {
         let output = format!("{device}.csv").replace(':', "");
         let words = "predict --run runs/latest --input data/validation --tta essential --precision fp32";
@@ -156,9 +192,9 @@ fn learns_and_predicts_what_the_cpu_does(capability: &str, epochs: usize, settin
         let numbers = |line: &str| line.split(',').filter_map(|cell| cell.parse().ok()).collect::<Vec<f64>>();
         table.lines().skip(1).map(numbers).collect::<Vec<_>>().concat()
     };
-    let of_card = losses(&train);
+    let of_card = machine.losses(&train);
     let [predicted, on_cpu] = ["cuda:0", "cpu"].map(predictions);
-    let of_cpu = losses(&format!("{train} --overwrite --device cpu"));
+    let of_cpu = machine.losses(&format!("{train} --overwrite --device cpu"));
     assert_eq!(of_card.len(), 2 * epochs, "{of_card:?}");
     assert!(predicted.len() >= 12, "{predicted:?}");
     for (card, cpu) in of_card.iter().zip(&of_cpu) {
