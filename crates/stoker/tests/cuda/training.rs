@@ -49,10 +49,10 @@ fn a_run_takes_what_its_dry_plan_says_and_goes_on_when_there_is_less() {
 }
 
 /// Numbers mean nothing here: what is seen is that both cards work, that weights and gradients find their way, and that the run comes to its end. Then
-/// one card does the same micro-batches alone, for its team has it so.
+/// one card does the same micro-batches alone, for its team has it so, and at last two and three exchange by all-reduces.
 #[test]
-fn two_cards_share_a_run_as_planned_and_one_takes_what_its_team_has() {
-    let machine = Machine::with_card(12 * GIB).set("STAND_IN_CARD_COUNT", "2");
+fn cards_share_a_run_as_planned_either_way_and_one_takes_what_its_team_has() {
+    let machine = Machine::with_card(12 * GIB).set("STAND_IN_CARD_COUNT", "3");
     let printed = machine.succeed("plan --config tiny.yaml --gpu-ids 0,1 --test-only").0;
     let each = "NVIDIA GeForce RTX 3060: micro-batch 4 x 2, ";
     assert_eq!(printed.lines().filter(|line| line.contains(each)).count(), 2, "{printed}");
@@ -83,15 +83,15 @@ fn two_cards_share_a_run_as_planned_and_one_takes_what_its_team_has() {
     assert!(stdout.contains("what `team_settings.yaml` has for this card"), "{stdout}");
     let plan = &machine.read_json("runs/latest/plan.json")["plan"];
     assert_eq!([&plan["micro_batches"], &plan["effective_batch"]], [&json!([4, 4]), &json!(8)]);
+    assert_shared_by_all_reduces(machine);
 }
 
 /// Weights and gradients go by all-reduces, each with another that shows whether all cards took part. A card that has no part of a batch adds zeros.
-#[test]
-fn cards_add_up_their_gradients_together() {
+fn assert_shared_by_all_reduces(machine: Machine) {
     const A_STEP: usize = 4;
     const STEPS: usize = 6;
-    let machine = Machine::with_card(12 * GIB).set("STAND_IN_CARD_COUNT", "3").with_nccl();
-    let (stdout, stderr) = machine.succeed("train --config tiny.yaml --gpus 0,1");
+    let machine = machine.with_nccl();
+    let (stdout, stderr) = machine.succeed("train --config tiny.yaml --gpus 0,1 --overwrite");
     assert!(stderr.contains("2 micro-batches a step, exchange through NCCL"), "{stderr}");
     assert!(stdout.contains("next, predict:"), "{stdout}");
     assert!(!stderr.contains("panicked"), "{stderr}");
