@@ -129,7 +129,7 @@ mod tests {
     fn a_bucket_holds_neighbours_until_it_is_full() {
         const HALF: usize = LARGEST_BUCKET / 2;
         assert!(buckets_of(&[]).is_empty());
-        assert_eq!(buckets_of(&[3, 0, 5]), [0..3]);
+        assert_eq!(buckets_of(&[3, 0, 5, LARGEST_BUCKET]), [0..3, 3..4]);
         assert_eq!(buckets_of(&[HALF, HALF, 1, HALF]), [0..2, 2..4]);
         assert_eq!(buckets_of(&[1, 3 * HALF, 1]), [0..1, 1..2, 2..3]);
     }
