@@ -23,7 +23,7 @@ pub(super) struct Kernel {
     pub(super) overwrites: Vec<(usize, usize)>,
     /// Whether several operations became one.
     is_fused: bool,
-    /// The largest shape that it works on.
+    /// The largest shape that it works on; of a product, that of its output.
     extent: Vec<usize>,
 }
 
