@@ -141,16 +141,17 @@ pub(super) unsafe fn pack_rows(matrix: Matrix<'_>, packed: *mut f32) {
     }
 }
 
-/// GELU of a tile's rows, which lie row by row, one behind the other in the buffer.
-pub(super) fn gelu_of_rows(rows: Matrix<'_>, buffer: &mut Vec<Line>) -> Left {
-    let row_step = rows.columns.next_multiple_of(LANES);
+/// A tile's rows, which lie row by row, or their GELU: one behind the other in the buffer, a line apart, so that no two begin at the same place of a page.
+pub(super) fn rows_together(rows: Matrix<'_>, buffer: &mut Vec<Line>, of_gelu: bool) -> Left {
+    let row_step = rows.columns.next_multiple_of(LANES) + LANES;
     let lines = rows.rows * row_step / LANES;
     if buffer.len() < lines {
         buffer.resize(lines, Line::ZEROS);
     }
     let packed = Line::numbers_mut(&mut buffer[..lines]);
     for (row, packed) in packed.chunks_exact_mut(row_step).enumerate() {
-        gelu_task(&rows.values[row * rows.row_stride..][..rows.columns], &mut packed[..rows.columns]);
+        let (row, packed) = (&rows.values[row * rows.row_stride..][..rows.columns], &mut packed[..rows.columns]);
+        if of_gelu { gelu_task(row, packed) } else { packed.copy_from_slice(row) }
     }
     Left { start: packed.as_ptr(), row_step, depth_step: 1 }
 }

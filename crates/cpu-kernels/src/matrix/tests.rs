@@ -19,7 +19,7 @@ fn products() -> Vec<Product> {
 }
 
 /// Rows, columns, depth.
-const SHAPES: [[usize; 3]; 13] = [
+const SHAPES: [[usize; 3]; 14] = [
     [1, 1, 1],
     [5, 9, 10_000],
     [9_000, 240, 3],
@@ -33,6 +33,7 @@ const SHAPES: [[usize; 3]; 13] = [
     [49, 80, 800],
     [1_000, 33, 70],
     [29, 31, 3_100],
+    [31, 70, 2_048],
 ];
 
 /// The product in f64, and the product of magnitudes.

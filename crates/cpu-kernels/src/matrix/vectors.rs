@@ -12,7 +12,7 @@ use std::sync::LazyLock;
 use rayon::prelude::*;
 
 use super::Matrix;
-use super::panel::{PANEL_LINES, gelu_of_rows, pack_columns, pack_rows, room, rows_of_tile};
+use super::panel::{PANEL_LINES, pack_columns, pack_rows, room, rows_of_tile, rows_together};
 use super::product::{SHARED, Start, TASKS, in_parts_of_depth, parts_of_depth};
 use super::sums::{self, Ahead, Before, COLUMNS, Left, Operands, Panel, Place, ROWS};
 use crate::block::{LANES, Line};
@@ -35,6 +35,9 @@ const PACKED: usize = 192 << 10;
 /// Rows that are computed together: in one band as long as they are at most [`MOST_ROWS`], else in bands of about [`BAND_ROWS`].
 const MOST_ROWS: usize = 784;
 const BAND_ROWS: usize = 392;
+
+/// Numbers after which rows come to the same lines of the first cache, on all processors that have these registers.
+const PAGE: usize = 4096 / size_of::<f32>();
 
 /// Multiplications from which on a layer's gradients are computed here: of its input, and of its weight where its depth is not cut into parts.
 const LEAST_OF_INPUT: usize = 1 << 29;
@@ -217,6 +220,11 @@ impl Cut {
     }
 }
 
+/// Whether all rows begin at the same place of a page, and so share a few lines of the first cache.
+fn rows_collide(left: Matrix<'_>) -> bool {
+    left.row_stride.is_multiple_of(PAGE)
+}
+
 /// The length of parts that are as equal as can be, of at most so many, in whole steps.
 fn evenly(length: usize, most: usize, step: usize) -> usize {
     length.div_ceil(length.div_ceil(most)).next_multiple_of(step)
@@ -294,7 +302,9 @@ impl Block<'_> {
                 Some(packed) => {
                     Left { start: packed.wrapping_add(tile * depths.len() * LANES), row_step: 1, depth_step: LANES }
                 }
-                None if self.of_gelu => gelu_of_rows(left.rows_from(tile_rows.start, tile_rows.len()), packed_left),
+                None if self.of_gelu || rows_collide(left) => {
+                    rows_together(left.rows_from(tile_rows.start, tile_rows.len()), packed_left, self.of_gelu)
+                }
                 None => {
                     let start = left.values.as_ptr().wrapping_add(tile_rows.start * left.row_stride);
                     Left { start, row_step: left.row_stride, depth_step: 1 }

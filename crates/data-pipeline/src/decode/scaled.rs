@@ -84,15 +84,12 @@ impl Plane {
     ) -> Option<()> {
         let [across, down] = component.sampling;
         let quantisation = header.quantisation[component.quantisation].as_ref()?;
+        let lowest = header.tables[0][component.tables[0]].as_ref()?;
+        let others = header.tables[1][component.tables[1]].as_ref()?;
         for y in 0..down {
             for x in 0..across {
-                let block = bits.block(
-                    header.tables[0][component.tables[0]].as_ref()?,
-                    header.tables[1][component.tables[1]].as_ref()?,
-                    quantisation,
-                    prediction,
-                )?;
-                let pixels = inverse_transform::<SIDE>(&block);
+                let frequencies = bits.block::<SIDE>(lowest, others, quantisation, prediction)?;
+                let pixels = inverse_transform::<SIDE>(&frequencies);
                 let (left, top) = ((place[0] * across + x) * SIDE, (place[1] * down + y) * SIDE);
                 for (row, line) in pixels.iter().enumerate() {
                     self.values[(top + row) * self.width + left..][..SIDE].copy_from_slice(line);
@@ -132,6 +129,11 @@ fn to_rgb(planes: &[Plane], [width, height]: [usize; 2]) -> Vec<u8> {
 fn spread(narrow: &[u8], division: usize, wide: &mut [u8]) {
     match division {
         1 => wide.copy_from_slice(&narrow[..wide.len()]),
+        2 => {
+            let (pairs, rest) = wide.as_chunks_mut::<2>();
+            pairs.iter_mut().zip(narrow).for_each(|(pair, &value)| *pair = [value; 2]);
+            rest.iter_mut().zip(&narrow[pairs.len()..]).for_each(|(last, &value)| *last = value);
+        }
         _ => wide.chunks_mut(division).zip(narrow).for_each(|(values, &value)| values.fill(value)),
     }
 }

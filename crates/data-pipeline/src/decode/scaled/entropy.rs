@@ -1,6 +1,6 @@
 //! The entropy code: bits, Huffman's tables, and the frequencies of a block.
 
-use super::block::Block;
+use super::block::{Frequencies, places};
 
 /// Codes up to this long are found in one step.
 const FAST_BITS: u32 = 10;
@@ -9,6 +9,8 @@ const FAST_BITS: u32 = 10;
 pub(super) struct Huffman {
     /// By the next bits: the symbol, and the length of its code in the upper byte; 0 for longer codes.
     fast: Vec<u16>,
+    /// By the same bits: what they hold where a number follows its symbol within them.
+    short: Vec<ShortNumber>,
     /// By length: the first code that is longer, as the upper bits of 16.
     ends: [u32; 17],
     /// By length: what leads from a code to the place of its symbol.
@@ -19,8 +21,13 @@ pub(super) struct Huffman {
 impl Huffman {
     /// From the number of codes of each length, 1 to 16, and the symbols in their order. `None` for more codes than fit.
     pub(super) fn new(counts: &[u8; 16], symbols: &[u8]) -> Option<Self> {
-        let mut table =
-            Self { fast: vec![0; 1 << FAST_BITS], ends: [0; 17], offsets: [0; 17], symbols: symbols.to_vec() };
+        let mut table = Self {
+            fast: vec![0; 1 << FAST_BITS],
+            short: vec![ShortNumber::default(); 1 << FAST_BITS],
+            ends: [0; 17],
+            offsets: [0; 17],
+            symbols: symbols.to_vec(),
+        };
         let (mut code, mut place) = (0u32, 0usize);
         for length in 1..=16u32 {
             let count = usize::from(counts[length as usize - 1]);
@@ -32,8 +39,10 @@ impl Huffman {
                 }
                 if length <= FAST_BITS {
                     let free = FAST_BITS - length;
-                    let start = (code << free) as usize;
-                    table.fast[start..start + (1 << free)].fill((length << 8) as u16 | u16::from(symbol));
+                    for bits in code << free..(code + 1) << free {
+                        table.fast[bits as usize] = (length << 8) as u16 | u16::from(symbol);
+                        table.short[bits as usize] = ShortNumber::read(bits, symbol, length);
+                    }
                 }
                 code += 1;
                 place += 1;
@@ -45,12 +54,33 @@ impl Huffman {
     }
 }
 
-/// Where frequencies lie in a block, from the lowest to the highest. Beyond the last one, damaged data may point.
-const ZIGZAG: [u8; 64] = [
-    0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6, 7, 14, 21,
-    28, 35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54,
-    47, 55, 62, 63,
-];
+/// A frequency whose symbol and number are read at once.
+#[derive(Debug, Clone, Copy, Default)]
+struct ShortNumber {
+    value: i16,
+    /// Zeros that stand before it.
+    zeros: u8,
+    /// Of both; 0 where there is no such number.
+    bits: u8,
+}
+
+impl ShortNumber {
+    /// What the next bits, [`FAST_BITS`] of them, hold if they begin with a symbol, whose code is so long.
+    fn read(bits: u32, symbol: u8, length: u32) -> Self {
+        let [zeros, size] = [symbol >> 4, symbol & 15];
+        let length = length + u32::from(size);
+        if size == 0 || length > FAST_BITS {
+            return Self::default();
+        }
+        let number = bits >> (FAST_BITS - length) & ((1 << size) - 1);
+        Self { value: signed(number as i32, size.into()) as i16, zeros, bits: length as u8 }
+    }
+}
+
+/// A number of so many bits, at least one: the lower half of them stands for negative ones.
+fn signed(bits: i32, size: u32) -> i32 {
+    if bits < 1 << (size - 1) { bits - (1 << size) + 1 } else { bits }
+}
 
 /// Reads a scan bit by bit. Beyond its end come zeros.
 pub(super) struct Bits<'a> {
@@ -83,24 +113,36 @@ impl<'a> Bits<'a> {
         Some(())
     }
 
-    /// The frequencies of the next block: first the difference of the lowest one to the block before, then the others with
-    /// runs of zeros left out.
-    pub(super) fn block(
+    /// Reads the next block, and the frequencies in it of which `SIDE` x `SIDE` pixels are made: first the difference of the lowest one to the block
+    /// before, then the others with runs of zeros left out.
+    pub(super) fn block<const SIDE: usize>(
         &mut self,
         lowest: &Huffman,
         others: &Huffman,
         quantisation: &[u16; 64],
         prediction: &mut i32,
-    ) -> Option<Block> {
-        let mut block = [0; 64];
+    ) -> Option<Frequencies> {
+        let places = const { &places::<SIDE>() };
+        let mut frequencies = Frequencies::default();
+        self.refill();
         let size = u32::from(self.symbol(lowest)?);
         if size > 11 {
             return None;
         }
         *prediction = prediction.saturating_add(self.number(size));
-        block[0] = dequantised(*prediction, quantisation[0]);
+        frequencies[0] = dequantised(*prediction, quantisation[0]);
         let mut index = 1;
         while index < 64 {
+            self.refill();
+            let short = others.short[self.next(FAST_BITS)];
+            if short.bits > 0 {
+                self.skip(short.bits.into());
+                index += usize::from(short.zeros);
+                let place = usize::from(*places.get(index)?);
+                frequencies[place] = dequantised(short.value.into(), quantisation[index]);
+                index += 1;
+                continue;
+            }
             let symbol = self.symbol(others)?;
             let (zeros, size) = (usize::from(symbol >> 4), u32::from(symbol & 15));
             if size == 0 {
@@ -112,60 +154,70 @@ impl<'a> Bits<'a> {
                 continue;
             }
             index += zeros;
-            let place = *ZIGZAG.get(index)?;
-            block[usize::from(place)] = dequantised(self.number(size), quantisation[index]);
+            let place = usize::from(*places.get(index)?);
+            frequencies[place] = dequantised(self.number(size), quantisation[index]);
             index += 1;
         }
-        Some(block)
+        Some(frequencies)
     }
 
+    /// The next bits, at least one, as a number.
+    #[inline]
+    fn next(&self, bits: u32) -> usize {
+        (self.buffer >> (64 - bits)) as usize
+    }
+
+    /// After a refill.
+    #[inline]
     fn symbol(&mut self, table: &Huffman) -> Option<u8> {
-        self.refill();
-        let fast = table.fast[(self.buffer >> (64 - FAST_BITS)) as usize];
+        let fast = table.fast[self.next(FAST_BITS)];
         if fast != 0 {
             self.skip(u32::from(fast >> 8));
             return Some(fast as u8);
         }
-        let next = (self.buffer >> 48) as u32;
+        let next = self.next(16) as u32;
         let length = (FAST_BITS as usize + 1..=16).find(|&length| next < table.ends[length])?;
         let code = (next >> (16 - length)) as i32;
         self.skip(length as u32);
         table.symbols.get(usize::try_from(code + table.offsets[length]).ok()?).copied()
     }
 
-    /// A number of so many bits, 0 to 15, after a symbol; the lower half of them stands for negative ones. A symbol and its
-    /// number take at most 31 bits, and a refill gives more.
+    /// A number of so many bits, 0 to 15, after a symbol. Both take at most 31 bits, and a refill gives more.
+    #[inline]
     fn number(&mut self, size: u32) -> i32 {
         if size == 0 {
             return 0;
         }
-        let bits = (self.buffer >> (64 - size)) as i32;
+        let bits = self.next(size) as i32;
         self.skip(size);
-        if bits < 1 << (size - 1) { bits - (1 << size) + 1 } else { bits }
+        signed(bits, size)
     }
 
+    #[inline]
     fn skip(&mut self, bits: u32) {
         self.buffer <<= bits;
         self.count -= bits;
     }
 
     /// At least 32 bits, a symbol and its number.
+    #[inline]
     fn refill(&mut self) {
         if self.count >= 32 {
             return;
         }
         // Four bytes at once, as long as none of them is the first of a marker or stuffed.
-        if let Some(&[a, b, c, d]) = self.bytes.get(self.position..).and_then(<[u8]>::first_chunk)
-            && a != 0xff
-            && b != 0xff
-            && c != 0xff
-            && d != 0xff
-        {
-            self.buffer |= u64::from(u32::from_be_bytes([a, b, c, d])) << (32 - self.count);
-            self.count += 32;
-            self.position += 4;
-            return;
+        match self.bytes.get(self.position..).and_then(<[u8]>::first_chunk).map(|&bytes| u32::from_be_bytes(bytes)) {
+            Some(bytes) if !has_byte_of_ones(bytes) => {
+                self.buffer |= u64::from(bytes) << (32 - self.count);
+                self.count += 32;
+                self.position += 4;
+            }
+            _ => self.refill_by_bytes(),
         }
+    }
+
+    #[cold]
+    fn refill_by_bytes(&mut self) {
         while self.count <= 56 {
             let byte = self.next_byte();
             self.buffer |= u64::from(byte) << (56 - self.count);
@@ -192,6 +244,14 @@ impl<'a> Bits<'a> {
     }
 }
 
-fn dequantised(value: i32, step: u16) -> i16 {
-    value.saturating_mul(i32::from(step)).clamp(i16::MIN.into(), i16::MAX.into()) as i16
+/// Whether one of the four bytes is 0xff: of the complement, one that is zero borrows from its highest bit.
+#[inline]
+fn has_byte_of_ones(bytes: u32) -> bool {
+    (!bytes).wrapping_sub(0x0101_0101) & bytes & 0x8080_8080 != 0
+}
+
+/// What is beyond i16 is damaged.
+#[inline]
+fn dequantised(value: i32, step: u16) -> f32 {
+    (value as f32 * f32::from(step)).clamp(f32::from(i16::MIN), f32::from(i16::MAX))
 }
