@@ -3,6 +3,8 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::ptr::null_mut;
 
+use super::pages::use_huge_pages;
+
 /// Bytes of a cache line, and of the widest vector registers: a load or store that begins elsewhere touches two lines, which takes loops over tensors up to 1.4
 /// times as long.
 const LINE: usize = 64;
@@ -40,7 +42,7 @@ pub(super) unsafe fn allocate(layout: Layout, is_zeroed: bool) -> *mut u8 {
         None if is_large(layout) => null_mut(),
         None => of_system(layout),
         // SAFETY: the block is as large as `around` says.
-        Some(around) => unsafe { begun(of_system(around)) },
+        Some(around) => unsafe { begun(of_system(around), around) },
     }
 }
 
@@ -76,6 +78,7 @@ pub(super) unsafe fn reallocate(pointer: *mut u8, layout: Layout, new_size: usiz
                 if moved.is_null() {
                     return moved;
                 }
+                use_huge_pages(moved.addr(), moved.addr() + new_around.size());
                 let (found, block) = (moved.add(offset), place(moved));
                 // The system has moved the numbers with its block, whose start may be further from a line or nearer.
                 found.copy_to(block, layout.size().min(new_size));
@@ -97,11 +100,12 @@ pub(super) unsafe fn reallocate(pointer: *mut u8, layout: Layout, new_size: usiz
 /// Our block in one of the system's, with its header written; null in null.
 ///
 /// # Safety
-/// The system's block is longer than ours by [`LINE`], or null.
-unsafe fn begun(start: *mut u8) -> *mut u8 {
+/// The system's block is of this layout and longer than ours by [`LINE`], or null.
+unsafe fn begun(start: *mut u8, layout: Layout) -> *mut u8 {
     if start.is_null() {
         return start;
     }
+    use_huge_pages(start.addr(), start.addr() + layout.size());
     // SAFETY: at least a header and at most a line further, and so inside.
     unsafe {
         let block = place(start);
