@@ -202,8 +202,9 @@ fn gather_singly(source: &[Line], taps: &[(usize, Line)], start: Block, target: 
 #[inline(always)]
 fn store(sum: &Block, target: Target<'_>, column: usize, output: &mut [f32]) {
     let output = &mut output[column * target.gather.channels..];
-    match output.first_chunk_mut::<LANES>() {
-        Some(output) if target.lanes == LANES => *output = *sum,
-        _ => output[..target.lanes].copy_from_slice(&sum[..target.lanes]),
+    if target.lanes < LANES {
+        // Number by number: a copy of so many lanes as it may be is a call, for whole blocks too.
+        return output.iter_mut().zip(&sum[..target.lanes]).for_each(|(output, sum)| *output = *sum);
     }
+    *output.first_chunk_mut().expect("a whole block of channels") = *sum;
 }
