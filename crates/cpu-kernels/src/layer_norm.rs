@@ -2,7 +2,7 @@
 
 use multiversion::multiversion;
 
-use crate::block::{LANES, total};
+use crate::block::{Block, LANES, total};
 use crate::output::{in_tasks, in_tasks_with};
 
 /// Numbers a task.
@@ -82,11 +82,11 @@ fn gradient_task(
     let rows = rows.chunks_exact(channels).zip(gradient.chunks_exact(channels));
     for (output, (row, gradient)) in output.chunks_exact_mut(channels).zip(rows) {
         let (mean, scale) = moments(row, epsilon);
-        let [sum_h, sum_hx] = sums_of_slopes(row, weight, gradient, mean);
+        let [sum_h, sum_hx] = sums_of_slopes(row, weight, gradient, mean, output);
         let (mean_h, mean_hx) = (sum_h / channels as f32, sum_hx * scale / channels as f32);
         for c in 0..channels {
             let normalised = (row[c] - mean) * scale;
-            output[c] = scale * (gradient[c].mul_add(weight[c], -mean_h) - normalised * mean_hx);
+            output[c] = scale * (output[c] - mean_h - normalised * mean_hx);
             of_weight[c] = gradient[c].mul_add(normalised, of_weight[c]);
             of_bias[c] += gradient[c];
         }
@@ -102,36 +102,37 @@ fn moments(row: &[f32], epsilon: f32) -> (f32, f32) {
     (mean, 1.0 / (variance + epsilon).sqrt())
 }
 
-/// Sums in [`LANES`] parts, so that the additions need not wait for each other.
+/// The sums of h, which is written to `slopes`, and of h (x - mean); h = gradient * weight.
 #[inline(always)]
-fn sum(row: &[f32], term: impl Fn(f32) -> f32) -> f32 {
-    let (blocks, rest) = row.as_chunks::<LANES>();
-    let mut parts = [0.0f32; LANES];
-    for block in blocks {
-        parts.iter_mut().zip(block).for_each(|(part, x)| *part += term(*x));
-    }
-    total(parts) + rest.iter().map(|x| term(*x)).sum::<f32>()
+fn sums_of_slopes(row: &[f32], weight: &[f32], gradient: &[f32], mean: f32, slopes: &mut [f32]) -> [f32; 2] {
+    slopes.iter_mut().zip(gradient).zip(weight).for_each(|((slope, gradient), weight)| *slope = gradient * weight);
+    [sum(slopes, |slope| slope), sum_of_two(slopes, row, |slope, x| slope * (x - mean))]
 }
 
-/// The sums of h = gradient * weight, and of h (x - mean).
 #[inline(always)]
-fn sums_of_slopes(row: &[f32], weight: &[f32], gradient: &[f32], mean: f32) -> [f32; 2] {
-    let [rows, weights, gradients] = [row, weight, gradient].map(<[f32]>::as_chunks::<LANES>);
-    let [mut parts, mut products] = [[0.0f32; LANES]; 2];
-    for ((x, weight), gradient) in rows.0.iter().zip(weights.0).zip(gradients.0) {
-        for lane in 0..LANES {
-            let slope = gradient[lane] * weight[lane];
-            parts[lane] += slope;
-            products[lane] = slope.mul_add(x[lane] - mean, products[lane]);
-        }
+fn sum(row: &[f32], term: impl Fn(f32) -> f32) -> f32 {
+    sum_of_two(row, row, |x, _| term(x))
+}
+
+/// The sum of what each two numbers make, in [`LANES`] parts of every other block each, so that the additions need not wait for each other.
+#[inline(always)]
+fn sum_of_two(row: &[f32], other: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
+    let [(blocks, rest), (other_blocks, other_rest)] = [row, other].map(<[f32]>::as_chunks::<LANES>);
+    let [(pairs, last), (other_pairs, other_last)] = [blocks, other_blocks].map(<[Block]>::as_chunks::<2>);
+    let add = |parts: &mut Block, block: &Block, other: &Block| {
+        let numbers = block.iter().zip(other);
+        parts.iter_mut().zip(numbers).for_each(|(part, (x, y))| *part += term(*x, *y));
+    };
+    let [mut even, mut odd] = [[0.0; LANES]; 2];
+    for (pair, other) in pairs.iter().zip(other_pairs) {
+        add(&mut even, &pair[0], &other[0]);
+        add(&mut odd, &pair[1], &other[1]);
     }
-    let mut sums = [total(parts), total(products)];
-    for ((x, weight), gradient) in rows.1.iter().zip(weights.1).zip(gradients.1) {
-        let slope = gradient * weight;
-        sums[0] += slope;
-        sums[1] += slope * (x - mean);
+    for (block, other) in last.iter().zip(other_last) {
+        add(&mut even, block, other);
     }
-    sums
+    even.iter_mut().zip(odd).for_each(|(part, odd)| *part += odd);
+    total(even) + rest.iter().zip(other_rest).map(|(x, y)| term(*x, *y)).sum::<f32>()
 }
 
 fn rows_a_task(channels: usize) -> usize {

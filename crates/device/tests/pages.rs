@@ -23,7 +23,7 @@ mod glibc {
     /// Of a tensor.
     const BYTES: usize = 40 << 20;
 
-    pub fn pages_are_huge_where_there_are_such_and_stay_when_other_threads_free_them() {
+    pub(super) fn pages_are_huge_where_there_are_such_and_stay_when_other_threads_free_them() {
         heap::keep_pages();
         let tensor = black_box(vec![1u8; BYTES]);
         assert!(!has_huge_pages() || is_huge(tensor.as_ptr().addr() + BYTES / 2), "{}", smaps());
