@@ -28,11 +28,12 @@ impl Line {
 /// A block from the start of `values`; zeros beyond the first `lanes`.
 #[inline(always)]
 pub(crate) fn load(values: &[f32], lanes: usize) -> Block {
-    // One copy for both cases: where a choice is between two blocks, their numbers are loaded one by one.
     let mut block = [0.0; LANES];
-    match values.first_chunk::<LANES>() {
-        Some(whole) if lanes == LANES => block.copy_from_slice(whole),
-        _ => block[..lanes].copy_from_slice(&values[..lanes]),
+    if lanes < LANES {
+        // Number by number: a copy of so many lanes as it may be is a call, for whole blocks too.
+        block.iter_mut().zip(&values[..lanes]).for_each(|(number, value)| *number = *value);
+    } else {
+        block.copy_from_slice(&values[..LANES]);
     }
     block
 }

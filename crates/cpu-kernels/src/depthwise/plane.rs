@@ -41,17 +41,11 @@ impl Plane {
             left.fill(Line::ZEROS);
             right.fill(Line::ZEROS);
             let source = (row as usize * image.width + inner_columns.start) * image.channels + first_channel;
-            // Channels of one place lie together: those that come next are there when their turn has come.
-            let places = (source..).step_by(image.channels).inspect(|place| prefetch(image.values, place + LANES));
-            // Apart, for a copy of so many lanes as it may be is a call a line.
-            if lanes == LANES {
-                for (line, place) in inner.iter_mut().zip(places) {
-                    line.0 = *image.values[place..].first_chunk().expect("sixteen channels from the first one on");
-                }
-            } else {
-                for (line, place) in inner.iter_mut().zip(places) {
-                    line.0 = load(&image.values[place..], lanes);
-                }
+            for (at, line) in inner.iter_mut().enumerate() {
+                let place = source + at * image.channels;
+                // Channels of one place lie together: those that come next are there when their turn has come.
+                prefetch(image.values, place + LANES);
+                line.0 = load(&image.values[place..], lanes);
             }
         }
     }

@@ -135,27 +135,25 @@ impl<'a> Bits<'a> {
         while index < 64 {
             self.refill();
             let short = others.short[self.next(FAST_BITS)];
-            if short.bits > 0 {
+            let (zeros, value) = if short.bits > 0 {
                 self.skip(short.bits.into());
-                index += usize::from(short.zeros);
-                let place = usize::from(*places.get(index)?);
-                frequencies[place] = dequantised(short.value.into(), quantisation[index]);
-                index += 1;
-                continue;
-            }
-            let symbol = self.symbol(others)?;
-            let (zeros, size) = (usize::from(symbol >> 4), u32::from(symbol & 15));
-            if size == 0 {
-                // A run of sixteen zeros, or the end of the block.
-                if zeros < 15 {
-                    break;
+                (short.zeros, short.value.into())
+            } else {
+                let symbol = self.symbol(others)?;
+                let (zeros, size) = (symbol >> 4, symbol & 15);
+                if size == 0 {
+                    // A run of sixteen zeros, or the end of the block.
+                    if zeros < 15 {
+                        break;
+                    }
+                    index += 16;
+                    continue;
                 }
-                index += 16;
-                continue;
-            }
-            index += zeros;
+                (zeros, self.number(size.into()))
+            };
+            index += usize::from(zeros);
             let place = usize::from(*places.get(index)?);
-            frequencies[place] = dequantised(self.number(size), quantisation[index]);
+            frequencies[place] = dequantised(value, quantisation[index]);
             index += 1;
         }
         Some(frequencies)
