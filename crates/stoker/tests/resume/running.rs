@@ -6,6 +6,8 @@ use std::process::{Child, Command};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use checkpoint::{Progress, read_card};
+
 use crate::stage::{Ended, Stage};
 
 /// Looked at this often: files of a checkpoint are there for milliseconds.
@@ -41,6 +43,11 @@ impl<'a> Running<'a> {
         let before = self.loops_before;
         self.wait_until(|stage| stage.loops_begun() > before && stage.epochs_saved() >= epochs);
         sleep(delay);
+    }
+
+    /// Waits until what is saved in `last` stands where it should.
+    pub(crate) fn wait_for_progress(&mut self, mut stands: impl FnMut(&Progress) -> bool) {
+        self.wait_until(|stage| stage.progress().is_some_and(|progress| stands(&progress)));
     }
 
     /// Waits until an epoch is recorded, which happens before it is saved.
@@ -110,6 +117,11 @@ impl<'a> Running<'a> {
 }
 
 impl Stage {
+    /// Where training stood when `last` was saved; none before it is.
+    pub(crate) fn progress(&self) -> Option<Progress> {
+        read_card(&self.run_path("checkpoints/last.safetensors")).map(|card| card.progress)
+    }
+
     /// Event files: the loop makes one as it begins.
     fn loops_begun(&self) -> usize {
         fs::read_dir(self.run_path("events")).map_or(0, Iterator::count)
