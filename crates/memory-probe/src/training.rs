@@ -245,10 +245,14 @@ impl<M: Classifier> RealSteps<M> {
     /// The passes forward and back, without the optimizer. Waits for the device.
     pub(crate) fn gradients(&mut self, samples: usize) -> (Gradients, StepScores) {
         self.turn += 1;
-        let pixels = self.image.iter().product::<usize>() * samples;
+        let row: Vec<u8> = (0..251).collect();
+        let mut pixels = vec![0; self.image.iter().product::<usize>() * samples];
+        for part in pixels.chunks_mut(row.len()) {
+            part.copy_from_slice(&row[..part.len()]);
+        }
         let batch = Batch {
             index: 0,
-            pixels: (0..pixels).map(|position| (position % 251) as u8).collect(),
+            pixels,
             labels: vec![Some(0); samples],
             samples: (0..samples).collect(),
             corrupt: Vec::new(),

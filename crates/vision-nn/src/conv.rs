@@ -3,7 +3,7 @@ use burn::tensor::Tensor;
 
 use crate::Initializer;
 use crate::half_weights::parameter_as;
-use crate::kernels::{depthwise_conv2d, linear};
+use crate::kernels::{depthwise_conv2d, linear, permute};
 
 /// A depthwise convolution over a channels-last map: odd kernel, stride 1, padding that keeps the size.
 #[derive(Module, Debug)]
@@ -58,8 +58,8 @@ impl PatchConv2d {
         let [batch, channels, height, width] = images.dims();
         let [_, _, kernel, _] = self.weight.dims();
         let (rows, columns) = (height / kernel, width / kernel);
-        let whole = images.slice([0..batch, 0..channels, 0..rows * kernel, 0..columns * kernel]);
-        let patches = whole.reshape([batch, channels, rows, kernel, columns, kernel]).permute([0, 2, 4, 1, 3, 5]);
+        let whole = cut(images, [batch, channels, rows * kernel, columns * kernel]);
+        let patches = permute(whole.reshape([batch, channels, rows, kernel, columns, kernel]), [0, 2, 4, 1, 3, 5]);
         self.embed(patches) // [B, H/k, W/k, out]
     }
 
@@ -72,8 +72,8 @@ impl PatchConv2d {
         let [batch, height, width, channels] = map.dims();
         let [_, _, kernel, _] = self.weight.dims();
         let (rows, columns) = (height / kernel, width / kernel);
-        let whole = map.slice([0..batch, 0..rows * kernel, 0..columns * kernel, 0..channels]);
-        let patches = whole.reshape([batch, rows, kernel, columns, kernel, channels]).permute([0, 1, 3, 5, 2, 4]);
+        let whole = cut(map, [batch, rows * kernel, columns * kernel, channels]);
+        let patches = permute(whole.reshape([batch, rows, kernel, columns, kernel, channels]), [0, 1, 3, 5, 2, 4]);
         self.embed(patches) // [B, H/k, W/k, out]
     }
 
@@ -89,4 +89,9 @@ impl PatchConv2d {
         let bias = parameter_as(&self.bias, patches.dtype());
         linear(patches, weight, Some(bias)).reshape([batch, rows, columns, out_channels])
     }
+}
+
+/// The beginning of each axis. What is not cut is not sliced: the gradient of a slice is a copy.
+fn cut(map: Tensor<4>, sizes: [usize; 4]) -> Tensor<4> {
+    if map.dims() == sizes { map } else { map.slice(sizes.map(|size| 0..size)) }
 }

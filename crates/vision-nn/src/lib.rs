@@ -38,9 +38,9 @@ pub use kernels::choice;
 pub use kernels::{
     BranchScale, Cut, Moving, SETTLED, Scratch, Steps, adamw, blend_all, cast_all, cross_entropy, depthwise_conv2d,
     finished_images_of_pixels, gelu, gelu_linear, gelu_projection, has_adamw, has_window_attention, images_of_pixels,
-    images_of_words, in_burns_operations, is_card, layer_norm, linear, move_all, recorded_overwrites, recorded_scratch,
-    response_norm, scale_all, softmax, squares_of_all, sum_of_squares, takes_lists, takes_words, window_attention,
-    words_of_images, words_of_steps,
+    images_of_words, in_burns_operations, is_card, layer_norm, linear, move_all, permute, recorded_overwrites,
+    recorded_scratch, response_norm, scale_all, softmax, squares_of_all, sum_of_squares, takes_lists, takes_words,
+    window_attention, words_of_images, words_of_steps,
 };
 pub use layer_names::{LayerNames, LayerPlace};
 pub use linear::{Linear, Pointwise, Projection};

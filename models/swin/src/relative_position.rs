@@ -1,6 +1,7 @@
 //! From a table of relative positions to the bias of every pair in a window.
 
 use burn::tensor::Tensor;
+use vision_nn::permute;
 
 /// The bias of each pair of tokens: the row of the table that belongs to the first token's place less the second's.
 ///
@@ -16,7 +17,8 @@ pub(crate) fn pairwise_bias(table: Tensor<2>, [rows, columns]: [usize; 2]) -> Te
     let by_rows = unroll(table.reshape([rows_apart, columns_apart * heads]), rows); // [y2, y1, columns apart * nH]
     let by_rows = by_rows.reshape([rows * rows, columns_apart, heads]).swap_dims(0, 1);
     let by_both = unroll(by_rows.reshape([columns_apart, rows * rows * heads]), columns); // [x2, x1, y2 * y1 * nH]
-    let by_both = by_both.reshape([columns, columns, rows, rows, heads]).permute([4, 3, 1, 2, 0]); // [nH, y1, x1, y2, x2]
+    let by_both = by_both.reshape([columns, columns, rows, rows, heads]); // [x2, x1, y2, y1, nH]
+    let by_both = permute(by_both, [4, 3, 1, 2, 0]); // [nH, y1, x1, y2, x2]
     by_both.reshape([heads, tokens, tokens])
 }
 

@@ -5,6 +5,7 @@ use std::ops::Deref;
 use burn::backend::DispatchDevice;
 use burn::backend::flex::{FlexTensor, Layout};
 use burn::tensor::{Bytes, DType, Device, Shape, bf16, f16};
+use cpu_kernels::{Axis, in_order};
 
 /// Whether tensors on this device, on the tape or off it, lie in this process's memory.
 pub(crate) fn is_cpu(device: &Device) -> bool {
@@ -21,7 +22,7 @@ pub(crate) enum Values {
 
 /// The tensor's numbers in order, in f32.
 pub(crate) fn values(tensor: &FlexTensor) -> Values {
-    let tensor = tensor.to_contiguous();
+    let tensor = contiguous(tensor);
     let widened = match tensor.dtype() {
         DType::BF16 => tensor.as_slice::<bf16>().map(|numbers| numbers.iter().map(|number| number.to_f32()).collect()),
         DType::F16 => tensor.as_slice::<f16>().map(|numbers| numbers.iter().map(|number| number.to_f32()).collect()),
@@ -40,6 +41,21 @@ impl Deref for Values {
             }
             Self::Widened(numbers) => numbers,
         }
+    }
+}
+
+/// The tensor in memory of its own, in order and from the start; copied only when it is a view.
+pub(crate) fn contiguous(held: &FlexTensor) -> FlexTensor {
+    let layout = held.layout();
+    let strides = layout.strides().iter().map(|&stride| usize::try_from(stride));
+    // Of other numbers, and of views that go backwards, the copy is Burn's.
+    match strides.collect::<Result<Vec<usize>, _>>() {
+        Ok(strides) if held.dtype() == DType::F32 && !layout.is_contiguous() => {
+            let axes = layout.shape().iter().zip(strides).map(|(&size, stride)| Axis { size, stride });
+            let axes: Vec<Axis> = axes.collect();
+            tensor(in_order(held.storage(), layout.start_offset(), &axes), layout.shape())
+        }
+        _ => held.to_contiguous(),
     }
 }
 

@@ -20,6 +20,7 @@ mod layer_norm;
 mod linear;
 mod parameters;
 pub(crate) mod per_channel;
+mod permute;
 mod pixels;
 mod prepared_copy;
 mod recorded;
@@ -44,6 +45,7 @@ pub use gelu_linear::{gelu_linear, gelu_projection};
 pub use layer_norm::layer_norm;
 pub use linear::{SETTLED, linear};
 pub use parameters::{Moving, Steps, blend_all, cast_all, is_card, move_all, scale_all, squares_of_all, takes_lists};
+pub use permute::permute;
 pub use pixels::{
     finished_images_of_pixels, images_of_pixels, images_of_words, takes_words, words_of_images, words_of_steps,
 };
