@@ -13,7 +13,7 @@ use crate::run::recovery::{tell_growth, tell_limit_passed, tell_out_of_memory};
 use crate::ui::{self, Progress, short_time};
 
 /// Corrupt images are named up to this many; the rest is in the run folder's list.
-const CORRUPT_SHOWN: usize = 5;
+pub(crate) const CORRUPT_SHOWN: usize = 5;
 
 /// A card is asked for its memory at most this often: each time is a message to the thread that feeds it.
 const MEMORY_INTERVAL: Duration = Duration::from_secs(1);

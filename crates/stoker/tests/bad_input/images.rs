@@ -17,6 +17,26 @@ fn corrupt_images_are_skipped_counted_and_listed() {
     assert_snapshot!("corrupt_images_txt", stage.read(&format!("{}/corrupt_images.txt", stage.run_path("pets"))));
 }
 
+/// Times differ from run to run.
+#[test]
+fn loading_is_timed_without_images_that_cannot_be_read_and_says_so() {
+    let stage = Stage::new()
+        .file("photos/cat/page.jpg", "this is text")
+        .file("photos/dog/half.jpg", pictures::truncated_jpeg())
+        .file("junk/cat/page.jpg", "this is text")
+        .file("junk/dog/page.jpg", "this is text");
+    let printed = stage.run("bench data --config x.yaml --epochs 2");
+    for said in [
+        "skipped `photos/cat/page.jpg`: ",
+        "skipped `photos/dog/half.jpg`: the jpeg is cut off",
+        "s; 2 files could not be read\n",
+    ] {
+        assert_eq!(printed.matches(said).count(), 1, "{said}\n{printed}");
+    }
+    let nothing = stage.run("bench data --train junk");
+    assert!(nothing.contains("exit code 2") && nothing.contains("none of the 2 images could be read"), "{nothing}");
+}
+
 #[test]
 fn a_text_file_named_jpg_ends_the_run_where_that_is_asked_for() {
     let stage = Stage::with_validation().file("photos/cat/page.jpg", "this is text");
