@@ -38,8 +38,8 @@ impl Residual<'_> {
         in_tasks(map.len(), task, |index, output| {
             let start = index * task;
             let rows = Rows { first: start / self.channels, all: map.len() / self.channels, residual: self };
-            output.copy_from_slice(&map[start..][..output.len()]);
-            add_task(&branch[start..][..output.len()], rows, output);
+            let [map, branch] = [map, branch].map(|numbers| &numbers[start..][..output.len()]);
+            add_task([map, branch], rows, output);
         })
     }
 
@@ -97,19 +97,21 @@ impl Rows<'_> {
     }
 }
 
-/// `output += (branch + bias) * scale * factor`
+/// `output = map + (branch + bias) * scale * factor`
 #[multiversion(targets = "simd")]
-fn add_task(branch: &[f32], rows: Rows<'_>, output: &mut [f32]) {
+fn add_task([map, branch]: [&[f32]; 2], rows: Rows<'_>, output: &mut [f32]) {
     let channels = rows.residual.channels;
-    for (row, (output, branch)) in output.chunks_exact_mut(channels).zip(branch.chunks_exact(channels)).enumerate() {
+    let inputs = map.chunks_exact(channels).zip(branch.chunks_exact(channels));
+    for (row, (output, (map, branch))) in output.chunks_exact_mut(channels).zip(inputs).enumerate() {
         let factor = rows.factor(row);
+        let inputs = output.iter_mut().zip(map).zip(branch);
         match rows.residual.scaling {
             Some(Scaling { bias, scale }) => {
-                for (((output, branch), bias), scale) in output.iter_mut().zip(branch).zip(bias).zip(scale) {
-                    *output = ((branch + bias) * scale).mul_add(factor, *output);
+                for ((((output, map), branch), bias), scale) in inputs.zip(bias).zip(scale) {
+                    *output = ((branch + bias) * scale).mul_add(factor, *map);
                 }
             }
-            None => output.iter_mut().zip(branch).for_each(|(output, branch)| *output += branch * factor),
+            None => inputs.for_each(|((output, map), branch)| *output = map + branch * factor),
         }
     }
 }
