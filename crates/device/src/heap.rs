@@ -12,8 +12,8 @@
 //! # drop(step);
 //! ```
 //!
-//! It counts the bytes that the program asks for. What the system's allocator adds (some bytes a block, free pages it
-//! keeps) is not in it, nor are stacks, code and mapped files. Memory that is asked for and never touched is.
+//! It counts the bytes that the program asks for. What the allocators behind it add (some bytes a block, free pages they
+//! keep) is not in it, nor are stacks, code and mapped files. Memory that is asked for and never touched is.
 
 mod blocks;
 mod limit;
@@ -26,7 +26,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 pub use limit::{limit_bytes, set_aside_overrun, set_limit, take_overrun, take_set_aside};
 pub use pages::keep_pages;
 
-/// The system's allocator, with a count of live bytes and of the most there ever were. Blocks of 4 KiB and more begin with a line of the cache.
+/// The system's allocator for blocks of 256 KiB and more and mimalloc for others, with a count of live bytes and of the most there ever were. Blocks of 4 KiB
+/// and more begin with a line of the cache.
 ///
 /// Install it with `#[global_allocator]` in the binary. Allocating and freeing cost one atomic addition each; the peak
 /// is written only while it rises. The count is one number for all threads, so that the peak is one that really was and

@@ -1,9 +1,10 @@
-//! What the heap does with pages once it is to keep them: pages are huge where there are such, and stay when other threads free them. A program without
-//! the test harness, which has threads before a test begins.
+//! What the heap does with pages once it is to keep them: pages are huge where there are such, and stay when other threads free them; and threads that make
+//! little blocks do not wait for each other. A program without the test harness, which has threads before a test begins.
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn main() {
     glibc::pages_are_huge_where_there_are_such_and_stay_when_other_threads_free_them();
+    glibc::threads_that_make_little_blocks_do_not_wait_for_each_other();
 }
 
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
@@ -39,6 +40,30 @@ mod glibc {
         let new = faults() - before;
         // One tensor has 10,240 pages of 4 KiB; a thread's own memory takes some.
         assert!(new < 1000, "{new} page faults");
+    }
+
+    /// What a decoder and a resizer make for an image of 100 x 100.
+    const LITTLE: [usize; 6] = [30_000, 3_000, 12_288, 1_500, 60_000, 2_200];
+
+    pub(super) fn threads_that_make_little_blocks_do_not_wait_for_each_other() {
+        let make_blocks = || {
+            let before = waits();
+            for _ in 0..200_000 {
+                drop(black_box(LITTLE.map(Vec::<u8>::with_capacity)));
+            }
+            waits() - before
+        };
+        let threads: Vec<_> = (0..4).map(|_| thread::spawn(make_blocks)).collect();
+        let waits: u64 = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
+        // In one arena of glibc's they wait hundreds of times.
+        assert!(waits < 50, "{waits} waits");
+    }
+
+    /// How often this thread has stopped to wait for something.
+    fn waits() -> u64 {
+        let status = fs::read_to_string("/proc/thread-self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        line.unwrap().trim().parse().unwrap()
     }
 
     fn has_huge_pages() -> bool {

@@ -14,8 +14,8 @@ const LINE: usize = 64;
 /// Blocks of fewer bytes hold no tensor that is worth it.
 const LEAST: usize = 4096;
 
-/// Blocks from so many bytes on are the system's: it finds room for tensors in what others left, and its heap has huge pages. But it has one lock
-/// for all threads, where it keeps what they free, and threads that decode images each took it dozens of times an image.
+/// Blocks from so many bytes on are the system's: it finds room for tensors in what others left, and its heap has huge pages. But its one arena has one lock
+/// for all threads, which those that decode images would take dozens of times an image.
 const LEAST_OF_SYSTEM: usize = 1 << 18;
 
 /// What allocators align everything to. The place of the block around stands in that many bytes before ours, or in part of them.
