@@ -3,6 +3,7 @@ use burn::tensor::Tensor;
 
 use crate::Initializer;
 use crate::half_weights::parameter_as;
+use crate::kernels::host::is_cpu;
 use crate::kernels::{depthwise_conv2d, linear, permute};
 
 /// A depthwise convolution over a channels-last map: odd kernel, stride 1, padding that keeps the size.
@@ -91,7 +92,8 @@ impl PatchConv2d {
     }
 }
 
-/// The beginning of each axis. What is not cut is not sliced: the gradient of a slice is a copy.
+/// The beginning of each axis. On the CPU what is not cut is not sliced: the gradient of a slice is a copy.
 fn cut(map: Tensor<4>, sizes: [usize; 4]) -> Tensor<4> {
-    if map.dims() == sizes { map } else { map.slice(sizes.map(|size| 0..size)) }
+    let is_whole = map.dims() == sizes && is_cpu(&map.device());
+    if is_whole { map } else { map.slice(sizes.map(|size| 0..size)) }
 }
