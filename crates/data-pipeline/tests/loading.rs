@@ -256,8 +256,7 @@ fn dropping_the_loader_in_mid_epoch_returns_at_once_and_leaves_no_thread() {
     assert!(loader.next().unwrap().is_ok());
     let start = Instant::now();
     drop(loader);
-    // All of it takes 5 s.
-    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
     // The workers held the other references.
     assert_eq!(Arc::strong_count(&transform), 1);
 }

@@ -92,7 +92,8 @@ impl PatchConv2d {
     }
 }
 
-/// The beginning of each axis. On the CPU what is not cut is not sliced: the gradient of a slice is a copy.
+/// The beginning of each axis. On the CPU what is not cut is not sliced, for the gradient of a slice is a copy; on cards the recorded step foretells what
+/// memory a step takes with the slice in it, and not without.
 fn cut(map: Tensor<4>, sizes: [usize; 4]) -> Tensor<4> {
     let is_whole = map.dims() == sizes && is_cpu(&map.device());
     if is_whole { map } else { map.slice(sizes.map(|size| 0..size)) }

@@ -13,7 +13,7 @@ use crate::run::recovery::{tell_growth, tell_limit_passed, tell_out_of_memory};
 use crate::ui::{self, Progress, short_time};
 
 /// Corrupt images are named up to this many; the rest is in the run folder's list.
-pub(crate) const CORRUPT_SHOWN: usize = 5;
+const CORRUPT_SHOWN: usize = 5;
 
 /// A card is asked for its memory at most this often: each time is a message to the thread that feeds it.
 const MEMORY_INTERVAL: Duration = Duration::from_secs(1);
@@ -99,6 +99,13 @@ impl MemoryLine {
     }
 }
 
+/// Names an image that cannot be read, if it is among the first: it is that many of them with this one.
+pub(crate) fn tell_skipped(count: usize, path: &Path, reason: &str) {
+    if count <= CORRUPT_SHOWN {
+        ui::warn(format_args!("skipped `{}`: {reason}", path.display()));
+    }
+}
+
 impl Observer for RunObserver {
     fn epoch_started(&mut self, epoch: u32, epochs: u32, _batches: usize) {
         self.epochs = epochs;
@@ -149,9 +156,7 @@ impl Observer for RunObserver {
 
     fn corrupt_image(&mut self, path: &Path, reason: &str) {
         self.corrupt += 1;
-        if self.corrupt <= CORRUPT_SHOWN {
-            ui::warn(format_args!("skipped `{}`: {reason}", path.display()));
-        }
+        tell_skipped(self.corrupt, path, reason);
     }
 
     /// Told once.

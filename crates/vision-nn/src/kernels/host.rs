@@ -44,7 +44,7 @@ impl Deref for Values {
     }
 }
 
-/// The tensor in memory of its own, in order and from the start; copied only when it is a view.
+/// The tensor's numbers in order, from the start of its memory to the end; copied only when it is a view.
 pub(crate) fn contiguous(held: &FlexTensor) -> FlexTensor {
     let layout = held.layout();
     let strides = layout.strides().iter().map(|&stride| usize::try_from(stride));

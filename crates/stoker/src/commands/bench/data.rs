@@ -13,7 +13,7 @@ use crate::cli::BenchDataArguments;
 use crate::commands::config;
 use crate::config::UserConfig;
 use crate::error::CommandError;
-use crate::run::observer::CORRUPT_SHOWN;
+use crate::run::observer::tell_skipped;
 use crate::run::resolved::ResolvedConfig;
 use crate::ui;
 
@@ -70,8 +70,8 @@ fn measure(resolved: &ResolvedConfig, dataset: &Arc<Dataset>, epochs: u64) -> Re
             let batch = batch.map_err(|error| CommandError::from_run(&error).with_hint(error.hint()))?;
             images += batch.len();
             for image in batch.corrupt {
-                if corrupt.insert(image.sample) && corrupt.len() <= CORRUPT_SHOWN {
-                    ui::warn(format_args!("skipped `{}`: {}", image.path.display(), image.reason));
+                if corrupt.insert(image.sample) {
+                    tell_skipped(corrupt.len(), &image.path, &image.reason);
                 }
             }
         }
